@@ -1,0 +1,1 @@
+"""The store: formats, tiles, catalog, commits, lazy graphs and memory budgets."""

@@ -1,0 +1,1 @@
+"""Vendor bundles in, committed sections out."""

@@ -1,0 +1,1 @@
+"""Samplers, encoders, training, inference and domains; the only home of torch."""

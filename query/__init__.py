@@ -1,0 +1,1 @@
+"""Answers from the store: regions, genes and domains across sections."""
