@@ -1,0 +1,174 @@
+"""Values of one obs column, as readers hand them to the writer: four kinds, all nullable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "BooleanValues",
+    "CategoricalValues",
+    "ColumnKind",
+    "ColumnValues",
+    "NumericValues",
+    "StringValues",
+]
+
+ColumnKind = Literal["numeric", "boolean", "categorical", "string"]
+
+
+@dataclass(frozen=True, slots=True)
+class NumericValues:
+    """Integers or floats, one per row; NaN is a missing float, `mask` marks missing integers.
+
+    Raises
+    ------
+    ValueError
+        If `values` is not a one-dimensional integer or float array.
+    """
+
+    values: NDArray[np.generic]
+    """(n,) integer or float."""
+    mask: NDArray[np.bool_] | None = None
+    """(n,) True where missing; None when nothing is missing beyond NaN."""
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 1 or self.values.dtype.kind not in "iuf":
+            raise ValueError(
+                "a numeric column must be 1-D integers or floats, "
+                f"but got {self.values.ndim}-D {self.values.dtype}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class BooleanValues:
+    """True or False, one per row; `mask` marks missing ones."""
+
+    values: NDArray[np.bool_]
+    """(n,) bool."""
+    mask: NDArray[np.bool_] | None = None
+    """(n,) True where missing; None when nothing is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class CategoricalValues:
+    """Codes into a short list of names; code -1 is missing.
+
+    Raises
+    ------
+    ValueError
+        If a code points past the categories.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> CategoricalValues(np.array([0, -1, 1], dtype=np.int8), ("layer 1", "WM")).categories
+    ('layer 1', 'WM')
+    """
+
+    codes: NDArray[np.signedinteger]
+    """(n,) int8, int16 or int32; -1 where missing."""
+    categories: tuple[str, ...]
+    """Names, unique, in the order of the codes."""
+    ordered: bool = False
+    """Whether the order of the categories carries meaning."""
+
+    def __post_init__(self) -> None:
+        if self.codes.size and (
+            int(self.codes.max()) >= len(self.categories) or int(self.codes.min()) < -1
+        ):
+            raise ValueError(
+                f"codes must lie in -1..{len(self.categories) - 1}, "
+                f"but got {int(self.codes.min())}..{int(self.codes.max())}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class StringValues:
+    """UTF-8 strings as one buffer and offsets: 8 bytes a row beside the text, no Python objects."""
+
+    text: NDArray[np.uint8]
+    """(sum of lengths,) the bytes of all strings, one after the other."""
+    offsets: NDArray[np.int64]
+    """(n + 1,) where each string starts."""
+    mask: NDArray[np.bool_] | None = None
+    """(n,) True where missing; None when nothing is missing."""
+
+    @classmethod
+    def from_strings(cls, strings: object) -> StringValues:
+        """Pack a sequence, NumPy array or Arrow array of strings; None and NaN become missing.
+
+        Examples
+        --------
+        >>> StringValues.from_strings(["a", None, "µm"]).to_list()
+        ['a', None, 'µm']
+        """
+        import pyarrow as pa
+
+        if isinstance(strings, (pa.Array, pa.ChunkedArray)):
+            array = strings.cast(pa.large_string())
+            array = array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+        elif isinstance(strings, np.ndarray) and strings.dtype.kind == "S":
+            array = pa.array(strings, type=pa.large_binary()).cast(pa.large_string())
+        elif isinstance(strings, np.ndarray) and strings.dtype.kind != "O":
+            array = pa.array(np.asarray(strings, dtype=object), type=pa.large_string())
+        else:
+            array = pa.array(strings, type=pa.large_string(), from_pandas=True)
+        return cls._from_arrow(array)
+
+    @classmethod
+    def _from_arrow(cls, array: object) -> StringValues:
+        import pyarrow as pa
+
+        assert isinstance(array, pa.LargeStringArray)
+        mask = np.asarray(array.is_null()) if array.null_count else None
+        if array.null_count:
+            array = array.fill_null("")
+        _, offsets_buffer, text_buffer = array.buffers()
+        n, first = len(array), array.offset
+        if n == 0:
+            return cls(np.empty(0, np.uint8), np.zeros(1, np.int64), mask)
+        offsets = np.frombuffer(offsets_buffer, np.int64)[first : first + n + 1]
+        text = np.frombuffer(text_buffer, np.uint8) if text_buffer else np.empty(0, np.uint8)
+        return cls(text[offsets[0] : offsets[-1]], offsets - offsets[0], mask)
+
+    def __len__(self) -> int:
+        return self.offsets.size - 1
+
+    def take(self, rows: NDArray[np.integer]) -> StringValues:
+        """Strings of the given rows, in that order; cost is the size of the result.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> StringValues.from_strings(["a", "bc", ""]).take(np.array([1, 0])).to_list()
+        ['bc', 'a']
+        """
+        starts = self.offsets[rows]
+        lengths = self.offsets[rows + 1] - starts
+        offsets = np.zeros(rows.size + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        # Source of every output byte: its own rank shifted by the displacement of its string.
+        source = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
+        mask = None if self.mask is None else self.mask[rows]
+        return StringValues(self.text[source], offsets, mask)
+
+    def to_list(self) -> list[str | None]:
+        """Python strings, None where missing."""
+        blob = self.text.tobytes()
+        ends = self.offsets.tolist()
+        words: list[str | None] = [blob[a:b].decode("utf-8") for a, b in pairwise(ends)]
+        if self.mask is not None:
+            for row in np.flatnonzero(self.mask).tolist():
+                words[row] = None
+        return words
+
+
+ColumnValues = NumericValues | BooleanValues | CategoricalValues | StringValues
+"""What `ObsColumn.read` returns."""
