@@ -1,3 +1,56 @@
-"""Tissue + tesseract: an engine for tissue atlases that do not fit in memory."""
+"""Tissue + tesseract (x, y, section, time): an engine for tissue atlases that do not fit in memory.
+
+>>> import tisseract as ts
+>>> ts.__version__
+'0.1.0'
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Everything below is loaded on first use (PEP 562), so that `import tisseract` costs milliseconds
+# and brings in neither torch nor spatialdata.
+_NAMES = {
+    "Atlas": "handle",
+    "create": "handle",
+    "open": "handle",
+    "check_samples": "ingest.check",
+    "TisseractError": "atlas.errors",
+}
+_MODULES = ("atlas", "ingest", "models", "query", "simulator", "testing")
+
+if TYPE_CHECKING:
+    from . import atlas, models, query
+    from .atlas.errors import TisseractError
+    from .handle import Atlas, create, open  # noqa: A004
+    from .ingest.check import check_samples
+    from .ingest.pipeline import ingest
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in _NAMES:
+            value = getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+            globals()[name] = value
+            return value
+        if name in _MODULES:
+            return importlib.import_module(f".{name}", __name__)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted([*globals(), *_NAMES, *_MODULES])
+
+
+__all__ = [
+    "Atlas",
+    "TisseractError",
+    "__version__",
+    "atlas",
+    "check_samples",
+    "create",
+    "ingest",
+    "models",
+    "open",
+    "query",
+]
