@@ -274,7 +274,7 @@ class RawSection:
                 )
             )
         if faults:
-            raise InputError("the section's parts do not fit together", faults)
+            raise InputError(faults, "section")
 
     @property
     def n_obs(self) -> int:
