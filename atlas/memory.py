@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from pathlib import Path
@@ -57,22 +58,27 @@ def parse_bytes(value: str | int | None) -> int:
     """
     if value is None:
         return default_limit()
-    if isinstance(value, str):
-        found = _SIZE.fullmatch(value)
-        if found is None or found[2].lower() not in _UNITS:
-            raise InvalidArgument(
-                f"an amount of memory is wanted, such as '2 GiB' or '512 MB', but got {value!r}"
-            )
-        amount = int(float(found[1]) * _UNITS[found[2].lower()])
-    elif isinstance(value, int) and not isinstance(value, bool):
-        amount = value
-    else:
+    amount = _amount(value)
+    if amount is None:
         raise InvalidArgument(
-            f"an amount of memory is wanted, such as '2 GiB' or 2147483648, but got {value!r}"
+            f"an amount of memory is wanted, such as '2 GiB' or '512 MB', but got {value!r}"
         )
     if amount <= 0:
         raise InvalidArgument(f"an amount of memory above zero is wanted, but got {value!r}")
     return amount
+
+
+def _amount(value: object) -> int | None:
+    if isinstance(value, str):
+        found = _SIZE.fullmatch(value)
+        unit = _UNITS.get(found[2].lower()) if found else None
+        return int(float(found[1]) * unit) if found and unit else None
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # NumPy integers count too
+    except TypeError:
+        return None
 
 
 def format_bytes(n_bytes: int) -> str:
