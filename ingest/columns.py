@@ -1,0 +1,104 @@
+"""The columns of a sample sheet: their names, their other names, and what they hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["COLUMNS", "Column", "canonical", "resembles"]
+
+ColumnUse = Literal["identity", "reading", "time", "metadata", "extra-file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column that the sheet knows by name."""
+
+    name: str
+    """The name used everywhere else."""
+    aliases: tuple[str, ...]
+    """Other headers that mean the same."""
+    use: ColumnUse
+    """`metadata` is stored as it is; the others steer the reading."""
+    help: str
+    """One line for `check-samples --help` and the documentation."""
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("sample", ("sample_id", "section"), "identity", "name of the section; required"),
+    Column(
+        "data_path",
+        ("path", "spaceranger_dir", "spatial_path"),
+        "identity",
+        "file or folder, relative to the sheet; required",
+    ),
+    Column("format", (), "reading", "reader; guessed from the files when empty"),
+    Column("technology", (), "metadata", "the assay, such as visium or merfish"),
+    Column(
+        "values",
+        (),
+        "reading",
+        "what the matrix holds: counts | expected | normalized | log1p | composition",
+    ),
+    Column(
+        "um_per_unit",
+        (),
+        "reading",
+        "micrometres per coordinate unit: a number | lattice:PITCH | unknown",
+    ),
+    Column("y_axis", (), "reading", "direction of the source's y axis: down | up"),
+    Column("split_by", (), "reading", "obs column with one section per value, or none"),
+    Column("organism", (), "metadata", "such as mouse; part of a gene's identity"),
+    Column("gene_map", (), "reading", "CSV of gene identifiers and symbols, relative to the sheet"),
+    Column("timepoint", (), "time", "free label, such as E12.5"),
+    Column("time_value", (), "time", "number behind the label"),
+    Column("time_unit", ("timepoint_unit",), "time", "unit of time_value"),
+    Column("timepoint_order", (), "time", "rank of the label when labels do not order themselves"),
+    Column("donor", (), "metadata", "animal or patient"),
+    Column("condition", (), "metadata", "treatment, genotype, disease"),
+    Column("tissue", (), "metadata", "organ or region"),
+    Column("batch", (), "metadata", "run, slide or chip"),
+    Column("z_um", (), "metadata", "height of the section in micrometres"),
+    Column("section_index", (), "metadata", "number of the section in its series"),
+    Column("image", (), "reading", "image file, relative to the sheet"),
+    Column("layer", (), "reading", "where the matrix lies in an h5ad: X, raw, or a layer's name"),
+    Column("spatial_key", (), "reading", "obsm key of the coordinates"),
+    Column("reader_kwargs", (), "reading", "JSON object of further reader options"),
+    Column("annotation", (), "extra-file", "GeoJSON of named regions (not read yet)"),
+    Column("transform", (), "extra-file", "affine to a common frame (not read yet)"),
+)
+
+_CANONICAL = {name: column.name for column in COLUMNS for name in (column.name, *column.aliases)}
+
+
+def fold(header: str) -> str:
+    """Header in lower case with underscores for blanks and hyphens."""
+    return "_".join(header.strip().lower().replace("-", " ").split())
+
+
+def canonical(header: str) -> str | None:
+    """Name of the known column a header means, or None.
+
+    Examples
+    --------
+    >>> canonical("Sample ID"), canonical("spaceranger_dir"), canonical("slide")
+    ('sample', 'data_path', None)
+    """
+    return _CANONICAL.get(fold(header))
+
+
+def resembles(header: str) -> str | None:
+    """Known header that an unknown one looks like a misspelling of, or None.
+
+    Examples
+    --------
+    >>> resembles("um_per_unt"), resembles("slide"), resembles("batch2")
+    ('um_per_unit', None, None)
+    """
+    from difflib import get_close_matches
+
+    folded = fold(header)
+    if folded.rstrip("0123456789_") in _CANONICAL:  # batch2 beside batch is a second column
+        return None
+    found = get_close_matches(folded, _CANONICAL, n=1, cutoff=0.84)
+    return found[0] if found else None
