@@ -1,0 +1,303 @@
+"""Images as OME-Zarr pyramids inside a SpatialData container, written band by band.
+
+Level 0 is copied from the source in bands of rows, each further level is the 2 x 2 mean of the one
+before, read back band by band: memory is one band, whatever the size of the image. How a file is
+decoded is in `atlas.image_sources`; some formats must be decoded whole, and say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from .errors import InputError, InvalidArgument
+from .memory import refuse_above
+
+if TYPE_CHECKING:
+    import zarr
+    from numpy.typing import NDArray
+
+__all__ = ["IDENTITY", "Affine", "ImagePlan", "Pixels", "plan_image", "write_image"]
+
+Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
+"""Rows of [a b c; d e f]: x' = a x + b y + c, y' = d x + e y + f, pixels to coordinates."""
+
+IDENTITY: Affine = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+
+_CHUNK = 512  # inner chunk edge: 768 KiB of RGB, what one viewport tile asks for
+_SHARD = 4  # chunks along a shard's edge, when a band of that height fits into memory
+_SMALLEST = 256  # no level whose longer side would be below this
+_OVERHEAD = 16 * 2**20  # buffers that do not grow with the image
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Pixels(Protocol):
+    """An opened image: rows on demand."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8, uint16 or float32."""
+        ...
+
+    @property
+    def channels(self) -> Sequence[str]:
+        """Name of each channel."""
+        ...
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory the decoder itself holds while open: a whole PNG, a row of TIFF tiles."""
+        ...
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start:stop` as (channels, stop - start, width)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePlan:
+    """Levels, chunks and peak memory of one image, decided before a byte is read."""
+
+    shapes: tuple[tuple[int, int, int], ...]
+    """(c, y, x) of each level, the full resolution first."""
+    dtype: str
+    """Number type of all levels."""
+    chunk: tuple[int, int, int]
+    """Inner chunk."""
+    shard: tuple[int, int, int]
+    """Shard; a band is one shard high."""
+    peak_bytes: int
+    """Memory the write holds at its peak, the decoder included."""
+
+
+def plan_image(
+    shape: tuple[int, int, int], dtype: np.dtype[Any], held_bytes: int, memory_limit: int
+) -> ImagePlan:
+    """Choose levels and bands so that the write fits into `memory_limit`.
+
+    Raises
+    ------
+    InvalidArgument
+        If the image is empty or of a number type that is no image.
+    BudgetExceeded
+        If not even the thinnest band fits.
+
+    Examples
+    --------
+    >>> plan = plan_image((3, 3000, 2000), np.dtype("uint8"), 0, 2**30)
+    >>> plan.shapes
+    ((3, 3000, 2000), (3, 1500, 1000), (3, 750, 500), (3, 375, 250))
+    """
+    c, height, width = shape
+    if min(shape) < 1 or dtype not in (np.uint8, np.uint16, np.float32):
+        raise InvalidArgument(
+            "expected an image of uint8, uint16 or float32 with at least one pixel, "
+            f"but got {dtype} of shape {shape}"
+        )
+    # Few channels travel together; many are stained markers, looked at one by one.
+    depth = c if c <= 4 else 1
+    for chunks in (_SHARD, 1):
+        # Measured: the band, its chunks raw and encoded, what zarr holds between the two, and the
+        # next level with the wide integers of its mean.
+        band = c * min(height, chunks * _CHUNK) * width * dtype.itemsize
+        peak = held_bytes + 5 * band + _OVERHEAD
+        if peak <= memory_limit:
+            break
+    refuse_above(
+        memory_limit,
+        peak,
+        f"writing an image of {width} x {height} pixels",
+        "raise memory_limit, or convert the image to a tiled TIFF, which is read piece by piece",
+    )
+    shapes = [shape]
+    while max(shapes[-1][1:]) // 2 >= _SMALLEST:
+        _, h, w = shapes[-1]
+        shapes.append((c, max(1, h // 2), max(1, w // 2)))
+    edge = _CHUNK * chunks
+    return ImagePlan(
+        tuple(shapes), dtype.name, (depth, _CHUNK, _CHUNK), (depth, edge, edge), int(peak)
+    )
+
+
+def write_image(
+    section: Path,
+    name: str,
+    pixels: Pixels,
+    *,
+    affine: Affine = IDENTITY,
+    coordinate_system: str = "microns",
+    memory_limit: int,
+) -> ImagePlan:
+    """Write `images/<name>` of the SpatialData container at `section`.
+
+    Parameters
+    ----------
+    section : Path
+        Root folder of a Zarr v3 container; consolidated metadata is the caller's last step.
+    name : str
+        Element name: letters, digits, `_`, `.`, `-`.
+    pixels : Pixels
+        The opened image.
+    affine : Affine
+        Pixels (x, y, the first pixel covers 0 to 1) to coordinates of `coordinate_system`.
+    memory_limit : int
+        Bytes this write may hold.
+
+    Returns
+    -------
+    ImagePlan
+        What was written.
+
+    Raises
+    ------
+    InvalidArgument
+        If SpatialData would refuse the name, or the image is none.
+    BudgetExceeded
+        If the image cannot be written within `memory_limit`.
+    InputError
+        If a row cannot be decoded.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            "expected an image name of letters, digits, '_', '.' and '-' that starts with a "
+            f"letter or digit, but got {name!r}"
+        )
+    plan = plan_image(pixels.shape, pixels.dtype, pixels.held_bytes, memory_limit)
+    group = _group(section, name)
+    level = _create(group, 0, plan)
+    for start, stop in _bands(plan.shapes[0][1], plan.shard[1]):
+        level[:, start:stop, :] = pixels.rows(start, stop)
+    for number in range(1, len(plan.shapes)):
+        finer, level = level, _create(group, number, plan)
+        _, height, width = plan.shapes[number]
+        # Half a shard of this level at a time: its source band is one shard high. Bands that end
+        # inside a shard would rewrite it, so whole shards are gathered first.
+        for start, stop in _bands(height, plan.shard[1]):
+            band = np.empty((plan.shapes[0][0], stop - start, width), dtype=plan.dtype)
+            for low, high in _bands(stop - start, plan.shard[1] // 2):
+                rows = finer[:, 2 * (start + low) : 2 * (start + high), :]
+                band[:, low:high] = _halve(np.asarray(rows), high - low, width)
+            level[:, start:stop, :] = band
+    group.attrs.update(_metadata(name, plan, pixels.channels, affine, coordinate_system))
+    return plan
+
+
+def _group(section: Path, name: str) -> zarr.Group:
+    """Create `images/<name>` in the container."""
+    import zarr
+
+    root = zarr.open_group(section, mode="a", zarr_format=3)
+    images = root.require_group("images")
+    if name in images:
+        raise InputError(f"{section.name}: expected one image {name!r}, but got it twice")
+    return images.create_group(name)
+
+
+def _create(group: zarr.Group, number: int, plan: ImagePlan) -> Any:
+    """Create the array of one level; shards and chunks no larger than the level."""
+    from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
+
+    shape = plan.shapes[number]
+    chunk = tuple(min(a, b) for a, b in zip(plan.chunk, shape, strict=True))
+    # A shard must be a whole number of chunks, also where the level is smaller than it.
+    shard = tuple(
+        min(edge, -(-size // inner) * inner)
+        for edge, size, inner in zip(plan.shard, shape, chunk, strict=True)
+    )
+    codec = ShardingCodec(
+        chunk_shape=chunk, codecs=[BytesCodec(), ZstdCodec(level=1), Crc32cCodec()]
+    )
+    return group.create_array(
+        f"s{number}",
+        shape=shape,
+        dtype=plan.dtype,
+        chunks=shard,
+        serializer=codec,
+        filters=None,
+        compressors=None,
+        fill_value=0,
+        dimension_names=("c", "y", "x"),
+    )
+
+
+def _bands(height: int, step: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, height, step):
+        yield start, min(start + step, height)
+
+
+def _halve(rows: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+    """Mean of 2 x 2 blocks, rounded for integers; a last odd row or column is left out."""
+    rows = rows[:, : 2 * height, : 2 * width]
+    if rows.shape[1] < 2 or rows.shape[2] < 2:  # a line of pixels: thin it
+        return rows[:, :: 2 if rows.shape[1] > 1 else 1, :: 2 if rows.shape[2] > 1 else 1][
+            :, :height, :width
+        ]
+    total: NDArray[Any] = rows[:, 0::2, 0::2].astype(
+        np.float32 if rows.dtype.kind == "f" else np.uint32
+    )
+    for dy, dx in ((0, 1), (1, 0), (1, 1)):
+        total += rows[:, dy::2, dx::2]
+    mean: NDArray[Any] = total / np.float32(4) if rows.dtype.kind == "f" else (total + 2) // 4
+    return mean.astype(rows.dtype)
+
+
+def _axis(name: str, unit: bool) -> dict[str, str]:
+    kind = {"name": name, "type": "channel" if name == "c" else "space"}
+    return kind | ({"unit": "unit"} if unit and name != "c" else {})
+
+
+def _metadata(
+    name: str, plan: ImagePlan, channels: Sequence[str], affine: Affine, coordinate_system: str
+) -> dict[str, Any]:
+    """Attributes of the element, as spatialdata 0.8 writes them (raster format 0.3)."""
+    datasets = []
+    for number, (_, height, width) in enumerate(plan.shapes):
+        # Exactly 2 a level, since odd last rows are left out; less where a side is down to 1.
+        _, full_height, full_width = plan.shapes[0]
+        scale = (
+            1.0,
+            *(min(2.0**number, a / b) for a, b in ((full_height, height), (full_width, width))),
+        )
+        datasets.append(
+            {
+                "path": f"s{number}",
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": list(scale)},
+                    {"type": "translation", "translation": [0.5 * (s - 1) for s in scale]},
+                ],
+            }
+        )
+    (a, b, e), (c, d, f) = affine
+    # Axis order in the file is c, y, x.
+    if b == c == e == f == 0 and a > 0 and d > 0:
+        transform: dict[str, Any] = {"type": "scale", "scale": [1.0, d, a]}
+    else:
+        matrix = [[1.0, 0.0, 0.0, 0.0], [0.0, d, c, f], [0.0, b, a, e]]
+        transform = {"type": "affine", "affine": matrix}
+    axes = [_axis(axis, unit=True) for axis in "cyx"]
+    transform["input"] = {"name": "cyx", "axes": axes}
+    transform["output"] = {"name": coordinate_system, "axes": axes}
+    multiscale = {
+        "name": f"/images/{name}",
+        "axes": [_axis(axis, unit=False) for axis in "cyx"],
+        "datasets": datasets,
+        "coordinateTransformations": [transform],
+    }
+    return {
+        "ome": {
+            "version": "0.5-dev-spatialdata",
+            "multiscales": [multiscale],
+            "omero": {"channels": [{"label": channel} for channel in channels]},
+        },
+        "spatialdata_attrs": {"version": "0.3"},
+    }
