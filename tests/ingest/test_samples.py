@@ -117,7 +117,7 @@ def test_every_fault_is_reported_at_once_with_its_row(folder: Path) -> None:
     wanted = [
         "but got 's 1'; try 's-1'",
         "row 2: time_value: expected a number, but got 'x'",
-        "row 2: values: expected counts | expected | normalized | log1p | composition, but got 'cou",
+        "row 2: values: expected counts | expected | normalized | log1p | composition, but got 'c",
         "row 2: um_per_unit: expected micrometres per coordinate unit",
         "row 2: y_axis: expected down | up, but got 'sideways'.",
         "row 3: time_unit: time_value needs its unit",
