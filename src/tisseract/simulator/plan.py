@@ -156,7 +156,7 @@ class SimulationPlan:
         --------
         >>> plan = SimulationPlan(n_cells=8_000)
         >>> [(s.name, s.n_cells) for s in plan.sections][:3]
-        [('E10.5_e1', 600), ('E10.5_e2', 600), ('E11.5_e1', 866)]
+        [('E10.5_e1', 600), ('E10.5_e2', 600), ('E11.5_e1', 867)]
         >>> sum(s.n_cells for s in plan.sections)
         8000
         """
@@ -179,6 +179,27 @@ class SimulationPlan:
             )
             for t in range(len(days))
             for embryo in range(self.n_embryos)
+        )
+
+    @classmethod
+    def benchmark(cls, n_cells: int, *, n_genes: int = 300, seed: int = 0) -> SimulationPlan:
+        """One large section with about 60 non-zeros a row at 300 genes, rows in random order.
+
+        Examples
+        --------
+        >>> len(SimulationPlan.benchmark(1_000_000).sections)
+        1
+        """
+        return cls(
+            seed=seed,
+            n_cells=n_cells,
+            n_genes=n_genes,
+            n_shared=n_genes,
+            timepoints=("E13.5",),
+            n_embryos=1,
+            counts_per_cell=83.0 * n_genes / 300,
+            depth_sd=0.0,
+            depth_trend=1.0,
         )
 
     def __str__(self) -> str:
