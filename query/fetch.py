@@ -1,0 +1,186 @@
+"""Reads what a plan asks for: the cells that answer, their columns, positions and counts."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import Column, section_value
+from .leaf import answer_scalar, answer_values, missing_everywhere
+from .places import Place
+from .plan import SectionPlan
+from .predicate import Leaf, Predicate, Truth, evaluate
+from .rows import RunArray, as_runs, coalesce, count, pairs_of, rows_of, runs_of, within
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import scipy.sparse as sp
+
+    from ..atlas.section import Section
+    from ..atlas.store import AtlasStore
+
+# Tiles tested at a time: some 260,000 cells, a few tens of MB of positions and columns.
+_TILES_AT_ONCE = 64
+# Rows apart at which two runs share chunks anyway (about one inner chunk's worth).
+GAP_ROWS = 256
+
+
+def find_rows(
+    store: "AtlasStore",
+    section: "Section",
+    plan: SectionPlan,
+    predicate: Predicate,
+    columns: Mapping[str, Column],
+    place: Place | None,
+) -> RunArray:
+    """The rows of a section that answer, as runs.
+
+    Positions are read only of tiles on the edge of the place, columns of the predicate only of
+    tiles that statistics left open. Memory: one batch of tiles, and 16 bytes a run.
+    """
+    if plan.exact:
+        return coalesce(np.stack([plan.start, plan.stop], axis=1))
+    found: list[NDArray[np.int64]] = []
+    for low in range(0, len(plan.start), _TILES_AT_ONCE):
+        part = slice(low, low + _TILES_AT_ONCE)
+        runs = np.stack([plan.start[part], plan.stop[part]], axis=1)
+        lengths = runs[:, 1] - runs[:, 0]
+        keep = np.ones(int(lengths.sum()), bool)
+        if place is not None and plan.test_place[part].any():
+            asked = np.repeat(plan.test_place[part], lengths)
+            tiles = coalesce(runs[plan.test_place[part]])
+            keep[asked] = place.contains(section.positions(pairs_of(tiles)))
+        if plan.test_obs[part].any():
+            keep &= _test_obs(store, section, plan.test_obs[part], runs, predicate, columns, keep)
+        found.append(rows_of(runs)[keep])
+    return runs_of(np.concatenate(found)) if found else as_runs([])
+
+
+def _test_obs(
+    store: "AtlasStore",
+    section: "Section",
+    test_obs: NDArray[np.bool_],
+    runs: RunArray,
+    predicate: Predicate,
+    columns: Mapping[str, Column],
+    keep: NDArray[np.bool_],
+) -> NDArray[np.bool_]:
+    lengths = runs[:, 1] - runs[:, 0]
+    # Tiles of which the place has kept nothing need not be read.
+    kept = np.add.reduceat(keep, np.cumsum(lengths) - lengths) > 0
+    tiles = test_obs & kept
+    answer = np.repeat(~test_obs, lengths)
+    if tiles.any():
+        open_runs = coalesce(runs[tiles])
+        answer[np.repeat(tiles, lengths)] = ask(store, section, open_runs, predicate, columns).yes
+    return answer
+
+
+def ask(
+    store: "AtlasStore",
+    section: "Section",
+    runs: RunArray,
+    predicate: Predicate,
+    columns: Mapping[str, Column],
+) -> Truth:
+    """Answer a predicate for every cell of some rows, reading only the columns it names."""
+    n = count(runs)
+    read: dict[str, pd.Series] = {}
+
+    def answer(leaf: Leaf) -> Truth:
+        column = columns[leaf.column]
+        if column.source == "meta":
+            value = section_value(section.name, section.metadata, column.key)
+            one = answer_scalar(leaf, value, column.order)
+            return Truth(np.repeat(one.yes, n), np.repeat(one.no, n))
+        if column.name not in read:
+            values = read_column(store, section, runs, column)
+            if values is None:
+                return missing_everywhere(leaf, n)
+            read[column.name] = values
+        return answer_values(leaf, read[column.name], column.order)
+
+    return evaluate(predicate, answer, n)
+
+
+def read_column(
+    store: "AtlasStore", section: "Section", runs: RunArray, column: Column
+) -> "pd.Series | None":
+    """One column of some rows, None where the section lacks it.
+
+    Section metadata comes as a constant, domain labels as categories.
+    """
+    import pandas as pd
+
+    n = count(runs)
+    if column.source == "meta":
+        value = section_value(section.name, section.metadata, column.key)
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return pd.Series(pd.Categorical.from_codes(np.zeros(n, np.int8), [value]))
+        return pd.Series(np.repeat(np.asarray(value), n))
+    if column.source == "domains":
+        if section.name not in store.derived_keys("domains").get(column.key, ()):
+            return None
+        return read_labels(store, section.name, column.key, runs)
+    if column.key not in section.entry.columns:
+        return None
+    frame = section.obs(pairs_of(runs), columns=[column.key])
+    return frame[column.key].reset_index(drop=True)
+
+
+def read_labels(store: "AtlasStore", section: str, key: str, runs: RunArray) -> "pd.Series":
+    """Domain labels of some rows as categories; memory two bytes a row."""
+    import pandas as pd
+
+    from ..atlas.derived import read_domains
+
+    read = read_domains(store, key, section, pairs_of(runs))
+    codes, categories = read[0], read[1]
+    return pd.Series(pd.Categorical.from_codes(np.asarray(codes), [str(c) for c in categories]))
+
+
+def read_counts(
+    section: "Section", runs: RunArray, genes: NDArray[np.int64] | None
+) -> "sp.csr_array":
+    """Counts of some rows, (m, g) float32, by the cheaper of the two access orders.
+
+    Parameters
+    ----------
+    section
+        The section.
+    runs
+        Its rows.
+    genes
+        Columns of its matrix, in the order wanted; None is all.
+
+    Notes
+    -----
+    Few genes of many cells are read gene by gene, else the rows are read; a gene costs its
+    whole vector, so the share of genes is weighed against the share of cells.
+    """
+    import scipy.sparse as sp
+
+    n = count(runs)
+    if genes is not None and n and len(genes) * section.n_obs < n * max(section.n_vars, 1):
+        matrix: Any = sp.csr_array(section.gene_columns(genes))
+        return matrix if n == section.n_obs else matrix[rows_of(runs)]
+    wide = coalesce(runs, GAP_ROWS)
+    matrix = sp.csr_array(section.counts(pairs_of(wide), genes=genes))
+    return matrix if len(wide) == len(runs) else matrix[within(rows_of(runs), wide)]
+
+
+def read_positions(section: "Section", runs: RunArray) -> NDArray[np.float64]:
+    """Positions of some rows, (m, 2) float64."""
+    wide = coalesce(runs, GAP_ROWS)
+    points = section.positions(pairs_of(wide))
+    return points if len(wide) == len(runs) else points[within(rows_of(runs), wide)]
+
+
+def read_obs(section: "Section", runs: RunArray, columns: list[str]) -> "pd.DataFrame":
+    """Columns of some rows, indexed by cell id."""
+    wide = coalesce(runs, GAP_ROWS)
+    frame = section.obs(pairs_of(wide), columns=columns)
+    return frame if len(wide) == len(runs) else frame.iloc[within(rows_of(runs), wide)]
