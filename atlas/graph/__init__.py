@@ -1,0 +1,1 @@
+"""Neighborhood graphs, tile by tile: exact, lazy, out of core."""
