@@ -1,0 +1,130 @@
+"""What a change makes of a snapshot: pure, so that a lost race costs one more call."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from .errors import CommitConflict
+from .snapshot import Change, DerivedEntry, RunEntry, SectionEntry, Snapshot
+
+__all__ = ["rebase"]
+
+
+def rebase(head: Snapshot, change: Change) -> Snapshot | None:
+    """Apply a change to the newest snapshot.
+
+    Parameters
+    ----------
+    head : Snapshot
+        Newest snapshot.
+    change : Change
+        What shall be done.
+
+    Returns
+    -------
+    Snapshot or None
+        The contents that follow, still with `head`'s number, or None when `head` already holds
+        the change.
+
+    Raises
+    ------
+    CommitConflict
+        An attempt that gc has condemned; a section or run present with another input; an input
+        of derived data that is gone or replaced; a prefix to condemn that is in use.
+    """
+    _refuse_condemned(head, change)
+    sections = _sections(head, change)
+    runs = dict(head.runs)
+    for run in change.add_runs:
+        _add_run(runs, run)
+    removed = {name for name in change.remove_sections if name not in sections}
+    doomed = set(change.remove_derived)
+    derived = {
+        name: entry
+        for name, entry in head.derived.items()
+        if entry.section not in removed and name not in doomed
+    }
+    derived.update({entry.name: entry for entry in change.add_derived})
+    after = replace(
+        head,
+        sections=sections,
+        runs=runs,
+        derived=derived,
+        condemned=tuple(sorted({*head.condemned, *change.condemn})),
+    )
+    for entry in change.add_derived:
+        _check_inputs(after, entry)
+    _refuse_in_use(after, change)
+    return None if after == head else after
+
+
+def _refuse_condemned(head: Snapshot, change: Change) -> None:
+    condemned = set(head.condemned)
+    added = [entry.prefix for entry in change.add_sections]
+    added += [entry.prefix for entry in change.add_derived]
+    added += [entry.prefix for entry in change.add_runs]
+    for prefix in added:
+        if prefix in condemned:
+            raise CommitConflict(
+                f"an attempt that still exists is wanted, but got {prefix!r}, which gc "
+                "condemned because it waited longer than the grace period; re-run the step "
+                "that wrote it"
+            )
+
+
+def _sections(head: Snapshot, change: Change) -> dict[str, SectionEntry]:
+    sections = dict(head.sections)
+    for name in change.remove_sections:
+        sections.pop(name, None)
+    for entry in change.add_sections:
+        present = sections.get(entry.section)
+        if present is not None and not change.replace:
+            if present.fingerprint == entry.fingerprint:
+                continue
+            raise CommitConflict(
+                f"a new name or the same input is wanted for section {entry.section!r}, but got "
+                f"input {entry.fingerprint[:24]!r} where {present.fingerprint[:24]!r} is "
+                "committed; rename the section, or ingest with overwrite"
+            )
+        sections[entry.section] = entry
+    return sections
+
+
+def _add_run(runs: dict[str, RunEntry], run: RunEntry) -> None:
+    present = runs.get(run.run)
+    if present is not None and present.attempt != run.attempt:
+        raise CommitConflict(
+            f"a new name is wanted for run {run.run!r}, but got one that is committed already; "
+            "runs are never replaced, choose another name"
+        )
+    runs[run.run] = run
+
+
+def _check_inputs(after: Snapshot, entry: DerivedEntry) -> None:
+    if entry.section not in after.sections:
+        raise CommitConflict(
+            f"{entry.name!r} needs section {entry.section!r}, but got a snapshot without it; "
+            "it was removed meanwhile"
+        )
+    if entry.run is not None and entry.run not in after.runs:
+        raise CommitConflict(
+            f"{entry.name!r} needs run {entry.run!r}, but got a snapshot without it; "
+            "commit the run first, or together"
+        )
+    stale = after.stale_inputs(entry)
+    if stale:
+        raise CommitConflict(
+            f"{entry.name!r} needs the inputs it was computed from, but got others: "
+            f"{', '.join(stale)} was replaced or removed meanwhile; re-run the step"
+        )
+
+
+def _refuse_in_use(after: Snapshot, change: Change) -> None:
+    if not change.condemn:
+        return
+    used = {entry.prefix for entry in after.entries()} & set(change.condemn)
+    if used:
+        raise CommitConflict(
+            f"attempts that nobody uses are wanted for deletion, but got {sorted(used)[:3]}, "
+            "committed meanwhile; run gc again"
+        )

@@ -1,0 +1,372 @@
+"""A snapshot: what the atlas holds at one number, as values and as JSON.
+
+A snapshot is immutable. It names every section, every piece of derived data and every run, and
+for each of them the attempt that holds it and the digest of that attempt's manifest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, cast
+
+from . import schema
+from .errors import InvalidArgument
+from .keys import attempt_prefix, manifest_key
+from .manifest import digest_bytes, parse_json
+
+__all__ = ["Change", "DerivedEntry", "RunEntry", "SectionEntry", "Snapshot", "derived_name"]
+
+
+def derived_name(kind: str, key: str, section: str) -> str:
+    """Name of derived data in a snapshot.
+
+    Examples
+    --------
+    >>> derived_name("graph", "spatial", "E12_s03")
+    'graph/spatial/E12_s03'
+    """
+    return f"{kind}/{key}/{section}"
+
+
+@dataclass(frozen=True, slots=True)
+class SectionEntry:
+    """One section: where it is, and what pruning needs to know before opening it.
+
+    Attributes
+    ----------
+    section : str
+        Name.
+    attempt, digest : str
+        Attempt that holds it; digest of its manifest.
+    n_obs, n_vars, nnz, nbytes : int
+        Cells, genes, stored non-zeros, bytes of all objects.
+    n_tiles, tile_cells : int
+        Tiles; largest number of cells of a tile.
+    panel : str
+        Digest of the gene panel.
+    values : str
+        counts, expected, normalized, log1p or composition.
+    um_per_unit : float, optional
+        Micrometers per source unit; None when unknown.
+    bounds : tuple of float
+        (xmin, ymin, xmax, ymax) in micrometers, in source units when `um_per_unit` is None.
+    fingerprint : str
+        Digest of the input, so that a repeated ingest finds it done.
+    metadata : mapping
+        section, timepoint, donor, ... and every further column of the sample sheet.
+    columns : mapping
+        obs column -> kind, and min and max or the categories.
+    """
+
+    section: str
+    attempt: str
+    digest: str
+    n_obs: int
+    n_vars: int
+    nnz: int
+    nbytes: int
+    n_tiles: int
+    tile_cells: int
+    panel: str
+    values: str
+    um_per_unit: float | None
+    bounds: tuple[float, float, float, float]
+    fingerprint: str
+    metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def parent(self) -> str:
+        """Folder of all attempts at this section."""
+        return f"sections/{self.section}"
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of the SpatialData store."""
+        return attempt_prefix(self.parent, self.attempt)
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest."""
+        return manifest_key(self.parent, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedEntry:
+    """Data derived from a section and aligned with its rows.
+
+    Attributes
+    ----------
+    kind : str
+        graph, embedding, domains, topics, summary or index.
+    key : str
+        Name given by the user, such as `key_added`.
+    section : str
+        Section it belongs to.
+    attempt, digest : str
+        Attempt that holds it; digest of its manifest.
+    nbytes : int
+        Bytes of all objects.
+    inputs : mapping
+        `section:<name>` or `<kind>/<key>/<section>` -> the attempt it was computed from.
+    run : str, optional
+        Run whose weights were used.
+    info : mapping
+        Parameters and small facts.
+    """
+
+    kind: str
+    key: str
+    section: str
+    attempt: str
+    digest: str
+    nbytes: int
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    run: str | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name in the snapshot: `<kind>/<key>/<section>`."""
+        return derived_name(self.kind, self.key, self.section)
+
+    @property
+    def parent(self) -> str:
+        """Folder of all attempts at it."""
+        return f"derived/{self.name}"
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of its objects."""
+        return attempt_prefix(self.parent, self.attempt)
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest."""
+        return manifest_key(self.parent, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """One training: weights, configuration, provenance.
+
+    Attributes
+    ----------
+    run : str
+        Name.
+    attempt, digest : str
+        Attempt that holds it; digest of its manifest.
+    nbytes : int
+        Bytes of all objects.
+    model : str
+        Kind of model.
+    info : mapping
+        Parameters and small facts.
+    """
+
+    run: str
+    attempt: str
+    digest: str
+    nbytes: int
+    model: str
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def parent(self) -> str:
+        """Folder of all attempts at it."""
+        return f"models/{self.run}"
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of its objects."""
+        return attempt_prefix(self.parent, self.attempt)
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest."""
+        return manifest_key(self.parent, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit shall do to the newest snapshot, whichever that is by then.
+
+    Attributes
+    ----------
+    add_sections, add_derived, add_runs : iterable of entries
+        To add, or to put in the place of what bears the same name.
+    remove_sections : iterable of str
+        Sections to drop, with what was derived for them.
+    remove_derived : iterable of str
+        `<kind>/<key>/<section>` to drop.
+    condemn : iterable of str
+        Prefixes of attempts that gc is about to delete and nobody may commit any more.
+    replace : bool
+        Let a section take the place of another input under the same name; a conflict otherwise.
+    """
+
+    add_sections: Iterable[SectionEntry] = ()
+    remove_sections: Iterable[str] = ()
+    add_derived: Iterable[DerivedEntry] = ()
+    remove_derived: Iterable[str] = ()
+    add_runs: Iterable[RunEntry] = ()
+    condemn: Iterable[str] = ()
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        # A commit walks over the change once per rebase: a generator would be empty by then.
+        for name in (item.name for item in fields(self) if item.name != "replace"):
+            value = getattr(self, name)
+            if isinstance(value, str | SectionEntry | DerivedEntry | RunEntry):
+                value = (value,)
+            object.__setattr__(self, name, tuple(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One numbered, immutable state of the catalog.
+
+    Attributes
+    ----------
+    number : int
+        1 for the first; 0 for the state before it.
+    parent : str, optional
+        Digest of the bytes of the snapshot before.
+    commit : str
+        Id by which a writer knows its own commit again.
+    created : str
+        UTC, ISO 8601; by the writer's clock.
+    message : str
+        What was done, in the writer's words.
+    sections, derived, runs : mapping
+        By section name; by `<kind>/<key>/<section>`; by run name.
+    condemned : tuple of str
+        Prefixes of deleted attempts, sorted.
+    format_version : str
+        `<major>.<minor>` of the writer.
+    digest : str
+        Digest of this snapshot's own bytes; not part of them.
+    """
+
+    number: int
+    parent: str | None
+    commit: str
+    created: str
+    message: str
+    sections: Mapping[str, SectionEntry] = field(default_factory=dict)
+    derived: Mapping[str, DerivedEntry] = field(default_factory=dict)
+    runs: Mapping[str, RunEntry] = field(default_factory=dict)
+    condemned: tuple[str, ...] = ()
+    format_version: str = schema.FORMAT_VERSION
+    digest: str = field(default="", compare=False)
+
+    @classmethod
+    def empty(cls) -> Snapshot:
+        """State of an atlas before its first commit."""
+        return cls(0, None, "", "", "")
+
+    def entries(self) -> list[SectionEntry | DerivedEntry | RunEntry]:
+        """List everything that has an attempt, in the order of names."""
+        sections = [self.sections[name] for name in sorted(self.sections)]
+        derived = [self.derived[name] for name in sorted(self.derived)]
+        return [*sections, *derived, *(self.runs[name] for name in sorted(self.runs))]
+
+    def stale_inputs(self, entry: DerivedEntry) -> list[str]:
+        """List the inputs, near and far, that are no longer what `entry` was computed from."""
+        stale: list[str] = []
+        seen = {entry.attempt}
+        pending = [entry]
+        while pending:
+            current = pending.pop()
+            for name, attempt in current.inputs.items():
+                found = self.attempt_of(name)
+                if found != attempt:
+                    stale.append(name)
+                elif name in self.derived and attempt not in seen:
+                    seen.add(attempt)
+                    pending.append(self.derived[name])
+        return sorted(set(stale))
+
+    def attempt_of(self, name: str) -> str | None:
+        """Attempt behind an input's name; None when the snapshot lacks it.
+
+        `name` is `section:<name>`, `run:<name>` or `<kind>/<key>/<section>`.
+        """
+        scheme, _, rest = name.partition(":")
+        if scheme == "section" and rest:
+            return self.sections[rest].attempt if rest in self.sections else None
+        if scheme == "run" and rest:
+            return self.runs[rest].attempt if rest in self.runs else None
+        return self.derived[name].attempt if name in self.derived else None
+
+    def to_bytes(self) -> bytes:
+        """Serialize; equal snapshots give equal bytes.
+
+        Raises
+        ------
+        InvalidArgument
+            NaN, infinity or a value that JSON does not know in a field.
+        """
+        body = {
+            "format": schema.SNAPSHOT_FORMAT,
+            "format_version": self.format_version,
+            "requires": [],
+            "number": self.number,
+            "parent": self.parent,
+            "commit": self.commit,
+            "created": self.created,
+            "message": self.message,
+            "sections": [asdict(self.sections[name]) for name in sorted(self.sections)],
+            "derived": [asdict(self.derived[name]) for name in sorted(self.derived)],
+            "runs": [asdict(self.runs[name]) for name in sorted(self.runs)],
+            "condemned": list(self.condemned),
+        }
+        try:
+            text = json.dumps(
+                body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+            )
+        except (ValueError, TypeError) as error:
+            raise InvalidArgument(
+                f"finite numbers, text, truth values and lists are wanted in a snapshot: {error}"
+            ) from error
+        return text.encode("utf-8")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, number: int) -> Snapshot:
+        """Read a snapshot back.
+
+        Raises
+        ------
+        Corrupt
+            Out of shape, or of another number.
+        FormatUnsupported
+            A newer format, or a required feature that is not known.
+        """
+        what = f"snapshot {number}"
+        body = parse_json(data, what)
+        schema.check_format(body, schema.SNAPSHOT_FORMAT, what)
+        facts = schema.snapshot_facts(body, number, what)
+        sections = [
+            SectionEntry(**row) for row in schema.rows(body, "sections", schema.SECTION, what)
+        ]
+        derived = [
+            DerivedEntry(**row) for row in schema.rows(body, "derived", schema.DERIVED, what)
+        ]
+        runs = [RunEntry(**row) for row in schema.rows(body, "runs", schema.RUN, what)]
+        return cls(
+            sections={entry.section: entry for entry in sections},
+            derived={entry.name: entry for entry in derived},
+            runs={entry.run: entry for entry in runs},
+            digest=digest_bytes(data),
+            **facts,
+        )
+
+
+def _plain(value: object) -> object:
+    """Turn a NumPy scalar into the Python number it holds."""
+    item = getattr(value, "item", None)
+    if item is None or getattr(value, "shape", None) != ():
+        raise TypeError(f"{type(value).__name__} is no JSON value")
+    return cast("object", item())
