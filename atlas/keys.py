@@ -18,6 +18,7 @@ __all__ = [
     "is_digest",
     "manifest_key",
     "number_of",
+    "panel_key",
 ]
 
 ATLAS_KEY = "atlas.json"
@@ -136,3 +137,8 @@ def attempt_prefix(parent: str, attempt: str) -> str:
 def manifest_key(parent: str, attempt: str) -> str:
     """Key of an attempt's manifest, beside the attempt."""
     return f"{parent}/{attempt}.manifest.json"
+
+
+def panel_key(digest: str) -> str:
+    """Key of the gene panel with a digest (64 hexadecimal digits); equal panels share it."""
+    return f"panels/{check_name(digest, 'panel')}.parquet"

@@ -169,7 +169,7 @@ SECTION: dict[str, Check] = _COMMON | {
     "nnz": _count,
     "n_tiles": _count,
     "tile_cells": _count,
-    "panel": _text,
+    "panel": _name,
     "values": _text,
     "um_per_unit": _optional(_number),
     "bounds": _bounds,

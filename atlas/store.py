@@ -199,7 +199,7 @@ class AtlasStore:
 
     def new_attempt(self, parent: str, *, suffix: str = "", scratch: Path | None = None) -> Attempt:
         """Open a fresh place to write into; see `tisseract.atlas.attempt.new_attempt`."""
-        self._need_writing()
+        self.require_writing("a new attempt")
         return new_attempt(self.storage, parent, suffix=suffix, scratch=scratch)
 
     def commit(self, change: Change, message: str) -> Snapshot:
@@ -212,17 +212,18 @@ class AtlasStore:
         CommitConflict, CommitUncertain
             See `tisseract.atlas.catalog.commit`.
         """
-        self._need_writing()
+        self.require_writing()
         self._snapshot = commit(self.storage, change, message)
         return self._snapshot
 
-    def _need_writing(self) -> None:
+    def require_writing(self, what: str = "a commit") -> None:
+        """Raise `ReadOnly` unless this handle may commit."""
         if self._pinned and not self.storage.read_only:
             raise ReadOnly(
                 f"the newest version is wanted for writing, but got {self.url} opened at version "
                 f"{self.version}; open it without a version"
             )
-        self.storage.forbid_writing("a commit")
+        self.storage.forbid_writing(what)
 
     def refresh(self) -> Self:
         """Show the newest snapshot, also where an older version was asked for."""
@@ -231,7 +232,7 @@ class AtlasStore:
         return self
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _reopen, (type(self), self.storage, self.version, self._pinned, self._writers)
+        return _reopen, (type(self), self.storage, self.version, self._pinned)
 
     def __repr__(self) -> str:
         snapshot = self.snapshot
