@@ -1,1 +1,52 @@
-"""Vendor bundles in, committed sections out."""
+"""Vendor bundles in, committed sections out.
+
+The verbs are `ingest` (write), `preview` (what would be written) and `check_samples` (what is
+wrong with a sheet). They are loaded on first use.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+_NAMES = {
+    "IngestPlan": "plan",
+    "IngestReport": "report",
+    "Progress": "progress",
+    "ReadOptions": "reader",
+    "Reader": "reader",
+    "SheetReport": "check",
+    "check_samples": "check",
+    "formats": "reader",
+    "ingest": "pipeline",
+    "preview": "pipeline",
+    "register": "reader",
+}
+
+if TYPE_CHECKING:
+    from .check import SheetReport, check_samples
+    from .pipeline import ingest, preview
+    from .plan import IngestPlan
+    from .progress import Progress
+    from .reader import Reader, ReadOptions, formats, register
+    from .report import IngestReport
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in _NAMES:
+            from importlib import import_module
+
+            return getattr(import_module(f".{_NAMES[name]}", __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "IngestPlan",
+    "IngestReport",
+    "Progress",
+    "ReadOptions",
+    "Reader",
+    "SheetReport",
+    "check_samples",
+    "formats",
+    "ingest",
+    "preview",
+    "register",
+]

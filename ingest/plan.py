@@ -135,6 +135,7 @@ def plan_ingest(
     overwrite: bool,
     memory_limit: int,
     n_workers: int,
+    fixed_share: bool = False,
 ) -> IngestPlan:
     """Decide what to do with each section.
 
@@ -150,6 +151,9 @@ def plan_ingest(
         Bytes for all sections that are written at once.
     n_workers : int
         Most sections to write at once.
+    fixed_share : bool
+        The share of a section is `memory_limit / n_workers` whatever it needs: on a cluster nobody
+        can say which sections land in one process.
 
     Returns
     -------
@@ -189,18 +193,18 @@ def plan_ingest(
                 Fault(
                     source.row.location,
                     f"section {source.section!r} is there already, from another input or with "
-                    "other options; pass overwrite (--overwrite) to replace it, or give it another name",
+                    "other options; pass overwrite (--overwrite) to replace it, or rename it",
                 )
             )
-    needs = sorted((p.source.memory_bytes for p in planned if p.action != "skip"), reverse=True)
-    if needs:
-        refuse_above(
-            memory_limit,
-            needs[0],
-            "writing the largest section",
-            "raise the memory limit, or split the section",
-        )
+    needs = [p.source.memory_bytes for p in planned if p.action != "skip"]
+    most = max(needs, default=1)
+    refuse_above(
+        memory_limit // n_workers if fixed_share else memory_limit,
+        most,
+        "writing the largest section",
+        "raise the memory limit, or use fewer threads in each worker",
+    )
     # Every worker gets the same share, and any section may land on any of them.
-    fits = memory_limit // max(needs[0], 1) if needs else 1
-    workers = max(1, min(n_workers, len(needs), fits))
+    fits = n_workers if fixed_share else min(n_workers, len(needs), memory_limit // max(most, 1))
+    workers = max(1, fits)
     return IngestPlan(tuple(planned), memory_limit, workers, tuple(faults))

@@ -10,7 +10,6 @@ from typing import Literal
 from ..atlas.errors import Fault, InputError
 from .scalars import Scalar
 from .source import MatrixValues
-from .time import TimeEntry
 
 __all__ = ["SampleRow", "SampleSheet", "SheetReading", "Unit"]
 
@@ -90,15 +89,6 @@ class SampleSheet:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    @property
-    def time_entries(self) -> tuple[TimeEntry, ...]:
-        """What the rows say about time, in order."""
-        return tuple(
-            TimeEntry(row.timepoint, row.time_value, row.time_unit, row.location)
-            for row in self.rows
-            if row.timepoint is not None
-        )
 
 
 @dataclass(frozen=True, slots=True)

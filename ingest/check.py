@@ -1,0 +1,355 @@
+"""Look at every row of a sheet without writing anything, and report all that is wrong at once.
+
+::
+
+    sheet ── read_samples ──▶ rows ── Reader.inspect ──▶ what each holds, sections of splits
+                │ faults                │ faults                 │ names, timepoints: faults
+                └───────────────────────┴────────────────────────┴──▶ SheetReport
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..atlas.errors import Fault, InputError, InvalidArgument
+from ..atlas.memory import format_bytes
+from .plan import SectionSource
+from .progress import Progress, ProgressCallback, silent
+from .reader import Inspection, Reader, ReadOptions, reader_for
+from .samples import SampleRow, SampleSheet
+from .scalars import Scalar, infer_column
+from .sheet import read_samples, section_name
+from .time import CommittedTime, TimeEntry, TimeOrder, order_timepoints
+
+__all__ = ["RowReport", "SheetReport", "check_samples", "read_options"]
+
+SPLIT_PLACEHOLDER = "{split}"
+
+
+@dataclass(frozen=True, slots=True)
+class RowReport:
+    """One row: what its input holds, which sections it makes, and what is wrong with it."""
+
+    row: SampleRow
+    """The row."""
+    inspection: Inspection | None = None
+    """What the reader saw; None when there is no reader for it."""
+    sources: tuple[SectionSource, ...] = ()
+    """The sections it makes; fingerprints are taken later, by who needs them."""
+    files: tuple[Path, ...] = ()
+    """Files that will be read."""
+    input_bytes: int = 0
+    """Their size."""
+    faults: tuple[Fault, ...] = ()
+    """What must be corrected."""
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as plain values."""
+        seen = self.inspection
+        return {
+            "row": self.row.row,
+            "sample": self.row.sample,
+            "data_path": self.row.data_path,
+            "format": seen.format if seen else None,
+            "technology": self.row.technology or (seen.technology if seen else None),
+            "n_obs": seen.n_obs if seen else None,
+            "n_vars": seen.n_vars if seen else None,
+            "um_per_unit": seen.um_per_unit if seen else None,
+            "unit_source": seen.unit_source if seen else None,
+            "sections": [source.section for source in self.sources],
+            "reads": [file.name for file in self.files],
+            "images": list(seen.images) if seen else [],
+            "input_bytes": self.input_bytes,
+            "disk_bytes": sum(source.disk_bytes for source in self.sources),
+            "memory_bytes": max((source.memory_bytes for source in self.sources), default=0),
+            "notes": list(seen.notes) if seen else [],
+            "faults": [str(fault) for fault in self.faults],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SheetReport:
+    """A sheet looked through; `faults` is empty when it can be ingested as it is."""
+
+    source: str
+    """The sheet."""
+    rows: tuple[RowReport, ...]
+    """The rows that could be looked at."""
+    time: TimeOrder
+    """Order of the timepoints."""
+    sheet_faults: tuple[Fault, ...] = ()
+    """Faults of the sheet itself."""
+    notes: tuple[Fault, ...] = ()
+    """What may be a mistake."""
+    sections: tuple[SectionSource, ...] = field(default=())
+    """The sections of all rows without faults, named, placed in time."""
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Everything that must be corrected."""
+        rows = [fault for row in self.rows for fault in row.faults]
+        return (*self.sheet_faults, *rows)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+    def raise_faults(self) -> None:
+        """Raise InputError with every fault, if there are any."""
+        if self.faults:
+            raise InputError(self.faults, self.source)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the report as plain values."""
+        return {
+            "source": self.source,
+            "ok": self.ok,
+            "rows": [row.to_json() for row in self.rows],
+            "timepoints": list(self.time.labels),
+            "faults": [str(fault) for fault in self.faults],
+            "notes": [str(note) for note in self.notes],
+        }
+
+    def __str__(self) -> str:
+        n_sections = sum(len(row.sources) for row in self.rows)
+        lines = [f"{self.source}: {len(self.rows)} rows, {n_sections} sections"]
+        for report in self.rows:
+            facts = report.to_json()
+            lines.append(
+                f"  {report.row.sample:<24} {facts['format'] or '?':<12}"
+                f"{facts['technology'] or '?':<12} {facts['n_obs'] or 0:>9,} x "
+                f"{facts['n_vars'] or 0:<7,} {format_bytes(report.input_bytes):>10} -> about "
+                f"{format_bytes(sum(source.disk_bytes for source in report.sources))}"
+            )
+            if len(report.sources) > 1:
+                names = ", ".join(source.section for source in report.sources)
+                lines.append(f"      sections: {names}")
+        if len(self.time.labels) > 1:
+            lines.append(f"  timepoints: {' < '.join(self.time.labels)}")
+        lines += [f"  note   {note}" for note in self.notes]
+        lines += [f"  fault  {fault}" for fault in self.faults]
+        lines.append("nothing is wrong" if self.ok else f"{len(self.faults)} faults to correct")
+        return "\n".join(lines)
+
+
+def check_samples(
+    samples: str | Path | Sequence[Mapping[str, object]] | SampleSheet,
+    *,
+    base: Path | None = None,
+    committed_times: Mapping[str, CommittedTime] | None = None,
+    progress: ProgressCallback = silent,
+) -> SheetReport:
+    """Look at every row of a sheet and report every fault at once; writes nothing.
+
+    Parameters
+    ----------
+    samples : path, sequence of mappings or SampleSheet
+        The sheet.
+    base : Path, optional
+        Folder that relative paths start from.
+    committed_times : mapping of str to CommittedTime, optional
+        Timepoints of the atlas that the sheet will be added to.
+    progress : callable
+        Receives an event per row.
+
+    Returns
+    -------
+    SheetReport
+        Per row: format, technology, cells, genes, size, what will be read, estimated disk and
+        memory; all faults. Matrices are not read.
+
+    Raises
+    ------
+    InputError
+        If the sheet cannot be taken apart at all.
+
+    Examples
+    --------
+    >>> report = check_samples([{"sample": "s", "data_path": "nowhere.h5ad"}])
+    >>> report.ok, len(report.faults)
+    (False, 1)
+    """
+    faults: tuple[Fault, ...] = ()
+    notes: tuple[Fault, ...] = ()
+    if isinstance(samples, SampleSheet):
+        sheet = samples
+    else:
+        reading = read_samples(samples, base=base)
+        sheet, faults, notes = reading.sheet, reading.faults, reading.notes
+    rows: list[RowReport] = []
+    for i, row in enumerate(sheet.rows):
+        progress(Progress("check", row.sample, done=i, total=len(sheet.rows)))
+        rows.append(_check_row(row))
+    sources = [source for report in rows for source in report.sources]
+    time = order_timepoints(_entries(sources), sheet.timepoints, committed_times)
+    named = _repeated(sources)
+    notes += tuple(
+        Fault(report.row.location, note)
+        for report in rows
+        for note in (report.inspection.notes if report.inspection else ())
+    )
+    good = {report.row.row for report in rows if not report.faults}
+    placed = tuple(_in_time(source, time) for source in sources if source.row.row in good)
+    return SheetReport(
+        sheet.source, tuple(rows), time, (*faults, *named, *time.faults), notes, placed
+    )
+
+
+def read_options(source: SectionSource) -> ReadOptions:
+    """Options to read one section with."""
+    return replace(
+        _row_options(source.row), split_value=source.split_value, metadata=dict(source.metadata)
+    )
+
+
+def _row_options(row: SampleRow) -> ReadOptions:
+    return ReadOptions(
+        values=row.values,
+        um_per_unit=row.um_per_unit,
+        y_axis=row.y_axis,
+        split_by=row.split_by,
+        organism=row.organism,
+        technology=row.technology,
+        gene_map=row.gene_map,
+        image=row.image,
+        layer=row.layer,
+        spatial_key=row.spatial_key,
+        reader_kwargs=row.reader_kwargs,
+    )
+
+
+def _check_row(row: SampleRow) -> RowReport:
+    options = _row_options(row)
+    try:
+        reader = reader_for(row.path, row.format)
+        seen = reader.inspect(row.path, options)
+    except InputError as error:
+        return RowReport(row, faults=tuple(_at(row, fault) for fault in error.faults))
+    except InvalidArgument as error:
+        return RowReport(row, faults=(Fault(row.location, str(error)),))
+    faults = [_at(row, fault) for fault in seen.faults]
+    files, size = ((), 0) if faults else _files(reader, row, options)
+    return RowReport(row, seen, _sources(row, seen, size), files, size, tuple(faults))
+
+
+def _at(row: SampleRow, fault: Fault) -> Fault:
+    """Put the row in front of a reader's fault; drop the path when it only repeats the cell."""
+    here = fault.location in {"", str(row.path), row.data_path}
+    message = fault.message if here else f"{fault.location}: {fault.message}"
+    return Fault(row.location, message)
+
+
+def _files(reader: Reader, row: SampleRow, options: ReadOptions) -> tuple[tuple[Path, ...], int]:
+    files = reader.files(row.path, options)
+    return files, sum(file.stat().st_size for file in files if file.exists())
+
+
+def _sources(row: SampleRow, seen: Inspection, input_bytes: int) -> tuple[SectionSource, ...]:
+    """Make the sections of a row: itself, or one per value of the split column."""
+    parts: list[tuple[str, str | None, int]] = [(row.sample, None, seen.n_obs)]
+    typed: dict[str, Scalar] = {}
+    if seen.splits:
+        values = list(seen.splits)
+        parts = [(section_name(row.sample, value), value, seen.splits[value]) for value in values]
+        typed = dict(zip(values, infer_column(values), strict=True))
+    sources = []
+    for name, value, n_obs in parts:
+        share = n_obs / max(1, seen.n_obs)
+        nnz = seen.nnz if seen.nnz is not None else seen.n_obs * seen.n_vars
+        sources.append(
+            SectionSource(
+                section=name,
+                row=row,
+                format=seen.format,
+                fingerprint="",
+                split_value=value,
+                n_obs=n_obs,
+                n_vars=seen.n_vars,
+                nnz=int(nnz * share),
+                input_bytes=int(input_bytes * share),
+                memory_bytes=_least_memory(seen.n_obs, seen.n_vars),
+                metadata=_metadata(row, seen, name, value, typed),
+            )
+        )
+    return tuple(sources)
+
+
+def _least_memory(n_obs: int, n_vars: int) -> int:
+    """Least memory that sorting a section takes."""
+    from .sort_plan import least_memory
+
+    return least_memory(n_obs, n_vars)
+
+
+def _metadata(
+    row: SampleRow,
+    seen: Inspection,
+    name: str,
+    value: str | None,
+    typed: Mapping[str, Scalar],
+) -> dict[str, Scalar]:
+    facts: dict[str, Scalar] = {"section": name, **row.metadata, "format": seen.format}
+    for key, found in (("technology", seen.technology), ("organism", seen.organism)):
+        if facts.get(key) is None and found:
+            facts[key] = found
+    if row.timepoint is not None:
+        facts["timepoint"] = row.timepoint
+    if value is not None:
+        facts = {
+            key: fact.replace(SPLIT_PLACEHOLDER, value) if isinstance(fact, str) else fact
+            for key, fact in facts.items()
+        }
+        assert row.split_by is not None
+        facts.setdefault(row.split_by, typed[value])
+    return facts
+
+
+def _entries(sources: Sequence[SectionSource]) -> list[TimeEntry]:
+    return [
+        TimeEntry(
+            str(source.metadata["timepoint"]),
+            source.row.time_value,
+            source.row.time_unit,
+            source.row.location,
+        )
+        for source in sources
+        if source.metadata.get("timepoint") is not None
+    ]
+
+
+def _in_time(source: SectionSource, time: TimeOrder) -> SectionSource:
+    """Add number, unit and place of the timepoint to a section's metadata."""
+    label = source.metadata.get("timepoint")
+    if not isinstance(label, str) or label not in time.order:
+        return source
+    value, unit = time.points[label]
+    facts = {"time_value": value, "time_unit": unit, "timepoint_order": time.order[label]}
+    known = {key: fact for key, fact in facts.items() if fact is not None}
+    return replace(source, metadata={**source.metadata, **known})
+
+
+def _repeated(sources: Sequence[SectionSource]) -> list[Fault]:
+    """Faults of sections that different rows or values would give one name."""
+    faults = []
+    first: dict[str, SectionSource] = {}
+    for source in sources:
+        other = first.setdefault(source.section, source)
+        if other is source:
+            continue
+        faults.append(
+            Fault(
+                source.row.location,
+                f"section {source.section!r}, made of {_made_of(source)}, would have the name of "
+                f"the one made of {_made_of(other)} in {other.row.location}; rename a sample",
+            )
+        )
+    return faults
+
+
+def _made_of(source: SectionSource) -> str:
+    if source.split_value is None:
+        return "the whole row"
+    return f"{source.row.split_by} = {source.split_value!r}"
