@@ -31,6 +31,7 @@ from .errors import (
     ReadOnly,
     StorageUnavailable,
     StorageUnsupported,
+    TisseractError,
 )
 from .keys import check_key
 from .storage import Storage, StoredKey
@@ -109,7 +110,7 @@ class ObjectStorage(Storage):
     def _naming(self, what: str, key: str = "") -> Iterator[None]:
         try:
             yield
-        except AtlasError:
+        except TisseractError:
             raise
         # The cause is left out: its text may show headers or a signed URL.
         except (BaseError, OSError, ValueError) as error:
