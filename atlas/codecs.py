@@ -30,6 +30,8 @@ __all__ = [
     "encode",
     "encode_text",
     "row_grid",
+    "seal",
+    "unseal",
 ]
 
 BLOCK_ROWS = 256
@@ -195,17 +197,18 @@ def encode(values: NDArray[Any]) -> bytes:
     --------
     >>> import numpy as np
     >>> chunk = np.arange(1000, dtype=np.uint16)
-    >>> bool((decode(encode(chunk), chunk.dtype) == chunk).all())
+    >>> bool((decode(encode(chunk), chunk.dtype, chunk.nbytes) == chunk).all())
     True
     """
     data = np.ascontiguousarray(values)
     return seal(bytes(_blosc(data.dtype.itemsize).encode(data)))
 
 
-def decode(blob: bytes, dtype: np.dtype[Any]) -> NDArray[Any] | None:
-    """Numbers of one inner chunk, flat; None when the chunk is damaged."""
+def decode(blob: bytes, dtype: np.dtype[Any], nbytes: int) -> NDArray[Any] | None:
+    """Numbers of one inner chunk, flat; None when it is damaged or not `nbytes` long."""
     payload = unseal(blob)
-    if payload is None:
+    # Blosc's header says how much it would unpack: checked before, so that no bomb goes off.
+    if payload is None or int.from_bytes(payload[4:8], "little") != nbytes:
         return None
     try:
         return np.frombuffer(_blosc(dtype.itemsize).decode(payload), dtype)

@@ -27,7 +27,7 @@ from ..atlas.section_columns import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..atlas.genes import Panel
+    from ..atlas.panel import Panel
 
 __all__ = [
     "ArrayColumn",

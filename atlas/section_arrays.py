@@ -1,0 +1,289 @@
+"""Reading row runs of a sharded array with ranged requests; every byte is checked on the way.
+
+Zarr's reader returns fill values for a chunk that is absent from its shard; this one raises
+`Corrupt` and names the section, the array and the chunk.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import codecs
+from .errors import Corrupt, MissingKey
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .quadtree import Runs
+    from .storage import Storage
+
+__all__ = ["ArrayLayout", "RowArray"]
+
+_GAP_BYTES = 2048  # bytes between wanted chunks that are cheaper to read than another request
+_ABSENT = np.iinfo(np.uint64).max
+_DTYPES = frozenset(
+    ["bool", "string", "float32", "float64"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
+_THREADED_CHUNKS = 16  # below this a hand-over to threads costs more than it saves
+_MAX_CHUNK_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayLayout:
+    """Shape and grid of an array, from the index of a section; cannot describe a hostile array.
+
+    Raises
+    ------
+    Corrupt
+        Lengths that are not positive, an unknown number type, or chunks beyond 1 GiB.
+    """
+
+    shape: tuple[int, ...]
+    """Full shape; only the first axis is chunked."""
+    dtype: str
+    """NumPy name of a number type, `bool`, or `string`."""
+    chunk: int
+    """Rows of an inner chunk."""
+    shard: int
+    """Rows of a shard."""
+
+    def __post_init__(self) -> None:
+        lengths = (*self.shape, self.chunk, self.shard)
+        whole = all(isinstance(v, int) and 0 <= v < 2**48 for v in lengths)
+        if (
+            not whole
+            or not self.shape
+            or self.dtype not in _DTYPES
+            or self.chunk < 1
+            or self.shard < 1
+            or self.shard % self.chunk
+            or self.chunk * self.row_bytes > _MAX_CHUNK_BYTES
+        ):
+            raise Corrupt(
+                "an array of a section must have a sound shape, type and grid, but got "
+                f"shape {self.shape}, type {self.dtype!r}, chunk {self.chunk}, shard {self.shard}; "
+                "run `tisseract verify`"
+            )
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> ArrayLayout:
+        """Build from the JSON of the section's index."""
+        try:
+            return cls(
+                tuple(described["shape"]),
+                str(described["dtype"]),
+                described["chunk"],
+                described["shard"],
+            )
+        except (KeyError, TypeError) as error:
+            raise Corrupt(f"an array's description misses a part, but got {described!r}") from error
+
+    @property
+    def row_bytes(self) -> int:
+        """Uncompressed bytes of a row; 1 for strings, whose length varies."""
+        size = 1 if self.dtype == "string" else np.dtype(self.dtype).itemsize
+        return size * int(np.prod(self.shape[1:], dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shard:
+    """Where the inner chunks of a shard lie in its file."""
+
+    key: str
+    offsets: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+
+class RowArray:
+    """Read-only view of one array of a section; safe to share between threads.
+
+    Parameters
+    ----------
+    storage : Storage
+        Root of the atlas.
+    prefix : str
+        Key prefix of the array.
+    layout : ArrayLayout
+        Shape and grid.
+    label : str
+        Section and array, for messages.
+    """
+
+    def __init__(self, storage: Storage, prefix: str, layout: ArrayLayout, label: str) -> None:
+        self.layout = layout
+        self._storage, self._prefix, self._label = storage, prefix, label
+        self._shards: dict[int, _Shard] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.layout.shape[0]
+
+    def read(self, runs: Runs | None = None) -> NDArray[Any]:
+        """Rows of some runs, one run after the other; all rows without `runs`.
+
+        Returns
+        -------
+        (m, ...) array
+            In the array's own number type, object strings for `string`. Holds the result and the
+            compressed bytes of the chunks it touches.
+
+        Raises
+        ------
+        Corrupt
+            A chunk is missing or damaged.
+        """
+        layout = self.layout
+        wanted = [(0, len(self))] if runs is None else [(int(a), int(b)) for a, b in runs]
+        for start, stop in wanted:
+            if not 0 <= start <= stop <= len(self):
+                raise IndexError(
+                    f"{self._label}: rows must lie in 0..{len(self)}, but got {start}:{stop}"
+                )
+        total = sum(stop - start for start, stop in wanted)
+        out = np.empty(
+            (total, *layout.shape[1:]), object if layout.dtype == "string" else layout.dtype
+        )
+        pieces = self._pieces(wanted)
+        chunks = sorted({number for number, *_ in pieces})
+        blobs = dict(self._fetch(chunks))
+        if len(blobs) >= _THREADED_CHUNKS:
+            decoded = dict(zip(chunks, _pool().map(self._decode, blobs.items()), strict=True))
+        else:
+            decoded = {item[0]: self._decode(item) for item in blobs.items()}
+        for number, low, high, at in pieces:
+            out[at : at + high - low] = decoded[number][low:high]
+        return out
+
+    def compressed_bytes(self, runs: Runs | None = None) -> int:
+        """Bytes that reading some runs would fetch, shard indexes left out (they are kept)."""
+        wanted = [(0, len(self))] if runs is None else list(runs)
+        chunks = sorted({number for number, *_ in self._pieces(wanted)})
+        return sum(int(self._place(number)[2]) for number in chunks)
+
+    def _pieces(self, runs: Runs) -> list[tuple[int, int, int, int]]:
+        """Cut runs at chunk edges: (chunk, first row in it, last, where it goes)."""
+        size, at, pieces = self.layout.chunk, 0, []
+        for start, stop in runs:
+            row = start
+            while row < stop:
+                number = row // size
+                end = min(stop, (number + 1) * size)
+                pieces.append((number, row - number * size, end - number * size, at))
+                at += end - row
+                row = end
+        return pieces
+
+    def _fetch(self, chunks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Compressed bytes of ascending chunks, near ones in one request."""
+        groups: list[tuple[str, int, int, list[tuple[int, int, int]]]] = []
+        for number in chunks:
+            key, offset, size = self._place(number)
+            if groups:
+                last_key, start, end, members = groups[-1]
+                if last_key == key and 0 <= offset - end <= _GAP_BYTES:
+                    members.append((number, offset - start, size))
+                    groups[-1] = (key, start, offset + size, members)
+                    continue
+            groups.append((key, offset, offset + size, [(number, 0, size)]))
+
+        def get(group: tuple[str, int, int, list[tuple[int, int, int]]]) -> bytes:
+            return self._get(group[0], group[1], group[2] - group[1])
+
+        remote = self._storage.local_path() is None and len(groups) > 1
+        bodies = _pool().map(get, groups) if remote else map(get, groups)
+        for (_, _, _, members), body in zip(groups, bodies, strict=True):
+            for number, offset, size in members:
+                yield number, body[offset : offset + size]
+
+    def _decode(self, item: tuple[int, bytes]) -> NDArray[Any]:
+        number, blob = item
+        layout = self.layout
+        if layout.dtype == "string":
+            values = codecs.decode_text(blob)
+            sound = values is not None and values.size == layout.chunk
+        else:
+            values = codecs.decode(blob, np.dtype(layout.dtype), layout.chunk * layout.row_bytes)
+            sound = values is not None
+        if values is None or not sound:
+            raise self._corrupt(number, "its checksum or length is wrong")
+        return values.reshape(layout.chunk, *layout.shape[1:])
+
+    def _place(self, number: int) -> tuple[str, int, int]:
+        """Key, offset and size of an inner chunk."""
+        per_shard = self.layout.shard // self.layout.chunk
+        shard = self._shard(number // per_shard)
+        inner = number % per_shard
+        offset, size = int(shard.offsets[inner]), int(shard.sizes[inner])
+        if offset < 0:
+            raise self._corrupt(number, "it is absent from its shard")
+        return shard.key, offset, size
+
+    def _shard(self, number: int) -> _Shard:
+        with self._lock:
+            known = self._shards.get(number)
+        if known is not None:
+            return known
+        shard = self._read_index(number)
+        with self._lock:
+            self._shards[number] = shard
+        return shard
+
+    def _read_index(self, number: int) -> _Shard:
+        layout = self.layout
+        per_shard = layout.shard // layout.chunk
+        key = f"{self._prefix}/c/{number}" + "/0" * (len(layout.shape) - 1)
+        length = 16 * per_shard + 4
+        first = number * per_shard
+        try:
+            size = self._storage.size(key)
+        except MissingKey as error:
+            raise self._corrupt(first, f"its shard {key} is missing") from error
+        blob = self._get(key, size - length, length) if size >= length else b""
+        payload = codecs.unseal(blob)
+        if payload is None:
+            raise self._corrupt(first, f"the index of its shard {key} is damaged")
+        table = np.frombuffer(payload, "<u8").reshape(per_shard, 2)
+        absent = table[:, 0] == _ABSENT
+        sane = (table[:, 0] <= size) & (table[:, 1] <= size) & (table.sum(axis=1) <= size)
+        if not (sane | absent).all():
+            raise self._corrupt(first, f"the index of its shard {key} points past its end")
+        places = np.where(absent[:, None], -1, table.astype(np.int64, copy=False))
+        return _Shard(key, places[:, 0], places[:, 1])
+
+    def _get(self, key: str, start: int, length: int) -> bytes:
+        try:
+            body = self._storage.get_range(key, start, length)
+        except MissingKey as error:
+            raise Corrupt(f"{self._label}: the shard {key} is missing") from error
+        if len(body) != length:
+            raise Corrupt(f"{self._label}: the shard {key} is shorter than its index says")
+        return body
+
+    def _corrupt(self, chunk: int, why: str) -> Corrupt:
+        return Corrupt(
+            f"{self._label}: chunk {chunk} cannot be read, {why}; run `tisseract verify` and "
+            "ingest the section again"
+        )
+
+
+_POOLS: dict[int, ThreadPoolExecutor] = {}
+_POOLS_LOCK = threading.Lock()
+
+
+def _pool() -> ThreadPoolExecutor:
+    """Return the decoding threads of this process; a forked child makes its own."""
+    with _POOLS_LOCK:
+        pool = _POOLS.get(os.getpid())
+        if pool is None:
+            _POOLS.clear()
+            workers = min(8, os.cpu_count() or 1)
+            pool = _POOLS[os.getpid()] = ThreadPoolExecutor(workers, "tisseract-read")
+        return pool

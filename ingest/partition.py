@@ -1,0 +1,276 @@
+"""Write one section: rows sorted into tiles out of core, both access orders, statistics, elements.
+
+Two passes. Positions give the row order and the tiles; then the matrix is streamed once, its rows
+scattered to bucket files of contiguous rows, each bucket sorted in memory and appended to the
+arrays, and the by-gene order merged from what the buckets spilled.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..atlas.errors import Fault, InputError, StorageFull
+from ..atlas.section_write import SECTION_FORMAT, consolidate, coordinate_system, write_index
+from ..atlas.statistics import GeneTotals, log_norm, narrowest
+from .sort_gather import gather
+from .sort_genes import merge_pieces
+from .sort_order import RowOrder, sort_rows
+from .sort_plan import PartitionPlan, plan_partition
+from .sort_scatter import BadEntry, scatter
+from .source import RawSection
+from .write_parts import write_frame, write_images, write_obs, write_shapes, write_totals
+
+__all__ = ["PartitionPlan", "SectionSummary", "plan_partition", "write_section"]
+
+Progress = Callable[[str, float], None]
+"""Called with a stage (`order`, `obs`, `scatter`, `gather`, `genes`, `images`) and its fraction."""
+
+
+@dataclass(frozen=True, slots=True)
+class SectionSummary:
+    """Facts of a written section: all of a catalog entry but its attempt and digest."""
+
+    n_obs: int
+    """Cells."""
+    n_vars: int
+    """Genes."""
+    nnz: int
+    """Stored entries; explicit zeros of the source are not stored."""
+    n_tiles: int
+    """Tiles."""
+    tile_cells: int
+    """Cells of the largest tile."""
+    panel: str
+    """Digest of the gene panel."""
+    values: str
+    """What the matrix holds."""
+    um_per_unit: float | None
+    """Micrometers per source unit; None when unknown."""
+    bounds: tuple[float, float, float, float]
+    """xmin, ymin, xmax, ymax in micrometers, or source units when unknown."""
+    metadata: Mapping[str, str | int | float | bool | None]
+    """Section metadata, as the reader gave it."""
+    columns: Mapping[str, Mapping[str, Any]]
+    """Obs columns: kind, extremes or categories."""
+    plan: PartitionPlan
+    """How memory was divided."""
+
+
+def write_section(
+    raw: RawSection,
+    path: Path,
+    *,
+    tile_cells: int = 4096,
+    memory_limit: int,
+    scratch: Path | None = None,
+    progress: Progress | None = None,
+) -> SectionSummary:
+    """Write a section as a SpatialData container with tiles, both access orders and statistics.
+
+    Parameters
+    ----------
+    raw : RawSection
+        What the reader found.
+    path : Path
+        Empty or absent folder that becomes the container.
+    tile_cells : int
+        Most cells of a tile.
+    memory_limit : int
+        Bytes that may be used beyond what the process holds already.
+    scratch : Path, optional
+        Folder for temporary files, beside `path` by default; removed again in any case.
+    progress : callable, optional
+        Called with a stage and the fraction of it that is done.
+
+    Returns
+    -------
+    SectionSummary
+        Peak memory is `summary.plan.peak_bytes`, whatever the number of cells.
+
+    Raises
+    ------
+    InputError
+        Something in the source cannot be stored; names the first cell and gene.
+    BudgetExceeded
+        The limit cannot hold the work; nothing was written.
+    StorageFull
+        No space is left on the disk.
+    """
+    counts = raw.counts
+    plan = plan_partition(raw.n_obs, raw.n_vars, counts.nnz, memory_limit=memory_limit)
+    tell = progress or (lambda stage, fraction: None)
+    with _scratch_folder(scratch or path.parent) as folder, ThreadPoolExecutor(2) as pool:
+        job = _Job(raw, path, plan, folder, pool, tell)
+        return job.run(tile_cells)
+
+
+@contextmanager
+def _scratch_folder(parent: Path) -> Iterator[Path]:
+    """Make a temporary folder; a full disk becomes an error that says so."""
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".sort-", dir=parent))
+    try:
+        yield folder
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise StorageFull(
+                f"sorting a section needs space, but got none left at {error.filename or parent}; "
+                "free some, or give another scratch folder"
+            ) from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One section being written."""
+
+    raw: RawSection
+    path: Path
+    plan: PartitionPlan
+    folder: Path
+    pool: ThreadPoolExecutor
+    tell: Progress
+
+    def run(self, tile_cells: int) -> SectionSummary:
+        raw, path = self.raw, self.path
+        system = coordinate_system(raw.um_per_unit)
+        rows = sort_rows(raw.positions, raw.um_per_unit, raw.y_axis, tile_cells)
+        self.tell("order", 1.0)
+        arrays = write_frame(path, raw, rows, self.pool)
+        write_shapes(path, raw, rows, system)
+        obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)
+        slim, rank = rows.without_positions(), rows.rank()
+        layouts, nnz = self._matrix(slim, rank)
+        write_images(path, raw, system, self.plan.memory_limit, self.tell)
+        attributes = _attributes(raw, rows, columns, nnz, tile_cells)
+        write_index(path, attributes | {"arrays": arrays | obs_arrays | layouts})
+        consolidate(path)
+        return self._summary(slim, columns, nnz)
+
+    def _matrix(
+        self, rows: RowOrder, rank: np.ndarray[Any, np.dtype[np.uint32]]
+    ) -> tuple[dict[str, dict[str, object]], int]:
+        """Both access orders, totals and per-tile statistics."""
+        raw, plan = self.raw, self.plan
+        try:
+            scattered = scatter(
+                raw.counts,
+                rank,
+                self.folder,
+                bucket_rows=plan.bucket_rows,
+                block_bytes=plan.block_bytes,
+                whole=raw.values == "counts",
+                advance=lambda done: self.tell("scatter", done),
+            )
+        except BadEntry as bad:
+            raise _refusal(raw, bad) from None
+        del rank
+        totals, norm = GeneTotals.zeros(raw.n_vars), log_norm(raw.values)
+        whole = raw.values == "counts"
+        dtype = narrowest(scattered.largest) if whole else np.dtype(np.float32)
+        pieces, layouts = gather(
+            scattered,
+            self.path,
+            totals,
+            dtype=dtype,
+            norm=norm,
+            bucket_nnz=plan.bucket_nnz,
+            scratch=self.folder,
+            pool=self.pool,
+            advance=lambda done: self.tell("gather", done),
+        )
+        layouts |= merge_pieces(
+            pieces,
+            self.path,
+            totals.nnz,
+            rows.leaves.ptr,
+            dtype=dtype,
+            budget_nnz=plan.bucket_nnz,
+            pool=self.pool,
+            advance=lambda done: self.tell("genes", done),
+        )
+        return layouts | write_totals(self.path, totals, norm), scattered.nnz
+
+    def _summary(
+        self, rows: RowOrder, columns: dict[str, dict[str, Any]], nnz: int
+    ) -> SectionSummary:
+        raw = self.raw
+        keep = ("kind", "min", "max", "categories", "n_categories", "nulls", "source")
+        return SectionSummary(
+            n_obs=raw.n_obs,
+            n_vars=raw.n_vars,
+            nnz=nnz,
+            n_tiles=rows.leaves.ptr.size - 1,
+            tile_cells=int(np.diff(rows.leaves.ptr).max()),
+            panel=raw.panel.digest,
+            values=raw.values,
+            um_per_unit=raw.um_per_unit,
+            bounds=rows.bounds,
+            metadata=dict(raw.metadata),
+            columns={n: {k: c[k] for k in keep if k in c} for n, c in columns.items()},
+            plan=self.plan,
+        )
+
+
+def _attributes(
+    raw: RawSection,
+    rows: RowOrder,
+    columns: dict[str, dict[str, Any]],
+    nnz: int,
+    tile_cells: int,
+) -> dict[str, Any]:
+    """Gather what opening a section needs, in one object."""
+    frame = rows.frame
+    return {
+        "format": SECTION_FORMAT,
+        "n_obs": raw.n_obs,
+        "n_vars": raw.n_vars,
+        "nnz": nnz,
+        "n_tiles": rows.leaves.ptr.size - 1,
+        "tile_cells": tile_cells,
+        "values": raw.values,
+        "um_per_unit": raw.um_per_unit,
+        "y_axis": raw.y_axis,
+        "coordinate_system": coordinate_system(raw.um_per_unit),
+        "frame": {"x": frame.x, "y": frame.y, "side": frame.side},
+        "bounds": list(rows.bounds),
+        "panel": raw.panel.digest,
+        "log_norm": log_norm(raw.values).formula,
+        "obs": columns,
+        "images": sorted(raw.images),
+    }
+
+
+def _refusal(raw: RawSection, bad: BadEntry) -> InputError:
+    """Name the cell and the gene of an entry that may not be stored."""
+    ids = raw.instance_ids.read()
+    cell = ids.take(np.array([bad.row])).to_list()[0] if hasattr(ids, "take") else bad.row
+    if not 0 <= bad.column < raw.n_vars:
+        what = f"expected a column in 0..{raw.n_vars - 1}, but got {bad.column} in cell {cell!r}"
+        return InputError(Fault("counts", f"{what}; the file is damaged"))
+    wanted = (
+        "counts must be whole numbers from 0 to 4,294,967,295"
+        if raw.values == "counts"
+        else "values must be finite"
+    )
+    gene = raw.panel.name[bad.column]
+    return InputError(
+        Fault(
+            "counts",
+            f"{wanted}, but got {bad.value:g} in cell {cell!r} (row {bad.row}), gene {gene!r}; "
+            "point to the raw counts, or say what the matrix holds (`values` = expected, "
+            "normalized, log1p or composition)",
+        )
+    )
