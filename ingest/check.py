@@ -278,10 +278,10 @@ def _sources(row: SampleRow, seen: Inspection, input_bytes: int) -> tuple[Sectio
 
 
 def _least_memory(n_obs: int, n_vars: int) -> int:
-    """Least memory that sorting a section takes."""
-    from .sort_plan import least_memory
+    """Least memory that sorting a section takes: that of no entries, and the smallest buckets."""
+    from .sort_plan import plan_partition
 
-    return least_memory(n_obs, n_vars)
+    return plan_partition(n_obs, n_vars, 0, memory_limit=1 << 60).peak_bytes + (16 << 20)
 
 
 def _metadata(

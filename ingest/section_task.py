@@ -105,6 +105,8 @@ def write_one(task: SectionTask, stage: StageCallback | None = None) -> SectionR
                 attempt.path,
                 tile_cells=task.tile_cells,
                 memory_limit=task.memory_limit,
+                # Inside the attempt, so that what a crash leaves there goes with it.
+                scratch=attempt.path,
                 progress=stage,
             )
             receipt = attempt.seal()
@@ -125,6 +127,7 @@ def _with_facts(raw: RawSection, source: SectionSource) -> RawSection:
         "split_value": source.split_value,
         "options": _stated_options(source),
         "versions": software_versions(),
+        "metadata": dict(source.metadata),
     }
     return replace(raw, metadata=dict(source.metadata), provenance=provenance)
 
