@@ -1,0 +1,402 @@
+"""Parts of an AnnData tree, on HDF5 or Zarr: matrix, genes, positions, obs, splits.
+
+Each function takes opened nodes, reads as little as it can, and raises InputError with a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atlas.errors import Fault, InputError, near
+from ..atlas.genes import Panel
+from .frame import (
+    column_names,
+    index_name,
+    iter_duplicates,
+    kinds,
+    n_rows,
+    read_column,
+    read_strings,
+)
+from .gene_map import read_gene_map
+from .matrix import MatrixFacts, matrix_facts, sample_entries
+from .reader import ReadOptions
+from .several import judge, several_message, worth_reading
+from .source import ColumnKind, StringValues
+from .split import encode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "check_ids",
+    "check_one_section",
+    "check_values",
+    "locate_matrix",
+    "obs_kinds",
+    "read_panel",
+    "read_positions",
+    "split_codes",
+]
+
+_GENE_ID_COLUMNS = ("gene_ids", "gene_id", "ensembl_id", "ensembl", "feature_id", "ensemblid")
+_SYMBOL_COLUMNS = (
+    "gene_symbols",
+    "gene_symbol",
+    "symbol",
+    "symbols",
+    "gene_name",
+    "gene_names",
+    "feature_name",
+)
+_TYPE_COLUMNS = ("feature_types", "feature_type")
+_REFERENCES = {"grch": "human", "hg19": "human", "hg38": "human", "grcm": "mouse", "mm10": "mouse"}
+_MAX_VARS = 5_000_000
+_SHOWN = 5
+
+
+def _keys(node: Any) -> list[str]:
+    return list(node) if hasattr(node, "keys") else []
+
+
+def locate_matrix(root: Any, layer: str | None, where: str) -> tuple[str, str, MatrixFacts]:
+    """Find the matrix: its key, the key of its var frame, and its header.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or it is no matrix.
+    """
+    wanted = layer or "X"
+    layers = _keys(root["layers"]) if "layers" in root else []
+    raw = _keys(root["raw"]) if "raw" in root else []
+    if wanted in {"raw", "raw.X", "raw/X"}:
+        key, var = "raw/X", "raw/var"
+        there = "X" in raw and "var" in raw
+    elif wanted == "X":
+        key, var, there = "X", "var", "X" in root
+    else:
+        key, var, there = f"layers/{wanted}", "var", wanted in layers
+    if not there:
+        choices = ["X"] * ("X" in root) + ["raw"] * ("X" in raw) + layers
+        raise InputError(
+            Fault(
+                where,
+                f"expected the matrix in layer {wanted!r}, but got {', '.join(choices) or 'none'};"
+                f" set `layer`.{near(wanted, choices)}",
+            )
+        )
+    try:
+        facts = matrix_facts(root[key])
+    except (ValueError, KeyError, IndexError) as error:
+        raise InputError(Fault(f"{where}:{key}", f"expected counts, but {error}")) from error
+    n_obs, n_vars = n_rows(root["obs"]), n_rows(root[var])
+    if (facts.n_obs, facts.n_vars) != (n_obs, n_vars):
+        raise InputError(
+            Fault(
+                f"{where}:{key}",
+                f"expected {n_obs} cells x {n_vars} genes as in obs and var, but got "
+                f"{facts.n_obs} x {facts.n_vars}; export the file again",
+            )
+        )
+    if n_obs == 0 or n_vars == 0 or n_vars > _MAX_VARS:
+        raise InputError(
+            Fault(
+                f"{where}:{key}",
+                f"expected at least one cell and 1 to {_MAX_VARS} genes, "
+                f"but got {n_obs} x {n_vars}",
+            )
+        )
+    return key, var, facts
+
+
+def read_panel(var: Any, options: ReadOptions, where: str) -> Panel:
+    """Read the genes: names from the index, identifiers, symbols and types from known columns.
+
+    Raises
+    ------
+    InputError
+        If the genes are ambiguous, or a column named in reader_kwargs is missing.
+    """
+    kwargs = options.reader_kwargs
+    columns = column_names(var)
+
+    def column(option: str, usual: tuple[str, ...]) -> list[str] | None:
+        asked = kwargs.get(option)
+        if asked is not None and str(asked) not in columns:
+            raise InputError(
+                Fault(
+                    f"{where}:var",
+                    f"expected the column {asked!r} ({option}), but got {', '.join(columns)}."
+                    f"{near(asked, columns)}",
+                )
+            )
+        folded = {name.casefold(): name for name in columns}
+        found = str(asked) if asked else next((folded[n] for n in usual if n in folded), None)
+        return read_strings(var, found) if found else None
+
+    genomes = set(read_strings(var, "genome")) if "genome" in columns else set()
+    said = {
+        organism
+        for genome in genomes
+        for reference, organism in _REFERENCES.items()
+        if genome.casefold().startswith(reference)
+    }
+    gene_map = read_gene_map(options.gene_map) if options.gene_map else None
+    panel = str(kwargs.get("panel", "partial"))
+    if panel not in {"partial", "complete"}:
+        raise InputError(
+            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
+        )
+    return Panel.of(
+        read_strings(var, index_name(var)),
+        organism=options.organism or (said.pop() if len(said) == 1 else ""),
+        gene_ids=column("gene_id_column", _GENE_ID_COLUMNS),
+        symbols=column("symbol_column", _SYMBOL_COLUMNS),
+        feature_types=column("feature_type_column", _TYPE_COLUMNS),
+        gene_map=gene_map,
+        completeness="complete" if panel == "complete" else "partial",
+        zero_padded=bool(kwargs.get("zero_padded", False)),
+        where=f"{where}:var",
+    )
+
+
+def read_positions(
+    root: Any, options: ReadOptions, where: str
+) -> tuple[NDArray[np.float64], str, list[str]]:
+    """Read x and y of every cell: positions, where they were, and notes.
+
+    Raises
+    ------
+    InputError
+        If they are missing, of another shape, or not finite.
+    """
+    named = options.reader_kwargs.get("position_columns")
+    notes: list[str] = []
+    if named is not None:
+        positions, place = _from_obs(root["obs"], named, where)
+    else:
+        positions, place = _from_obsm(root, options.spatial_key or "spatial", where, notes)
+    n = n_rows(root["obs"])
+    if len(positions) != n:
+        raise InputError(
+            Fault(
+                f"{where}:{place}", f"expected {n} positions, one a cell, but got {len(positions)}"
+            )
+        )
+    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if bad.size:
+        raise InputError(
+            Fault(
+                f"{where}:{place}",
+                f"expected finite positions, but got {bad.size} that are not, at rows "
+                f"{', '.join(map(str, bad[:_SHOWN]))}; remove these cells",
+            )
+        )
+    return positions, place, notes
+
+
+def _from_obs(obs: Any, named: object, where: str) -> tuple[NDArray[np.float64], str]:
+    names = [str(n) for n in named] if isinstance(named, (list, tuple)) else []
+    present = kinds(obs)
+    if len(names) != 2 or any(present.get(name) != "numeric" for name in names):
+        raise InputError(
+            Fault(
+                f"{where}:obs",
+                "expected reader_kwargs position_columns to name two numeric columns, x then y, "
+                f"but got {named!r}",
+            )
+        )
+    values = [read_column(obs, name).values for name in names]  # type: ignore[union-attr]
+    return np.column_stack(values).astype(np.float64), f"obs {names[0]}, {names[1]}"
+
+
+def _from_obsm(
+    root: Any, key: str, where: str, notes: list[str]
+) -> tuple[NDArray[np.float64], str]:
+    obsm = root["obsm"] if "obsm" in root else None  # noqa: SIM401 - not every root has `get`
+    compound = obsm is not None and hasattr(obsm, "shape")  # anndata before 0.7
+    keys = [] if obsm is None else list(obsm.dtype.names or ()) if compound else _keys(obsm)
+    if key not in keys:
+        raise InputError(
+            Fault(
+                f"{where}:obsm/{key}",
+                f"expected positions there, but got obsm with {', '.join(keys) or 'nothing'}; set "
+                "`spatial_key`, or reader_kwargs position_columns to two obs columns."
+                f"{near(key, keys) if keys else ''}",
+            )
+        )
+    assert obsm is not None
+    node = obsm.fields(key) if compound else obsm[key]
+    if not compound and hasattr(node, "keys"):  # a data frame
+        columns = column_names(node)[:2]
+        if len(columns) < 2 or any(kinds(node)[name] != "numeric" for name in columns):
+            raise InputError(
+                Fault(f"{where}:obsm/{key}", "expected two numeric columns, but got other ones")
+            )
+        arrays = [read_column(node, name).values for name in columns]  # type: ignore[union-attr]
+        return np.column_stack(arrays).astype(np.float64), f"obsm/{key}"
+    values = node[:] if compound or len(node.shape) != 2 else node[:, : min(3, node.shape[1])]
+    values = np.asarray(values)
+    if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "iuf":
+        raise InputError(
+            Fault(
+                f"{where}:obsm/{key}",
+                f"expected two columns of numbers, but got {values.dtype} of shape {values.shape}",
+            )
+        )
+    if values.shape[1] > 2 and np.ptp(values[:, 2]) > 0:
+        notes.append(f"obsm/{key} has a third column (z); x and y are used, split planes first")
+    return np.ascontiguousarray(values[:, :2], dtype=np.float64), f"obsm/{key}"
+
+
+def obs_kinds(obs: Any, options: ReadOptions, where: str) -> dict[str, ColumnKind]:
+    """Kinds of the obs columns that will be kept.
+
+    Raises
+    ------
+    InputError
+        Naming every column that cannot be read, pickled objects above all.
+    """
+    given = options.reader_kwargs.get("drop_columns", ())
+    dropped = {str(n) for n in given} if isinstance(given, (list, tuple)) else {str(given)}
+    found = kinds(obs)
+    faults = [
+        Fault(
+            f"{where}:obs",
+            f"expected a column named in drop_columns, but got {name!r}.{near(name, found)}",
+        )
+        for name in sorted(dropped - set(found))
+    ]
+    faults += [
+        Fault(
+            f"{where}:obs/{name}",
+            "expected numbers, strings, booleans or categories, but got objects or arrays, which "
+            "are not read; drop the column with reader_kwargs drop_columns",
+        )
+        for name, kind in found.items()
+        if kind is None and name not in dropped
+    ]
+    if faults:
+        raise InputError(faults)
+    return {name: kind for name, kind in found.items() if kind and name not in dropped}
+
+
+def check_ids(ids: StringValues, where: str) -> None:
+    """Refuse cell ids that are missing, empty or given twice.
+
+    Raises
+    ------
+    InputError
+        With the first of them.
+    """
+    repeated = list(iter_duplicates(ids))
+    empty = int((np.diff(ids.offsets) == 0).sum())
+    faults = []
+    if repeated:
+        faults.append(
+            Fault(
+                where,
+                f"expected every cell id once, but got {len(repeated)} given several times: "
+                f"{', '.join(map(repr, repeated[:_SHOWN]))}; make them unique, or name another "
+                "column with reader_kwargs cell_id_column",
+            )
+        )
+    elif empty:
+        faults.append(Fault(where, f"expected a cell id in every row, but got {empty} empty ones"))
+    if faults:
+        raise InputError(faults)
+
+
+def check_one_section(obs: Any, positions: NDArray[np.float64], where: str) -> None:
+    """Refuse a file that looks like several sections.
+
+    Raises
+    ------
+    InputError
+        Naming the columns that show it.
+    """
+    columns: dict[str, NDArray[np.integer]] = {}
+    for name, kind in kinds(obs).items():
+        n_categories = None
+        if kind == "categorical" and hasattr(obs, "keys") and hasattr(obs[name], "keys"):
+            n_categories = int(obs[name]["categories"].shape[0])
+        if worth_reading(name, kind, n_categories):
+            columns[name] = encode(read_column(obs, name))[0]
+    evidence = judge(positions, columns)
+    if evidence:
+        raise InputError(Fault(where, several_message(evidence)))
+
+
+def split_codes(obs: Any, split_by: str, where: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Codes and values of the column that splits a file.
+
+    Raises
+    ------
+    InputError
+        If there is no such column, or it leaves cells without a value.
+    """
+    present = kinds(obs)
+    if present.get(split_by) is None:
+        raise InputError(
+            Fault(
+                f"{where}:obs",
+                f"expected the column {split_by!r} of `split_by`, but got "
+                f"{', '.join(present) or 'no columns'}.{near(split_by, present)}",
+            )
+        )
+    codes, labels = encode(read_column(obs, split_by))
+    missing = int((codes < 0).sum())
+    if missing:
+        raise InputError(
+            Fault(
+                f"{where}:obs/{split_by}",
+                f"expected a value for every cell, but got {missing} cells without one; no cell is "
+                "left out silently: remove them from the file, or give them a value",
+            )
+        )
+    return codes, labels
+
+
+def check_values(node: Any, options: ReadOptions, choices: Mapping[str, Any], where: str) -> None:
+    """Refuse numbers that cannot be counts where counts are expected, judged by the first ones.
+
+    Raises
+    ------
+    InputError
+        With what the numbers look like, and which other layers hold counts.
+    """
+    numbers = sample_entries(node)
+    if numbers.size == 0:
+        return
+    if not np.isfinite(numbers).all():
+        raise InputError(Fault(where, "expected finite numbers, but got NaN or infinity"))
+    low, high = float(numbers.min()), float(numbers.max())
+    if low < 0:
+        raise InputError(
+            Fault(
+                where,
+                f"expected numbers from 0 on, but got {low:g}; scaled values are not stored: set "
+                "`layer` to where the counts are",
+            )
+        )
+    if options.matrix_values != "counts" or _whole(numbers):
+        return
+    first = numbers[numbers != np.floor(numbers)][0]
+    other = [name for name, layer in choices.items() if _whole(sample_entries(layer))]
+    looks = "log1p" if high < 20 else "normalized"
+    raise InputError(
+        Fault(
+            where,
+            f"expected counts, but got {float(first):g}; set `values` (these look like {looks!r} "
+            "or 'expected')"
+            + (f", or `layer` to {' or '.join(map(repr, other))}" if other else ""),
+        )
+    )
+
+
+def _whole(numbers: NDArray[Any]) -> bool:
+    return numbers.dtype.kind in "iub" or bool((numbers == np.floor(numbers)).all())

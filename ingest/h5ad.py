@@ -1,0 +1,375 @@
+"""Reader of h5ad files, any of them: opened with h5py alone, streamed, nothing in it trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atlas.errors import Fault, InputError
+from ..atlas.genes import Panel
+from ..atlas.image_sources import LazyImage, file_image, open_pixels
+from ..atlas.images import Affine
+from .anndata_parts import (
+    check_ids,
+    check_one_section,
+    check_values,
+    locate_matrix,
+    obs_kinds,
+    read_panel,
+    read_positions,
+    split_codes,
+)
+from .embedded import Embedded, H5Image, embedded, unit_of
+from .frame import LazyColumn, MaskedColumn, TextColumn, index_name, kinds, legal_names
+from .guard import Hdf5Node, is_hdf5, open_hdf5
+from .matrix import MatrixFacts
+from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
+from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, RawSection
+from .split import MaskedCounts
+from .units import FoundUnit, find_unit, technology_unit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["H5adReader"]
+
+_OPTIONS = frozenset(
+    {
+        "cell_id_column",
+        "drop_columns",
+        "feature_type_column",
+        "gene_id_column",
+        "image_scale",
+        "images",
+        "library",
+        "panel",
+        "position_columns",
+        "symbol_column",
+        "zero_padded",
+    }
+)
+_VISIUM_SPOT_UM = 55.0  # diameter, 10x Genomics
+
+
+@dataclass(slots=True)
+class _Survey:
+    """What a file holds, as far as it could be read; parts with faults stay empty."""
+
+    key: str = "X"
+    facts: MatrixFacts | None = None
+    panel: Panel | None = None
+    positions: NDArray[np.float64] | None = None
+    positions_from: str = ""
+    columns: dict[str, ColumnKind] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    index: str = ""
+    codes: NDArray[np.int64] | None = None
+    labels: tuple[str, ...] = ()
+    libraries: dict[str, Embedded] = field(default_factory=dict)
+    said_unit: tuple[float | str, str] | None = None
+    notes: list[str] = field(default_factory=list)
+    faults: FaultList = field(default_factory=FaultList)
+
+
+class H5adReader:
+    """h5ad, by whatever version of anndata: counts in X, raw or a layer, positions in obsm.
+
+    reader_kwargs: `position_columns` [x, y] (obs columns instead of obsm), `cell_id_column`,
+    `drop_columns` [...], `gene_id_column`, `symbol_column`, `feature_type_column`, `panel`
+    (`complete` when an unlisted gene was not measured), `zero_padded` (true when all-zero genes
+    may be padding), `images` (false leaves embedded images out), `library` (which of several),
+    `image_scale` (pixels of `image` per coordinate unit).
+    """
+
+    format: str = "h5ad"
+
+    def recognizes(self, path: Path) -> bool:
+        """Whether the file is HDF5 with obs and var; never raises."""
+        import h5py
+
+        if not path.is_file() or not is_hdf5(path):
+            return False
+        if path.suffix == ".h5ad":
+            return True
+        try:
+            with h5py.File(path, "r", locking=False) as file:
+                return {"obs", "var"} <= set(file)
+        except (OSError, RuntimeError):
+            return False
+
+    def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
+        """Return the file itself, the gene map and the image."""
+        return tuple(one for one in (path, options.gene_map, options.image) if one is not None)
+
+    def inspect(self, path: Path, options: ReadOptions) -> Inspection:
+        """Tell what the file holds and everything wrong with it."""
+        survey, units = self._survey(path, options)
+        facts, panel = survey.facts, survey.panel
+        scales = {unit.um_per_unit for unit in units.values()}
+        splits = {}
+        if survey.codes is not None:
+            sizes = np.bincount(survey.codes, minlength=len(survey.labels)).tolist()
+            splits = dict(zip(survey.labels, sizes, strict=True))
+        images: tuple[str, ...] = ()
+        with survey.faults.part():
+            images = tuple(self._images(path, options, survey, FoundUnit(None, ""), None))
+        return Inspection(
+            self.format,
+            path,
+            n_obs=facts.n_obs if facts else 0,
+            n_vars=facts.n_vars if facts else 0,
+            nnz=facts.nnz if facts else None,
+            technology=options.technology or ("Visium" if _is_visium(survey, options) else None),
+            organism=options.organism or (panel.organism if panel else None) or None,
+            um_per_unit=scales.pop() if len(scales) == 1 else None,
+            unit_source="; ".join(dict.fromkeys(unit.how for unit in units.values())) or "unknown",
+            columns=survey.columns,
+            splits=splits,
+            images=images,
+            notes=tuple(survey.notes),
+            faults=tuple(survey.faults.faults),
+        )
+
+    def open(self, path: Path, options: ReadOptions) -> RawSection:
+        """Open one section lazily; positions and genes are read, obs and counts are not."""
+        survey, units = self._survey(path, options)
+        value = options.split_value
+        if survey.codes is not None and value not in survey.labels:
+            survey.faults.add(
+                str(path),
+                f"expected split_value out of {', '.join(survey.labels)}, but got {value!r}",
+            )
+        if survey.faults.faults:
+            raise InputError(survey.faults.faults, str(path))
+        positions, panel = survey.positions, survey.panel
+        assert positions is not None
+        assert panel is not None
+        rows = None
+        if survey.codes is not None and value is not None:
+            rows = np.flatnonzero(survey.codes == survey.labels.index(value))
+            positions = positions[rows]
+        unit = units[value if rows is not None else None]
+
+        def masked(column: ObsColumn) -> ObsColumn:
+            return column if rows is None else MaskedColumn(column, rows)
+
+        counts: CountsSource = self._counts(path, survey)
+        obs = Hdf5Node(path, "obs")
+        name = str(options.reader_kwargs.get("cell_id_column") or survey.index)
+        ids = LazyColumn(obs, name, "string")
+        radius = None
+        if _is_visium(survey, options) and unit.um_per_unit is not None:
+            radius = _VISIUM_SPOT_UM / 2 / unit.um_per_unit
+        return RawSection(
+            positions=positions,
+            instance_ids=masked(TextColumn(ids)),
+            obs={
+                survey.renamed[column]: masked(LazyColumn(obs, column, kind))
+                for column, kind in survey.columns.items()
+            },
+            panel=panel,
+            counts=counts if rows is None else MaskedCounts(counts, rows),
+            values=options.matrix_values,
+            um_per_unit=unit.um_per_unit,
+            y_axis=options.y_axis or "down",
+            radius=radius,
+            images=self._images(path, options, survey, unit, value),
+            metadata=dict(options.metadata),
+            provenance=_provenance(path, options, survey, unit),
+        )
+
+    def _counts(self, path: Path, survey: _Survey) -> CountsSource:
+        from .matrix import StreamedMatrix
+
+        assert survey.facts is not None
+        return StreamedMatrix(Hdf5Node(path, survey.key), survey.facts)
+
+    def _survey(
+        self, path: Path, options: ReadOptions
+    ) -> tuple[_Survey, dict[str | None, FoundUnit]]:
+        """Read every part; a part with a fault leaves the others to be read."""
+        survey = _Survey()
+        units: dict[str | None, FoundUnit] = {}
+        where = str(path)
+        with survey.faults.part():
+            check_reader_kwargs(options, _OPTIONS, where)
+        with survey.faults.part(), open_hdf5(path, "an h5ad file") as file:
+            missing = [name for name in ("obs", "var") if name not in file]
+            if missing:
+                raise InputError(
+                    Fault(
+                        where,
+                        f"expected an h5ad file, but got HDF5 without {' and '.join(missing)}; "
+                        "name the reader in the `format` column",
+                    )
+                )
+            self._read_parts(file, options, survey, where)
+            units = _find_units(options, survey, where)
+        return survey, units
+
+    def _read_parts(self, file: Any, options: ReadOptions, survey: _Survey, where: str) -> None:
+        obs, part = file["obs"], survey.faults.part
+        survey.libraries = embedded(file)
+        survey.index = index_name(obs)
+        with part():
+            survey.key, var, survey.facts = locate_matrix(file, options.layer, where)
+            layers = file.get("layers", {})
+            choices = {name: layers[name] for name in layers if f"layers/{name}" != survey.key}
+            with part():
+                check_values(file[survey.key], options, choices, f"{where}:{survey.key}")
+            with part():
+                survey.panel = read_panel(file[var], options, where)
+        with part():
+            survey.columns = obs_kinds(obs, options, where)
+            survey.renamed = legal_names(survey.columns, f"{where}:obs")
+            changed = {a: b for a, b in survey.renamed.items() if a != b}
+            if changed:
+                listed = ", ".join(f"{a!r} as {b!r}" for a, b in changed.items())
+                survey.notes.append(f"obs columns stored under names SpatialData accepts: {listed}")
+        with part():
+            self._check_ids(obs, options, survey, where)
+        if options.split_by not in (None, "none"):
+            with part():
+                survey.codes, survey.labels = split_codes(obs, str(options.split_by), where)
+        with part():
+            found = read_positions(file, options, where)
+            survey.positions, survey.positions_from = found[:2]
+            survey.notes.extend(found[2])
+            if options.split_by is None:
+                check_one_section(obs, survey.positions, where)
+        survey.said_unit = unit_of(survey.libraries, set(kinds(obs)))
+
+    def _check_ids(self, obs: Any, options: ReadOptions, survey: _Survey, where: str) -> None:
+        asked = options.reader_kwargs.get("cell_id_column")
+        if asked is not None and str(asked) not in kinds(obs):
+            raise InputError(
+                Fault(
+                    f"{where}:obs", f"expected the column {asked!r} (cell_id_column), but got none"
+                )
+            )
+        name = str(asked or survey.index)
+        column = LazyColumn(_Opened(obs), name, "string")
+        check_ids(TextColumn(column).read(), f"{where}:obs/{name}")
+
+    def _images(
+        self,
+        path: Path,
+        options: ReadOptions,
+        survey: _Survey,
+        unit: FoundUnit,
+        value: str | None,
+    ) -> dict[str, ImageSource]:
+        """Choose the image given, else the best embedded one of the section's library."""
+        factor = unit.um_per_unit or 1.0
+        sign = -1.0 if options.y_axis == "up" else 1.0
+
+        def affine(scale: float) -> Affine:
+            return ((factor / scale, 0.0, 0.0), (0.0, sign * factor / scale, 0.0))
+
+        if options.image is not None:
+            scale = options.reader_kwargs.get("image_scale", 1.0)
+            if not isinstance(scale, (int, float)) or not 0 < float(scale) < np.inf:
+                raise InputError(
+                    Fault(
+                        str(path),
+                        "expected reader_kwargs image_scale above zero (image pixels per "
+                        f"coordinate unit), but got {scale!r}",
+                    )
+                )
+            with open_pixels(options.image):  # the header alone
+                pass
+            return {"image": file_image(options.image, affine(float(scale)))}
+        if options.reader_kwargs.get("images", True) is False:
+            return {}
+        libraries = survey.libraries
+        wanted = options.reader_kwargs.get("library", value if value in libraries else None)
+        if wanted is not None and str(wanted) not in libraries:
+            raise InputError(
+                Fault(
+                    f"{path}:uns/spatial",
+                    f"expected the library {wanted!r}, but got {', '.join(libraries) or 'none'}",
+                )
+            )
+        if wanted is None and len(libraries) > 1:
+            note = f"images of {len(libraries)} libraries left out; choose one with `library`"
+            if note not in survey.notes:
+                survey.notes.append(note)
+            return {}
+        chosen = (
+            libraries[str(wanted)] if wanted is not None else next(iter(libraries.values()), None)
+        )
+        if chosen is None or not chosen.images:
+            return {}
+        name = "hires" if "hires" in chosen.images else next(iter(chosen.images))
+        key, scale = chosen.images[name]
+        return {name: LazyImage(H5Image(Hdf5Node(path, key)), affine(scale))}
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A node that is open already, where an opener is asked for."""
+
+    node: Any
+
+    def __call__(self) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext(self.node)
+
+
+def _is_visium(survey: _Survey, options: ReadOptions) -> bool:
+    said = survey.said_unit[0] if survey.said_unit else technology_unit(options.technology)
+    return said == "lattice:100"
+
+
+def _find_units(options: ReadOptions, survey: _Survey, where: str) -> dict[str | None, FoundUnit]:
+    """Find the unit of the file, or of each of its sections."""
+    positions, codes = survey.positions, survey.codes
+    if positions is None or (codes is None and options.split_by not in (None, "none")):
+        return {}
+    wanted: list[tuple[str | None, NDArray[np.float64]]] = [(None, positions)]
+    if codes is not None:
+        value = options.split_value
+        values = survey.labels if value not in survey.labels or value is None else (value,)
+        wanted = [(value, positions[codes == survey.labels.index(value)]) for value in values]
+    units: dict[str | None, FoundUnit] = {}
+    for label, cells in wanted:
+        place = f"{where}:um_per_unit" + (f" of {options.split_by}={label}" if label else "")
+        with survey.faults.part():
+            units[label] = find_unit(
+                cells,
+                options.um_per_unit,
+                technology=options.technology,
+                from_file=survey.said_unit,
+                where=place,
+            )
+        if survey.faults.faults and options.um_per_unit is None:
+            break  # the same sentence for every split would say nothing new
+    return units
+
+
+def _provenance(
+    path: Path, options: ReadOptions, survey: _Survey, unit: FoundUnit
+) -> dict[str, object]:
+    facts = survey.facts
+    return {
+        "reader": "h5ad",
+        "file": path.name,
+        "file_bytes": path.stat().st_size,
+        "matrix": survey.key,
+        "matrix_layout": facts.layout if facts else "",
+        "matrix_dtype": str(facts.dtype) if facts else "",
+        "values": options.matrix_values,
+        "positions": survey.positions_from,
+        "unit": unit.how,
+        "um_per_unit": unit.um_per_unit,
+        "y_axis": options.y_axis or "down",
+        "y_flipped": options.y_axis == "up",
+        "split_by": options.split_by,
+        "split_value": options.split_value,
+        "renamed_columns": {a: b for a, b in survey.renamed.items() if a != b},
+        "notes": list(survey.notes),
+    }

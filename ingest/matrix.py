@@ -1,0 +1,185 @@
+"""AnnData matrices on Zarr (or any store of sliceable arrays), streamed by blocks of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .source import CsrBlock
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["MatrixFacts", "StreamedMatrix", "matrix_facts", "sample_entries"]
+
+Layout = Literal["csr", "csc", "dense"]
+_SAMPLE = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixFacts:
+    """What the header of a matrix says."""
+
+    n_obs: int
+    n_vars: int
+    nnz: int | None
+    dtype: np.dtype[np.generic]
+    layout: Layout
+
+
+def matrix_facts(node: Any) -> MatrixFacts:
+    """Read the header of an AnnData matrix: a dense array, or a CSR or CSC group.
+
+    Raises
+    ------
+    ValueError
+        If the node is no matrix, or its parts contradict one another.
+    """
+    if hasattr(node, "shape"):
+        if len(node.shape) != 2 or node.dtype.kind not in "iufb":
+            raise ValueError(
+                f"a matrix of numbers is needed, not {node.dtype} of shape {tuple(node.shape)}"
+            )
+        return MatrixFacts(
+            int(node.shape[0]), int(node.shape[1]), None, np.dtype(node.dtype), "dense"
+        )
+    encoding = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
+    encoding = encoding.decode() if isinstance(encoding, bytes) else str(encoding)
+    if not {"data", "indices", "indptr"} <= set(node) or encoding[:3] not in {"csr", "csc"}:
+        raise ValueError(f"a CSR, CSC or dense matrix is needed, not {encoding or 'a group'!r}")
+    shape = node.attrs.get("shape", node.attrs.get("h5sparse_shape"))
+    if shape is None or len(shape) != 2:
+        raise ValueError("the sparse matrix does not say its shape")
+    layout: Layout = "csr" if encoding.startswith("csr") else "csc"
+    n_obs, n_vars = (int(n) for n in shape)
+    data, indices, indptr = (node[key] for key in ("data", "indices", "indptr"))
+    major = n_obs if layout == "csr" else n_vars
+    nnz = int(data.shape[0])
+    if indptr.shape != (major + 1,) or indices.shape != data.shape or int(indptr[-1]) != nnz:
+        raise ValueError(
+            f"the parts of the {layout} matrix disagree: {major} rows or columns, "
+            f"{indptr.shape[0]} pointers, {indices.shape[0]} indices, {nnz} numbers"
+        )
+    if data.dtype.kind not in "iufb":
+        raise ValueError(f"a matrix of numbers is needed, not of {data.dtype}")
+    return MatrixFacts(n_obs, n_vars, nnz, np.dtype(data.dtype), layout)
+
+
+def sample_entries(node: Any) -> NDArray[np.generic]:
+    """First stored numbers of a matrix, to see whether they look like counts."""
+    if hasattr(node, "shape"):
+        rows = max(1, min(int(node.shape[0]), _SAMPLE // max(1, int(node.shape[1]))))
+        return np.asarray(node[:rows]).ravel()
+    return np.asarray(node["data"][:_SAMPLE])
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedMatrix:
+    """A matrix that is opened when it is streamed; picklable when its opener is."""
+
+    open: Callable[[], AbstractContextManager[Any]]
+    """Opens the AnnData node."""
+    facts: MatrixFacts
+    """What its header says."""
+
+    @property
+    def n_obs(self) -> int:
+        """Rows."""
+        return self.facts.n_obs
+
+    @property
+    def n_vars(self) -> int:
+        """Columns."""
+        return self.facts.n_vars
+
+    @property
+    def nnz(self) -> int | None:
+        """Stored entries; None for a dense array."""
+        return self.facts.nnz
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Number type."""
+        return self.facts.dtype
+
+    def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
+        """Yield all rows once, in order, in blocks that stay within `budget_bytes`.
+
+        CSC is read once per block: the budget decides how many times.
+        """
+        with self.open() as node:
+            if self.facts.layout == "dense":
+                yield from _dense(node, budget_bytes)
+            elif self.facts.layout == "csr":
+                yield from _csr(node, budget_bytes)
+            else:
+                yield from _csc(node, self.facts, budget_bytes)
+
+
+def _dense(array: Any, budget_bytes: int) -> Iterator[CsrBlock]:
+    n_obs, n_vars = array.shape
+    # The rows, their mask, and at worst every entry once more with its column.
+    step = max(1, budget_bytes // (max(1, n_vars) * (2 * array.dtype.itemsize + 9)))
+    for start in range(0, n_obs, step):
+        rows = np.asarray(array[start : start + step])
+        where, columns = np.nonzero(rows)
+        indptr = np.searchsorted(where, np.arange(len(rows) + 1)).astype(np.int64)
+        yield CsrBlock(start, indptr, columns.astype(np.int32), rows[where, columns])
+
+
+def _csr(node: Any, budget_bytes: int) -> Iterator[CsrBlock]:
+    indptr = np.asarray(node["indptr"][:]).astype(np.int64)
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        raise ValueError("the row pointers of the matrix are not ascending from 0")
+    data, indices = node["data"], node["indices"]
+    entries = max(1, budget_bytes // (data.dtype.itemsize + indices.dtype.itemsize + 4))
+    start, n_obs = 0, indptr.size - 1
+    while start < n_obs:
+        stop = int(np.searchsorted(indptr, indptr[start] + entries, side="right")) - 1
+        stop = min(max(stop, start + 1), n_obs)
+        low, high = int(indptr[start]), int(indptr[stop])
+        columns = np.asarray(indices[low:high]).astype(np.int32)
+        yield CsrBlock(start, indptr[start : stop + 1] - low, columns, np.asarray(data[low:high]))
+        start = stop
+
+
+def _csc(node: Any, facts: MatrixFacts, budget_bytes: int) -> Iterator[CsrBlock]:
+    indptr = np.asarray(node["indptr"][:]).astype(np.int64)
+    item = facts.dtype.itemsize
+    half = budget_bytes // 2
+    per_row = max(1, (facts.nnz or 0) // max(1, facts.n_obs)) * (2 * item + 24)
+    step = max(1, half // per_row)
+    piece = max(1, half // (item + 16))
+    for start in range(0, facts.n_obs, step):
+        stop = min(start + step, facts.n_obs)
+        found = [
+            part
+            for low in range(0, facts.nnz or 0, piece)
+            for part in [_csc_piece(node, indptr, (low, low + piece), start, stop)]
+        ]
+        rows = np.concatenate([part[0] for part in found]) if found else np.empty(0, np.int64)
+        order = np.argsort(rows, kind="stable")
+        columns = np.concatenate([p[1] for p in found]) if found else np.empty(0, np.int32)
+        data = np.concatenate([p[2] for p in found]) if found else np.empty(0, facts.dtype)
+        counts = np.bincount(rows, minlength=stop - start)
+        yield CsrBlock(
+            start,
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            columns[order],
+            data[order],
+        )
+
+
+def _csc_piece(
+    node: Any, indptr: NDArray[np.int64], piece: tuple[int, int], start: int, stop: int
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.generic]]:
+    """Rows (from `start`), columns and numbers of the entries of a piece inside `start:stop`."""
+    low, high = piece
+    rows = np.asarray(node["indices"][low:high]).astype(np.int64)
+    kept = np.flatnonzero((rows >= start) & (rows < stop))
+    columns = (np.searchsorted(indptr, low + kept, side="right") - 1).astype(np.int32)
+    return rows[kept] - start, columns, np.asarray(node["data"][low:high])[kept]
