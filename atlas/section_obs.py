@@ -154,6 +154,8 @@ class _Column:
         folder = self._path / self._table
         group(folder, **encoded("categorical", "0.2.0", ordered=values.ordered))
         write_strings(folder / "categories", values.categories)
+        length = len(values.categories)
+        self._note(f"{self._table}/categories", (length,), "string", length, length)
         codes = values.codes[self._order]
         self._row_array(f"{self._table}/codes", codes, encoded("array", "0.2.0"))
         n = len(values.categories)

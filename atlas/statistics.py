@@ -19,7 +19,15 @@ from .section_shards import ArrayWriter
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["GeneTotals", "LogNorm", "TileStatistics", "log_norm", "narrowest"]
+__all__ = [
+    "GeneStatistics",
+    "GeneTotals",
+    "LogNorm",
+    "ObsStatistics",
+    "TileStatistics",
+    "log_norm",
+    "narrowest",
+]
 
 _CHUNK_VALUES = 8192  # tiles x genes of one inner chunk, so that one gene's statistics stay cheap
 
@@ -80,6 +88,36 @@ class GeneTotals:
         """Totals of a section without cells; 32 bytes a gene."""
         zero = np.zeros
         return cls(zero(n_vars), zero(n_vars, np.int64), zero(n_vars), zero(n_vars))
+
+
+@dataclass(frozen=True, slots=True)
+class GeneStatistics:
+    """Per tile statistics of some genes, as stored values."""
+
+    sums: NDArray[np.float64]
+    """(T, g) sums over the cells of a tile."""
+    nnz: NDArray[np.unsignedinteger]
+    """(T, g) cells with a non-zero value."""
+    largest: NDArray[Any]
+    """(T, g) largest value, at least 0: where it is not above x, no cell of the tile is."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObsStatistics:
+    """Per tile statistics of one obs column; what its kind does not have is None."""
+
+    kind: str
+    """numeric, boolean, categorical or string."""
+    nulls: NDArray[np.unsignedinteger]
+    """(T,) missing values."""
+    low: NDArray[np.float64] | None
+    """(T,) smallest value of numeric columns; NaN where all are missing."""
+    high: NDArray[np.float64] | None
+    """(T,) largest value of numeric columns; NaN where all are missing."""
+    histogram: NDArray[np.uint32] | None
+    """(T, K) cells of each category; None above 1,024 categories and for other kinds."""
+    categories: tuple[str, ...] | None
+    """(K,) names of the histogram's columns."""
 
 
 class TileStatistics:

@@ -1,0 +1,432 @@
+"""Reading one section: metadata once, then only the chunks that the asked rows or genes need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ColumnNotFound, Corrupt, FormatUnsupported, InvalidArgument, MissingKey, near
+from .morton import Frame
+from .panel import Panel
+from .quadtree import Runs, TileTable, merge_runs
+from .section_arrays import ArrayLayout, RowArray
+from .section_frames import column_frame
+from .section_write import SECTION_FORMAT
+from .statistics import GeneStatistics, GeneTotals, ObsStatistics
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import zarr
+    from numpy.typing import NDArray
+    from scipy import sparse
+
+    from .snapshot import SectionEntry
+    from .storage import Storage
+
+__all__ = ["Section"]
+
+_X = "tables/table/X"
+_POSITIONS = "tables/table/obsm/spatial"
+_INDEX_BYTES = 16 * 2**20  # the index of a section with thousands of obs columns is below this
+
+
+class Section:
+    """One committed section: lazy, safe to read from several threads, small to pickle.
+
+    Rows are in Morton order; tile t is rows `tiles.ptr[t]:tiles.ptr[t + 1]`. Metadata, the tile
+    table and shard indexes are read on first use and kept; numbers are never kept.
+
+    Parameters
+    ----------
+    storage : Storage
+        Root of the atlas.
+    entry : SectionEntry
+        The section's line in the snapshot.
+    """
+
+    def __init__(self, storage: Storage, entry: SectionEntry) -> None:
+        self._storage, self._entry = storage, entry
+        self._arrays: dict[str, RowArray] = {}
+
+    def __reduce__(self) -> tuple[type[Section], tuple[Storage, SectionEntry]]:
+        return type(self), (self._storage, self._entry)
+
+    def __repr__(self) -> str:
+        return f"Section({self.name!r}, {self.n_obs:,} cells x {self.n_vars:,} genes)"
+
+    # -- what the catalog knows --------------------------------------------------------------
+
+    @property
+    def entry(self) -> SectionEntry:
+        """The section's line in the snapshot."""
+        return self._entry
+
+    @property
+    def name(self) -> str:
+        """Name of the section."""
+        return self._entry.section
+
+    @property
+    def attempt(self) -> str:
+        """Attempt that holds it; changes when the section is replaced."""
+        return self._entry.attempt
+
+    @property
+    def n_obs(self) -> int:
+        """Cells."""
+        return self._entry.n_obs
+
+    @property
+    def n_vars(self) -> int:
+        """Genes."""
+        return self._entry.n_vars
+
+    @property
+    def n_tiles(self) -> int:
+        """Tiles."""
+        return self._entry.n_tiles
+
+    @property
+    def values(self) -> str:
+        """What the matrix holds: counts, expected, normalized, log1p or composition."""
+        return self._entry.values
+
+    @property
+    def um_per_unit(self) -> float | None:
+        """Micrometers per source unit; None when unknown, then positions are in source units."""
+        return self._entry.um_per_unit
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """xmin, ymin, xmax, ymax of the positions."""
+        return self._entry.bounds
+
+    @property
+    def metadata(self) -> Mapping[str, str | int | float | bool | None]:
+        """Section metadata: timepoint, donor, condition and so on."""
+        return self._entry.metadata
+
+    @cached_property
+    def panel(self) -> Panel:
+        """The section's genes, in the order of the matrix columns."""
+        return Panel.from_parquet(self._storage.get(f"panels/{self._entry.panel}.parquet"))
+
+    # -- what the section's own index knows --------------------------------------------------
+
+    @cached_property
+    def attributes(self) -> Mapping[str, Any]:
+        """The section's own index: layouts of arrays, obs columns, frame, units."""
+        key = f"{self._entry.prefix}/tisseract/zarr.json"
+        try:
+            node = json.loads(self._storage.get(key, max_bytes=_INDEX_BYTES))
+            attributes: dict[str, Any] = node["attributes"]
+            form = attributes["format"]
+        except MissingKey as error:
+            raise self._corrupt(f"its index {key} is missing") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._corrupt(f"its index {key} is not readable") from error
+        if form != SECTION_FORMAT:
+            raise FormatUnsupported(
+                f"section {self.name!r} must have layout {SECTION_FORMAT}, but got {form!r}; "
+                "read it with a newer tisseract"
+            )
+        if (attributes.get("n_obs"), attributes.get("n_vars")) != (self.n_obs, self.n_vars):
+            raise self._corrupt("its index disagrees with the catalog on cells and genes")
+        return attributes
+
+    @cached_property
+    def group(self) -> zarr.Group:
+        """Root Zarr group, read-only; a missing chunk raises instead of reading as zeros."""
+        from .strict import open_strict
+
+        return open_strict(self._storage, self._entry.prefix)
+
+    @cached_property
+    def tiles(self) -> TileTable:
+        """Tiles: rows, tight boxes, quadtree squares."""
+        frame = self.attributes["frame"]
+        return TileTable(
+            self._array("tisseract/tiles/ptr").read(),
+            self._array("tisseract/tiles/bounds").read(),
+            self._array("tisseract/tiles/code").read(),
+            self._array("tisseract/tiles/level").read(),
+            Frame(float(frame["x"]), float(frame["y"]), float(frame["side"])),
+        )
+
+    @cached_property
+    def blocks(self) -> TileTable:
+        """Blocks of 256 rows with their tight boxes (rounded outwards to float32).
+
+        Finer than tiles: what a region should read is `blocks.runs(blocks.intersecting(…))`.
+        """
+        step = self._array(_POSITIONS).layout.chunk
+        ptr = np.append(np.arange(0, self.n_obs, step, dtype=np.int64), self.n_obs)
+        return TileTable(ptr, self._array("tisseract/blocks/bounds").read().astype(np.float64))
+
+    @property
+    def obs_columns(self) -> Mapping[str, Mapping[str, Any]]:
+        """Obs columns by name: kind, dtype, extremes or categories, missing values."""
+        columns: Mapping[str, Mapping[str, Any]] = self.attributes["obs"]
+        return columns
+
+    # -- rows --------------------------------------------------------------------------------
+
+    def positions(self, runs: Runs | None = None) -> NDArray[np.float64]:
+        """(m, 2) x, y of some rows in micrometers (source units where the scale is unknown)."""
+        return self._array(_POSITIONS).read(runs)
+
+    def source_rows(self, runs: Runs | None = None) -> NDArray[np.int64]:
+        """(m,) row numbers in the source file."""
+        return self._array("tisseract/source_row").read(runs)
+
+    def depth(self, runs: Runs | None = None) -> NDArray[np.float64]:
+        """(m,) sum of stored values of each cell over all genes."""
+        return self._array("tisseract/depth").read(runs)
+
+    def counts(
+        self, runs: Runs | None = None, genes: NDArray[np.integer] | None = None
+    ) -> sparse.csr_matrix:
+        """Read stored values of some rows, and some genes, as float32.
+
+        Parameters
+        ----------
+        runs : row runs, optional
+            All rows without.
+        genes : (g,) int, optional
+            Columns of the result, in that order; all genes without.
+
+        Returns
+        -------
+        (m, g) csr_matrix of float32
+            Memory: 8 bytes an entry read, and as much again while genes are picked.
+
+        Raises
+        ------
+        Corrupt
+            A chunk is missing or damaged, or pointers do not ascend.
+        """
+        from scipy import sparse
+
+        rows = [(0, self.n_obs)] if runs is None else merge_runs(runs)
+        indptr, spans = self._pointers(rows)
+        data = self._array(f"{_X}/data").read(spans).astype(np.float32, copy=False)
+        indices = self._array(f"{_X}/indices").read(spans)
+        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < self.n_vars:
+            raise self._corrupt("X/indices points outside the panel")
+        matrix = sparse.csr_matrix(
+            (data, indices, indptr), shape=(indptr.size - 1, self.n_vars), copy=False
+        )
+        matrix.has_canonical_format = True
+        return matrix if genes is None else matrix[:, np.asarray(genes)]
+
+    def _pointers(self, rows: Runs) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
+        """Row pointers of the result and the element spans to read for some rows."""
+        raw = self._array(f"{_X}/indptr").read([(a, b + 1) for a, b in rows])
+        indptr, spans, at = [np.zeros(1, np.int64)], [], 0
+        end = 0
+        for start, stop in rows:
+            part = raw[at : at + stop - start + 1]
+            at += part.size
+            if (np.diff(part) < 0).any() or not 0 <= part[0] <= part[-1] <= self._entry.nnz:
+                raise self._corrupt("X/indptr does not ascend")
+            spans.append((int(part[0]), int(part[-1])))
+            indptr.append(part[1:] - part[0] + end)
+            end += int(part[-1] - part[0])
+        return np.concatenate(indptr), spans
+
+    def cell_ids(self, runs: Runs | None = None) -> NDArray[np.object_]:
+        """(m,) cell ids as the source gave them."""
+        return self._array("tables/table/obs/_index").read(runs)
+
+    def obs(
+        self,
+        runs: Runs | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        index: bool = True,
+        qualified: bool = False,
+    ) -> pd.DataFrame:
+        """Obs columns of some rows.
+
+        Parameters
+        ----------
+        runs : row runs, optional
+            All rows without.
+        columns : sequence of str, optional
+            All columns without.
+        index : bool
+            Whether to read cell ids as the index; otherwise rows are numbered from 0.
+        qualified : bool
+            Whether ids are written `{section}:{id}`, unique over an atlas.
+
+        Raises
+        ------
+        ColumnNotFound
+            No such column; names near ones.
+        """
+        import pandas as pd
+
+        names = list(self.obs_columns) if columns is None else list(columns)
+        series = {name: self._column(name, runs) for name in names}
+        labels: Any = None
+        if index:
+            labels = self.cell_ids(runs)
+            if qualified:
+                labels = np.char.add(f"{self.name}:", labels.astype(str)).astype(object)
+        else:
+            rows = [(0, self.n_obs)] if runs is None else runs
+            labels = range(sum(stop - start for start, stop in rows))
+        return pd.DataFrame(series, index=pd.Index(labels, name=None), columns=names)
+
+    def _column(self, name: str, runs: Runs | None) -> Any:
+        info = self._column_info(name)
+        return column_frame(info, self._array, self._layouts, runs)
+
+    def _column_info(self, name: str) -> Mapping[str, Any]:
+        try:
+            return self.obs_columns[name]
+        except KeyError:
+            raise ColumnNotFound(
+                f"section {self.name!r} must have an obs column {name!r}, but has none."
+                f"{near(name, self.obs_columns)}"
+            ) from None
+
+    # -- genes -------------------------------------------------------------------------------
+
+    def gene_columns(self, genes: NDArray[np.integer] | Sequence[int]) -> sparse.csc_matrix:
+        """Read stored values of some genes over all cells, as float32, from the by-gene order.
+
+        Returns
+        -------
+        (n_obs, g) csc_matrix of float32
+            Memory: 8 bytes an entry of these genes.
+        """
+        from scipy import sparse
+
+        wanted = np.asarray(genes, np.int64)
+        self._check_genes(wanted)
+        unique, back = np.unique(wanted, return_inverse=True)
+        pointers = self._array("tisseract/by_gene/indptr")
+        raw = pointers.read([(int(g), int(g) + 2) for g in unique]).reshape(-1, 2)
+        if (np.diff(raw, axis=1) < 0).any() or (raw.size and raw.max() > self._entry.nnz):
+            raise self._corrupt("by_gene/indptr does not ascend")
+        spans = [(int(a), int(b)) for a, b in raw]
+        data = self._array("tisseract/by_gene/data").read(spans).astype(np.float32, copy=False)
+        rows = self._array("tisseract/by_gene/indices").read(spans)
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < self.n_obs:
+            raise self._corrupt("by_gene/indices points outside the section")
+        indptr = np.concatenate([[0], np.cumsum(np.diff(raw, axis=1).ravel())])
+        matrix = sparse.csc_matrix((data, rows, indptr), shape=(self.n_obs, unique.size))
+        return matrix if np.array_equal(unique, wanted) else matrix[:, back]
+
+    def _check_genes(self, genes: NDArray[np.int64]) -> None:
+        if genes.size and not 0 <= int(genes.min()) <= int(genes.max()) < self.n_vars:
+            raise InvalidArgument(
+                f"gene numbers must lie in 0..{self.n_vars - 1}, "
+                f"but got {int(genes.min())}..{int(genes.max())}"
+            )
+
+    # -- statistics --------------------------------------------------------------------------
+
+    def gene_statistics(self, genes: NDArray[np.integer] | Sequence[int]) -> GeneStatistics:
+        """Per tile sums, non-zero counts and maxima of some genes."""
+        wanted = np.asarray(genes, np.int64)
+        self._check_genes(wanted)
+        unique, back = np.unique(wanted, return_inverse=True)
+        runs = merge_runs([(int(g), int(g) + 1) for g in unique])
+
+        def part(name: str) -> NDArray[Any]:
+            return self._array(f"tisseract/stats/gene_{name}").read(runs)[back].T
+
+        return GeneStatistics(part("sum").astype(np.float64), part("nnz"), part("max"))
+
+    def obs_statistics(self, column: str) -> ObsStatistics:
+        """Per tile extremes, histogram and missing values of an obs column."""
+        info = self._column_info(column)
+        folder = "tisseract/stats/obs/" + str(info["path"]).rsplit("/", 1)[-1]
+
+        def part(name: str) -> NDArray[Any] | None:
+            path = f"{folder}/{name}"
+            return self._array(path).read() if path in self._layouts else None
+
+        low, high, counts, nulls = part("min"), part("max"), part("hist"), part("null")
+        if nulls is None:
+            nulls = np.zeros(self.n_tiles, np.uint32)
+        return ObsStatistics(str(info["kind"]), nulls, low, high, counts, self.categories(column))
+
+    def categories(self, column: str) -> tuple[str, ...] | None:
+        """Categories of a categorical column, `False` and `True` of a boolean one, else None."""
+        info = self._column_info(column)
+        if info["kind"] == "boolean":
+            return ("False", "True")
+        if info["kind"] != "categorical":
+            return None
+        if "categories" in info:
+            return tuple(info["categories"])
+        return tuple(self._array(f"{info['path']}/categories").read().tolist())
+
+    @cached_property
+    def totals(self) -> GeneTotals:
+        """Per gene: sum, cells above zero, maximum, sum of log-normalized values."""
+        parts = ("gene_sum", "gene_nnz", "gene_max", "gene_log_sum")
+        return GeneTotals(*(self._array(f"tisseract/totals/{part}").read() for part in parts))
+
+    # -- planning ----------------------------------------------------------------------------
+
+    def planned_bytes(
+        self,
+        runs: Runs | None = None,
+        columns: Sequence[str] | None = None,
+        *,
+        counts: bool = True,
+    ) -> int:
+        """Compressed bytes that reading some rows would fetch.
+
+        Exact for positions, columns and pointers (from shard indexes); the matrix is estimated from
+        the rows' share, so that planning reads no pointers.
+        """
+        total = self._array(_POSITIONS).compressed_bytes(runs)
+        names = list(self.obs_columns) if columns is None else columns
+        for name in names:
+            prefix = str(self._column_info(name)["path"])
+            for path in self._layouts:
+                if path == prefix or path.startswith(f"{prefix}/"):
+                    part = self._array(path)
+                    total += part.compressed_bytes(runs if len(part) == self.n_obs else None)
+        if counts:
+            rows = [(0, self.n_obs)] if runs is None else runs
+            nnz = self._entry.nnz
+            spans = [(int(a / self.n_obs * nnz), int(b / self.n_obs * nnz)) for a, b in rows]
+            total += self._array(f"{_X}/data").compressed_bytes(spans)
+            total += self._array(f"{_X}/indices").compressed_bytes(spans)
+        return total
+
+    # -- arrays ------------------------------------------------------------------------------
+
+    @property
+    def _layouts(self) -> Mapping[str, Any]:
+        layouts: Mapping[str, Any] = self.attributes["arrays"]
+        return layouts
+
+    def _array(self, path: str) -> RowArray:
+        known = self._arrays.get(path)
+        if known is not None:
+            return known
+        try:
+            layout = ArrayLayout.of(self._layouts[path])
+        except KeyError:
+            raise self._corrupt(f"its index does not list {path}") from None
+        where = f"section {self.name!r}, array {path}"
+        array = RowArray(self._storage, f"{self._entry.prefix}/{path}", layout, where)
+        # Two threads may make the same view at once; either will do, and one is kept.
+        return self._arrays.setdefault(path, array)
+
+    def _corrupt(self, why: str) -> Corrupt:
+        return Corrupt(
+            f"section {self.name!r} cannot be read, {why}; run `tisseract verify` and ingest it "
+            "again"
+        )
