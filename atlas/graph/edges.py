@@ -10,14 +10,15 @@ import numpy as np
 from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import scipy.sparse
     from numpy.typing import NDArray
 
-    from ..quadtree import Runs
+    from ..quadtree import Runs, TileTable
+    from .lattice_scale import Run
 
-__all__ = ["EdgeSource", "Edges", "check_runs", "cut_runs", "n_rows"]
+__all__ = ["EdgeSource", "Edges", "PositionSource", "check_runs", "cut_runs", "n_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Edges:
     """(m + 1,) row i holds elements indptr[i]:indptr[i + 1]."""
     indices: NDArray[np.int32]
     """(nnz,) section rows of the neighbors."""
-    distances: NDArray[np.float64] | NDArray[np.float32]
+    distances: NDArray[np.floating]
     """(nnz,) lengths of the edges; zero between cells at the same position."""
 
     def to_csr(self, n_obs: int) -> scipy.sparse.csr_array:
@@ -56,11 +57,43 @@ class Edges:
         )
 
 
+class PositionSource(Protocol):
+    """What a graph needs of a section."""
+
+    @property
+    def name(self) -> str:
+        """Name of the section."""
+        ...
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        ...
+
+    @property
+    def tiles(self) -> TileTable:
+        """Row ranges and tight boxes of the tiles."""
+        ...
+
+    def positions(self, runs: Runs | None = None) -> NDArray[np.float64]:
+        """Return (m, 2) float64 positions of the rows."""
+        ...
+
+
 class EdgeSource(Protocol):
     """Something that can compute the edges of any rows of one section.
 
     Thread-safe, picklable and deterministic: the same rows give the same edges, together or apart.
     """
+
+    @property
+    def facts(self) -> Mapping[str, str | float]:
+        """What `prepare` found out."""
+        ...
+
+    def prepare(self, blocks: Sequence[Runs], run: Run) -> EdgeSource:
+        """Return a source that knows whatever must be known of the whole section first."""
+        ...
 
     def edges(self, runs: Runs) -> Edges:
         """Return the edges of the rows, in row order."""

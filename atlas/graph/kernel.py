@@ -6,6 +6,7 @@ as ``dx * dx + dy * dy`` of unshifted float64 coordinates, so that the value bel
 of cells alone and not to the tile in which it was met.
 """
 
+# ruff: noqa: PLR0917 - compiled loops take plain arrays, see `extend`
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -268,7 +269,7 @@ def box_d2(x: float, y: float, box: Any) -> float:
     """Return the squared distance from a point to a closed box (xmin, ymin, xmax, ymax)."""
     dx = max(box[0] - x, x - box[2], 0.0)
     dy = max(box[1] - y, y - box[3], 0.0)
-    return dx * dx + dy * dy
+    return float(dx * dx + dy * dy)
 
 
 @njit

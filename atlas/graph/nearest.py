@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,37 +18,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ..quadtree import Runs, TileTable
+    from ..quadtree import Runs
+    from .edges import PositionSource
 
-__all__ = ["PositionSource", "nearest", "ordered_d2", "read_positions"]
+__all__ = ["nearest", "ordered_d2", "read_positions"]
 
 # Points whose sorted grids a search keeps at once: 4 blocks of 65,536, about 7 MiB. Enough for the
 # ring of tiles around a block, so that each is read once; more far tiles than that are read in
 # turn, so that an outlier costs time and not memory.
 _CACHED_POINTS = 4 * 65_536
-
-
-class PositionSource(Protocol):
-    """What a graph needs of a section."""
-
-    @property
-    def name(self) -> str:
-        """Name of the section."""
-        ...
-
-    @property
-    def n_obs(self) -> int:
-        """Number of cells."""
-        ...
-
-    @property
-    def tiles(self) -> TileTable:
-        """Row ranges and tight boxes of the tiles."""
-        ...
-
-    def positions(self, runs: Runs | None = None) -> NDArray[np.float64]:
-        """Return (m, 2) float64 positions of the rows."""
-        ...
 
 
 @dataclass(slots=True)
@@ -209,7 +187,7 @@ def _pieces(section: PositionSource, runs: Runs, table: kernel.Candidates) -> It
             tile = int(np.searchsorted(ptr, row, side="right")) - 1
             end = min(stop, int(ptr[tile + 1]))
             rows = slice(at, at + end - row)
-            part = kernel.Candidates(*(column[rows] for column in table))
+            part = kernel.Candidates(table.d2[rows], table.row[rows], table.x[rows], table.y[rows])
             yield _Piece(tile, row, xy[rows], part)
             at += end - row
             row = end

@@ -1,11 +1,16 @@
 """Sections in memory and the definition of kNN by brute force, for the tests of graphs."""
 
+import uuid
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+
 from tisseract.atlas import morton
 from tisseract.atlas.quadtree import Runs, TileTable, split, tight_boxes
+from tisseract.atlas.snapshot import Change, SectionEntry
+from tisseract.atlas.store import AtlasStore
 
 
 @dataclass
@@ -48,9 +53,7 @@ def cut_section(xy: NDArray[np.float64], cuts: list[int]) -> FakeSection:
     return FakeSection(xy, TileTable(ptr, tight_boxes(xy, ptr)))
 
 
-def brute_force(
-    xy: NDArray[np.float64], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def brute_force(xy: NDArray[np.float64], k: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Neighbors by definition: the first k other rows under (d2, x, y, row); rows, then d2."""
     n = xy.shape[0]
     k = min(k, n - 1)
@@ -62,3 +65,36 @@ def brute_force(
         order = order[order != i][:k]
         rows[i], d2s[i] = order, d2[order]
     return rows, d2s
+
+
+class FakeStore(AtlasStore):
+    """A real store whose sections have positions alone, kept in memory."""
+
+    shelf: ClassVar[dict[tuple[str, str], FakeSection]] = {}
+
+    def section(self, name: str) -> Any:
+        """Open a section as committed."""
+        return self.shelf[name, self.snapshot.sections[name].attempt]
+
+
+def put_section(store: FakeStore, section: FakeSection) -> None:
+    """Commit a section under a new attempt, replacing one of the same name."""
+    section.attempt = uuid.uuid4().hex
+    store.shelf[section.name, section.attempt] = section
+    entry = SectionEntry(
+        section=section.name,
+        attempt=section.attempt,
+        digest="sha256:" + "0" * 64,
+        n_obs=section.n_obs,
+        n_vars=1,
+        nnz=0,
+        nbytes=0,
+        n_tiles=len(section.tiles),
+        tile_cells=4096,
+        panel="0" * 64,
+        values="counts",
+        um_per_unit=section.um_per_unit,
+        bounds=(0.0, 0.0, 1.0, 1.0),
+        fingerprint=section.attempt,
+    )
+    store.commit(Change(add_sections=[entry], replace=True), f"section {section.name}")

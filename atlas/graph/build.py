@@ -1,0 +1,381 @@
+"""Building graphs: blocks as tasks, sections as attempts, groups of sections as commits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from ..errors import InvalidArgument
+from ..memory import parse_bytes, refuse_above
+from ..snapshot import Change, DerivedEntry
+from .neighbor_graph import NeighborGraph, grid, knn
+from .stored import GRAPH_FORMAT, BlockReceipt, seal_graph, write_block
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from ..attempt import Attempt
+    from ..quadtree import Runs
+    from ..store import AtlasStore
+    from .edges import EdgeSource
+
+__all__ = ["GraphKind", "GraphProgress", "build_graphs", "write_graphs"]
+
+GraphKind = Literal["knn", "grid", "hex", "square"]
+
+type GraphProgress = Callable[[str, int, int], None]
+"""Called with a sentence, tasks done and tasks in all; from the driver's thread or a worker's."""
+
+# A commit is one object of the catalog: groups keep it rare, and bound what a crash throws away.
+_GROUP_BLOCKS = 256
+_GROUP_SECTIONS = 64
+
+
+def build_graphs(
+    store: AtlasStore,
+    *,
+    kind: GraphKind = "knn",
+    n_neighs: int = 6,
+    n_rings: int = 1,
+    sections: Iterable[str] | None = None,
+    key_added: str = "spatial",
+    client: Client | str | None = None,
+    memory_limit: str | int | None = None,
+    progress: GraphProgress | None = None,
+) -> list[DerivedEntry]:
+    """Build and commit the graphs of many sections, out of core.
+
+    Sections whose graph is there already, with the same parameters and computed from the section
+    as it is now, are left alone: a build that was cut off is resumed by running it again.
+
+    Parameters
+    ----------
+    store : AtlasStore
+        Opened for writing.
+    kind : {'knn', 'grid', 'hex', 'square'}
+        Nearest neighbors; or the lattice: told from the positions, hexagonal, square.
+    n_neighs : int
+        Neighbors of each cell (`knn`).
+    n_rings : int
+        Rings of neighbors (lattices).
+    sections : iterable of str, optional
+        Names; all sections by default.
+    key_added : str
+        Name of the graph.
+    client : distributed.Client or str, optional
+        A Dask cluster or the address of its scheduler; threads of this process by default.
+    memory_limit : str or int, optional
+        For this process, or for each worker of a cluster; sets how many tasks run at once.
+    progress : callable, optional
+        Told what is done.
+
+    Returns
+    -------
+    list of DerivedEntry
+        One a section, in the order asked for; those found done included.
+
+    Raises
+    ------
+    InvalidArgument, SectionNotFound, ReadOnly
+    BudgetExceeded
+        A single task would not fit.
+    """
+    if kind not in ("knn", "grid", "hex", "square"):
+        raise InvalidArgument(
+            f"a graph 'knn', 'grid', 'hex' or 'square' is wanted, but got {kind!r}"
+        )
+    names = list(dict.fromkeys(store.section_names if sections is None else sections))
+    graphs = [
+        knn(store, name, n_neighs)
+        if kind == "knn"
+        else grid(store, name, "auto" if kind == "grid" else kind, n_rings)
+        for name in names
+    ]
+    return write_graphs(
+        store,
+        graphs,
+        key_added,
+        client=client,
+        memory_limit=memory_limit,
+        progress=progress,
+    )
+
+
+def write_graphs(
+    store: AtlasStore,
+    graphs: Sequence[NeighborGraph],
+    key: str,
+    *,
+    client: Client | str | None = None,
+    memory_limit: str | int | None = None,
+    progress: GraphProgress | None = None,
+) -> list[DerivedEntry]:
+    """Build and commit lazy graphs; see `build_graphs`."""
+    store.require_writing("a graph")
+    limit = parse_bytes(memory_limit)
+    done = {graph.plan.section: entry for graph in graphs if (entry := _committed(graph, key))}
+    missing = [graph for graph in graphs if graph.plan.section not in done]
+    report = _Report(progress, sum(graph.plan.n_tasks for graph in missing))
+    with _workers(client, missing, limit) as workers:
+        for group in _groups(missing):
+            with ExitStack() as stack:
+                entries = _build_group(group, key, workers, stack, report)
+                plural = "s" if len(entries) > 1 else ""
+                store.commit(
+                    Change(add_derived=entries),
+                    f"graph {key!r} of {len(entries)} section{plural}",
+                )
+            done.update((entry.section, entry) for entry in entries)
+    return [done[graph.plan.section] for graph in graphs]
+
+
+def _committed(graph: NeighborGraph, key: str) -> DerivedEntry | None:
+    """Entry of a graph that is there already and equal to the one wanted."""
+    plan = graph.plan
+    entry = graph.store.snapshot.derived.get(f"graph/{key}/{plan.section}")
+    if entry is None or dict(entry.inputs) != _inputs(graph):
+        return None
+    same = entry.info.get("kind") == plan.kind and entry.info.get("parameters") == plan.parameters
+    return entry if same else None
+
+
+def _inputs(graph: NeighborGraph) -> dict[str, str]:
+    return {f"section:{graph.plan.section}": graph.section.attempt}
+
+
+def _groups(graphs: Sequence[NeighborGraph]) -> Iterator[list[NeighborGraph]]:
+    """Consecutive sections that are built together and committed at once."""
+    group: list[NeighborGraph] = []
+    blocks = 0
+    for graph in graphs:
+        size = len(graph.plan.blocks)
+        if group and (blocks + size > _GROUP_BLOCKS or len(group) == _GROUP_SECTIONS):
+            yield group
+            group, blocks = [], 0
+        group.append(graph)
+        blocks += size
+    if group:
+        yield group
+
+
+class _Report:
+    """Counts finished tasks for the caller; called from one thread at a time."""
+
+    def __init__(self, progress: GraphProgress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def step(self, message: str) -> None:
+        self._done += 1
+        if self._progress is not None:
+            self._progress(message, min(self._done, self._total), self._total)
+
+
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    """Where tasks run: threads here when there is no client."""
+
+    client: Any
+    threads: int
+
+    def run[Task, Result](
+        self, function: Callable[[Task], Result], tasks: Sequence[Task]
+    ) -> Iterator[Result]:
+        """Apply a function to every task and hand out results as they come."""
+        if self.client is not None:
+            from distributed import as_completed
+
+            futures = self.client.map(function, tasks, pure=False)
+            for _, result in as_completed(futures, with_results=True):
+                yield result
+            return
+        if len(tasks) == 1 or self.threads == 1:
+            yield from map(function, tasks)
+            return
+        yield from _run_threads(function, tasks, self.threads)
+
+
+def _run_threads[Task, Result](
+    function: Callable[[Task], Result], tasks: Sequence[Task], threads: int
+) -> Iterator[Result]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from dask.base import compute
+    from dask.delayed import delayed
+
+    # One Dask call a batch: progress between batches, and at most one idle wait for each.
+    batch = 8 * threads
+    with ThreadPoolExecutor(threads, thread_name_prefix="tisseract-graph") as pool:
+        for at in range(0, len(tasks), batch):
+            calls = [delayed(function)(task) for task in tasks[at : at + batch]]
+            yield from compute(*calls, scheduler="threads", pool=pool)
+
+
+@contextmanager
+def _workers(
+    client: Client | str | None, graphs: Sequence[NeighborGraph], limit: int
+) -> Iterator[_Workers]:
+    """Check the memory of a task and open a place for tasks."""
+    largest = max((graph.plan.task_bytes for graph in graphs), default=0)
+    refuse_above(
+        limit,
+        largest,
+        "building one block of a graph",
+        "raise memory_limit, or ask for fewer neighbors or rings",
+    )
+    if isinstance(client, str):
+        from distributed import Client
+
+        with Client(client, set_as_default=False) as opened:
+            yield _Workers(opened, 1)
+        return
+    from dask.system import CPU_COUNT
+
+    yield _Workers(client, max(1, min(CPU_COUNT, limit // max(1, largest))))
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockTask:
+    """One block to build, as a value: opened on arrival, returns a receipt."""
+
+    source: EdgeSource
+    folder: str
+    section: str
+    block: int
+    rows: tuple[int, int]
+
+    def __call__(self) -> tuple[str, BlockReceipt]:
+        try:
+            edges = self.source.edges([self.rows])
+            return self.section, write_block(Path(self.folder), self.block, edges)
+        except Exception as error:
+            error.add_note(f"while building block {self.block} of section {self.section!r}")
+            raise
+
+
+def _call(task: Callable[[], Any]) -> Any:
+    return task()
+
+
+def _build_group(
+    group: Sequence[NeighborGraph],
+    key: str,
+    workers: _Workers,
+    stack: ExitStack,
+    report: _Report,
+) -> list[DerivedEntry]:
+    """Build some sections, all their blocks side by side; nothing is committed."""
+    if workers.client is not None and group[0].store.storage.local_path() is None:
+        return _build_on_cluster(group, key, workers, report)
+    attempts: dict[str, Attempt] = {}
+    ready: dict[str, NeighborGraph] = {}
+    tasks: list[_BlockTask] = []
+    for graph in group:
+        name = graph.plan.section
+        attempts[name] = stack.enter_context(graph.store.new_attempt(f"derived/graph/{key}/{name}"))
+        ready[name] = _prepare(graph, workers, report)
+        tasks.extend(_block_tasks(ready[name], attempts[name].path))
+    nnz = dict.fromkeys(ready, 0)
+    for name, receipt in workers.run(_call, tasks):
+        nnz[name] += receipt.nnz
+        report.step(f"graph of {name}")
+    return [_seal(ready[name], key, attempts[name], nnz[name]) for name in ready]
+
+
+def _block_tasks(graph: NeighborGraph, folder: Path) -> list[_BlockTask]:
+    ptr = graph.plan.row_ptr
+    return [
+        _BlockTask(graph.source, str(folder), graph.plan.section, block, rows)
+        for block, rows in enumerate(pairwise(ptr))
+    ]
+
+
+def _prepare(graph: NeighborGraph, workers: _Workers, report: _Report) -> NeighborGraph:
+    def run(function: Callable[[Runs], object], blocks: Sequence[Runs]) -> Iterable[object]:
+        for result in workers.run(function, blocks):
+            report.step(f"lattice of {graph.plan.section}")
+            yield result
+
+    return graph.prepare(run)
+
+
+def _seal(graph: NeighborGraph, key: str, attempt: Attempt, nnz: int) -> DerivedEntry:
+    """Write attributes and provenance, seal the attempt and describe it for the snapshot."""
+    from importlib.metadata import version
+
+    plan = graph.plan
+    unit = "micrometers" if graph.section.um_per_unit is not None else "source_units"
+    facts = dict(plan.facts)
+    attributes = {
+        "format": GRAPH_FORMAT,
+        "kind": plan.kind,
+        "parameters": dict(plan.parameters),
+        "facts": facts,
+        "distance_unit": "rings" if plan.kind == "grid" else unit,
+        "n_obs": plan.n_obs,
+        "nnz": nnz,
+        "row_ptr": list(plan.row_ptr),
+    }
+    provenance = {
+        "tool": "tisseract",
+        "version": version("tisseract"),
+        "snapshot": graph.store.version,
+        "inputs": _inputs(graph),
+        "kind": "graph",
+        "parameters": {"kind": plan.kind, **plan.parameters},
+        "seed": None,
+        "run": None,
+    }
+    seal_graph(attempt.path, attributes, provenance)
+    receipt = attempt.seal()
+    return DerivedEntry(
+        kind="graph",
+        key=key,
+        section=plan.section,
+        attempt=receipt.attempt,
+        digest=receipt.digest,
+        nbytes=receipt.nbytes,
+        inputs=_inputs(graph),
+        info={
+            "kind": plan.kind,
+            "parameters": dict(plan.parameters),
+            "facts": facts,
+            "n_obs": plan.n_obs,
+            "nnz": nnz,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SectionTask:
+    """One whole section to build on a worker whose disk the driver does not see."""
+
+    graph: NeighborGraph
+    key: str
+
+    def __call__(self) -> DerivedEntry:
+        graph = self.graph.prepare()
+        name = graph.plan.section
+        with graph.store.new_attempt(f"derived/graph/{self.key}/{name}") as attempt:
+            receipts = [task() for task in _block_tasks(graph, attempt.path)]
+            return _seal(graph, self.key, attempt, sum(receipt.nnz for _, receipt in receipts))
+
+
+def _build_on_cluster(
+    group: Sequence[NeighborGraph],
+    key: str,
+    workers: _Workers,
+    report: _Report,
+) -> list[DerivedEntry]:
+    """Build for a bucket from a cluster: each worker stages and uploads whole sections."""
+    tasks = [_SectionTask(graph, key) for graph in group]
+    entries: list[DerivedEntry] = []
+    for entry in cast("Iterator[DerivedEntry]", workers.run(_call, tasks)):
+        entries.append(entry)
+        report.step(f"graph of {entry.section}")
+    return entries
