@@ -45,6 +45,7 @@ def ingest(
     on_error: OnError = "raise",
     overwrite: bool = False,
     tile_cells: int = 4096,
+    commit_seconds: float = 10.0,
     storage_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
     run_json: str | Path | None = None,
@@ -77,6 +78,8 @@ def ingest(
         Replace sections whose input or options changed; otherwise that is an error.
     tile_cells : int
         Most cells in a tile.
+    commit_seconds : float
+        Longest time that a finished section waits for its commit (with up to 49 others).
     storage_options : mapping, optional
         As fsspec takes them.
     progress : callable, optional
@@ -125,7 +128,7 @@ def ingest(
         )
         if store is None and todo.plan.writes:
             store = create_store(url, storage_options)
-        run = IngestRun(store, on_error, tell)
+        run = IngestRun(store, on_error, tell, commit_seconds)
         run.failures(todo.failed)
         run.skipped(todo.plan)
         if store is not None and todo.plan.writes:

@@ -31,7 +31,7 @@ Samples = str | Path | Sequence[Mapping[str, object]]
 
 _SHEETS = {".csv", ".tsv", ".txt", ".yaml", ".yml"}
 _ARGUMENTS = (
-    "client", "memory_limit", "n_workers", "on_error", "overwrite", "tile_cells",
+    "client", "memory_limit", "n_workers", "on_error", "overwrite", "tile_cells", "commit_seconds",
     "storage_options", "progress", "run_json",
 )  # fmt: skip
 

@@ -36,6 +36,8 @@ class IngestRun:
     """What a failing section means."""
     tell: ProgressCallback
     """Receives events."""
+    commit_seconds: float = 10.0
+    """Longest wait of a sealed section for its commit."""
     outcomes: dict[str, SectionOutcome] = field(default_factory=dict)
     """By section."""
     first_error: BaseException | None = None
@@ -61,7 +63,7 @@ class IngestRun:
     def write(self, planned: IngestPlan, place: Client | str | None, tile_cells: int) -> None:
         """Write all sections of the plan; always commits what is sealed before it returns."""
         assert self.store is not None
-        commits = GroupedCommits(self.store)
+        commits = GroupedCommits(self.store, seconds=self.commit_seconds)
         tasks = [
             SectionTask(
                 self.store.storage,
@@ -84,7 +86,12 @@ class IngestRun:
             work = self._watched if workers.in_process else write_one
             try:
                 for task, future in submit_all(
-                    workers, work, tasks, stopped=self.stop.is_set, tick=tick
+                    workers,
+                    work,
+                    tasks,
+                    stopped=self.stop.is_set,
+                    tick=tick,
+                    tick_seconds=min(0.5, self.commit_seconds),
                 ):
                     self._settle(task, future, commits)
             except BaseException:

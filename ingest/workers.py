@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Workers", "connected", "count_slots", "cpu_count", "open_workers", "submit_all"]
 
 _LOCAL = ("threads", "processes")
+_CONNECT_TIMEOUT = "10s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def connected(client: Client | str | None) -> Iterator[Client | str | None]:
             f"'threads' or 'processes', but got {client!r}.{near(client, _LOCAL)}"
         )
     try:
-        opened = Client(client, timeout="10s", set_as_default=False)
+        opened = Client(client, timeout=_CONNECT_TIMEOUT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise InvalidArgument(f"no Dask scheduler answers at {client!r}: {error}") from error
     with opened:
@@ -187,7 +188,7 @@ def submit_all[Task, Receipt](
                 running[workers.executor.submit(work, task)] = task
         if not running:
             return
-        finished, _ = wait(running, timeout=tick_seconds, return_when=FIRST_COMPLETED)
+        finished, _ = wait(running, timeout=max(0.01, tick_seconds), return_when=FIRST_COMPLETED)
         for future in finished:
             yield running.pop(future), future
         tick()
