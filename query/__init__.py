@@ -1,1 +1,43 @@
 """Answers from the store: regions, genes and domains across sections."""
+
+from .domain_view import DomainView, domains
+from .files import export
+from .gene_view import GeneView, gene
+from .genes import UnmeasuredWarning
+from .parser import parse
+from .places import Box, Circle, Place, Polygon, place, polygon
+from .plan import QueryPlan, SectionPlan
+from .predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
+from .selection import Question, Selection, region, select
+from .value_counts import values
+
+__all__ = [
+    "And",
+    "Box",
+    "Circle",
+    "Compare",
+    "DomainView",
+    "GeneView",
+    "In",
+    "Not",
+    "Null",
+    "Or",
+    "Place",
+    "Polygon",
+    "Predicate",
+    "QueryPlan",
+    "Question",
+    "SectionPlan",
+    "Selection",
+    "StringTest",
+    "UnmeasuredWarning",
+    "domains",
+    "export",
+    "gene",
+    "parse",
+    "place",
+    "polygon",
+    "region",
+    "select",
+    "values",
+]

@@ -36,6 +36,8 @@ class Column:
     """All text it takes, where the catalog lists it; None where it does not."""
     order: tuple[str, ...] | None = None
     """Its text in ascending order, where it has one (timepoints in time)."""
+    optional: bool = False
+    """Taken along unasked, so that stale labels count as missing instead of raising."""
 
     @property
     def is_text(self) -> bool:
@@ -78,6 +80,13 @@ class Columns:
     def obs(self) -> tuple[str, ...]:
         """Names of the obs columns of all sections."""
         return tuple({name: None for e in self._entries.values() for name in e.columns})
+
+    def obs_of(self, sections: Iterable[str]) -> tuple[str, ...]:
+        """Names of the obs columns of some sections, in the order in which they first have them."""
+        wanted = set(sections)
+        return tuple(
+            {n: None for s, e in self._entries.items() if s in wanted for n in e.columns}
+        )
 
     def resolve(self, name: str) -> Column:
         """Find a column.

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
 # Tiles tested at a time: some 260,000 cells, a few tens of MB of positions and columns.
 _TILES_AT_ONCE = 64
-# Rows apart at which two runs share chunks anyway (about one inner chunk's worth).
-GAP_ROWS = 256
+# Rows apart at which two runs share chunks anyway: fewer pieces, nothing more to read.
+GAP_ROWS = 16
+_LABEL_GAP_ROWS = 4096
 
 
 def find_rows(
@@ -41,20 +42,36 @@ def find_rows(
     """
     if plan.exact:
         return coalesce(np.stack([plan.start, plan.stop], axis=1))
+    states = place.cover(section.blocks.bounds) if plan.test_place.any() and place else None
     found: list[NDArray[np.int64]] = []
     for low in range(0, len(plan.start), _TILES_AT_ONCE):
         part = slice(low, low + _TILES_AT_ONCE)
         runs = np.stack([plan.start[part], plan.stop[part]], axis=1)
         lengths = runs[:, 1] - runs[:, 0]
         keep = np.ones(int(lengths.sum()), bool)
-        if place is not None and plan.test_place[part].any():
+        if place is not None and states is not None and plan.test_place[part].any():
             asked = np.repeat(plan.test_place[part], lengths)
-            tiles = coalesce(runs[plan.test_place[part]])
-            keep[asked] = place.contains(section.positions(pairs_of(tiles)))
+            keep[asked] = _test_place(section, rows_of(runs)[asked], place, states)
         if plan.test_obs[part].any():
             keep &= _test_obs(store, section, plan.test_obs[part], runs, predicate, columns, keep)
         found.append(rows_of(runs)[keep])
     return runs_of(np.concatenate(found)) if found else as_runs([])
+
+
+def _test_place(
+    section: "Section",
+    rows: NDArray[np.int64],
+    place: Place,
+    states: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+) -> NDArray[np.bool_]:
+    """Whether each row lies in the place; positions are read only of blocks on its edge."""
+    touched, inside = states
+    block = section.blocks.owner(rows)
+    keep = inside[block]
+    edge = touched[block] & ~keep
+    if edge.any():
+        keep[edge] = place.contains(section.positions(pairs_of(runs_of(rows[edge]))))
+    return keep
 
 
 def _test_obs(
@@ -127,8 +144,7 @@ def read_column(
         return read_labels(store, section.name, column.key, runs)
     if column.key not in section.entry.columns:
         return None
-    frame = section.obs(pairs_of(runs), columns=[column.key])
-    return frame[column.key].reset_index(drop=True)
+    return section.obs(pairs_of(runs), columns=[column.key], index=False)[column.key]
 
 
 def read_labels(store: "AtlasStore", section: str, key: str, runs: RunArray) -> "pd.Series":
@@ -137,9 +153,11 @@ def read_labels(store: "AtlasStore", section: str, key: str, runs: RunArray) -> 
 
     from ..atlas.derived import read_domains
 
-    read = read_domains(store, key, section, pairs_of(runs))
-    codes, categories = read[0], read[1]
-    return pd.Series(pd.Categorical.from_codes(np.asarray(codes), [str(c) for c in categories]))
+    # A label costs two bytes: whole chunks are read rather than many short runs.
+    wide = coalesce(runs, _LABEL_GAP_ROWS)
+    read = read_domains(store, key, section, pairs_of(wide))
+    codes = read.codes if len(wide) == len(runs) else read.codes[within(rows_of(runs), wide)]
+    return pd.Series(pd.Categorical.from_codes(codes, list(read.categories)))
 
 
 def read_counts(
@@ -179,8 +197,6 @@ def read_positions(section: "Section", runs: RunArray) -> NDArray[np.float64]:
     return points if len(wide) == len(runs) else points[within(rows_of(runs), wide)]
 
 
-def read_obs(section: "Section", runs: RunArray, columns: list[str]) -> "pd.DataFrame":
-    """Columns of some rows, indexed by cell id."""
-    wide = coalesce(runs, GAP_ROWS)
-    frame = section.obs(pairs_of(wide), columns=columns)
-    return frame if len(wide) == len(runs) else frame.iloc[within(rows_of(runs), wide)]
+def read_ids(section: "Section", runs: RunArray) -> NDArray[np.object_]:
+    """Cell ids of some rows, (m,) str."""
+    return np.asarray(section.cell_ids(pairs_of(runs)), dtype=object)

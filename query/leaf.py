@@ -6,6 +6,8 @@ from numpy.typing import NDArray
 
 from .predicate import Bounds, Compare, In, Leaf, Null, Scalar, StringTest, Truth
 
+_EXACT = 2.0**53
+
 
 def missing_everywhere(leaf: Leaf, n: int) -> Truth:
     """Answers for `n` cells whose column does not exist: all missing.
@@ -134,6 +136,9 @@ def bound_by_range(
     """
     empty = n_null >= n_rows
     full = n_null == 0
+    # Beyond 2^53 float64 skips integers: the extremes may have been rounded inwards.
+    low = np.where(np.abs(low) >= _EXACT, np.nextafter(low, -np.inf), low)
+    high = np.where(np.abs(high) >= _EXACT, np.nextafter(high, np.inf), high)
     if isinstance(leaf, Null):
         return Bounds(~full, ~empty, empty, full)
     if isinstance(leaf, StringTest):

@@ -299,7 +299,8 @@ def _from_text(value: str | Path) -> Any:
         text = path.read_text(encoding="utf-8")
     if text.lstrip().startswith("{"):
         return _from_geojson(json.loads(text))
-    return shapely.from_wkt(text)
+    with np.errstate(invalid="ignore"):  # nan is refused below, with words
+        return shapely.from_wkt(text)
 
 
 def _describe(kind: str, value: object) -> str:

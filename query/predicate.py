@@ -16,10 +16,14 @@ the predicate is true.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Words of the filter grammar that are no names unless backquoted.
+RESERVED = ("null", "none", "true", "false")
 
 type Scalar = str | int | float | bool
 type Operator = Literal["==", "!=", "<", "<=", ">", ">="]
@@ -113,7 +117,8 @@ def quote(column: str) -> str:
     >>> quote("cell_type"), quote("cell type")
     ('cell_type', '`cell type`')
     """
-    return column if column.isidentifier() and column.isascii() else f"`{column}`"
+    plain = column.isidentifier() and column.isascii() and not iskeyword(column)
+    return column if plain and column.lower() not in RESERVED else f"`{column}`"
 
 
 def leaves(predicate: Predicate) -> Iterator[Leaf]:

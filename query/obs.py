@@ -1,0 +1,239 @@
+"""Tables of cells: section metadata, obs columns and derived labels side by side."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atlas.memory import parse_bytes, refuse_above
+from .columns import Column, Columns, timepoint_order
+from .fetch import read_column, read_counts, read_ids
+from .rows import RunArray, count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..atlas.section import Section
+    from ..atlas.store import AtlasStore
+    from .genes import Missing
+    from .selection import Selection
+
+_CELL_BYTES = 120
+_VALUE_BYTES = 12
+
+
+def default_columns(columns: Columns, sections: Sequence[str]) -> list[Column]:
+    """`section`, its metadata, obs columns and all labels, each under one unambiguous name.
+
+    An obs column that shares its name with metadata or a domain key becomes `obs:<name>`. Labels
+    that a replaced section has made stale are left out (missing), as nobody asked for them.
+    """
+    chosen = [columns.resolve("section")]
+    taken = {"section"}
+    for name in columns.metadata:
+        if name not in taken:
+            chosen.append(_named(columns.resolve(f"meta:{name}"), name))
+            taken.add(name)
+    here = set(sections)
+    for name in columns.obs_of(here):
+        spelled = f"obs:{name}" if name in taken or name in columns.domain_keys else name
+        chosen.append(_named(columns.resolve(f"obs:{name}"), spelled))
+        taken.add(spelled)
+    for key in columns.domain_keys:
+        spelled = f"domains:{key}" if key in taken else key
+        chosen.append(replace(_named(columns.resolve(f"domains:{key}"), spelled), optional=True))
+        taken.add(spelled)
+    return chosen
+
+
+def _named(column: Column, name: str) -> Column:
+    return replace(column, name=name)
+
+
+def chosen_columns(selection: "Selection", names: Sequence[str] | None) -> list[Column]:
+    """Columns by name, `section` always first; None is every column."""
+    if names is None:
+        return default_columns(selection.columns, list(selection.runs))
+    wanted = ["section", *(name for name in names if name != "section")]
+    return [selection.columns.resolve(name) for name in dict.fromkeys(wanted)]
+
+
+def section_table(
+    selection: "Selection", section: "Section", runs: RunArray, columns: Sequence[Column]
+) -> "pd.DataFrame":
+    """Columns of some rows of one section; those it lacks are all missing (object None)."""
+    import pandas as pd
+
+    n = count(runs)
+    data: dict[str, Any] = {}
+    for column in columns:
+        stale = column.optional and is_stale(selection.store, column.key, section.name)
+        values = None if stale else read_column(selection.store, section, runs, column)
+        data[column.name] = pd.Series([None] * n, dtype=object) if values is None else values
+    return pd.DataFrame(data, index=pd.RangeIndex(n))
+
+
+def is_stale(store: "AtlasStore", key: str, section: str) -> bool:
+    """Whether a section's labels of a domain key were computed from what was replaced since."""
+    entry = store.snapshot.derived.get(f"domains/{key}/{section}")
+    return entry is not None and bool(store.snapshot.stale_inputs(entry))
+
+
+def cell_ids(section: "Section", runs: RunArray) -> "pd.Index":
+    """`{section}:{cell id}` of some rows."""
+    import pandas as pd
+
+    # One Arrow concatenation: a Python loop over a million cells takes a second.
+    names = pd.array(read_ids(section, runs), dtype="str")
+    return pd.Index(f"{section.name}:" + names)
+
+
+def obs_table(selection: "Selection", names: Sequence[str] | None = None) -> "pd.DataFrame":
+    """The cells of a selection, one row each, in its order.
+
+    Text of few values comes as categories, timepoints ordered in time where the catalog says
+    how; sections without a column hold missing values. Memory: some 100 bytes a cell and 10 a
+    value.
+    """
+    import pandas as pd
+
+    columns = chosen_columns(selection, names)
+    parts = selection.parts()
+    tables = [section_table(selection, section, runs, columns) for section, runs in parts]
+    ids = [cell_ids(section, runs) for section, runs in parts]
+    order = timepoint_order(selection.store.snapshot.sections.values())
+    data = {
+        column.name: _joined([table[column.name] for table in tables], column, order)
+        for column in columns
+    }
+    index = ids[0].append(ids[1:]) if ids else pd.Index([], dtype="str")
+    return pd.DataFrame(data, index=index)
+
+
+def _joined(
+    parts: "list[pd.Series]", column: Column, order: tuple[str, ...] | None
+) -> "pd.Series | pd.Categorical | np.ndarray[Any, Any]":
+    import pandas as pd
+
+    present = [part for part in parts if not _is_absent(part)]
+    if not present:
+        return pd.Categorical([None] * sum(map(len, parts)))
+    if all(isinstance(part.dtype, pd.CategoricalDtype) for part in present):
+        return _joined_categories(parts, column, order)
+    kinds = {_kind(part) for part in present}
+    if len(kinds) > 1 or kinds == {"text"}:
+        text = [part.astype(object).where(part.notna(), None) for part in parts]
+        joined = pd.concat([t.map(str, na_action="ignore") for t in text], ignore_index=True)
+        return pd.Categorical(joined) if len(kinds) > 1 else joined.astype(object).to_numpy()
+    if len(present) < len(parts) or kinds == {"boolean"}:
+        filled = [_missing_like(part, present[0], kinds) for part in parts]
+        return pd.concat(filled, ignore_index=True).array
+    return pd.concat(parts, ignore_index=True).array
+
+
+def _is_absent(part: "pd.Series") -> bool:
+    return part.dtype == object and bool(part.isna().all())
+
+
+def _kind(part: "pd.Series") -> str:
+    import pandas as pd
+
+    if pd.api.types.is_bool_dtype(part.dtype):
+        return "boolean"
+    return "number" if pd.api.types.is_numeric_dtype(part.dtype) else "text"
+
+
+def _missing_like(part: "pd.Series", like: "pd.Series", kinds: set[str]) -> "pd.Series":
+    import pandas as pd
+
+    if kinds == {"boolean"}:
+        absent = _is_absent(part)
+        plain = like.dtype == bool and part.dtype == bool
+        return part if plain and not absent else part.astype("boolean")
+    if _is_absent(part):
+        return pd.Series(np.full(len(part), np.nan))
+    return part
+
+
+def _joined_categories(
+    parts: "list[pd.Series]", column: Column, order: tuple[str, ...] | None
+) -> "pd.Categorical":
+    import pandas as pd
+
+    names: dict[object, None] = {}
+    for part in parts:
+        if isinstance(part.dtype, pd.CategoricalDtype):
+            names |= dict.fromkeys(part.cat.categories.tolist())
+    in_time = column.source == "meta" and column.key == "timepoint" and order is not None
+    if in_time and order is not None:
+        names = dict.fromkeys(name for name in order if name in names)
+    dtype = pd.CategoricalDtype(list(names), ordered=in_time)
+    codes = []
+    for part in parts:
+        if isinstance(part.dtype, pd.CategoricalDtype):
+            own = dtype.categories.get_indexer(part.cat.categories)
+            codes.append(np.append(own, -1)[part.cat.codes.to_numpy()])
+        else:
+            codes.append(np.full(len(part), -1))
+    return pd.Categorical.from_codes(np.concatenate(codes), dtype=dtype)
+
+
+def to_pandas(
+    selection: "Selection",
+    names: Sequence[str] | None,
+    *,
+    missing: "Missing | None" = None,
+    memory_limit: str | int | None = None,
+) -> "pd.DataFrame":
+    """The cells as a table, with a column of stored values for each gene asked for by name.
+
+    A gene's column is dense float32; under `missing="nan"` (the default is to refuse) it is NaN
+    for cells of sections that have not measured it.
+
+    Raises
+    ------
+    BudgetExceeded
+        Estimated above `memory_limit`, before any cell is read.
+    """
+    asked = selection.question.genes
+    n_genes = len(asked or ())
+    width = len(names) if names is not None else len(selection.columns.obs) + 8
+    refuse_above(
+        parse_bytes(memory_limit),
+        selection.n_obs_bound * (_CELL_BYTES + _VALUE_BYTES * width + 8 * n_genes),
+        f"a table of {selection.n_obs_bound:,} cells",
+        "narrow the query or name fewer columns, or give a larger memory_limit",
+    )
+    if asked is None:
+        return obs_table(selection, names)
+    from .genes import settle
+
+    choice, kept = settle(
+        selection.genes, list(selection.runs), asked=True, join="outer", missing=missing
+    )
+    table = obs_table(selection, names)
+    values = np.full((len(table), len(choice)), np.nan, np.float32)
+    keep = np.ones(len(table), bool)
+    start = 0
+    for section, runs in selection.parts():
+        stop = start + count(runs)
+        keep[start:stop] = section.name in kept
+        if section.name in kept:
+            values[start:stop] = _dense(section, runs, choice, zero=missing == "zero")
+        start = stop
+    for row, name in enumerate(choice.name.tolist()):
+        spelled = name if name not in table.columns else f"gene:{name}"
+        table[spelled] = values[:, row]
+    table.attrs = {"genes": "stored values; see atlas.sections['values'] for their unit"}
+    return table if keep.all() else table[keep]
+
+
+def _dense(section: "Section", runs: RunArray, choice: Any, *, zero: bool) -> Any:
+    listed = choice.columns[section.name] >= 0
+    out = np.zeros((count(runs), len(choice)), np.float32)
+    if listed.any():
+        out[:, listed] = read_counts(section, runs, choice.columns[section.name][listed]).toarray()
+    if not zero:
+        out[:, ~choice.measured[section.name]] = np.nan
+    return out
