@@ -53,9 +53,9 @@ __all__ = [
 _LARGEST = 512 * 2**20
 _LONGEST_MESSAGE = 2_000
 _PAGE = 1_000
-# A race is lost at most once per competitor per round; this many losses mean something else.
+# Losing this often in a row means something other than a race.
 _MOST_TRIES = 200
-_MOST_FAILURES = 6
+_MOST_FAILURES = 12
 _FIRST_WAIT_S = 0.002
 _LONGEST_WAIT_S = 0.5
 
@@ -105,9 +105,9 @@ def latest_number(storage: Storage, hint: int = 0) -> int:
     storage : Storage
         Root of the atlas.
     hint : int
-        A number known to exist; spares a web server some questions.
+        A number known to exist: asking upwards from it is cheaper than listing.
     """
-    if storage.can_list:
+    if storage.can_list and not hint:
         keys = storage.list(CATALOG)
         # In order, the newest is on the first page; without, it may be anywhere.
         if storage.lists_in_order:
@@ -191,11 +191,18 @@ class _Writer:
     message: str
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     uncertain: dict[int, bytes] = field(default_factory=dict)
-    failures: int = 0
+    known: int = 0
 
     def attempt(self) -> Snapshot | None:
-        """Try once; None when another writer was first."""
-        head = read_snapshot(self.storage)
+        """Try once; None when another writer was first.
+
+        Raises
+        ------
+        StorageUnavailable
+            No clear answer; what may yet arrive is remembered.
+        """
+        self.known = latest_number(self.storage, self.known)
+        head = read_snapshot(self.storage, self.known)
         if (ours := self._landed(head.number)) is not None:
             return ours
         if not schema.writable(head.format_version):
@@ -217,43 +224,45 @@ class _Writer:
             format_version=schema.FORMAT_VERSION,
         )
         # Bytes that may still be under way to this number are sent again unchanged.
-        data = self.uncertain.get(number) or following.to_bytes()
-        following = replace(following, digest=digest_bytes(data))
-        return following if self._put(number, data) else None
+        if (data := self.uncertain.get(number)) is None:
+            data = following.to_bytes()
+        else:
+            following = Snapshot.from_bytes(data, number)
+        if not self._put(number, data):
+            return None
+        return replace(following, digest=digest_bytes(data))
 
     def _put(self, number: int, data: bytes) -> bool:
         try:
             self.storage.put_if_absent(catalog_key(number), data)
         except AlreadyExists:
-            return self._is_ours(number)
-        except StorageUnavailable as error:
+            # Until it is read back, the one who was first may be ourselves.
             self.uncertain[number] = data
-            self.failures += 1
-            if self.failures >= _MOST_FAILURES:
-                raise CommitUncertain(
-                    f"an answer is wanted for commit {self.id}, but got none after "
-                    f"{self.failures} tries; look for it in `tisseract history`, and commit "
-                    f"again if it is not there. Last error: {error}"
-                ) from error
-            return self._is_ours(number)
+            ours = self._is_ours(number)
+            del self.uncertain[number]
+            return ours
+        except StorageUnavailable:
+            self.uncertain[number] = data
+            if self._is_ours(number):
+                return True
+            raise
         return True
 
     def _landed(self, newest: int) -> Snapshot | None:
         """Find our commit where an earlier try ended without an answer."""
-        for number in self.uncertain:
-            if number <= newest and self._is_ours(number):
+        for number in sorted(self.uncertain):
+            if number > newest:
+                break
+            if self._is_ours(number):
                 return read_snapshot(self.storage, number)
+            # Another's commit stands there for good; ours can no longer arrive.
+            del self.uncertain[number]
         return None
 
     def _is_ours(self, number: int) -> bool:
         try:
             return read_record(self.storage, number).commit == self.id
         except SnapshotNotFound:
-            return False
-        except StorageUnavailable:
-            self.failures += 1
-            if self.failures >= _MOST_FAILURES:
-                raise
             return False
 
 
@@ -289,15 +298,16 @@ def commit(storage: Storage, change: Change, message: str) -> Snapshot:
             f"a message of at most {_LONGEST_MESSAGE} characters is wanted, but got {len(message)}"
         )
     writer = _Writer(storage, change, message)
-    wait = _FIRST_WAIT_S
+    wait, failures = _FIRST_WAIT_S, 0
     for _ in range(_MOST_TRIES):
         try:
             done = writer.attempt()
-        except StorageUnavailable:
-            writer.failures += 1
-            if writer.failures >= _MOST_FAILURES:
+            failures = 0
+        except StorageUnavailable as error:
+            done, failures = None, failures + 1
+            if failures >= _MOST_FAILURES:
+                _give_up(writer, error)
                 raise
-            done = None
         if done is not None:
             return done
         time.sleep(random.uniform(0, wait))
@@ -306,6 +316,15 @@ def commit(storage: Storage, change: Change, message: str) -> Snapshot:
         f"a free number is wanted, but got none in {_MOST_TRIES} tries; fewer writers at once, "
         "or larger commits, will help"
     )
+
+
+def _give_up(writer: _Writer, error: StorageUnavailable) -> None:
+    if writer.uncertain:
+        raise CommitUncertain(
+            f"an answer is wanted for commit {writer.id}, but got none in {_MOST_FAILURES} tries "
+            "in a row; look for it in `tisseract history`, and commit again if it is not there. "
+            f"Last error: {error}"
+        ) from error
 
 
 def _check_entries(change: Change) -> None:
