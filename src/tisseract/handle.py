@@ -1,0 +1,291 @@
+"""The front door: an atlas with its verbs.
+
+`Atlas` is the store (`atlas.store.AtlasStore`) plus one method per question or deed. Each method
+loads the folder that does the work on first use, so opening an atlas stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .atlas.store import AtlasStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .atlas.catalog import SnapshotInfo
+    from .atlas.garbage import GcReport
+    from .atlas.graph import NeighborGraph, StoredGraph
+    from .atlas.snapshot import DerivedEntry
+    from .atlas.verify import VerifyReport
+    from .ingest.report import IngestReport
+    from .query.domains import DomainView
+    from .query.gene import GeneView
+    from .query.predicate import Predicate
+    from .query.selection import Selection
+
+__all__ = ["Atlas", "create", "open"]
+
+
+class Atlas(AtlasStore):
+    """An atlas opened at one snapshot, with everything one can ask of it and do to it.
+
+    What it shows changes only by its own writing verbs and by `refresh`. Open it with
+    `tisseract.open`, make one with `tisseract.create` or `tisseract.ingest`.
+    """
+
+    # ---- ask -------------------------------------------------------------------------------
+
+    @property
+    def genes(self) -> pd.DataFrame:
+        """Every gene of the atlas: identifier, symbol, organism, and in how many sections measured.
+
+        Notes
+        -----
+        Reads the gene panels (one small object for each distinct panel), no counts.
+        """
+        from .query.genes import gene_table
+
+        return gene_table(self)
+
+    @property
+    def obs_columns(self) -> pd.DataFrame:
+        """Columns one can filter and group by, with their kind and the sections that have them."""
+        from .query.columns import column_table
+
+        return column_table(self)
+
+    def values(self, column: str, **filters: Any) -> pd.Series:
+        """Count the cells of each value of a column; see `tisseract.query.values`."""
+        from .query.values import values
+
+        return values(self, column, **filters)
+
+    def query(
+        self,
+        obs: str | Predicate | None = None,
+        genes: str | Sequence[str] | None = None,
+        *,
+        section: object = None,
+        timepoint: object = None,
+        domain: object = None,
+        **columns: Any,
+    ) -> Selection:
+        """Ask for cells, lazily; see `tisseract.query.select`.
+
+        Parameters
+        ----------
+        obs
+            Filter string, such as `"cell_type in ['Neuron'] and n_counts > 200"`.
+        genes
+            Identifiers, symbols or aliases; None is all.
+        section, timepoint, domain
+            A value, a list, or `slice(first, last)` for timepoints in order of time.
+        **columns
+            Any further column by name, and `domain_key`.
+
+        Returns
+        -------
+        Selection
+            Lazy: `.n_obs`, `.nbytes`, `.explain()`, then `.to_anndata()` and its siblings.
+
+        Raises
+        ------
+        QuerySyntax, ColumnNotFound, SectionNotFound, GeneNotFound
+            With near matches.
+        """
+        from .query.selection import select
+
+        return select(
+            self,
+            obs,
+            genes,
+            section=section,
+            timepoint=timepoint,
+            domain=domain,
+            **columns,
+        )
+
+    def region(
+        self,
+        section: str | Sequence[str] | None = None,
+        *,
+        bbox: Sequence[float] | None = None,
+        polygon: object = None,
+        circle: Sequence[float] | None = None,
+        **query: Any,
+    ) -> Selection:
+        """Ask for the cells of a place in micrometers; see `tisseract.query.region`."""
+        from .query.selection import region
+
+        return region(self, section, bbox=bbox, polygon=polygon, circle=circle, **query)
+
+    def gene(self, name: str, *, sections: Sequence[str] | None = None) -> GeneView:
+        """Look at one gene across the atlas, from the gene-major copy of the counts."""
+        from .query.gene import gene
+
+        return gene(self, name, sections=sections)
+
+    def domains(self, key: str | None = None) -> DomainView:
+        """Look at one set of domain labels; the key may be left out where there is only one."""
+        from .query.domains import domains
+
+        return domains(self, key)
+
+    def history(self) -> list[SnapshotInfo]:
+        """List the snapshots of this atlas, newest first."""
+        from .atlas.catalog import history
+
+        return list(history(self.storage))
+
+    # ---- build -----------------------------------------------------------------------------
+
+    def ingest(self, samples: Any, **options: Any) -> IngestReport:
+        """Add the sections of a sample sheet to this atlas; see `tisseract.ingest`."""
+        from .ingest.pipeline import ingest
+
+        self._need_writing()
+        report = ingest(samples, self.url, **options)
+        self.refresh()
+        return report
+
+    def knn(self, section: str, n_neighs: int = 6) -> NeighborGraph:
+        """Describe the exact k-nearest-neighbor graph of a section, lazily."""
+        from .atlas.graph import knn
+
+        return knn(self, section, n_neighs=n_neighs)
+
+    def grid(self, section: str, *, n_rings: int = 1, **options: Any) -> NeighborGraph:
+        """Describe the lattice graph of a section of spots, lazily."""
+        from .atlas.graph import grid
+
+        return grid(self, section, n_rings=n_rings, **options)
+
+    def build_graphs(
+        self,
+        kind: Literal["knn", "grid"] = "knn",
+        *,
+        n_neighs: int = 6,
+        key_added: str = "spatial",
+        sections: Sequence[str] | None = None,
+        **options: Any,
+    ) -> list[DerivedEntry]:
+        """Build, tile by tile, and commit the graphs of all (or the named) sections."""
+        from .atlas.graph import build_graphs
+
+        return build_graphs(
+            self, kind=kind, n_neighs=n_neighs, key_added=key_added, sections=sections, **options
+        )
+
+    def graph(self, section: str, key: str = "spatial") -> StoredGraph:
+        """Open a committed graph of a section."""
+        from .atlas.graph import open_graph
+
+        return open_graph(self, key, section)
+
+    def find_domains(
+        self,
+        method: str = "plain",
+        *,
+        n_domains: int,
+        key_added: str = "domain",
+        sections: Sequence[str] | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Label every cell of every section with a domain and commit the labels.
+
+        Parameters
+        ----------
+        method
+            `plain` (neighbor-smoothed PCA and a mixture, deterministic), `gnn` (a small inductive
+            graph network; needs the `ml` extra) or `expression` (no neighbors, to compare with).
+        n_domains
+            How many.
+        key_added
+            Name of the labels.
+        sections
+            These alone; None is all.
+        seed
+            Of everything random.
+
+        Returns
+        -------
+        DataFrame
+            Cells of each domain in each section.
+        """
+        from .models.domains import find_domains
+
+        return find_domains(
+            self,
+            method=method,
+            n_domains=n_domains,
+            key_added=key_added,
+            sections=sections,
+            seed=seed,
+            **options,
+        )
+
+    # ---- keep ------------------------------------------------------------------------------
+
+    def verify(self, *, full: bool = True) -> VerifyReport:
+        """Compare every object of this snapshot with its manifest."""
+        from .atlas.verify import verify
+
+        return verify(self, full=full)
+
+    def gc(self, *, dry_run: bool = True, grace: str = "7d") -> GcReport:
+        """Remove what no snapshot names any more; by default only say what that would be."""
+        from .atlas.garbage import gc
+
+        return gc(self, dry_run=dry_run, grace=grace)
+
+
+def open(  # noqa: A001
+    url: str | Path,
+    *,
+    version: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    read_only: bool = True,
+) -> Atlas:
+    """Open an atlas on a disk, in a bucket or on a web server.
+
+    Parameters
+    ----------
+    url
+        A folder, or `s3://`, `gs://`, `az://`, `http(s)://`.
+    version
+        Snapshot to show; None is the newest.
+    storage_options
+        Such as `{"region": "eu-west-1"}`; credentials are better left to the environment.
+    read_only
+        False to build graphs, find domains or add sections.
+
+    Returns
+    -------
+    Atlas
+
+    Raises
+    ------
+    AtlasNotFound, SnapshotNotFound, FormatUnsupported, StorageUnsupported
+    """
+    return Atlas.open(url, version=version, storage_options=storage_options, read_only=read_only)
+
+
+def create(
+    url: str | Path,
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    single_writer: bool = False,
+) -> Atlas:
+    """Create an empty atlas and open it for writing.
+
+    Raises
+    ------
+    AtlasExists
+    StorageUnsupported
+        The storage lets two writers create the same object; `single_writer=True` accepts that.
+    """
+    return Atlas.create(url, storage_options, single_writer=single_writer)
