@@ -1,0 +1,77 @@
+"""Write an answer to a file; the ending of its name decides what it becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from ..query.selection import Selection
+
+__all__ = ["check_target", "write_answer"]
+
+_FORMS = {
+    ".h5ad": "AnnData",
+    ".zarr": "SpatialData",
+    ".csv": "table of cells",
+    ".parquet": "table of cells",
+}
+
+
+def check_target(where: str, *, overwrite: bool) -> Path:
+    """Check the name of an output before anything is computed.
+
+    Raises
+    ------
+    UsageError
+        If the ending names no form, the folder does not exist, or the output does.
+
+    Examples
+    --------
+    >>> check_target("cells.h5ad", overwrite=True).suffix
+    '.h5ad'
+    """
+    path = Path(where)
+    if path.suffix.lower() not in _FORMS:
+        known = ", ".join(f"{suffix} ({what})" for suffix, what in _FORMS.items())
+        raise UsageError(f"an output ending in one of {known} is wanted, but got {where!r}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"the folder of {where!r} does not exist; create it first")
+    if path.exists() and not overwrite:
+        raise UsageError(f"{where!r} exists already; pass --overwrite to replace it")
+    return path
+
+
+def write_answer(
+    selection: Selection,
+    path: Path,
+    *,
+    overwrite: bool,
+    normalize: str | None = None,
+    missing: str | None = None,
+    memory_limit: str | None = None,
+) -> None:
+    """Write a selection; it appears under its name only when complete.
+
+    Raises
+    ------
+    UsageError
+        If an option does not fit the form.
+    """
+    from ..query.export import export
+
+    suffix = path.suffix.lower()
+    options: dict[str, Any] = {}
+    if memory_limit is not None:
+        options["memory_limit"] = memory_limit
+    if normalize is not None:
+        if suffix != ".h5ad":
+            raise UsageError(f"--normalize goes with an .h5ad output, but got {path.name!r}")
+        options["normalize"] = normalize
+    if missing is not None:
+        if suffix == ".zarr":
+            raise UsageError("--missing goes with .h5ad and tables; SpatialData keeps each panel")
+        options["missing"] = missing
+    export(selection, path, overwrite=overwrite, **options)

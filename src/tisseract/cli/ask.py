@@ -1,0 +1,269 @@
+"""Commands that ask: `query`, `region`, `gene`, `export`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .answers import check_target, write_answer
+from .errors import UsageError, command
+from .options import (
+    AtlasArgument,
+    Json,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    RunJson,
+    Sections,
+    StorageOptions,
+    Verbose,
+    Version,
+    names,
+    numbers,
+)
+from .output import Output
+from .progress import reporter
+from .record import Run
+from .session import open_atlas
+from .text import size
+
+if TYPE_CHECKING:
+    from ..query.selection import Selection
+
+__all__ = ["register"]
+
+Filter = Annotated[
+    str | None,
+    typer.Option("--obs", metavar="FILTER", help="e.g. \"cell_type in ['Neuron'] and n > 200\"."),
+]
+Genes = Annotated[
+    str | None, typer.Option("--genes", metavar="NAMES", help="Only these genes: Sox2,Pax6.")
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="PATH", help="Write .h5ad, .zarr, .csv or .parquet."),
+]
+Normalize = Annotated[
+    Literal["log1p"] | None,
+    typer.Option(help="Put log-normalized values in X, and the counts into a layer."),
+]
+Missing = Annotated[
+    Literal["error", "nan", "zero", "drop_sections"] | None,
+    typer.Option(help="What to do about genes that a section did not measure."),
+]
+DomainKey = Annotated[
+    str | None, typer.Option(help="Which labels 'domain' means, where there are several.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("query")(query)
+    app.command("region")(region)
+    app.command("gene")(gene)
+    app.command("export")(export)
+
+
+@command
+def query(
+    atlas: AtlasArgument,
+    *,
+    obs: Filter = None,
+    genes: Genes = None,
+    section: Sections = None,
+    timepoint: Annotated[list[str] | None, typer.Option(help="Only this; repeat.")] = None,
+    domain: Annotated[list[str] | None, typer.Option(help="Only this; repeat.")] = None,
+    domain_key: DomainKey = None,
+    output: Target = None,
+    normalize: Normalize = None,
+    missing: Missing = None,
+    memory_limit: MemoryLimit = None,
+    overwrite: Overwrite = False,
+    version: Version = None,
+    storage_option: StorageOptions = None,
+    run_json: RunJson = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Ask for cells; without -o, say how many there are and what reading them takes."""
+    say = Output(json, quiet, verbose)
+    target = None if output is None else check_target(output, overwrite=overwrite)
+    run = Run("query", {"obs": obs, "genes": genes, "section": section, "output": output})
+    with reporter("query", quiet=quiet or target is None):
+        from ..query.selection import select
+
+        opened = open_atlas(atlas, storage_option, version=version)
+        chosen = select(
+            opened,
+            obs=obs,
+            genes=names(genes),
+            section=section,
+            timepoint=timepoint,
+            domain=domain,
+            domain_key=domain_key,
+        )
+        if target is not None:
+            write_answer(
+                chosen,
+                target,
+                overwrite=overwrite,
+                normalize=normalize,
+                missing=missing,
+                memory_limit=memory_limit,
+            )
+    _tell(say, chosen, output)
+    if target is not None:
+        run.write(atlas, run_json, say, results=_facts(chosen, output))
+
+
+@command
+def region(
+    atlas: AtlasArgument,
+    *,
+    section: Annotated[str, typer.Option("--section", help="Whose coordinates are meant.")],
+    bbox: Annotated[
+        str | None, typer.Option(metavar="XMIN,YMIN,XMAX,YMAX", help="Micrometers, y down.")
+    ] = None,
+    circle: Annotated[str | None, typer.Option(metavar="X,Y,RADIUS")] = None,
+    polygon: Annotated[
+        str | None, typer.Option(metavar="FILE|WKT", help="GeoJSON or WKT, text or file.")
+    ] = None,
+    genes: Genes = None,
+    obs: Filter = None,
+    units: Annotated[
+        Literal["um", "source"], typer.Option(help="'source' where the unit is unknown.")
+    ] = "um",
+    output: Target = None,
+    normalize: Normalize = None,
+    memory_limit: MemoryLimit = None,
+    overwrite: Overwrite = False,
+    version: Version = None,
+    storage_option: StorageOptions = None,
+    run_json: RunJson = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Ask for the cells of a box, circle or polygon of one section."""
+    say = Output(json, quiet, verbose)
+    if sum(value is not None for value in (bbox, circle, polygon)) != 1:
+        raise UsageError("one place is wanted: --bbox, --circle or --polygon")
+    place: dict[str, Any] = {"polygon": polygon}
+    if bbox is not None:
+        place["bbox"] = numbers(bbox, 4, "--bbox", "XMIN,YMIN,XMAX,YMAX")
+    if circle is not None:
+        place["circle"] = numbers(circle, 3, "--circle", "X,Y,RADIUS")
+    target = None if output is None else check_target(output, overwrite=overwrite)
+    run = Run("region", {"section": section, **place, "output": output})
+    with reporter("region", quiet=quiet or target is None):
+        from ..query.selection import region as select_region
+
+        opened = open_atlas(atlas, storage_option, version=version)
+        chosen = select_region(
+            opened, section=section, **place, units=units, genes=names(genes), obs=obs
+        )
+        if target is not None:
+            write_answer(
+                chosen, target, overwrite=overwrite, normalize=normalize, memory_limit=memory_limit
+            )
+    _tell(say, chosen, output)
+    if target is not None:
+        run.write(atlas, run_json, say, results=_facts(chosen, output))
+
+
+@command
+def gene(
+    atlas: AtlasArgument,
+    name: Annotated[str, typer.Argument(metavar="GENE", help="Identifier, symbol or alias.")],
+    *,
+    by: Annotated[
+        str | None, typer.Option(metavar="COLUMNS", help="Also by these: domain,cell_type.")
+    ] = None,
+    version: Version = None,
+    storage_option: StorageOptions = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Show one gene in every section, without reading the other genes."""
+    say = Output(json, quiet, verbose)
+    from ..query.gene import gene as find_gene
+
+    opened = open_atlas(atlas, storage_option, version=version)
+    table = find_gene(opened, name).per_section(by=names(by))
+    say.rows(table_rows(table), list(table.columns))
+
+
+@command
+def export(
+    atlas: AtlasArgument,
+    *,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="PATH")],
+    section: Sections = None,
+    to: Annotated[
+        Literal["spatialdata", "h5ad"] | None,
+        typer.Option(help="Default: by the suffix of the output, .zarr or .h5ad."),
+    ] = None,
+    memory_limit: MemoryLimit = None,
+    overwrite: Overwrite = False,
+    version: Version = None,
+    storage_option: StorageOptions = None,
+    run_json: RunJson = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Write sections, with all their labels joined, as a file that other tools open."""
+    say = Output(json, quiet, verbose)
+    suffix = {None: (".zarr", ".h5ad"), "spatialdata": (".zarr",), "h5ad": (".h5ad",)}[to]
+    target = check_target(output, overwrite=overwrite)
+    if target.suffix not in suffix:
+        raise UsageError(f"an output ending in {' or '.join(suffix)} is wanted, but got {output!r}")
+    run = Run("export", {"section": section, "output": output})
+    with reporter(f"export -> {output}", quiet=quiet):
+        from ..query.selection import select
+
+        opened = open_atlas(atlas, storage_option, version=version)
+        chosen = select(opened, section=section)
+        write_answer(chosen, target, overwrite=overwrite, memory_limit=memory_limit)
+    _tell(say, chosen, output)
+    run.write(atlas, run_json, say, results=_facts(chosen, output))
+
+
+def _facts(chosen: Selection, output: str | None) -> dict[str, Any]:
+    per_section = {name: int((runs[:, 1] - runs[:, 0]).sum()) for name, runs in chosen.runs.items()}
+    return {
+        "n_obs": chosen.n_obs,
+        "n_vars": chosen.n_vars,
+        "nbytes": chosen.nbytes,
+        "sections": per_section,
+        "output": output,
+    }
+
+
+def _tell(say: Output, chosen: Selection, output: str | None) -> None:
+    facts = _facts(chosen, output)
+    if say.as_json:
+        say.data(facts)
+        return
+    head = (
+        f"{facts['n_obs']:,} cells x {facts['n_vars']:,} genes in {len(facts['sections'])} sections"
+    )
+    if output is not None:
+        say.data(f"{head} -> {output}")
+        return
+    lines = [f"{head}, about {size(facts['nbytes'])} to read"]
+    lines += [f"  {name}\t{count:,}" for name, count in facts["sections"].items()]
+    say.data("\n".join(lines))
+    say.detail(str(chosen.explain()))
+
+
+def table_rows(table: Any) -> list[dict[str, Any]]:
+    """Rows of a data frame as plain mappings, its named index levels included."""
+    frame = table.reset_index() if table.index.name or table.index.nlevels > 1 else table
+    return [
+        {str(key): value.item() if hasattr(value, "item") else value for key, value in row.items()}
+        for row in frame.to_dict("records")
+    ]

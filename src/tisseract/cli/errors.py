@@ -1,0 +1,86 @@
+"""From exception to exit code: one clear message on stderr, a traceback only on request."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+from .text import clean
+
+__all__ = ["DONE", "FAILURE", "PARTIAL", "USAGE", "UsageError", "command", "finish"]
+
+DONE, FAILURE, USAGE, PARTIAL = 0, 1, 2, 3
+
+
+class UsageError(ValueError):
+    """Options that do not go together or cannot be read; exit code 2."""
+
+    kind = "usage"
+
+
+def command[F: Callable[..., Any]](function: F) -> F:
+    """Give a command its error handling; `json` and `verbose` are looked up by name."""
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **options: Any) -> Any:
+        try:
+            return function(*args, **options)
+        except (typer.Exit, KeyboardInterrupt):
+            raise
+        except BrokenPipeError:
+            # the reader has left (`| head`): stdout must not be flushed again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(DONE) from None
+        except Exception as error:
+            verbose = int(options.get("verbose") or 0)
+            known = _report(error, as_json=bool(options.get("json")), verbose=verbose)
+            if not known:
+                raise
+            raise typer.Exit(USAGE if isinstance(error, UsageError) else FAILURE) from None
+
+    return guarded  # type: ignore[return-value]  # same signature, as functools.wraps declares
+
+
+def _report(error: Exception, *, as_json: bool, verbose: int) -> bool:
+    """Print one message; False for a fault of the program, whose traceback is wanted."""
+    from ..atlas.errors import TisseractError
+
+    known = isinstance(error, TisseractError | UsageError | OSError | MemoryError | ImportError)
+    if not known:
+        sys.stderr.write("tisseract failed in a way it should not; please report what follows\n")
+        return False
+    if verbose > 1:
+        traceback.print_exception(error, file=sys.stderr)
+    lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+    sys.stderr.write("error: " + clean("\n".join(lines), lines=True) + "\n")
+    if as_json:
+        kind = getattr(error, "kind", type(error).__name__)
+        faults = [
+            {"location": fault.location, "message": fault.message}
+            for fault in getattr(error, "faults", ())
+        ]
+        answer: dict[str, object] = {"kind": kind, "message": lines[0]}
+        if faults:
+            answer["faults"] = faults
+        sys.stdout.write(json.dumps({"error": answer}, indent=1) + "\n")
+    return True
+
+
+def finish(code: object) -> int:
+    """Exit code of a SystemExit.
+
+    Examples
+    --------
+    >>> finish(None), finish(3), finish("message")
+    (0, 3, 1)
+    """
+    if code is None:
+        return DONE
+    return code if isinstance(code, int) else FAILURE

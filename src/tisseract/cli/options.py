@@ -1,0 +1,137 @@
+"""Options that many commands share, spelled once, and how their text becomes values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from .errors import UsageError
+
+__all__ = [
+    "AtlasArgument",
+    "Dask",
+    "DryRun",
+    "Json",
+    "MemoryLimit",
+    "Overwrite",
+    "Quiet",
+    "RunJson",
+    "Sections",
+    "Seed",
+    "StorageOptions",
+    "Verbose",
+    "Version",
+    "Workers",
+    "names",
+    "numbers",
+    "storage_options",
+]
+
+AtlasArgument = Annotated[
+    str, typer.Argument(metavar="ATLAS", help="Folder or URL of the atlas (s3://bucket/name).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Verbose = Annotated[
+    int,
+    typer.Option("--verbose", "-v", count=True, help="Say more; twice: tracebacks of errors."),
+]
+StorageOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        metavar="KEY=VALUE",
+        help="Option of the storage (endpoint, region ...); repeat. Secrets: the environment.",
+    ),
+]
+Version = Annotated[
+    int | None,
+    typer.Option("--version", metavar="N", help="Read snapshot N instead of the newest."),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option("--memory-limit", metavar="SIZE", help="Most memory to use, e.g. 1GiB."),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option("--dask", metavar="ADDRESS", help="A Dask scheduler, or 'local' for a new one."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--n-workers", min=1, help="Sections worked on at the same time.")
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what is there (older snapshots keep it).")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seeds every random choice.")]
+Sections = Annotated[
+    list[str] | None, typer.Option("--section", help="Only this section; repeat for several.")
+]
+RunJson = Annotated[
+    str | None,
+    typer.Option(
+        "--run-json",
+        metavar="PATH",
+        help="Where to write the record of this run; '-' for none. "
+        "Default: beside the atlas, ATLAS.<command>.run.json.",
+    ),
+]
+
+
+def storage_options(pairs: Sequence[str] | None) -> dict[str, str] | None:
+    """Read ``key=value`` pairs.
+
+    Examples
+    --------
+    >>> storage_options(["region=eu-west-1"])
+    {'region': 'eu-west-1'}
+    """
+    if not pairs:
+        return None
+    options: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            # the text is not repeated: what stands here may be a secret
+            raise UsageError("--storage-option wants KEY=VALUE, but got an argument without '='")
+        options[key] = value
+    return options
+
+
+def names(values: str | Sequence[str] | None) -> list[str] | None:
+    """Split comma-separated names; None stays None.
+
+    Examples
+    --------
+    >>> names("Sox2, Pax6")
+    ['Sox2', 'Pax6']
+    """
+    if values is None:
+        return None
+    texts = [values] if isinstance(values, str) else values
+    found = [part.strip() for text in texts for part in text.split(",")]
+    return [name for name in found if name] or None
+
+
+def numbers(text: str, count: int, option: str, meaning: str) -> tuple[float, ...]:
+    """Read comma-separated numbers.
+
+    Raises
+    ------
+    UsageError
+        If there are not exactly `count` finite numbers.
+
+    Examples
+    --------
+    >>> numbers("0,0,100,50", 4, "--bbox", "xmin,ymin,xmax,ymax")
+    (0.0, 0.0, 100.0, 50.0)
+    """
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) != count or any(value - value != 0 for value in values):
+        raise UsageError(f"{option} wants {meaning} (micrometers), but got {text!r}")
+    return values
