@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ..errors import InvalidArgument
 from ..memory import parse_bytes, refuse_above
 from ..snapshot import Change, DerivedEntry
+from .layout import GRAPH_FORMAT, BlockReceipt, seal_graph, write_block
 from .neighbor_graph import NeighborGraph, grid, knn
-from .stored import GRAPH_FORMAT, BlockReceipt, seal_graph, write_block
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..errors import InvalidArgument
 from .edges import Edges, check_runs, cut_runs
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..section import Section
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
-    from .edges import EdgeSource
+    from .edges import EdgeSource, PositionSource
     from .lattice_scale import Run
     from .plan import GraphPlan
     from .squidpy_form import SquidpyGraph
@@ -207,7 +207,7 @@ def knn(store: AtlasStore, section: str, n_neighs: int = 6) -> NeighborGraph:
     check_count("n_neighs", n_neighs)
     opened = store.section(section)
     plan = plan_knn(section, opened.tiles, n_neighs=int(n_neighs))
-    return NeighborGraph(store, opened, plan, KnnEdges(opened, int(n_neighs)))
+    return NeighborGraph(store, opened, plan, KnnEdges(_positions(opened), int(n_neighs)))
 
 
 def grid(
@@ -246,7 +246,12 @@ def grid(
     check_count("n_rings", n_rings)
     opened = store.section(section)
     plan = plan_grid(section, opened.tiles, lattice=kind, n_rings=int(n_rings))
-    return NeighborGraph(store, opened, plan, LatticeEdges(opened, kind, int(n_rings)))
+    return NeighborGraph(store, opened, plan, LatticeEdges(_positions(opened), kind, int(n_rings)))
+
+
+def _positions(section: Section) -> PositionSource:
+    # A section fits the protocol; type checkers differ on whether a cached property does.
+    return cast("PositionSource", section)
 
 
 def check_count(name: str, value: int) -> None:

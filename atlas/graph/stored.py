@@ -1,103 +1,30 @@
-"""Graphs on disk: one set of arrays per block of whole tiles, read by rows.
-
-The layout is specified in `docs/format.md`; why it is so, in
-`docs/decisions/002-graph-layout.md`.
-"""
+"""Reading committed graphs by rows."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import codecs
-from ..errors import Corrupt, FormatUnsupported, InvalidArgument
-from ..quadtree import merge_runs
-from ..section_shards import write_array, write_node
+from ..errors import Corrupt, InvalidArgument
+from ..section_arrays import RowArray
 from .edges import Edges, check_runs
+from .layout import ARRAYS, read_layout, read_root
 from .squidpy_form import to_squidpy
 
 if TYPE_CHECKING:
     import scipy.sparse
-    import zarr
-    from numpy.typing import NDArray
 
     from ..quadtree import Runs
     from ..section import Section
     from ..snapshot import DerivedEntry
+    from ..storage import Storage
     from ..store import AtlasStore
     from .squidpy_form import SquidpyGraph
 
-__all__ = ["GRAPH_FORMAT", "BlockReceipt", "StoredGraph", "open_graph", "seal_graph", "write_block"]
-
-GRAPH_FORMAT = "1"
-"""Version of the layout; readers refuse others."""
-
-# Rows of one inner chunk: half a standard tile, so that a tile costs two or three chunks.
-_CHUNK_ROWS = 2048
-# Rows read for nothing to save a request; a run nearer than one chunk lies in it mostly anyway.
-_GAP_ROWS = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class BlockReceipt:
-    """What a task says about the block it wrote."""
-
-    block: int
-    """Number of the block."""
-    nnz: int
-    """Edges in it."""
-
-
-def write_block(folder: Path, block: int, edges: Edges) -> BlockReceipt:
-    """Write the arrays of one block; tasks that write different blocks never share a file.
-
-    Parameters
-    ----------
-    folder : Path
-        The attempt.
-    block : int
-        Number of the block.
-    edges : Edges
-        Its rows. Distances are narrowed to float32, relative error 6e-8: positions give back the
-        exact ones.
-    """
-    place = folder / "blocks" / str(block)
-    rows, nnz = edges.indptr.size - 1, edges.indices.size
-    write_node(place, _group({}))
-    grid = codecs.element_grid(nnz, rows, 4, rows=_CHUNK_ROWS)
-    write_array(place / "indices", edges.indices, grid)
-    write_array(place / "distances", edges.distances.astype(np.float32), grid)
-    write_array(place / "indptr", edges.indptr, codecs.row_grid(_CHUNK_ROWS, rows + 1, 8))
-    return BlockReceipt(block, nnz)
-
-
-def _group(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
-
-
-def seal_graph(folder: Path, attributes: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-    """Write what is left once all blocks are there: groups, provenance, consolidated metadata."""
-    write_node(folder / "blocks", _group({}))
-    (folder / "provenance.json").write_text(
-        json.dumps(provenance, indent=1, allow_nan=False), encoding="utf-8"
-    )
-    metadata = {
-        path.parent.relative_to(folder).as_posix(): json.loads(path.read_bytes())
-        for path in sorted(folder.rglob("zarr.json"))
-    }
-    root = _group({"tisseract": dict(attributes)})
-    root["consolidated_metadata"] = {
-        "kind": "inline",
-        "must_understand": False,
-        "metadata": metadata,
-    }
-    write_node(folder, root)
+__all__ = ["StoredGraph", "open_graph"]
 
 
 class StoredGraph:
@@ -122,11 +49,11 @@ class StoredGraph:
         Cells and edges.
     """
 
-    def __init__(self, section: Section, entry: DerivedEntry, group: zarr.Group) -> None:
+    def __init__(self, storage: Storage, section: Section, entry: DerivedEntry) -> None:
+        self._storage = storage
         self._section = section
-        self._group = group
         self.entry = entry
-        attributes = _read_attributes(group, entry.name)
+        attributes, self._metadata = read_root(storage, entry.prefix, entry.name)
         self.kind: str = attributes["kind"]
         self.parameters: Mapping[str, Any] = attributes["parameters"]
         self.facts: Mapping[str, Any] = attributes["facts"]
@@ -134,24 +61,20 @@ class StoredGraph:
         self.n_obs: int = attributes["n_obs"]
         self.nnz: int = attributes["nnz"]
         self._row_ptr = np.asarray(attributes["row_ptr"], dtype=np.int64)
+        self._arrays: dict[tuple[int, str], RowArray] = {}
         if self.n_obs != section.n_obs or self._row_ptr[-1] != self.n_obs:
             raise Corrupt(
                 f"a graph of {section.n_obs} cells is wanted, but got one of {self.n_obs} in "
                 f"{entry.name!r}; run verify, then build it again"
             )
 
-    @cached_property
-    def _blocks(self) -> zarr.Group:
-        blocks: Any = self._group["blocks"]
-        return blocks  # type: ignore[no-any-return]
+    def __reduce__(self) -> tuple[object, ...]:
+        return StoredGraph, (self._storage, self._section, self.entry)
 
     def edges(self, runs: Runs) -> Edges:
         """Read the edges of some rows; distances float32."""
-        runs = check_runs(runs, self.n_obs)
-        parts: list[Edges] = []
-        for b, inside in self._by_block(runs):
-            parts.append(self._read_block(b, inside))
-        return Edges.concatenate(parts)
+        inside = self._by_block(check_runs(runs, self.n_obs))
+        return Edges.concatenate([self._read_block(b, cut) for b, cut in inside])
 
     def rows(self, runs: Runs) -> scipy.sparse.csr_array:
         """Read the edges of some rows.
@@ -209,36 +132,40 @@ class StoredGraph:
         return list(cut.items())
 
     def _read_block(self, block: int, runs: list[tuple[int, int]]) -> Edges:
-        """Read rows of one block: near runs by one request, cut apart afterwards."""
+        """Read rows of one block, by three requests or as many as there are gaps."""
         offset = int(self._row_ptr[block])
-        parts: list[Edges] = []
-        for start, stop in merge_runs(runs, max_gap=_GAP_ROWS):
-            wanted = [(a, b) for a, b in runs if start <= a and b <= stop]
-            indptr = self._array(block, "indptr", start - offset, stop - offset + 1)
-            first, last = int(indptr[0]), int(indptr[-1])
-            whole = Edges(
-                indptr - first,
-                self._array(block, "indices", first, last),
-                self._array(block, "distances", first, last),
-            )
-            self._check(whole, block)
-            parts.extend(_slice(whole, a - start, b - start) for a, b in wanted)
-        return Edges.concatenate(parts)
-
-    def _array(self, block: int, name: str, start: int, stop: int) -> NDArray[Any]:
-        array: Any = self._blocks[f"{block}/{name}"]
-        return np.asarray(array[start:stop])
-
-    def _check(self, edges: Edges, block: int) -> None:
-        # Compiled readers trust these numbers; a damaged or hostile file must stop here.
-        bad = edges.indices.size and not (
-            edges.indices.min() >= 0 and edges.indices.max() < self.n_obs
+        pointers = self._array(block, "indptr").read(
+            [(start - offset, stop - offset + 1) for start, stop in runs]
         )
-        if bad or (np.diff(edges.indptr) < 0).any() or edges.indptr[-1] != edges.indices.size:
-            raise Corrupt(
-                f"rows and columns within {self.n_obs} cells are wanted, but got others in block "
-                f"{block} of {self.entry.name!r}; run verify, then build the graph again"
-            )
+        at = np.cumsum([0, *(stop - start + 1 for start, stop in runs)])
+        parts = [pointers[i:j] for i, j in pairwise(at.tolist())]
+        nnz = len(self._array(block, "indices"))
+        counts = np.concatenate([np.diff(part) for part in parts])
+        spans = [(int(part[0]), int(part[-1])) for part in parts]
+        # Compiled readers trust these numbers; a damaged or hostile file must stop here.
+        if (counts < 0).any() or any(not 0 <= first <= last <= nnz for first, last in spans):
+            raise self._corrupt(block, f"row pointers within {nnz} edges")
+        indices = self._array(block, "indices").read(spans)
+        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < self.n_obs:
+            raise self._corrupt(block, f"columns within {self.n_obs} cells")
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        return Edges(indptr, indices, self._array(block, "distances").read(spans))
+
+    def _array(self, block: int, name: str) -> RowArray:
+        found = self._arrays.get((block, name))
+        if found is None:  # two threads may both make it; either will do
+            path = f"blocks/{block}/{name}"
+            label = f"{path} of {self.entry.name}"
+            layout = read_layout(self._metadata.get(path), ARRAYS[name], label)
+            found = RowArray(self._storage, f"{self.entry.prefix}/{path}", layout, label)
+            self._arrays[block, name] = found
+        return found
+
+    def _corrupt(self, block: int, wanted: str) -> Corrupt:
+        return Corrupt(
+            f"{wanted} are wanted, but got others in block {block} of {self.entry.name!r}; run "
+            "verify, then build the graph again"
+        )
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value}" for name, value in self.parameters.items())
@@ -246,46 +173,6 @@ class StoredGraph:
             f"<stored {self.kind} graph {self.entry.key!r} of {self.entry.section}: {shown}, "
             f"{self.n_obs:,} cells, {self.nnz:,} edges>"
         )
-
-
-def _slice(edges: Edges, start: int, stop: int) -> Edges:
-    first, last = int(edges.indptr[start]), int(edges.indptr[stop])
-    return Edges(
-        edges.indptr[start : stop + 1] - first,
-        edges.indices[first:last],
-        edges.distances[first:last],
-    )
-
-
-def _read_attributes(group: zarr.Group, name: str) -> dict[str, Any]:
-    attributes: Any = dict(group.attrs).get("tisseract")
-    if not isinstance(attributes, dict) or "format" not in attributes:
-        raise Corrupt(f"a graph is wanted, but got something else in {name!r}; run verify")
-    if attributes["format"] != GRAPH_FORMAT:
-        raise FormatUnsupported(
-            f"a graph of format {GRAPH_FORMAT} is wanted, but got {attributes['format']!r} in "
-            f"{name!r}; upgrade tisseract"
-        )
-    types = {
-        "kind": str,
-        "parameters": dict,
-        "facts": dict,
-        "distance_unit": str,
-        "n_obs": int,
-        "nnz": int,
-        "row_ptr": list,
-    }
-    for field, kind in types.items():
-        if not isinstance(attributes.get(field), kind):
-            raise Corrupt(
-                f"{field!r} as {kind.__name__} is wanted, but got {attributes.get(field)!r} in "
-                f"{name!r}; run verify"
-            )
-    ptr = attributes["row_ptr"]
-    ascending = all(isinstance(value, int) for value in ptr) and ptr == sorted(ptr)
-    if len(ptr) < 2 or ptr[0] != 0 or not ascending:
-        raise Corrupt(f"ascending row_ptr from 0 is wanted, but got others in {name!r}; run verify")
-    return attributes
 
 
 def open_graph(store: AtlasStore, key: str, section: str) -> StoredGraph:
@@ -313,4 +200,4 @@ def open_graph(store: AtlasStore, key: str, section: str) -> StoredGraph:
     Corrupt, FormatUnsupported
     """
     entry = store.derived("graph", key, section)
-    return StoredGraph(store.section(section), entry, store.derived_group("graph", key, section))
+    return StoredGraph(store.storage, store.section(section), entry)

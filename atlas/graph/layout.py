@@ -1,0 +1,194 @@
+"""Graphs on disk: one set of arrays per block of whole tiles.
+
+The layout is specified in `docs/format.md`; why it is so, in
+`docs/decisions/002-graph-layout.md`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import codecs
+from ..errors import Corrupt, FormatUnsupported
+from ..manifest import parse_json
+from ..section_arrays import ArrayLayout
+from ..section_shards import write_array, write_node
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..storage import Storage
+    from .edges import Edges
+
+__all__ = [
+    "ARRAYS",
+    "GRAPH_FORMAT",
+    "BlockReceipt",
+    "read_layout",
+    "read_root",
+    "seal_graph",
+    "write_block",
+]
+
+GRAPH_FORMAT = "1"
+"""Version of the layout; readers refuse others."""
+
+# Rows of one inner chunk: half a standard tile, so that a tile costs two or three chunks.
+_CHUNK_ROWS = 2048
+# 50 M cells have about 800 blocks, 2 KiB of metadata each.
+_ROOT_BYTES = 64 * 2**20
+
+ARRAYS = {"indptr": "int64", "indices": "int32", "distances": "float32"}
+"""Arrays of a block and their number types."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReceipt:
+    """What a task says about the block it wrote."""
+
+    block: int
+    """Number of the block."""
+    nnz: int
+    """Edges in it."""
+
+
+def write_block(folder: Path, block: int, edges: Edges) -> BlockReceipt:
+    """Write the arrays of one block; tasks that write different blocks never share a file.
+
+    Parameters
+    ----------
+    folder : Path
+        The attempt.
+    block : int
+        Number of the block.
+    edges : Edges
+        Its rows. Distances are narrowed to float32, relative error 6e-8: positions give back the
+        exact ones.
+    """
+    place = folder / "blocks" / str(block)
+    rows, nnz = edges.indptr.size - 1, edges.indices.size
+    write_node(place, _group({}))
+    grid = codecs.element_grid(nnz, rows, 4, rows=_CHUNK_ROWS)
+    write_array(place / "indices", edges.indices, grid)
+    write_array(place / "distances", edges.distances.astype(np.float32), grid)
+    write_array(place / "indptr", edges.indptr, codecs.row_grid(_CHUNK_ROWS, rows + 1, 8))
+    return BlockReceipt(block, nnz)
+
+
+def _group(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+
+
+def seal_graph(folder: Path, attributes: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+    """Write what is left once all blocks are there: groups, provenance, consolidated metadata."""
+    write_node(folder / "blocks", _group({}))
+    (folder / "provenance.json").write_text(
+        json.dumps(provenance, indent=1, allow_nan=False), encoding="utf-8"
+    )
+    metadata = {
+        path.parent.relative_to(folder).as_posix(): json.loads(path.read_bytes())
+        for path in sorted(folder.rglob("zarr.json"))
+    }
+    root = _group({"tisseract": dict(attributes)})
+    root["consolidated_metadata"] = {
+        "kind": "inline",
+        "must_understand": False,
+        "metadata": metadata,
+    }
+    write_node(folder, root)
+
+
+_ATTRIBUTES = {
+    "kind": str,
+    "parameters": dict,
+    "facts": dict,
+    "distance_unit": str,
+    "n_obs": int,
+    "nnz": int,
+    "row_ptr": list,
+}
+
+
+def read_root(storage: Storage, prefix: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read a graph's attributes and the metadata of all its arrays, by one request.
+
+    Parameters
+    ----------
+    storage : Storage
+        Root of the atlas.
+    prefix : str
+        The attempt.
+    name : str
+        Name of the graph, for messages.
+
+    Returns
+    -------
+    tuple of dict
+        Attributes; Zarr metadata by path.
+
+    Raises
+    ------
+    Corrupt
+        Not a graph, or one that says impossible things of itself.
+    FormatUnsupported
+        Written by a newer version.
+    """
+    root = parse_json(storage.get(f"{prefix}/zarr.json", max_bytes=_ROOT_BYTES), name)
+    attributes = _descend(root, "attributes", "tisseract")
+    metadata = _descend(root, "consolidated_metadata", "metadata")
+    if attributes is None or metadata is None or "format" not in attributes:
+        raise Corrupt(f"a graph is wanted, but got something else in {name!r}; run verify")
+    if attributes["format"] != GRAPH_FORMAT:
+        raise FormatUnsupported(
+            f"a graph of format {GRAPH_FORMAT} is wanted, but got {attributes['format']!r} in "
+            f"{name!r}; upgrade tisseract"
+        )
+    for field, kind in _ATTRIBUTES.items():
+        if not isinstance(attributes.get(field), kind):
+            raise Corrupt(
+                f"{field!r} as {kind.__name__} is wanted, but got {attributes.get(field)!r} in "
+                f"{name!r}; run verify"
+            )
+    ptr = attributes["row_ptr"]
+    if not all(isinstance(value, int) for value in ptr) or len(ptr) < 2 or ptr != sorted(set(ptr)):
+        raise Corrupt(f"ascending row_ptr are wanted, but got others in {name!r}; run verify")
+    if ptr[0] != 0:
+        raise Corrupt(f"row_ptr from 0 are wanted, but got {ptr[0]} in {name!r}; run verify")
+    return attributes, metadata
+
+
+def _descend(node: object, *names: str) -> dict[str, Any] | None:
+    for name in names:
+        node = node.get(name) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) else None
+
+
+def read_layout(metadata: Any, dtype: str, label: str) -> ArrayLayout:
+    """Read shape and grid of an array from its Zarr metadata.
+
+    Raises
+    ------
+    Corrupt
+        Not an array that `write_block` could have written.
+    """
+    try:
+        if metadata["data_type"] != dtype:
+            raise ValueError(metadata["data_type"])
+        sharding = metadata["codecs"][0]["configuration"]
+        return ArrayLayout.of(
+            {
+                "shape": metadata["shape"],
+                "dtype": dtype,
+                "chunk": sharding["chunk_shape"][0],
+                "shard": metadata["chunk_grid"]["configuration"]["chunk_shape"][0],
+            }
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise Corrupt(
+            f"a sharded array of {dtype} is wanted, but got something else in {label}; run verify"
+        ) from error
