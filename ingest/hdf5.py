@@ -1,0 +1,285 @@
+"""Matrices in HDF5, streamed fast: chunks are fetched raw and inflated by threads outside h5py.
+
+h5py inflates under one global lock; zlib outside it does not. Anything but plain, gzip or
+byte-shuffled gzip storage is read by h5py itself.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atlas.errors import Fault, InputError
+from .matrix import MatrixFacts
+from .source import CsrBlock
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Hdf5Matrix", "Vector"]
+
+_INT32_MAX = np.iinfo(np.int32).max
+_POINTERS = 1 << 18  # row pointers read at a time
+_AHEAD = 6  # chunks being inflated; more would only hold memory
+_SHUFFLE, _DEFLATE = 2, 1  # HDF5's filter numbers
+
+
+class Vector:
+    """A one-dimensional dataset read front to back.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        Open dataset.
+    pool : ThreadPoolExecutor
+        Threads that inflate.
+    """
+
+    def __init__(self, dataset: Any, pool: ThreadPoolExecutor) -> None:
+        self._dataset, self._pool = dataset, pool
+        self.dtype: np.dtype[Any] = dataset.dtype
+        self._raw = _raw_filters(dataset)
+        self._chunk = int(dataset.chunks[0]) if dataset.chunks else 0
+        self._next = 0  # chunk to ask for next
+        self._tasks: deque[Future[NDArray[Any]]] = deque()
+        self._left: NDArray[Any] = np.empty(0, self.dtype)
+        self._at = 0
+
+    def take(self, count: int) -> NDArray[Any]:
+        """Return the next `count` elements.
+
+        Raises
+        ------
+        InputError
+            A chunk that cannot be inflated.
+        """
+        if self._raw is None:
+            values = np.asarray(self._dataset[self._at : self._at + count])
+            self._at += count
+            return values
+        out = np.empty(count, self.dtype)
+        done = 0
+        while done < count:
+            if self._left.size == 0:
+                self._left = self._next_chunk()
+            part = self._left[: count - done]
+            out[done : done + part.size] = part
+            self._left = self._left[part.size :]
+            done += part.size
+        self._at += count
+        return out
+
+    def _next_chunk(self) -> NDArray[Any]:
+        total = self._dataset.shape[0]
+        while len(self._tasks) < _AHEAD and self._next * self._chunk < total:
+            start = self._next * self._chunk
+            mask, body = self._dataset.id.read_direct_chunk((start,))
+            length = min(self._chunk, total - start)
+            self._tasks.append(self._pool.submit(self._inflate, bytes(body), mask, length))
+            self._next += 1
+        if not self._tasks:
+            raise InputError(Fault("counts", f"{self._dataset.name} ends before its pointers do"))
+        return self._tasks.popleft().result()
+
+    def _inflate(self, body: bytes, mask: int, length: int) -> NDArray[Any]:
+        """Undo the filters that were applied to a chunk; the mask says which were skipped."""
+        assert self._raw is not None
+        expected = self._chunk * self.dtype.itemsize
+        filters = [f for k, f in enumerate(self._raw) if not mask >> k & 1]
+        for number in reversed(filters):
+            if number == _DEFLATE:
+                try:
+                    # Bounded, so that a hostile chunk cannot unpack into more than its size.
+                    body = zlib.decompressobj().decompress(body, expected + 1)
+                except zlib.error as error:
+                    raise self._damaged() from error
+            else:
+                planes = np.frombuffer(body, np.uint8).reshape(self.dtype.itemsize, -1)
+                body = planes.T.tobytes()
+        if len(body) != expected:
+            raise self._damaged()
+        return np.frombuffer(body, self.dtype)[:length]
+
+    def _damaged(self) -> InputError:
+        return InputError(
+            Fault("counts", f"{self._dataset.name} cannot be inflated; the file is damaged")
+        )
+
+
+def _raw_filters(dataset: Any) -> list[int] | None:
+    """Filter numbers when chunks can be inflated here, else None."""
+    if not dataset.chunks or dataset.ndim != 1 or dataset.dtype.kind not in "iuf":
+        return None
+    properties = dataset.id.get_create_plist()
+    numbers = [properties.get_filter(k)[0] for k in range(properties.get_nfilters())]
+    allowed = numbers in ([], [_DEFLATE], [_SHUFFLE, _DEFLATE])
+    # A chunk that was never written holds the fill value and has no bytes to fetch.
+    whole = dataset.id.get_num_chunks() == -(-dataset.shape[0] // dataset.chunks[0])
+    return numbers if allowed and whole else None
+
+
+@dataclass(frozen=True, slots=True)
+class Hdf5Matrix:
+    """A matrix in HDF5 (CSR, CSC or dense) that is opened when it is streamed; a `CountsSource`.
+
+    CSR and dense are read once. CSC is transposed out of core: read once, scattered by row ranges
+    to temporary files, each sorted in memory.
+    """
+
+    open: Callable[[], AbstractContextManager[Any]]
+    """Opens the group or dataset."""
+    facts: MatrixFacts
+    """What its header says."""
+    scratch: Path | None = None
+    """Folder for the temporary files of CSC; the system's own without."""
+
+    @property
+    def n_obs(self) -> int:
+        """Rows."""
+        return self.facts.n_obs
+
+    @property
+    def n_vars(self) -> int:
+        """Columns."""
+        return self.facts.n_vars
+
+    @property
+    def nnz(self) -> int | None:
+        """Stored entries; None for a dense array."""
+        return self.facts.nnz
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Number type."""
+        return self.facts.dtype
+
+    def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
+        """Yield all rows once, in order, in blocks that stay within `budget_bytes`."""
+        with self.open() as node, ThreadPoolExecutor(2, "tisseract-inflate") as pool:
+            if self.facts.layout == "dense":
+                yield from _dense(node, budget_bytes)
+            elif self.facts.layout == "csr":
+                yield from _csr(node, self.facts, budget_bytes, pool)
+            else:
+                with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+                    yield from _csc(node, self.facts, budget_bytes, pool, Path(folder))
+
+
+def _dense(dataset: Any, budget_bytes: int) -> Iterator[CsrBlock]:
+    """Row slabs, a whole number of chunks high where that fits."""
+    n_obs, n_vars = dataset.shape
+    rows = max(1, budget_bytes // (max(1, n_vars) * (2 * dataset.dtype.itemsize + 9)))
+    if dataset.chunks and rows >= dataset.chunks[0]:
+        rows -= rows % dataset.chunks[0]
+    for start in range(0, n_obs, rows):
+        slab = np.asarray(dataset[start : start + rows])
+        filled = slab != 0
+        indptr = np.concatenate([[0], np.cumsum(filled.sum(axis=1, dtype=np.int64))])
+        columns = np.flatnonzero(filled)
+        columns %= max(1, n_vars)
+        yield CsrBlock(start, indptr, columns.astype(np.int32), slab[filled])
+
+
+def _csr(
+    node: Any, facts: MatrixFacts, budget_bytes: int, pool: ThreadPoolExecutor
+) -> Iterator[CsrBlock]:
+    pointers = node["indptr"]
+    data, indices = Vector(node["data"], pool), Vector(node["indices"], pool)
+    # An element: its number, its index as stored and as int32.
+    element = data.dtype.itemsize + indices.dtype.itemsize + 4 * (indices.dtype != np.int32)
+    most = max(1, budget_bytes // element)
+    for first in range(0, facts.n_obs, _POINTERS):
+        last = min(first + _POINTERS, facts.n_obs)
+        indptr = np.asarray(pointers[first : last + 1]).astype(np.int64)
+        low, high = int(indptr[0]), int(indptr[-1])
+        if (np.diff(indptr) < 0).any() or (first == 0 and low) or high > (facts.nnz or 0):
+            raise InputError(Fault("counts", "row pointers do not ascend; the file is damaged"))
+        start = 0
+        while start < last - first:
+            stop = int(np.searchsorted(indptr, indptr[start] + most, side="right")) - 1
+            stop = min(max(stop, start + 1), last - first)
+            count = int(indptr[stop] - indptr[start])
+            yield CsrBlock(
+                first + start,
+                indptr[start : stop + 1] - indptr[start],
+                _int32(indices.take(count)),
+                data.take(count),
+            )
+            start = stop
+
+
+def _int32(indices: NDArray[Any]) -> NDArray[np.int32]:
+    """Return indices as int32; what does not fit becomes -1, which the writer refuses."""
+    if indices.dtype == np.int32:
+        return indices
+    if indices.dtype.itemsize >= 4 and indices.size and indices.max() > _INT32_MAX:
+        indices = np.where(indices > _INT32_MAX, -1, indices.astype(np.int64))
+    if indices.dtype.kind == "i" and indices.size and indices.min() < 0:
+        indices = np.maximum(indices, -1)
+    return indices.astype(np.int32)
+
+
+def _csc(
+    node: Any, facts: MatrixFacts, budget_bytes: int, pool: ThreadPoolExecutor, folder: Path
+) -> Iterator[CsrBlock]:
+    """Scatter entries to files of row ranges, then sort each range by row."""
+    nnz, item = facts.nnz or 0, facts.dtype.itemsize
+    # In memory an entry is itself, its sorting key and its sorted copy.
+    most = max(1, budget_bytes // (3 * (8 + item) + 8))
+    ranges = max(1, -(-2 * nnz // most))  # rows differ in length: aim at half
+    step = max(1, -(-facts.n_obs // ranges))
+    record = np.dtype([("row", "<i4"), ("column", "<i4"), ("value", facts.dtype)])
+    files = [folder / f"rows-{k}" for k in range(-(-facts.n_obs // step))]
+    _scatter_csc(node, facts, pool, files, step, max(1, most // 2), record)
+    for k, file in enumerate(files):
+        start, stop = k * step, min((k + 1) * step, facts.n_obs)
+        entries = np.fromfile(file, record) if file.exists() else np.empty(0, record)
+        file.unlink(missing_ok=True)
+        entries = entries[np.argsort(entries["row"], kind="stable")]
+        counts = np.bincount(entries["row"] - start, minlength=stop - start)
+        yield CsrBlock(
+            start,
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            np.ascontiguousarray(entries["column"]),
+            np.ascontiguousarray(entries["value"]),
+        )
+
+
+def _scatter_csc(  # noqa: PLR0917 - private, one caller
+    node: Any,
+    facts: MatrixFacts,
+    pool: ThreadPoolExecutor,
+    files: list[Path],
+    step: int,
+    piece: int,
+    record: np.dtype[Any],
+) -> None:
+    indptr = np.asarray(node["indptr"][:]).astype(np.int64)
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] != facts.nnz:
+        raise InputError(Fault("counts", "column pointers do not ascend; the file is damaged"))
+    data, indices = Vector(node["data"], pool), Vector(node["indices"], pool)
+    for low in range(0, facts.nnz or 0, piece):
+        count = min(piece, (facts.nnz or 0) - low)
+        entries = np.empty(count, record)
+        entries["row"] = _int32(indices.take(count))
+        entries["value"] = data.take(count)
+        entries["column"] = np.searchsorted(indptr, np.arange(low, low + count), side="right") - 1
+        rows = entries["row"]
+        if int(rows.min()) < 0 or int(rows.max()) >= facts.n_obs:
+            raise InputError(
+                Fault("counts", f"a row lies outside 0..{facts.n_obs - 1}; the file is damaged")
+            )
+        entries = entries[np.argsort(rows // step, kind="stable")]
+        edges = np.searchsorted(entries["row"] // step, np.arange(len(files) + 1))
+        for k in np.flatnonzero(np.diff(edges)):
+            with files[k].open("ab") as file:
+                entries[edges[k] : edges[k + 1]].tofile(file)
