@@ -5,7 +5,7 @@ Each function takes opened nodes, reads as little as it can, and raises InputErr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,7 @@ __all__ = [
     "check_ids",
     "check_one_section",
     "check_values",
+    "genome_organism",
     "locate_matrix",
     "obs_kinds",
     "read_panel",
@@ -113,6 +114,23 @@ def locate_matrix(root: Any, layer: str | None, where: str) -> tuple[str, str, M
     return key, var, facts
 
 
+def genome_organism(genomes: Iterable[str]) -> str:
+    """Tell the organism of reference genomes, "" when unknown or several.
+
+    Examples
+    --------
+    >>> genome_organism(["GRCh38", "GRCh38-2020-A"]), genome_organism(["GRCh38", "mm10"])
+    ('human', '')
+    """
+    said = {
+        organism
+        for genome in genomes
+        for reference, organism in _REFERENCES.items()
+        if genome.casefold().startswith(reference)
+    }
+    return said.pop() if len(said) == 1 else ""
+
+
 def read_panel(var: Any, options: ReadOptions, where: str) -> Panel:
     """Read the genes: names from the index, identifiers, symbols and types from known columns.
 
@@ -139,12 +157,6 @@ def read_panel(var: Any, options: ReadOptions, where: str) -> Panel:
         return read_strings(var, found) if found else None
 
     genomes = set(read_strings(var, "genome")) if "genome" in columns else set()
-    said = {
-        organism
-        for genome in genomes
-        for reference, organism in _REFERENCES.items()
-        if genome.casefold().startswith(reference)
-    }
     gene_map = read_gene_map(options.gene_map) if options.gene_map else None
     panel = str(kwargs.get("panel", "partial"))
     if panel not in {"partial", "complete"}:
@@ -153,7 +165,7 @@ def read_panel(var: Any, options: ReadOptions, where: str) -> Panel:
         )
     return Panel.of(
         read_strings(var, index_name(var)),
-        organism=options.organism or (said.pop() if len(said) == 1 else ""),
+        organism=options.organism or genome_organism(genomes),
         gene_ids=column("gene_id_column", _GENE_ID_COLUMNS),
         symbols=column("symbol_column", _SYMBOL_COLUMNS),
         feature_types=column("feature_type_column", _TYPE_COLUMNS),

@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,15 @@ from .reader import faults_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Bundle", "Spots", "locate", "looks_like", "read_scalefactors", "read_spots"]
+__all__ = [
+    "Bundle",
+    "Spots",
+    "locate",
+    "looks_like",
+    "read_lines",
+    "read_scalefactors",
+    "read_spots",
+]
 
 _MATRIX = "filtered_feature_bc_matrix"
 _POSITIONS = (
@@ -98,7 +107,7 @@ def looks_like(path: Path) -> bool:
     try:
         return path.is_dir() and (
             (_spatial(path) is not None and not (path / "zarr.json").exists())
-            or any(path.glob("*feature_bc_matrix.h5"))
+            or any(path.glob("*_bc_matrix.h5"))
             or (path / _MATRIX).is_dir()
         )
     except OSError:
@@ -144,7 +153,8 @@ def locate(path: Path) -> Bundle:
     faults += [
         Fault(
             str(one),
-            f"expected a file inside {root}, but got a link to {one.resolve()}; refused, copy it in",
+            f"expected a file inside {root}, but got a link to {one.resolve()}; refused, "
+            "copy it in",
         )
         for one in bundle.files
         if not one.resolve().is_relative_to(root)
@@ -220,9 +230,41 @@ def read_spots(path: Path) -> Spots:
         If a row is not barcode and five numbers; naming the line.
     """
     with faults_of(path, "spot positions"):
-        rows = list(_rows(path))
-    if not rows or len(rows) > _MAX_SPOTS:
-        raise InputError(Fault(str(path), f"expected spot positions, but got {len(rows)} rows"))
+        barcodes, numbers = _parquet(path) if path.suffix == ".parquet" else _text(path)
+    if not 0 < len(barcodes) <= _MAX_SPOTS:
+        raise InputError(Fault(str(path), f"expected spots, but got {len(barcodes)}"))
+    bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+    if bad.size:
+        raise InputError(
+            Fault(
+                f"{path} spot {barcodes[bad[0]]}",
+                f"expected finite positions, but got {numbers[bad[0], 3:].tolist()}",
+            )
+        )
+    if len(set(barcodes)) != len(barcodes):
+        twice = next(b for b, n in Counter(barcodes).items() if n > 1)
+        raise InputError(Fault(str(path), f"expected every barcode once, but got {twice!r} again"))
+    return Spots(
+        barcodes,
+        numbers[:, 0] != 0,
+        numbers[:, 1].astype(np.int32),
+        numbers[:, 2].astype(np.int32),
+        # Columns are row (y) then column (x).
+        np.ascontiguousarray(numbers[:, [4, 3]]),
+    )
+
+
+def _parquet(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=list(_HEADER))
+    numbers = [np.asarray(table[name], dtype=np.float64) for name in _HEADER[1:]]
+    return table["barcode"].to_pylist(), np.column_stack(numbers)
+
+
+def _text(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+    """Read one line a spot; arrays have at most some 14,000, larger ones come as Parquet."""
+    rows = list(_rows(path))
     barcodes, numbers = [], np.empty((len(rows), 5))
     for i, row in enumerate(rows):
         try:
@@ -235,31 +277,11 @@ def read_spots(path: Path) -> Spots:
                     f"expected {', '.join(_HEADER)}, but got {','.join(map(str, row))[:80]!r}",
                 )
             ) from error
-    if not np.isfinite(numbers).all():
-        line = int(np.flatnonzero(~np.isfinite(numbers).all(axis=1))[0])
-        raise InputError(
-            Fault(f"{path} spot {line + 1}", f"expected finite positions, but got {rows[line]}")
-        )
-    return Spots(
-        barcodes,
-        numbers[:, 0] != 0,
-        numbers[:, 1].astype(np.int32),
-        numbers[:, 2].astype(np.int32),
-        # Columns are row (y) then column (x).
-        np.ascontiguousarray(numbers[:, [4, 3]]),
-    )
+    return barcodes, numbers
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
     """Rows without the header, in the order of `_HEADER`."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        table = pq.read_table(path, columns=list(_HEADER))
-        yield from (
-            list(map(str, row)) for row in zip(*(c.to_pylist() for c in table), strict=True)
-        )
-        return
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         order = list(range(6))

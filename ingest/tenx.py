@@ -1,0 +1,259 @@
+"""10x feature-barcode matrices, HDF5 or Matrix Market, as cells x genes streamed by rows."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atlas.errors import Fault, InputError
+from .frame import read_text
+from .guard import Hdf5Node, open_hdf5
+from .matrix import MatrixFacts, StreamedMatrix
+from .reader import faults_of
+from .source import CountsSource, CsrBlock
+from .spaceranger_files import read_lines
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["FeatureMatrix", "MtxCounts", "open_h5", "open_mtx"]
+
+_ENTRIES = 2**17  # parsed from text at a time
+_BYTES_PER_ENTRY = 40  # of text and parsed columns, while they are in flight
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureMatrix:
+    """A matrix with the names of its rows and columns."""
+
+    barcodes: list[str]
+    """(n_obs,)"""
+    gene_ids: list[str]
+    """(n_vars,)"""
+    names: list[str]
+    """(n_vars,) symbols."""
+    feature_types: list[str]
+    """(n_vars,)"""
+    genomes: frozenset[str]
+    """Reference genomes, where said."""
+    counts: CountsSource
+    """Cells x genes."""
+    software: str
+    """Program that wrote it, "" when not said."""
+
+
+def open_h5(path: Path) -> FeatureMatrix:
+    """Open a feature-barcode HDF5 file (Cell Ranger 3 and later); reads names, no counts.
+
+    Raises
+    ------
+    InputError
+        If it is truncated, hostile, or no such file.
+    """
+    with open_hdf5(path, "a feature-barcode matrix") as file:
+        if "matrix" not in file or "features" not in file["matrix"]:
+            raise InputError(
+                Fault(
+                    str(path),
+                    f"expected the group matrix/features, but got {', '.join(file) or 'nothing'}; "
+                    "matrices of Cell Ranger 2 are not read",
+                )
+            )
+        group, features = file["matrix"], file["matrix/features"]
+        n_vars, n_obs = (int(n) for n in group["shape"][:])
+        data, indptr = group["data"], group["indptr"]
+        facts = MatrixFacts(n_obs, n_vars, int(data.shape[0]), np.dtype(data.dtype), "csr")
+        ends = indptr.shape == (n_obs + 1,) and int(indptr[-1]) == facts.nnz
+        if not ends or group["indices"].shape != data.shape or data.dtype.kind not in "iuf":
+            raise InputError(
+                Fault(f"{path}:matrix", "expected a compressed matrix, but its parts disagree")
+            )
+        columns = {name: _words(features[name]) for name in ("id", "name") if name in features}
+        kinds = _words(features["feature_type"]) if "feature_type" in features else []
+        genomes = frozenset(_words(features["genome"])) if "genome" in features else frozenset()
+        software = file.attrs.get("software_version", b"")
+        return FeatureMatrix(
+            _words(group["barcodes"]),
+            columns["id"],
+            columns["name"],
+            kinds or ["Gene Expression"] * n_vars,
+            genomes - {""},
+            StreamedMatrix(Hdf5Node(path, "matrix"), facts),
+            software.decode() if isinstance(software, bytes) else str(software),
+        )
+
+
+def _words(node: Any) -> list[str]:
+    return [word or "" for word in read_text(node).to_list()]
+
+
+def open_mtx(matrix: Path, barcodes: Path, features: Path) -> FeatureMatrix:
+    """Open a Matrix Market folder; reads names and the header of the matrix.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or they disagree.
+    """
+    rows = [line.split("\t") for line in read_lines(features)]
+    cells = [line.split("\t")[0] for line in read_lines(barcodes)]
+    with faults_of(matrix, "a Matrix Market file"), _open_text(matrix) as file:
+        n_vars, n_obs, nnz, integer, software = _header(file, matrix)
+    if (n_vars, n_obs) != (len(rows), len(cells)):
+        raise InputError(
+            Fault(
+                str(matrix),
+                f"expected {len(rows)} features x {len(cells)} barcodes as in the lists beside it, "
+                f"but got {n_vars} x {n_obs}",
+            )
+        )
+    return FeatureMatrix(
+        cells,
+        [row[0] for row in rows],
+        [row[1] if len(row) > 1 else "" for row in rows],
+        [row[2] if len(row) > 2 else "Gene Expression" for row in rows],
+        frozenset(),
+        MtxCounts(matrix, n_obs, n_vars, nnz, np.dtype(np.int64 if integer else np.float64)),
+        software,
+    )
+
+
+def _open_text(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _header(file: IO[bytes], path: Path) -> tuple[int, int, int, bool, str]:
+    """Rows, columns, entries, whether integers, and the program, leaving the file at the data."""
+    first = file.readline(1024).decode("ascii", "replace").casefold().split()
+    if first[:3] != ["%%matrixmarket", "matrix", "coordinate"] or first[4:5] != ["general"]:
+        raise InputError(
+            Fault(
+                str(path), f"expected a Matrix Market coordinate file, but got {' '.join(first)!r}"
+            )
+        )
+    software = ""
+    line = file.readline(65_536)
+    while line.startswith(b"%"):
+        if b"software_version" in line:
+            software = (
+                line.split(b"software_version", 1)[1].split(b'"')[2].decode("ascii", "replace")
+            )
+        line = file.readline(65_536)
+    n_vars, n_obs, nnz = (int(word) for word in line.split())
+    if min(n_vars, n_obs) < 1 or nnz < 0 or first[3] not in {"integer", "real"}:
+        raise InputError(Fault(str(path), f"expected sizes and numbers, but got {line[:80]!r}"))
+    return n_vars, n_obs, nnz, first[3] == "integer", software
+
+
+@dataclass(frozen=True, slots=True)
+class MtxCounts:
+    """A Matrix Market file of features x barcodes, sorted by barcode as 10x writes it."""
+
+    path: Path
+    """matrix.mtx or matrix.mtx.gz."""
+    n_obs: int
+    """Barcodes."""
+    n_vars: int
+    """Features."""
+    nnz: int | None
+    """Entries, by the header."""
+    dtype: np.dtype[Any]
+    """int64 or float64."""
+
+    def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
+        """Parse the text piece by piece and yield the rows that are complete.
+
+        Raises
+        ------
+        InputError
+            If the entries are not sorted by barcode, lie outside the matrix, or break off.
+        """
+        held: list[tuple[NDArray[Any], ...]] = []
+        size, start = 0, 0
+        limit = max(_ENTRIES, budget_bytes // _BYTES_PER_ENTRY)
+        for piece in self._pieces():
+            held.append(piece)
+            size += piece[0].size
+            if size >= limit:
+                cells, genes, numbers = (np.concatenate(part) for part in zip(*held, strict=True))
+                # The last barcode may go on in the next piece.
+                done = int(np.searchsorted(cells, cells[-1]))
+                if done:
+                    yield _block(start, int(cells[-1]), cells[:done], genes[:done], numbers[:done])
+                    start = int(cells[-1])
+                held, size = [(cells[done:], genes[done:], numbers[done:])], cells.size - done
+        empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, self.dtype))
+        parts = zip(*(held or [empty]), strict=True)
+        cells, genes, numbers = (np.concatenate(part) for part in parts)
+        yield _block(start, self.n_obs, cells, genes, numbers)
+
+    def _pieces(self) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Cells, genes (both from 0) and numbers of some entries at a time."""
+        total, last = 0, 0
+        with faults_of(self.path, "a Matrix Market file"), _open_text(self.path) as file:
+            _header(file, self.path)
+            rest = b""
+            while chunk := file.read(_ENTRIES * 12):
+                text, _, rest = (rest + chunk).rpartition(b"\n")
+                if text:
+                    piece = self._parse(text, last)
+                    total, last = total + piece[0].size, int(piece[0][-1])
+                    yield piece
+            if rest.strip():
+                piece = self._parse(rest, last)
+                total += piece[0].size
+                yield piece
+        if total != self.nnz:
+            raise InputError(
+                Fault(
+                    str(self.path),
+                    f"expected {self.nnz} entries as the header says, but got {total}; "
+                    "the file is truncated: copy it again",
+                )
+            )
+
+    def _parse(self, text: bytes, last: int) -> tuple[NDArray[Any], ...]:
+        import pyarrow as pa
+        from pyarrow import csv
+
+        names = ["gene", "cell", "number"]
+        table = csv.read_csv(
+            pa.BufferReader(text),
+            read_options=csv.ReadOptions(column_names=names, use_threads=False),
+            parse_options=csv.ParseOptions(delimiter=" "),
+            convert_options=csv.ConvertOptions(
+                column_types={
+                    "gene": pa.int64(),
+                    "cell": pa.int64(),
+                    "number": pa.from_numpy_dtype(self.dtype),
+                }
+            ),
+        )
+        genes, cells, numbers = (np.asarray(table[name]) for name in names)
+        genes, cells = genes - 1, cells - 1
+        if genes.min() < 0 or genes.max() >= self.n_vars or cells.max() >= self.n_obs:
+            raise InputError(
+                Fault(str(self.path), "expected entries inside the matrix, but got one outside")
+            )
+        if cells[0] < last or (np.diff(cells) < 0).any():
+            raise InputError(
+                Fault(
+                    str(self.path),
+                    "expected entries sorted by barcode, as Space Ranger writes them, but got "
+                    "another order; write the matrix again",
+                )
+            )
+        return cells, genes, numbers
+
+
+def _block(
+    start: int, stop: int, cells: NDArray[Any], genes: NDArray[Any], numbers: NDArray[Any]
+) -> CsrBlock:
+    """Rows `start:stop` from entries sorted by cell."""
+    indptr = np.searchsorted(cells, np.arange(start, stop + 1)).astype(np.int64)
+    return CsrBlock(start, indptr, genes.astype(np.int32), numbers)
