@@ -32,9 +32,9 @@ from .storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import pandas as pd
-    import zarr
 
     from .section import Section
+    from .strict import StrictGroup
 
 __all__ = ["AtlasStore", "create_store", "open_store"]
 
@@ -177,7 +177,7 @@ class AtlasStore:
             f"{wanted}, but got it for other sections only; compute it for this one"
         )
 
-    def derived_group(self, kind: str, key: str, section: str) -> zarr.Group:
+    def derived_group(self, kind: str, key: str, section: str) -> StrictGroup:
         """Open derived data as a Zarr group; a missing chunk is an error, never zeros.
 
         Raises
