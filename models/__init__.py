@@ -1,1 +1,46 @@
-"""Samplers, encoders, training, inference and domains; the only home of torch."""
+"""Samplers, encoders, training, inference and domains; the only home of torch.
+
+Nothing is imported until it is used, so that neither torch nor SciPy costs start-up time.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .baseline import DomainBaseline, ExpressionBaseline
+    from .domains import find_domains
+    from .gnn import DomainGNN
+    from .graph_source import GraphSource
+    from .metrics import ari, nmi
+
+__all__ = [
+    "DomainBaseline",
+    "DomainGNN",
+    "ExpressionBaseline",
+    "GraphSource",
+    "ari",
+    "find_domains",
+    "nmi",
+]
+
+if not TYPE_CHECKING:
+    _HOMES = {
+        "DomainBaseline": "baseline",
+        "DomainGNN": "gnn",
+        "ExpressionBaseline": "baseline",
+        "GraphSource": "graph_source",
+        "ari": "metrics",
+        "find_domains": "domains",
+        "nmi": "metrics",
+    }
+
+    def __getattr__(name):
+        """Load a public name on first use (PEP 562)."""
+        from importlib import import_module
+
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f".{home}", __name__), name)
+
+    def __dir__():
+        return sorted(__all__)

@@ -1,0 +1,345 @@
+"""Derived arrays: embeddings and domain labels, row-aligned with their section.
+
+One attempt is a Zarr v3 group, `derived/<kind>/<key>/<section>/<attempt>/`, with a
+`provenance.json` beside its arrays: what it was computed from, by what, with which parameters.
+Row `i` of every array is row `i` of the section.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import Corrupt, InvalidArgument
+from .snapshot import DerivedEntry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import zarr
+    from numpy.typing import NDArray
+
+    from .store import AtlasStore
+
+__all__ = [
+    "DomainLabels",
+    "Provenance",
+    "RowBlocks",
+    "read_domains",
+    "read_embedding",
+    "tile_histogram",
+    "write_derived",
+]
+
+# An inner chunk is about one tile of an embedding; a shard about 30 MB of it.
+_CHUNK_ROWS = 4096
+_SHARD_CHUNKS = 64
+
+type Runs = Sequence[tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class RowBlocks:
+    """An array that is made while it is written, a block of rows at a time.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the whole array; axis 0 is the rows.
+    dtype : dtype
+    blocks : callable
+        Yields consecutive blocks of rows that add up to `shape[0]`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    blocks: Callable[[], Iterator[NDArray[Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where derived data comes from; everything that is needed to compute it again.
+
+    Attributes
+    ----------
+    inputs : mapping of str to str
+        `section:<name>` or `<kind>/<key>/<section>` -> attempt id, as in the snapshot.
+    parameters : mapping
+        What the computation was told, defaults included.
+    seed : int, optional
+    run : str, optional
+        Run whose weights were used.
+    """
+
+    inputs: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    seed: int | None = None
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DomainLabels:
+    """Domain of each cell: a code into `categories`, -1 where it has none, and how sure.
+
+    Attributes
+    ----------
+    codes : ndarray (m,) int16
+    categories : tuple of str
+        Names, the same for all sections of one key.
+    confidence : ndarray (m,) float32
+        Posterior probability of the label, in [0, 1].
+    """
+
+    codes: NDArray[np.int16]
+    categories: tuple[str, ...]
+    confidence: NDArray[np.float32]
+
+    @property
+    def names(self) -> NDArray[np.object_]:
+        """Label of each cell as text, `(m,)`; "" where it has none."""
+        return np.asarray([*self.categories, ""], dtype=object)[self.codes]
+
+
+def write_derived(
+    store: AtlasStore,
+    kind: str,
+    key: str,
+    section: str,
+    *,
+    arrays: Mapping[str, NDArray[Any] | RowBlocks],
+    attrs: Mapping[str, Any],
+    provenance: Provenance,
+    info: Mapping[str, Any] | None = None,
+) -> DerivedEntry:
+    """Write and seal derived arrays; visible to readers once the returned entry is committed.
+
+    Parameters
+    ----------
+    store : AtlasStore
+        Opened for writing.
+    kind, key, section : str
+        Their place: `derived/<kind>/<key>/<section>`.
+    arrays : mapping of str to ndarray or RowBlocks
+        Arrays by name; `RowBlocks` are written as they are made.
+    attrs : mapping
+        Small JSON facts kept with the arrays (kind and number of rows are added).
+    provenance : Provenance
+    info : mapping, optional
+        Small JSON facts kept in the snapshot, readable without opening the arrays.
+
+    Returns
+    -------
+    DerivedEntry
+        For `Change(add_derived=[...])`; nothing is committed here.
+
+    Raises
+    ------
+    ReadOnly
+        The store was opened for reading.
+    InvalidArgument
+        Blocks do not add up to the promised shape.
+
+    Notes
+    -----
+    Memory: one shard, at most 262,144 rows of the widest array.
+    """
+    n_obs = store.snapshot.sections[section].n_obs if store.has_section(section) else None
+    with store.new_attempt(f"derived/{kind}/{key}/{section}") as attempt:
+        _write_group(attempt.path, arrays, {"kind": kind, "n_obs": n_obs, **attrs})
+        text = json.dumps(_provenance(store, provenance), indent=1, sort_keys=True)
+        (attempt.path / "provenance.json").write_text(text + "\n", encoding="utf-8")
+        receipt = attempt.seal()
+    return DerivedEntry(
+        kind=kind,
+        key=key,
+        section=section,
+        attempt=receipt.attempt,
+        digest=receipt.digest,
+        nbytes=receipt.nbytes,
+        inputs=dict(provenance.inputs),
+        run=provenance.run,
+        info=dict(info or {}),
+    )
+
+
+def _provenance(store: AtlasStore, provenance: Provenance) -> dict[str, Any]:
+    return {
+        "tool": "tisseract",
+        "version": version("tisseract"),
+        "snapshot": store.version,
+        "inputs": dict(provenance.inputs),
+        "parameters": dict(provenance.parameters),
+        "seed": provenance.seed,
+        "run": provenance.run,
+    }
+
+
+def _write_group(
+    path: Path, arrays: Mapping[str, NDArray[Any] | RowBlocks], attrs: Mapping[str, Any]
+) -> None:
+    import zarr
+    from zarr.storage import LocalStore
+
+    group = zarr.open_group(LocalStore(path), mode="a", zarr_format=3, attributes=dict(attrs))
+    for name, source in arrays.items():
+        blocks = source if isinstance(source, RowBlocks) else _as_blocks(source)
+        array = _create(group, name, blocks)
+        done = 0
+        for rows in _regrouped(blocks.blocks(), array.shards[0] if array.shards else _CHUNK_ROWS):
+            if done + len(rows) > blocks.shape[0] or rows.shape[1:] != blocks.shape[1:]:
+                done += len(rows)
+                break
+            array[done : done + len(rows)] = rows
+            done += len(rows)
+        if done != blocks.shape[0]:
+            raise InvalidArgument(
+                f"wanted blocks of {name!r} that add up to shape {blocks.shape}, "
+                f"but got {done} rows"
+            )
+
+
+def _as_blocks(values: NDArray[Any]) -> RowBlocks:
+    return RowBlocks(values.shape, values.dtype, lambda: iter([values]))
+
+
+def _create(group: zarr.Group, name: str, blocks: RowBlocks) -> zarr.Array[Any]:
+    from zarr.codecs import BloscCodec, Crc32cCodec
+
+    n_rows, rest = blocks.shape[0], blocks.shape[1:]
+    chunk = max(1, min(_CHUNK_ROWS, n_rows))
+    shard = chunk * min(_SHARD_CHUNKS, -(-max(n_rows, 1) // chunk))
+    return group.create_array(
+        name,
+        shape=blocks.shape,
+        dtype=blocks.dtype,
+        chunks=(chunk, *rest),
+        shards=(shard, *rest),
+        compressors=[BloscCodec(cname="zstd", clevel=1, shuffle="shuffle"), Crc32cCodec()],
+        fill_value=0,
+        # a chunk of zeros must be written: readers take a missing chunk for a lost one
+        config={"write_empty_chunks": True},
+    )
+
+
+def _regrouped(blocks: Iterator[NDArray[Any]], rows: int) -> Iterator[NDArray[Any]]:
+    """Join and cut blocks to `rows` rows each, so that no shard is written twice."""
+    waiting: list[NDArray[Any]] = []
+    held = 0
+    for block in blocks:
+        rest = block
+        while held + len(rest) >= rows:
+            take = rows - held
+            yield np.concatenate([*waiting, rest[:take]])
+            waiting, held, rest = [], 0, rest[take:]
+        if len(rest):
+            waiting.append(rest)
+            held += len(rest)
+    if waiting:
+        yield np.concatenate(waiting)
+
+
+def tile_histogram(
+    codes: NDArray[np.integer], ptr: NDArray[np.int64], n_categories: int
+) -> NDArray[np.int32]:
+    """Cells of each category in each tile.
+
+    Parameters
+    ----------
+    codes : ndarray (n,) integer
+        Category of each row; negative where it has none.
+    ptr : ndarray (T + 1,) int64
+        Tile t is rows `ptr[t]:ptr[t + 1]`.
+    n_categories : int
+
+    Returns
+    -------
+    ndarray (T, n_categories) int32
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tile_histogram(np.array([0, 1, 1, -1]), np.array([0, 2, 4]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    tiles = len(ptr) - 1
+    owner = np.repeat(np.arange(tiles), np.diff(ptr))
+    labeled = codes >= 0
+    flat = owner[labeled] * n_categories + codes[labeled].astype(np.int64)
+    counts = np.bincount(flat, minlength=tiles * n_categories)
+    return counts.reshape(tiles, n_categories).astype(np.int32)
+
+
+def _read_runs(array: Any, runs: Runs | None) -> NDArray[Any]:
+    if runs is None:
+        return np.asarray(array[:])
+    parts = [np.asarray(array[start:stop]) for start, stop in runs]
+    if not parts:
+        return np.empty((0, *array.shape[1:]), dtype=array.dtype)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def read_embedding(
+    store: AtlasStore, key: str, section: str, runs: Runs | None = None
+) -> NDArray[np.float32]:
+    """Read rows of an embedding.
+
+    Parameters
+    ----------
+    store : AtlasStore
+    key, section : str
+    runs : sequence of (start, stop), optional
+        Row runs, sorted and disjoint; all rows when left out.
+
+    Returns
+    -------
+    ndarray (m, d) float32
+
+    Raises
+    ------
+    DerivedNotFound, StaleDerived
+        There is none, or what it was computed from was replaced.
+    """
+    values = store.derived_group("embedding", key, section)["values"]
+    return _read_runs(values, runs).astype(np.float32, copy=False)
+
+
+def read_domains(
+    store: AtlasStore, key: str, section: str, runs: Runs | None = None
+) -> DomainLabels:
+    """Read the domain labels of rows.
+
+    Parameters
+    ----------
+    store : AtlasStore
+    key, section : str
+    runs : sequence of (start, stop), optional
+        Row runs, sorted and disjoint; all rows when left out.
+
+    Returns
+    -------
+    DomainLabels
+
+    Raises
+    ------
+    DerivedNotFound, StaleDerived
+        There are none, or what they were computed from was replaced.
+    Corrupt
+        The group does not hold labels.
+    """
+    group = store.derived_group("domains", key, section)
+    categories = group.attrs.get("categories")
+    if not isinstance(categories, list):
+        raise Corrupt(
+            f"wanted a list of categories in domains {key!r} of section {section!r}, "
+            f"but got {categories!r:.80}; run `tisseract verify`"
+        )
+    return DomainLabels(
+        _read_runs(group["codes"], runs).astype(np.int16, copy=False),
+        tuple(str(name) for name in categories),
+        _read_runs(group["confidence"], runs).astype(np.float32, copy=False),
+    )

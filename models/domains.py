@@ -1,0 +1,315 @@
+"""Spatial domains: embed every section, fit one mixture over all of them, commit the labels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..atlas.derived import Provenance, tile_histogram, write_derived
+from ..atlas.errors import InvalidArgument
+from ..atlas.snapshot import Change, DerivedEntry, RunEntry
+from .baseline import DomainBaseline, ExpressionBaseline
+from .graph_source import GraphSource
+from .lifecycle import AtlasModel
+from .mixture import Covariance, Mixture, fit_mixture
+from .projection import Progress
+from .row_file import RowFile
+from .runs import Run, load_run, named_by_content, save_run
+from .smoothing import majority
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..atlas.store import AtlasStore
+
+__all__ = ["Method", "find_domains"]
+
+type Method = Literal["plain", "gnn", "expression"]
+METHODS: tuple[Method, ...] = ("plain", "gnn", "expression")
+MOST_DOMAINS = 4096  # codes are int16, and no tissue has so many
+BLOCK_ROWS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class _Labels:
+    """Labels of one section, before they are written."""
+
+    codes: NDArray[np.int16]
+    confidence: NDArray[np.float32]
+
+
+def find_domains(
+    store: "AtlasStore",
+    method: Method = "plain",
+    *,
+    n_domains: int,
+    key_added: str = "domain",
+    sections: Sequence[str] | None = None,
+    seed: int = 0,
+    graph_key: str | None = None,
+    n_neighs: int = 6,
+    covariance: Covariance = "tied",
+    refine: bool = False,
+    run: str | None = None,
+    where: None = None,
+    memory_limit: str | int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> "pd.DataFrame":
+    """Find the spatial domains of an atlas and commit one label and confidence per cell.
+
+    Parameters
+    ----------
+    store : AtlasStore
+        Opened for writing.
+    method : {"plain", "gnn", "expression"}
+        Neighbor-smoothed components, the graph network, or the components of each cell alone
+        (clustering without neighbors, for comparison).
+    n_domains : int
+        Domains wanted.
+    key_added : str
+        Key of the labels, and of the embedding they come from.
+    sections : sequence of str, optional
+        All without. Labels mean the same in all of them.
+    seed : int
+        Same seed and same snapshot give the same labels.
+    graph_key : str, optional
+        A stored graph; without, the `n_neighs` nearest neighbors are found on the way.
+    n_neighs : int
+        Neighbors per cell of that graph.
+    covariance : {"tied", "full"}
+        Shape of the mixture: one covariance for all domains, or one each.
+    refine : bool
+        Replace each label by the most frequent one within two hops.
+    run : str, optional
+        A saved model to embed with; one is fitted without.
+    where : None
+        Reserved for a cell predicate.
+    memory_limit : str or int, optional
+        Passes over counts stay below it.
+    progress : callable, optional
+        Called with (stage, done, total).
+    **options
+        Further options of the model (`n_comps`, `n_hops`, `device`, ...).
+
+    Returns
+    -------
+    DataFrame
+        Cells of each domain (rows "0" to "K-1", largest first) in each section (columns).
+
+    Raises
+    ------
+    InvalidArgument
+        Unknown method, more domains than cells, or sections without common genes.
+    ReadOnly
+        The atlas was opened for reading.
+    RunNotFound, DerivedNotFound, StaleDerived, SectionNotFound, BudgetExceeded
+
+    Notes
+    -----
+    Memory: the limit, and 6 bytes a cell for labels. Disk: 4 bytes x dimensions x cells of scratch.
+    """
+    _check(method, n_domains, where)
+    store.storage.forbid_writing(f"labels under {key_added!r}")
+    graph = GraphSource(graph_key, n_neighs)
+    model = _model(store, method, run, sections, graph, seed, memory_limit, options, progress)
+    encoder = (
+        store.snapshot.runs[run]
+        if run is not None
+        else model.save(named_by_content(key_added, model.to_run()), commit=False)
+    )
+    names = sections if sections is not None else model.section_names
+    with model.embedded(names, progress=progress) as tables:
+        mixture, labels = _cluster(tables, n_domains, covariance, seed)
+        if refine:
+            labels = _refined(store, model.graph, labels, n_domains)
+        order = _by_size(labels, n_domains)
+        parameters = {
+            **model.parameters(),
+            "n_domains": n_domains,
+            "covariance": covariance,
+            "refine": refine,
+            "mixture_seed": seed,
+        }
+        readout_run = _readout(mixture.reordered(order), encoder, tables, parameters, seed)
+        readout = save_run(
+            store, named_by_content(key_added, readout_run), readout_run, commit=False
+        )
+        entries: list[DerivedEntry] = []
+        counts: dict[str, NDArray[np.int64]] = {}
+        renamed = np.argsort(order).astype(np.int16)
+        for name, (table, inputs) in tables.items():
+            embedding = model.write_embedding(key_added, name, table, inputs, encoder)
+            found = _Labels(renamed[labels[name].codes], labels[name].confidence)
+            counts[name] = np.bincount(found.codes, minlength=n_domains)
+            entries += [
+                embedding,
+                _write_labels(store, key_added, name, found, embedding, readout, parameters),
+            ]
+    runs = [readout] if run is not None else [encoder, readout]
+    store.commit(
+        Change(add_derived=entries, add_runs=runs),
+        f"Find {n_domains} domains in {len(counts)} sections as {key_added} ({method})",
+    )
+    return _table(counts, n_domains)
+
+
+def _check(method: str, n_domains: int, where: object) -> None:
+    if method not in METHODS:
+        raise InvalidArgument(f"a method of {', '.join(METHODS)} is wanted, but got {method!r}")
+    if isinstance(n_domains, bool) or not 1 <= n_domains <= MOST_DOMAINS:
+        raise InvalidArgument(f"wanted 1 to {MOST_DOMAINS} domains, but got n_domains={n_domains}")
+    if where is not None:
+        raise InvalidArgument(f"`where` is reserved for a later version, but got {where!r}")
+
+
+def _model(
+    store: "AtlasStore",
+    method: Method,
+    run: str | None,
+    sections: Sequence[str] | None,
+    graph: GraphSource,
+    seed: int,
+    memory_limit: str | int | None,
+    options: Mapping[str, Any],
+    progress: Progress | None,
+) -> AtlasModel:
+    """Load the model of a run, or fit one."""
+    if run is not None:
+        saved = load_run(store, run, model=method)
+        kind = _kind(method)
+        return kind.from_run(store, saved, memory_limit=memory_limit, **options)
+    model = _kind(method)(
+        store, sections=sections, graph=graph, seed=seed, memory_limit=memory_limit, **options
+    )
+    return model.fit(progress=progress)
+
+
+def _kind(method: Method) -> type[AtlasModel]:
+    if method == "plain":
+        return DomainBaseline
+    if method == "expression":
+        return ExpressionBaseline
+    from .gnn import DomainGNN  # brings torch
+
+    return DomainGNN
+
+
+def _cluster(
+    tables: Mapping[str, tuple[RowFile, Mapping[str, str]]],
+    n_domains: int,
+    covariance: Covariance,
+    seed: int,
+) -> tuple[Mixture, dict[str, _Labels]]:
+    """Fit one mixture over all sections and label every cell."""
+
+    def blocks() -> Iterator[NDArray[np.float32]]:
+        for table, _ in tables.values():
+            yield from table.blocks(BLOCK_ROWS)
+
+    n_rows = sum(table.n_rows for table, _ in tables.values())
+    mixture = fit_mixture(blocks, n_domains, n_rows=n_rows, covariance=covariance, seed=seed)
+    labels: dict[str, _Labels] = {}
+    for name, (table, _) in tables.items():
+        parts = [mixture.assign(block) for block in table.blocks(BLOCK_ROWS)]
+        codes, confidence = zip(*parts, strict=True)
+        labels[name] = _Labels(np.concatenate(codes), np.concatenate(confidence))
+    return mixture, labels
+
+
+def _refined(
+    store: "AtlasStore", graph: GraphSource, labels: Mapping[str, _Labels], n_domains: int
+) -> dict[str, _Labels]:
+    """Vote among neighbors; the confidence stays that of the cell's own posterior."""
+    return {
+        name: _Labels(
+            majority(graph.open(store, name).graph, found.codes, n_domains), found.confidence
+        )
+        for name, found in labels.items()
+    }
+
+
+def _by_size(labels: Mapping[str, _Labels], n_domains: int) -> NDArray[np.intp]:
+    """Order components by their cells, most first; ties by component number."""
+    total = np.zeros(n_domains, dtype=np.int64)
+    for found in labels.values():
+        total += np.bincount(found.codes, minlength=n_domains)
+    return np.argsort(-total, kind="stable")
+
+
+def _readout(
+    mixture: Mixture,
+    encoder: RunEntry,
+    tables: Mapping[str, tuple[RowFile, Mapping[str, str]]],
+    parameters: Mapping[str, Any],
+    seed: int,
+) -> Run:
+    """Return the mixture as a run, so that other sections can be labeled alike."""
+    inputs = {f"run:{encoder.run}": encoder.attempt}
+    for _, found in tables.values():
+        inputs.update(found)
+    return Run(
+        "mixture",
+        {
+            "parameters": dict(parameters),
+            "encoder": encoder.run,
+            "log_likelihood": mixture.log_likelihood,
+            "n_iter": mixture.n_iter,
+            "converged": mixture.converged,
+        },
+        {
+            "weights": mixture.weights,
+            "means": mixture.means,
+            "factors": mixture.factors,
+        },
+        inputs,
+        seed,
+    )
+
+
+def _write_labels(
+    store: "AtlasStore",
+    key: str,
+    section: str,
+    found: _Labels,
+    embedding: DerivedEntry,
+    readout: RunEntry,
+    parameters: Mapping[str, Any],
+) -> DerivedEntry:
+    n_domains = int(parameters["n_domains"])
+    categories = [str(code) for code in range(n_domains)]
+    opened = store.section(section)
+    tiles = tile_histogram(found.codes, opened.tiles.ptr, n_domains)
+    counts = tiles.sum(axis=0)
+    inputs = {
+        f"section:{section}": opened.attempt,
+        embedding.name: embedding.attempt,
+        f"run:{readout.run}": readout.attempt,
+    }
+    return write_derived(
+        store,
+        "domains",
+        key,
+        section,
+        arrays={"codes": found.codes, "confidence": found.confidence, "tile_hist": tiles},
+        attrs={"categories": categories},
+        provenance=Provenance(inputs, dict(parameters), parameters["mixture_seed"], readout.run),
+        info={
+            "method": parameters["model"],
+            "n_domains": n_domains,
+            "categories": categories,
+            "counts": {name: int(n) for name, n in zip(categories, counts, strict=True)},
+            "mean_confidence": round(float(found.confidence.mean()), 6),
+            "refine": parameters["refine"],
+            "seed": parameters["mixture_seed"],
+        },
+    )
+
+
+def _table(counts: Mapping[str, NDArray[np.int64]], n_domains: int) -> "pd.DataFrame":
+    import pandas as pd
+
+    index = pd.Index([str(code) for code in range(n_domains)], name="domain")
+    return pd.DataFrame(dict(counts), index=index)
