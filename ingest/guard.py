@@ -74,8 +74,19 @@ class Hdf5Node:
     @contextmanager
     def __call__(self) -> Iterator[Any]:
         """Open the file and hand out the object."""
-        with open_hdf5(self.path, f"{self.key!r}", checked=True) as file:
-            yield file[self.key]
+        try:
+            with open_hdf5(self.path, f"{self.key!r}", checked=True) as file:
+                yield file[self.key]
+        except InputError as error:
+            place = str(self.path)
+            raise InputError(
+                [
+                    fault
+                    if fault.location.startswith(place)
+                    else Fault(f"{place}:{self.key}", fault.message)
+                    for fault in error.faults
+                ]
+            ) from error
 
 
 def check_hdf5(file: h5py.File, path: Path) -> None:

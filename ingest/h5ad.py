@@ -25,9 +25,11 @@ from .anndata_parts import (
 from .embedded import Embedded, H5Image, embedded, unit_of
 from .frame import LazyColumn, MaskedColumn, TextColumn, index_name, kinds, legal_names
 from .guard import Hdf5Node, is_hdf5, open_hdf5
+from .hdf5 import Hdf5Matrix
 from .matrix import MatrixFacts
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
 from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, RawSection
+from .spaceranger_files import image_scale
 from .split import MaskedCounts
 from .units import FoundUnit, find_unit, technology_unit
 
@@ -81,7 +83,8 @@ class H5adReader:
     `drop_columns` [...], `gene_id_column`, `symbol_column`, `feature_type_column`, `panel`
     (`complete` when an unlisted gene was not measured), `zero_padded` (true when all-zero genes
     may be padding), `images` (false leaves embedded images out), `library` (which of several),
-    `image_scale` (pixels of `image` per coordinate unit).
+    `image_scale` (pixels of `image` per coordinate unit; else from Space Ranger's scale factors
+    beside the image, else 1).
     """
 
     format: str = "h5ad"
@@ -102,7 +105,10 @@ class H5adReader:
 
     def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
         """Return the file itself, the gene map and the image."""
-        return tuple(one for one in (path, options.gene_map, options.image) if one is not None)
+        beside = image_scale(options.image) if options.image is not None else None
+        scale = beside[0] if beside else None
+        given = (path, options.gene_map, options.image, scale)
+        return tuple(one for one in given if one is not None)
 
     def inspect(self, path: Path, options: ReadOptions) -> Inspection:
         """Tell what the file holds and everything wrong with it."""
@@ -182,10 +188,8 @@ class H5adReader:
         )
 
     def _counts(self, path: Path, survey: _Survey) -> CountsSource:
-        from .matrix import StreamedMatrix
-
         assert survey.facts is not None
-        return StreamedMatrix(Hdf5Node(path, survey.key), survey.facts)
+        return Hdf5Matrix(Hdf5Node(path, survey.key), survey.facts)
 
     def _survey(
         self, path: Path, options: ReadOptions
@@ -270,7 +274,8 @@ class H5adReader:
             return ((factor / scale, 0.0, 0.0), (0.0, sign * factor / scale, 0.0))
 
         if options.image is not None:
-            scale = options.reader_kwargs.get("image_scale", 1.0)
+            beside = image_scale(options.image)
+            scale = options.reader_kwargs.get("image_scale", beside[1] if beside else 1.0)
             if not isinstance(scale, (int, float)) or not 0 < float(scale) < np.inf:
                 raise InputError(
                     Fault(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Bundle",
     "Spots",
+    "image_scale",
     "locate",
     "looks_like",
     "read_lines",
@@ -309,6 +310,19 @@ def read_scalefactors(path: Path) -> dict[str, float]:
         for name, value in facts.items()
         if isinstance(value, (int, float)) and math.isfinite(value) and value > 0
     }
+
+
+def image_scale(image: Path) -> tuple[Path, float] | None:
+    """Find the scale of a Space Ranger image: pixels per full-resolution pixel, and its file.
+
+    None unless the image is named like Space Ranger's and scale factors lie beside it.
+    """
+    factors = image.parent / "scalefactors_json.json"
+    name = next((name for name, usual in _IMAGES.items() if image.name in usual), None)
+    if name is None or not factors.is_file():
+        return None
+    scale = read_scalefactors(factors).get(f"tissue_{name}_scalef")
+    return (factors, scale) if scale else None
 
 
 def read_lines(path: Path) -> list[str]:

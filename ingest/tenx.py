@@ -13,7 +13,8 @@ import numpy as np
 from ..atlas.errors import Fault, InputError
 from .frame import read_text
 from .guard import Hdf5Node, open_hdf5
-from .matrix import MatrixFacts, StreamedMatrix
+from .hdf5 import Hdf5Matrix
+from .matrix import MatrixFacts
 from .reader import faults_of
 from .source import CountsSource, CsrBlock
 from .spaceranger_files import read_lines
@@ -83,7 +84,7 @@ def open_h5(path: Path) -> FeatureMatrix:
             columns["name"],
             kinds or ["Gene Expression"] * n_vars,
             genomes - {""},
-            StreamedMatrix(Hdf5Node(path, "matrix"), facts),
+            Hdf5Matrix(Hdf5Node(path, "matrix"), facts),
             software.decode() if isinstance(software, bytes) else str(software),
         )
 

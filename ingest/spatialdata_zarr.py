@@ -1,0 +1,449 @@
+"""Reader of SpatialData stores (containers 0.1 and 0.2): one table and the region it annotates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atlas.errors import Fault, InputError, near
+from ..atlas.genes import Panel
+from .anndata_parts import (
+    check_ids,
+    check_one_section,
+    check_values,
+    locate_matrix,
+    obs_kinds,
+    read_panel,
+    read_positions,
+    split_codes,
+)
+from .frame import LazyColumn, MaskedColumn, TextColumn, index_name, legal_names, read_column
+from .matrix import MatrixFacts, StreamedMatrix
+from .ngff import choose_system
+from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
+from .sdata_elements import (
+    Outlines,
+    ZarrNode,
+    check_chunks,
+    element_systems,
+    open_store,
+    read_images,
+    read_shapes,
+)
+from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, Polygons, RawSection
+from .split import MaskedCounts, encode
+from .units import FoundUnit, find_unit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["SpatialDataReader"]
+
+_OPTIONS = frozenset(
+    {
+        "coordinate_system",
+        "drop_columns",
+        "feature_type_column",
+        "gene_id_column",
+        "images",
+        "panel",
+        "positions",
+        "symbol_column",
+        "table",
+        "zero_padded",
+    }
+)
+_SHOWN = 3
+
+
+@dataclass(slots=True)
+class _Survey:
+    """What a store holds, as far as it could be read."""
+
+    table: str = ""
+    key: str = ""
+    facts: MatrixFacts | None = None
+    panel: Panel | None = None
+    columns: dict[str, ColumnKind] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    index: str = ""
+    region_key: str = ""
+    instance_key: str = ""
+    regions: tuple[str, ...] = ()
+    codes: NDArray[np.int64] | None = None
+    labels: tuple[str, ...] = ()
+    positions: NDArray[np.float64] | None = None
+    """(n, 2) of all rows, in the coordinate system."""
+    positions_from: str = ""
+    radius: NDArray[np.float64] | None = None
+    polygons: Polygons | None = None
+    system: str = ""
+    images: dict[str, ImageSource] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    faults: FaultList = field(default_factory=FaultList)
+
+
+class SpatialDataReader:
+    """A SpatialData store on disk: cells of one table, placed by the shapes it annotates.
+
+    Positions are the centroids of the region's shapes in the coordinate system `microns` if there
+    is one, else `global`; without shapes, `obsm["spatial"]`. Labels and points are not taken over.
+
+    reader_kwargs: `table` (when there are several), `coordinate_system`, `positions` (`obsm` takes
+    them from the table although there are shapes), `images` (false leaves them out),
+    `drop_columns`, `gene_id_column`, `symbol_column`, `feature_type_column`, `panel`,
+    `zero_padded`.
+    """
+
+    format: str = "spatialdata"
+
+    def recognizes(self, path: Path) -> bool:
+        """Whether the folder is a Zarr group with SpatialData's collections; never raises."""
+        try:
+            zarr = (path / "zarr.json").is_file() or (path / ".zgroup").is_file()
+            return zarr and any((path / n).is_dir() for n in ("tables", "table", "shapes"))
+        except OSError:
+            return False
+
+    def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
+        """Return every file of table, shapes and images, and the gene map."""
+        found = [
+            one
+            for part in ("tables", "table", "shapes", "images", "zarr.json", ".zgroup", ".zattrs")
+            for one in ([path / part] if (path / part).is_file() else (path / part).rglob("*"))
+            if one.is_file() and not one.is_symlink()
+        ]
+        return (*sorted(found), *((options.gene_map,) if options.gene_map else ()))
+
+    def inspect(self, path: Path, options: ReadOptions) -> Inspection:
+        """Tell what the store holds and everything wrong with it."""
+        survey, unit = self._survey(path, options)
+        splits: dict[str, int] = {}
+        if survey.codes is not None:
+            sizes = np.bincount(survey.codes, minlength=len(survey.labels)).tolist()
+            splits = dict(zip(survey.labels, sizes, strict=True))
+        return Inspection(
+            self.format,
+            path,
+            n_obs=survey.facts.n_obs if survey.facts else 0,
+            n_vars=survey.facts.n_vars if survey.facts else 0,
+            nnz=survey.facts.nnz if survey.facts else None,
+            technology=options.technology,
+            organism=options.organism or (survey.panel.organism if survey.panel else None) or None,
+            um_per_unit=unit.um_per_unit,
+            unit_source=unit.how,
+            columns=survey.columns,
+            splits=splits,
+            images=tuple(survey.images),
+            notes=tuple(survey.notes),
+            faults=tuple(survey.faults.faults),
+        )
+
+    def open(self, path: Path, options: ReadOptions) -> RawSection:
+        """Open one section; shapes and positions are read, obs and counts are not."""
+        survey, unit = self._survey(path, options)
+        value = options.split_value
+        if survey.codes is not None and value not in survey.labels:
+            survey.faults.add(
+                str(path),
+                f"expected split_value out of {', '.join(survey.labels)}, but got {value!r}",
+            )
+        if survey.faults.faults:
+            raise InputError(survey.faults.faults, str(path))
+        assert survey.positions is not None
+        assert survey.panel is not None
+        assert survey.facts is not None
+        rows = None
+        if survey.codes is not None and value is not None:
+            rows = np.flatnonzero(survey.codes == survey.labels.index(value))
+        keep = slice(None) if rows is None else rows
+
+        def masked(column: ObsColumn) -> ObsColumn:
+            return column if rows is None else MaskedColumn(column, rows)
+
+        table = f"{survey.table}/obs"
+        node = ZarrNode(path, table)
+        counts: CountsSource = StreamedMatrix(ZarrNode(path, survey.key), survey.facts)
+        return RawSection(
+            positions=np.ascontiguousarray(survey.positions[keep]),
+            instance_ids=masked(TextColumn(LazyColumn(node, survey.index, "string"))),
+            obs={
+                survey.renamed[name]: masked(LazyColumn(node, name, kind))
+                for name, kind in survey.columns.items()
+            },
+            panel=survey.panel,
+            counts=counts if rows is None else MaskedCounts(counts, rows),
+            values=options.matrix_values,
+            um_per_unit=unit.um_per_unit,
+            y_axis=options.y_axis or "down",
+            radius=None if survey.radius is None else survey.radius[keep],
+            images=survey.images,
+            shapes=_take_polygons(survey.polygons, rows),
+            metadata=dict(options.metadata),
+            provenance=_provenance(path, options, survey, unit),
+        )
+
+    def _survey(self, path: Path, options: ReadOptions) -> tuple[_Survey, FoundUnit]:
+        """Read every part; a part with a fault leaves the others to be read."""
+        survey, unit = _Survey(), FoundUnit(None, "unknown")
+        part, where = survey.faults.part, str(path)
+        with part():
+            check_reader_kwargs(options, _OPTIONS, where)
+        with part(), open_store(path) as root:
+            survey.table = _find_table(root, options, where)
+            table = root[survey.table]
+            attrs = table.attrs.asdict()
+            region = attrs.get("region") or ()
+            survey.regions = (region,) if isinstance(region, str) else tuple(map(str, region))
+            survey.region_key = str(attrs.get("region_key") or "")
+            survey.instance_key = str(attrs.get("instance_key") or "")
+            self._read_table(table, options, survey, where)
+            with part():
+                _place(root, path, options, survey)
+            if survey.positions is not None:
+                if options.split_by is None:
+                    with part():
+                        check_one_section(table["obs"], survey.positions, where)
+                with part():
+                    said = (
+                        (1.0, "coordinate system 'microns'") if survey.system == "microns" else None
+                    )
+                    chosen = survey.positions
+                    if survey.codes is not None and options.split_value in survey.labels:
+                        wanted = survey.labels.index(options.split_value)
+                        chosen = chosen[survey.codes == wanted]
+                    unit = find_unit(
+                        chosen,
+                        options.um_per_unit,
+                        technology=options.technology,
+                        from_file=said,
+                        where=f"{where}:um_per_unit",
+                    )
+                with part():
+                    _find_images(root, path, options, survey, unit)
+        return survey, unit
+
+    def _read_table(self, table: Any, options: ReadOptions, survey: _Survey, where: str) -> None:
+        obs, part = table["obs"], survey.faults.part
+        at = f"{where}/{survey.table}"
+        survey.index = index_name(obs)
+        with part():
+            key, var, survey.facts = locate_matrix(table, options.layer, at)
+            survey.key = f"{survey.table}/{key}"
+            check_chunks(table[key], at)
+            layers = table["layers"] if "layers" in table else {}  # noqa: SIM401 - no `get` in zarr
+            choices = {name: layers[name] for name in layers if f"layers/{name}" != key}
+            with part():
+                check_values(table[key], options, choices, f"{at}/{key}")
+            with part():
+                survey.panel = read_panel(table[var], options, at)
+        with part():
+            kinds = obs_kinds(obs, options, at)
+            # The region is the element's name, and ours is written anew.
+            own = {survey.region_key} | (
+                {survey.instance_key} if survey.instance_key.startswith("spatialdata_") else set()
+            )
+            survey.columns = {name: kind for name, kind in kinds.items() if name not in own}
+            survey.renamed = legal_names(survey.columns, f"{at}/obs")
+        with part():
+            names = TextColumn(LazyColumn(_Opened(obs), survey.index, "string"))
+            check_ids(names.read(), f"{at}/obs/{survey.index}")
+        if options.split_by not in (None, "none"):
+            with part():
+                survey.codes, survey.labels = split_codes(obs, str(options.split_by), at)
+        elif len(survey.regions) > 1 and options.split_by is None:
+            survey.faults.add(
+                at,
+                f"expected a table of one region, but got {', '.join(survey.regions)}; set "
+                f"`split_by` to {survey.region_key!r} for one section per region, or to 'none'",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A node that is open already, where an opener is asked for."""
+
+    node: Any
+
+    def __call__(self) -> Any:
+        from contextlib import nullcontext
+
+        return nullcontext(self.node)
+
+
+def _find_table(root: Any, options: ReadOptions, where: str) -> str:
+    """Key of the table: the one asked for, or the only one."""
+    found = {
+        name: f"{group}/{name}"
+        for group in ("tables", "table")
+        if group in root
+        for name in root[group]
+    }
+    asked = options.reader_kwargs.get("table")
+    if asked is None and len(found) == 1:
+        return next(iter(found.values()))
+    if asked is not None and str(asked) in found:
+        return found[str(asked)]
+    raise InputError(
+        Fault(
+            where,
+            f"expected {'the table ' + repr(asked) if asked else 'one table'}, but got "
+            f"{', '.join(found) or 'none'}; set reader_kwargs table"
+            f"{near(asked, found) if asked else ''}",
+        )
+    )
+
+
+def _place(root: Any, path: Path, options: ReadOptions, survey: _Survey) -> None:
+    """Place every row: centroids of its region's shapes, else obsm, in one coordinate system."""
+    table = root[survey.table]
+    n_obs = survey.facts.n_obs if survey.facts else 0
+    regions: dict[str, NDArray[np.int64]] = {name: np.arange(n_obs) for name in survey.regions[:1]}
+    if len(survey.regions) > 1:
+        codes, labels = encode(read_column(table["obs"], survey.region_key))
+        regions = {name: np.flatnonzero(codes == i) for i, name in enumerate(labels)}
+    elements = {name: _element(root, name) for name in regions}
+    shaped = bool(regions) and all(
+        kind == "shapes" and (path / "shapes" / name / "shapes.parquet").is_file()
+        for name, (kind, _) in elements.items()
+    )
+    matrices = {name: element_systems(e) for name, (_, e) in elements.items() if e is not None}
+    common = set.intersection(*map(set, matrices.values())) if matrices else {"global"}
+    asked = options.reader_kwargs.get("coordinate_system")
+    system = choose_system(sorted(common), asked)
+    if system is None:
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected {'the coordinate system ' + repr(asked) if asked else 'one system'}, "
+                f"but got {', '.join(sorted(common)) or 'none'}; set reader_kwargs coordinate_system",
+            )
+        )
+    survey.system = system
+    if not shaped or options.reader_kwargs.get("positions") == "obsm":
+        positions, place, notes = read_positions(table, options, f"{path}/{survey.table}")
+        survey.notes.extend(notes)
+        for name, rows in regions.items():
+            if name in matrices:
+                positions[rows] = _apply(matrices[name][system], positions[rows])
+        survey.positions, survey.positions_from = positions, place
+        return
+    placed = np.full((n_obs, 2), np.nan)
+    radius = np.full(n_obs, np.nan)
+    for name, rows in regions.items():
+        outlines = read_shapes(path, name)
+        survey.notes.extend(outlines.notes)
+        at = _rows_of(table, survey, outlines, rows, f"{path}/shapes/{name}")
+        matrix = matrices[name][system]
+        placed[rows] = _apply(matrix, outlines.centers[at])
+        if outlines.radius is not None:
+            radius[rows] = outlines.radius[at] * np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
+        if len(regions) == 1 and outlines.polygons is not None:
+            whole = _take_polygons(outlines.polygons, at)
+            assert whole is not None
+            survey.polygons = Polygons(_apply(matrix, whole.vertices), whole.offsets)
+        elif outlines.polygons is not None:
+            survey.notes.append("boundaries left out: the table has several regions")
+    bad = int((~np.isfinite(placed).all(axis=1)).sum())
+    if bad:
+        raise InputError(
+            Fault(str(path), f"expected a finite position for every cell, but got {bad} without")
+        )
+    survey.positions = placed
+    survey.positions_from = "shapes/" + ", ".join(regions)
+    survey.radius = radius if np.isfinite(radius).all() else None
+
+
+def _element(root: Any, name: str) -> tuple[str, Any]:
+    for kind in ("shapes", "labels", "points"):
+        if kind in root and name in root[kind]:
+            return kind, root[kind][name]
+    return "", None
+
+
+def _apply(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    moved: NDArray[np.float64] = points @ matrix[:2, :2].T + matrix[:2, 2]
+    return moved
+
+
+def _rows_of(
+    table: Any, survey: _Survey, outlines: Outlines, rows: NDArray[np.int64], where: str
+) -> NDArray[np.int64]:
+    """Shape of each table row, by the instance key."""
+    import pandas as pd
+
+    values = read_column(table["obs"], survey.instance_key)
+    keys: Any = getattr(values, "values", None)
+    if keys is None or outlines.instances.dtype.kind not in "iu":
+        keys = TextColumn(LazyColumn(_Opened(table["obs"]), survey.instance_key, "string"))
+        keys = np.asarray(keys.read().to_list(), dtype=object)
+        index = pd.Index(outlines.instances.astype(str))
+    else:
+        index = pd.Index(outlines.instances)
+    if not index.is_unique:
+        raise InputError(Fault(where, "expected every instance once, but got some twice"))
+    at = index.get_indexer(pd.Index(keys[rows]))
+    lost = np.flatnonzero(at < 0)
+    if lost.size:
+        listed = ", ".join(str(keys[rows][i]) for i in lost[:_SHOWN])
+        raise InputError(
+            Fault(
+                where,
+                f"expected a shape for each of {rows.size} cells, but got none for {lost.size} "
+                f"({survey.instance_key}: {listed})",
+            )
+        )
+    return np.asarray(at, dtype=np.int64)
+
+
+def _take_polygons(polygons: Polygons | None, rows: NDArray[np.int64] | None) -> Polygons | None:
+    if polygons is None or rows is None:
+        return polygons
+    lengths = np.diff(polygons.offsets)[rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    source = np.arange(offsets[-1]) + np.repeat(polygons.offsets[rows] - offsets[:-1], lengths)
+    return Polygons(polygons.vertices[source], offsets)
+
+
+def _find_images(
+    root: Any, path: Path, options: ReadOptions, survey: _Survey, unit: FoundUnit
+) -> None:
+    if options.image is not None:
+        raise InputError(
+            Fault(str(path), "expected no `image` for a SpatialData store: it brings its own")
+        )
+    if options.reader_kwargs.get("images", True) is False:
+        return
+    factor = unit.um_per_unit or 1.0
+    sign = -1.0 if options.y_axis == "up" else 1.0
+    place = np.diag([factor, sign * factor, 1.0])
+    survey.images.update(read_images(root, path, survey.system, place, survey.notes))
+    left = [kind for kind in ("labels", "points") if kind in root and list(root[kind])]
+    if left:
+        survey.notes.append(f"{' and '.join(left)} are not taken over")
+
+
+def _provenance(
+    path: Path, options: ReadOptions, survey: _Survey, unit: FoundUnit
+) -> dict[str, object]:
+    return {
+        "reader": "spatialdata",
+        "file": path.name,
+        "table": survey.table,
+        "regions": list(survey.regions),
+        "coordinate_system": survey.system,
+        "matrix": survey.key,
+        "values": options.matrix_values,
+        "positions": survey.positions_from,
+        "unit": unit.how,
+        "um_per_unit": unit.um_per_unit,
+        "y_axis": options.y_axis or "down",
+        "y_flipped": options.y_axis == "up",
+        "split_by": options.split_by,
+        "split_value": options.split_value,
+        "renamed_columns": {a: b for a, b in survey.renamed.items() if a != b},
+        "notes": list(survey.notes),
+    }
