@@ -201,7 +201,7 @@ def section_value(section: str, metadata: Mapping[str, Any], key: str) -> Scalar
 def timepoint_order(entries: Iterable[Any]) -> tuple[str, ...] | None:
     """Timepoint labels in order of time, or None where the catalog does not say it.
 
-    By `time_order`, else by `time_value` where all labels share one unit, else by the labels
+    By `timepoint_order`, else by `time_value` where all labels share one unit, else by the labels
     themselves where all are plain numbers.
     """
     facts: dict[str, set[tuple[object, object, object]]] = {}
@@ -209,7 +209,7 @@ def timepoint_order(entries: Iterable[Any]) -> tuple[str, ...] | None:
         meta = entry.metadata
         if meta.get("timepoint") is not None:
             facts.setdefault(str(meta["timepoint"]), set()).add(
-                (meta.get("time_order"), meta.get("time_value"), meta.get("time_unit"))
+                (meta.get("timepoint_order"), meta.get("time_value"), meta.get("time_unit"))
             )
     every = [fact for known in facts.values() for fact in known]
     if all(order is not None for order, _, _ in every):

@@ -77,20 +77,20 @@ class GeneChoice:
             n_sections += measured
         return pd.DataFrame(
             {
-                "gene_id": self.gene_id.astype(str),
-                "symbol": self.symbol.astype(str),
+                "gene_id": self.gene_id.astype(object),
+                "symbol": self.symbol.astype(object),
                 "organism": pd.Categorical(self.organism.astype(str)),
                 "feature_type": pd.Categorical(self.feature_type.astype(str)),
                 "n_sections_measured": n_sections,
             },
-            index=pd.Index(self.name.astype(str), name=None),
+            index=pd.Index(self.name, dtype="str"),
         )
 
     def presence(self) -> "pd.DataFrame":
         """Boolean table, genes by sections: whether a zero is a measured zero."""
         import pandas as pd
 
-        index = pd.Index(self.name.astype(str))
+        index = pd.Index(self.name, dtype="str")
         return pd.DataFrame(dict(self.measured), index=index, dtype=bool)
 
 

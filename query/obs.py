@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .genes import Missing
     from .selection import Selection
 
+# Metadata that only says how to sort the timepoints; their categories come sorted.
+_INTERNAL = ("timepoint_order",)
 _CELL_BYTES = 120
 _VALUE_BYTES = 12
 
@@ -32,7 +34,7 @@ def default_columns(columns: Columns, sections: Sequence[str]) -> list[Column]:
     chosen = [columns.resolve("section")]
     taken = {"section"}
     for name in columns.metadata:
-        if name not in taken:
+        if name not in taken and name not in _INTERNAL:
             chosen.append(_named(columns.resolve(f"meta:{name}"), name))
             taken.add(name)
     here = set(sections)

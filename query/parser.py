@@ -10,6 +10,7 @@ Grammar (a superset of the Census and TileDB-SOMA value filters)::
                | column is null | column is not null
                | column.startswith("..") | column.endswith("..") | column.contains("..")
                | column                             a column of booleans
+               | true | false                       every cell, none
     column    := name | dotted.name | `any name between backquotes`
     value     := "text" | number | true | false
 """
@@ -177,6 +178,10 @@ class _Reader:
             return self._comparison(node)
         if isinstance(node, ast.Call):
             return self._string_test(node)
+        if isinstance(node, ast.Name) and self._is_name(node, tuple(_BOOLEANS)):
+            return And(()) if _BOOLEANS[node.id] else Or(())
+        if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            return And(()) if node.value else Or(())
         if isinstance(node, ast.Name | ast.Attribute):
             return Compare(self._column(node), "==", True)
         self._fail("a test on a column is wanted", node, _hint(node))
