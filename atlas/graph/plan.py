@@ -165,7 +165,7 @@ def plan_grid(section: str, tiles: TileTable, *, lattice: str, n_rings: int) -> 
         blocks,
         max_edges=n_obs * degree,
         # Four passes select the median distance, one more tells hexagons from squares.
-        passes=5 + (lattice == "auto"),
+        passes=1 + (4 if n_obs > 1 else 0) + (lattice == "auto"),
         task_bytes=rows * (_BYTES_PER_ROW + 6 * _BYTES_PER_CANDIDATE + ring_bytes) + _HALO_BYTES,
     )
 

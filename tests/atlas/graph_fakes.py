@@ -26,7 +26,7 @@ class FakeSection:
 
     @property
     def n_obs(self) -> int:
-        return self.xy.shape[0]
+        return int(self.xy.shape[0])
 
     def positions(self, runs: Runs | None = None) -> NDArray[np.float64]:
         runs = [(0, self.n_obs)] if runs is None else runs

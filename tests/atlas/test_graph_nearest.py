@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
 from tisseract.atlas.errors import Corrupt
 from tisseract.atlas.graph import certificate, nearest
 from tisseract.atlas.graph.kernel import Candidates
@@ -25,7 +26,7 @@ def make_points(shape: str, n: int, seed: int) -> NDArray[np.float64]:
         side = int(np.ceil(np.sqrt(n)))
         xy = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:n] * 0.1
     elif shape == "line":
-        xy = np.outer(rng.random(n), rng.choice([0.0, 1.0], 2) + [0.0, 0.3])
+        xy = np.outer(rng.random(n), rng.choice([0.0, 1.0], 2) + np.array([0.0, 0.3]))
     elif shape == "duplicates":
         xy = rng.integers(0, 4, (n, 2)).astype(np.float64)
     elif shape == "outliers":
@@ -44,6 +45,12 @@ def assert_exact(section: FakeSection, k: int) -> None:
     found = ordered_d2(section, [(0, section.n_obs)], k)
     np.testing.assert_array_equal(found.row, rows)
     np.testing.assert_array_equal(found.d2, d2)
+
+
+def assert_all_exact(points: list[NDArray[np.float64]], k: int) -> None:
+    """Compare many small sections, cut into tiles of 8, with the definition."""
+    for xy in points:
+        assert_exact(quadtree_section(xy, 8), k)
 
 
 @given(
@@ -101,18 +108,17 @@ def test_a_weaker_certificate_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
     """Boxes taken for 30 % farther than they are: the property above must notice."""
     weak = certificate.SHRINK * 1.7
     monkeypatch.setattr(nearest, "SHRINK", weak)
+    points = [make_points("uniform", 200, seed) for seed in range(20)]
     with pytest.raises(AssertionError):
-        for seed in range(20):
-            assert_exact(quadtree_section(make_points("uniform", 200, seed), 8), 6)
+        assert_all_exact(points, 6)
 
 
 def test_an_unstrict_certificate_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """A box at exactly d_k may hold the tied point that wins: leaving it unread must show."""
     monkeypatch.setattr(nearest, "SHRINK", certificate.SHRINK * (1.0 + 1e-9))
+    points = [make_points(shape, n, n) for shape in ("duplicates", "lattice") for n in (100, 196)]
     with pytest.raises(AssertionError):
-        for n in (100, 144, 196):
-            assert_exact(quadtree_section(make_points("duplicates", n, n), 8), 3)
-            assert_exact(quadtree_section(make_points("lattice", n, n) * 10.0, 8), 3)
+        assert_all_exact([xy * 10.0 for xy in points], 3)
 
 
 def test_ties_go_to_smaller_x_then_y_then_row() -> None:

@@ -1,0 +1,270 @@
+"""Graphs through the store: lazy, written, read back, resumed, refused."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from tisseract.atlas.errors import (
+    BudgetExceeded,
+    Corrupt,
+    DerivedNotFound,
+    FormatUnsupported,
+    InvalidArgument,
+    ReadOnly,
+    StaleDerived,
+)
+from tisseract.atlas.graph import build_graphs, grid, knn, layout, open_graph, plan, stored
+from tisseract.atlas.graph.edges import Edges
+
+from .graph_fakes import FakeStore, brute_force, morton_order, put_section, quadtree_section
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    """Three sections: 3,000 cells in many blocks, 40 cells, one cell."""
+    monkeypatch.setattr(plan, "_BLOCK_ROWS", 700)
+    made = FakeStore.create(tmp_path / "atlas")
+    rng = np.random.default_rng(4)
+    for name, n in (("big", 3000), ("few", 40), ("one", 1)):
+        xy = rng.random((n, 2)) * 1000
+        xy[: n // 20] = xy[0]  # cells at one position
+        section = quadtree_section(xy[morton_order(xy)], 256)
+        section.name = name
+        put_section(made, section)
+    return made
+
+
+def assert_equal(found: Any, wanted: Any) -> None:
+    """Compare sparse matrices, stored zeros included."""
+    assert found.shape == wanted.shape
+    np.testing.assert_array_equal(found.indptr, wanted.indptr)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.data, wanted.data)
+
+
+def test_lazy_graph_is_the_definition(store: FakeStore) -> None:
+    graph = knn(store, "big", 6)
+    xy = store.section("big").xy
+    rows, d2 = brute_force(xy, 6)
+    matrix = graph.compute()
+    order = np.argsort(rows, axis=1)
+    np.testing.assert_array_equal(matrix.indices.reshape(-1, 6), np.take_along_axis(rows, order, 1))
+    expected = np.sqrt(np.take_along_axis(d2, order, 1))
+    np.testing.assert_array_equal(matrix.data.reshape(-1, 6), expected)
+    assert matrix.has_canonical_format
+
+
+def test_tiles_rows_dask_and_whole_agree(store: FakeStore) -> None:
+    graph = knn(store, "big", 6)
+    whole = graph.compute()
+    ptr = store.section("big").tiles.ptr
+    assert_equal(graph.tile(3), whole[ptr[3] : ptr[4]])
+    assert_equal(graph.rows([(5, 9), (2000, 2950)]), whole[np.r_[5:9, 2000:2950]])
+    lazy = graph.to_dask()
+    assert lazy.shape == (3000, 3000)
+    assert len(lazy.chunks[0]) == len(graph.plan.blocks) > 3
+    assert_equal(lazy.compute(), whole)
+
+
+def test_printing_tells_the_cost_before_anything_is_read(store: FakeStore) -> None:
+    section = store.section("big")
+    text = repr(knn(store, "big", 6))
+    assert section.rows_read == 0
+    for part in ("knn graph of big", "3,000 cells", "tasks", "18,000 edges", "memory of a task"):
+        assert part in text
+    assert "block 0: tiles 0:" in knn(store, "big", 6).explain()
+
+
+def test_build_commits_and_reads_back(store: FakeStore) -> None:
+    before = store.version
+    entries = build_graphs(store, n_neighs=6)
+    assert [entry.section for entry in entries] == ["big", "few", "one"]
+    assert store.version == before + 1
+    for name in ("big", "few", "one"):
+        lazy, read = knn(store, name, 6).compute(), open_graph(store, "spatial", name)
+        np.testing.assert_array_equal(read.to_csr().indices, lazy.indices)
+        np.testing.assert_array_equal(read.to_csr().indptr, lazy.indptr)
+        np.testing.assert_array_equal(read.to_csr().data, lazy.data.astype(np.float32))
+        assert read.nnz == lazy.nnz
+    read = open_graph(store, "spatial", "big")
+    runs = [(0, 1), (3, 4), (690, 1500), (2999, 3000)]
+    assert_equal(read.rows(runs), knn(store, "big", 6).rows(runs).astype(np.float32))
+    assert_equal(read.tile(0), knn(store, "big", 6).tile(0).astype(np.float32))
+    assert read.rows([]).shape == (0, 3000)
+    assert read.distance_unit == "micrometers"
+    again = pickle.loads(pickle.dumps(read))
+    assert_equal(again.tile(1), read.tile(1))
+
+
+def test_stored_graph_is_plain_zarr(store: FakeStore) -> None:
+    build_graphs(store, n_neighs=6, sections=["big"])
+    group = store.derived_group("graph", "spatial", "big")
+    lazy = knn(store, "big", 6).compute()
+    parts = [np.asarray(group[f"blocks/{b}/indices"][:]) for b in range(len(group["blocks"]))]
+    np.testing.assert_array_equal(np.concatenate(parts), lazy.indices)
+    entry = store.derived("graph", "spatial", "big")
+    provenance = json.loads(store.storage.get(f"{entry.prefix}/provenance.json"))
+    assert provenance["inputs"] == dict(entry.inputs)
+    assert provenance["parameters"] == {"kind": "knn", "n_neighs": 6}
+    assert isinstance(group["blocks/0/indptr"], zarr.Array)
+
+
+def test_tiles_and_workers_do_not_show(tmp_path: Path) -> None:
+    xy = np.random.default_rng(1).random((2500, 2))
+    xy = xy[morton_order(xy)]
+    found = []
+    for number, (tile_cells, limit) in enumerate([(64, "2 GiB"), (300, "70 MiB"), (4096, "1 GiB")]):
+        made = FakeStore.create(tmp_path / str(number))
+        put_section(made, quadtree_section(xy, tile_cells))
+        build_graphs(made, n_neighs=5, memory_limit=limit)
+        found.append(open_graph(made, "spatial", "S1").to_csr())
+    for other in found[1:]:
+        np.testing.assert_array_equal(found[0].indptr, other.indptr)
+        np.testing.assert_array_equal(found[0].indices, other.indices)
+        np.testing.assert_array_equal(found[0].data, other.data)
+
+
+def test_what_is_there_is_not_built_again(store: FakeStore) -> None:
+    first = build_graphs(store, n_neighs=6)
+    version = store.version
+    store.section("big").rows_read = 0
+    assert build_graphs(store, n_neighs=6) == first
+    assert (store.version, store.section("big").rows_read) == (version, 0)
+    other = build_graphs(store, n_neighs=4)
+    assert other[0].attempt != first[0].attempt
+    section = store.section("big")
+    put_section(store, section)
+    assert build_graphs(store, n_neighs=4)[1:] == other[1:]
+
+
+def test_a_build_cut_off_is_resumed(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tisseract.atlas.graph import build
+
+    monkeypatch.setattr(build, "_GROUP_SECTIONS", 1)
+    write = layout.write_block
+
+    def fail(folder: Path, block: int, edges: Edges) -> layout.BlockReceipt:
+        if "few" in str(folder):
+            raise OSError("the disk went away")
+        return write(folder, block, edges)
+
+    monkeypatch.setattr(build, "write_block", fail)
+    with pytest.raises(OSError, match="went away") as caught:
+        build_graphs(store, n_neighs=6)
+    assert "section 'few'" in caught.value.__notes__[0]
+    assert store.derived_keys("graph") == {"spatial": ["big"]}
+    assert not list(store.storage.list("derived/graph/spatial/few"))
+    first = store.derived("graph", "spatial", "big")
+    monkeypatch.setattr(build, "write_block", write)
+    assert build_graphs(store, n_neighs=6)[0] == first
+    assert store.derived_keys("graph") == {"spatial": ["big", "few", "one"]}
+
+
+def test_a_replaced_section_makes_its_graph_stale(store: FakeStore) -> None:
+    knn(store, "few", 3).write("near")
+    put_section(store, store.section("few"))
+    with pytest.raises(StaleDerived, match="section:few"):
+        open_graph(store, "near", "few")
+    knn(store, "few", 3).write("near")
+    assert open_graph(store, "near", "few").nnz == 120
+
+
+def test_squidpy_form(store: FakeStore) -> None:
+    form = knn(store, "big", 6).to_squidpy()
+    assert form.connectivities.dtype == np.float32
+    assert form.distances.dtype == np.float64
+    assert form.distances.nnz < form.connectivities.nnz == 18_000  # cells at one position
+    assert form.uns["params"] == {"coord_type": "generic", "n_neighbors": 6, "transform": None}
+    assert knn(store, "few", 2).to_squidpy(set_diag=True).connectivities.diagonal().all()
+    build_graphs(store, n_neighs=6)
+    again = open_graph(store, "spatial", "big").to_squidpy()
+    assert_equal(again.connectivities, form.connectivities)
+    np.testing.assert_allclose(again.distances.data, form.distances.data, rtol=1e-7)
+
+
+def test_progress_counts_every_task(store: FakeStore) -> None:
+    told: list[tuple[str, int, int]] = []
+    build_graphs(store, n_neighs=6, progress=lambda *event: told.append(event))
+    total = sum(len(knn(store, name, 6).plan.blocks) for name in ("big", "few", "one"))
+    assert [event[1:] for event in told] == [(done, total) for done in range(1, total + 1)]
+    told.clear()
+    build_graphs(store, kind="grid", key_added="g", progress=lambda *event: told.append(event))
+    assert told[-1][1] == told[-1][2] == len(told)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, True, "six"])
+def test_counts_are_whole_numbers_of_at_least_one(store: FakeStore, value: object) -> None:
+    with pytest.raises(InvalidArgument, match="n_neighs must be a whole number"):
+        knn(store, "few", value)  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="n_rings must be a whole number"):
+        grid(store, "few", n_rings=value)  # type: ignore[arg-type]
+
+
+def test_what_is_asked_wrongly_is_named(store: FakeStore) -> None:
+    with pytest.raises(InvalidArgument, match="'radius'"):
+        build_graphs(store, kind="radius")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="'cube'"):
+        grid(store, "few", "cube")  # type: ignore[arg-type]
+    with pytest.raises(DerivedNotFound):
+        open_graph(store, "spatial", "few")
+    with pytest.raises(InvalidArgument, match=r"got \(3, 2\)"):
+        knn(store, "few", 2).rows([(3, 2)])
+    with pytest.raises(InvalidArgument, match="after row 5"):
+        knn(store, "few", 2).rows([(0, 5), (4, 6)])
+    with pytest.raises(InvalidArgument, match="got 99"):
+        knn(store, "few", 2).tile(99)
+    with pytest.raises(BudgetExceeded, match="one block of a graph"):
+        build_graphs(store, memory_limit="1 MiB")
+    reader = FakeStore.open(store.url)
+    with pytest.raises(ReadOnly):
+        build_graphs(reader)
+
+
+def test_hostile_graphs_are_refused(store: FakeStore) -> None:
+    entry = knn(store, "few", 2).write()
+    path = Path(str(store.storage.local_path(entry.prefix)))
+    root = json.loads((path / "zarr.json").read_text())
+
+    def rewrite(**changes: object) -> None:
+        attributes = {**root["attributes"]["tisseract"], **changes}
+        text = json.dumps({**root, "attributes": {"tisseract": attributes}})
+        (path / "zarr.json").write_text(text)
+
+    for changes in (
+        {"n_obs": 41},
+        {"row_ptr": [0, 20, 10, 40]},
+        {"row_ptr": [0, 39]},
+        {"kind": 7},
+        {"row_ptr": ["0", "40"]},
+    ):
+        rewrite(**changes)
+        with pytest.raises(Corrupt):
+            open_graph(store, "spatial", "few")
+    rewrite(format="9")
+    with pytest.raises(FormatUnsupported, match="upgrade"):
+        open_graph(store, "spatial", "few")
+    rewrite()
+    edges = Edges(np.array([0, 1]), np.array([10**6], np.int32), np.zeros(1))
+    whole = open_graph(store, "spatial", "few").edges([(0, 40)])
+    layout.write_block(path, 0, Edges(whole.indptr, whole.indices + edges.indices, whole.distances))
+    with pytest.raises(Corrupt, match="columns within 40 cells"):
+        stored.open_graph(store, "spatial", "few").to_csr()
+
+
+def test_planning_fifty_million_cells_is_quick() -> None:
+    import time
+
+    from tisseract.atlas.quadtree import TileTable
+
+    tiles = TileTable(np.arange(0, 50_000_001, 2500), np.zeros((20_000, 4)))
+    started = time.perf_counter()
+    planned = plan.plan_knn("huge", tiles, n_neighs=10)
+    assert time.perf_counter() - started < 5
+    assert planned.n_tasks < 50_000
+    small = plan.plan_knn("small", TileTable(tiles.ptr[:401], tiles.bounds[:400]), n_neighs=10)
+    assert planned.task_bytes == small.task_bytes
