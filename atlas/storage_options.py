@@ -99,6 +99,15 @@ _ALLOWED: dict[str, dict[str, tuple[str, bool]]] = {
     "memory": {},
     "file": {},
 }
+_SECRET_VARIABLES = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_KEY",
+    "AZURE_STORAGE_CLIENT_SECRET",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+)
+_SHORTEST_SECRET = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +150,6 @@ class Options:
         Credential values, to strike them out of messages.
     withheld : tuple of str
         Names of the credentials, to say what did not travel.
-    profile : str, optional
-        Named AWS profile.
     """
 
     public: Mapping[str, Any] = field(default_factory=dict)
@@ -256,7 +263,7 @@ def parse_options(scheme: str, given: Mapping[str, Any]) -> Options:
         config=config,
         client=client,
         retry=retry,
-        secrets=tuple(str(flat[name]) for name in sorted(secret)) + _environment_secrets(),
+        secrets=_secrets(scheme, config),
         withheld=tuple(sorted(secret)),
     )
 
@@ -309,13 +316,10 @@ def _profile_credentials(profile: str) -> dict[str, str]:
     return settings
 
 
-def _environment_secrets() -> tuple[str, ...]:
-    names = (
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AZURE_STORAGE_ACCOUNT_KEY",
-        "AZURE_STORAGE_SAS_KEY",
-        "AZURE_STORAGE_CLIENT_SECRET",
-        "GOOGLE_SERVICE_ACCOUNT_KEY",
-    )
-    return tuple(value for name in names if (value := os.environ.get(name)))
+def _secrets(scheme: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Credential values from the options, the profile and the environment."""
+    targets = {target for target, secret in _ALLOWED[scheme].values() if secret}
+    values = [str(value) for name, value in config.items() if name in targets]
+    values += [os.environ.get(name, "") for name in _SECRET_VARIABLES]
+    # Shorter ones are test values, and would strike half of every message.
+    return tuple(value for value in values if len(value) >= _SHORTEST_SECRET)

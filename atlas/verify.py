@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .catalog import latest_number, read_record
-from .errors import AtlasError, Fault, TisseractError
+from .errors import Fault, TisseractError
 from .keys import catalog_key, panel_key
 from .manifest import ManifestKey, read_manifest
 from .memory import format_bytes
@@ -135,7 +135,7 @@ def _check_entry(storage: Storage, entry: Entry, full: bool, pool: ThreadPoolExe
             sizes = {key[skip:]: size for key, size in storage.list(entry.prefix)}
         else:
             sizes = {key.key: _size(storage, f"{entry.prefix}/{key.key}") for key in manifest.keys}
-    except AtlasError as error:
+    except TisseractError as error:
         return _Found(faults=(Fault(entry.manifest, str(error)),))
 
     def check(key: ManifestKey) -> Fault | None:
@@ -156,7 +156,7 @@ def _check_entry(storage: Storage, entry: Entry, full: bool, pool: ThreadPoolExe
 def _size(storage: Storage, key: str) -> int | None:
     try:
         return storage.size(key)
-    except AtlasError:
+    except TisseractError:
         return None
 
 
@@ -171,7 +171,7 @@ def _check_key(
         return None
     try:
         digest = _digest(storage, name, key.size)
-    except AtlasError as error:
+    except TisseractError as error:
         return Fault(name, str(error))
     if digest != key.sha256:
         return Fault(name, f"contents {key.sha256[:12]} are wanted, but got {digest[:12]}")
@@ -207,7 +207,7 @@ def _check_chain(storage: Storage) -> tuple[int, tuple[Fault, ...]]:
     for number in range(newest, 0, -1):
         try:
             record = read_record(storage, number)
-        except AtlasError as error:
+        except TisseractError as error:
             faults.append(Fault(catalog_key(number), str(error)))
             wanted = None
             continue
