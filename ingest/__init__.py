@@ -2,8 +2,13 @@
 
 The verbs are `ingest` (write), `preview` (what would be written) and `check_samples` (what is
 wrong with a sheet). They are loaded on first use.
+
+The folder and its verb share a name, as users expect of `tisseract.ingest(sheet, atlas)` and
+`from tisseract.ingest import check_samples`: so the module itself can be called.
 """
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 _NAMES = {
@@ -35,6 +40,12 @@ else:
 
             return getattr(import_module(f".{_NAMES[name]}", __name__), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    class _CallableFolder(ModuleType):
+        def __call__(self, *args: Any, **options: Any) -> Any:
+            return self.ingest(*args, **options)
+
+    sys.modules[__name__].__class__ = _CallableFolder
 
 
 __all__ = [

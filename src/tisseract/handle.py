@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .atlas.snapshot import DerivedEntry
     from .atlas.verify import VerifyReport
     from .ingest.report import IngestReport
-    from .query.domains import DomainView
-    from .query.gene import GeneView
+    from .query.domain_view import DomainView
+    from .query.gene_view import GeneView
     from .query.predicate import Predicate
     from .query.selection import Selection
 
@@ -46,20 +46,20 @@ class Atlas(AtlasStore):
         -----
         Reads the gene panels (one small object for each distinct panel), no counts.
         """
-        from .query.genes import gene_table
+        from .query.listing import gene_table
 
         return gene_table(self)
 
     @property
     def obs_columns(self) -> pd.DataFrame:
         """Columns one can filter and group by, with their kind and the sections that have them."""
-        from .query.columns import column_table
+        from .query.listing import column_table
 
         return column_table(self)
 
     def values(self, column: str, **filters: Any) -> pd.Series:
         """Count the cells of each value of a column; see `tisseract.query.values`."""
-        from .query.values import values
+        from .query import values
 
         return values(self, column, **filters)
 
@@ -96,7 +96,7 @@ class Atlas(AtlasStore):
         QuerySyntax, ColumnNotFound, SectionNotFound, GeneNotFound
             With near matches.
         """
-        from .query.selection import select
+        from .query import select
 
         return select(
             self,
@@ -118,19 +118,19 @@ class Atlas(AtlasStore):
         **query: Any,
     ) -> Selection:
         """Ask for the cells of a place in micrometers; see `tisseract.query.region`."""
-        from .query.selection import region
+        from .query import region
 
         return region(self, section, bbox=bbox, polygon=polygon, circle=circle, **query)
 
     def gene(self, name: str, *, sections: Sequence[str] | None = None) -> GeneView:
         """Look at one gene across the atlas, from the gene-major copy of the counts."""
-        from .query.gene import gene
+        from .query import gene
 
         return gene(self, name, sections=sections)
 
     def domains(self, key: str | None = None) -> DomainView:
         """Look at one set of domain labels; the key may be left out where there is only one."""
-        from .query.domains import domains
+        from .query import domains
 
         return domains(self, key)
 
