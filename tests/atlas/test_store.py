@@ -274,3 +274,13 @@ def test_opening_needs_no_heavy_library(store: AtlasStore) -> None:
 
 def test_make_storage_is_fresh(make_storage: Callable[..., Storage]) -> None:
     assert list(make_storage().list()) == []
+
+
+def test_the_folder_shows_its_names() -> None:
+    import tisseract.atlas as folder
+
+    assert set(folder.__all__) == set(folder._NAMES)
+    assert all(getattr(folder, name).__name__ == name for name in folder.__all__)
+    assert set(folder.__all__) <= set(dir(folder))
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = folder.nonsense  # type: ignore[attr-defined]
