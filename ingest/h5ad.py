@@ -148,8 +148,7 @@ class H5adReader:
                 str(path),
                 f"expected split_value out of {', '.join(survey.labels)}, but got {value!r}",
             )
-        if survey.faults.faults:
-            raise InputError(survey.faults.faults, str(path))
+        survey.faults.raise_all(path)
         positions, panel = survey.positions, survey.panel
         assert positions is not None
         assert panel is not None

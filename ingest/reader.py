@@ -111,7 +111,7 @@ class Inspection:
     def raise_faults(self) -> None:
         """Raise InputError with every fault, if there are any."""
         if self.faults:
-            raise InputError(self.faults, str(self.path))
+            raise InputError(self.faults, str(self.path) if len(self.faults) > 1 else "")
 
 
 @runtime_checkable
@@ -277,6 +277,11 @@ class FaultList:
             yield
         except InputError as error:
             self.faults.extend(error.faults)
+
+    def raise_all(self, path: Path) -> None:
+        """Raise InputError with every fault, if there are any."""
+        if self.faults:
+            raise InputError(self.faults, str(path) if len(self.faults) > 1 else "")
 
     def add(self, location: str, message: str) -> None:
         """Note one fault."""

@@ -106,8 +106,7 @@ class SpaceRangerReader:
         images: dict[str, ImageSource] = {}
         with survey.faults.part():
             images = self._images(options, survey)
-        if survey.faults.faults:
-            raise InputError(survey.faults.faults, str(path))
+        survey.faults.raise_all(path)
         matrix, spots, rows, at = survey.matrix, survey.spots, survey.rows, survey.at
         assert matrix is not None
         assert spots is not None

@@ -151,8 +151,7 @@ class SpatialDataReader:
                 str(path),
                 f"expected split_value out of {', '.join(survey.labels)}, but got {value!r}",
             )
-        if survey.faults.faults:
-            raise InputError(survey.faults.faults, str(path))
+        survey.faults.raise_all(path)
         assert survey.positions is not None
         assert survey.panel is not None
         assert survey.facts is not None
@@ -319,7 +318,8 @@ def _place(root: Any, path: Path, options: ReadOptions, survey: _Survey) -> None
             Fault(
                 str(path),
                 f"expected {'the coordinate system ' + repr(asked) if asked else 'one system'}, "
-                f"but got {', '.join(sorted(common)) or 'none'}; set reader_kwargs coordinate_system",
+                f"but got {', '.join(sorted(common)) or 'none'}; set reader_kwargs "
+                "coordinate_system",
             )
         )
     survey.system = system

@@ -66,10 +66,11 @@ def _encode_text(values: StringValues) -> tuple[NDArray[np.int64], tuple[str, ..
     codes = np.asarray(array.indices).astype(np.int64)
     if values.mask is not None:
         codes[values.mask] = -1
-    used = np.unique(codes[codes >= 0])
-    place = np.full(len(array.dictionary) + 1, -1, dtype=np.int64)
-    place[used] = np.arange(used.size)
-    return place[codes], tuple(str(array.dictionary[code]) for code in used.tolist())
+    words = array.dictionary.to_pylist()
+    used = sorted(np.unique(codes[codes >= 0]).tolist(), key=words.__getitem__)
+    place = np.full(len(words) + 1, -1, dtype=np.int64)
+    place[used] = np.arange(len(used))
+    return place[codes], tuple(words[code] for code in used)
 
 
 @dataclass(frozen=True, slots=True)
