@@ -17,7 +17,6 @@ import numpy as np
 __all__ = [
     "csr_to_csc",
     "gather_rows",
-    "hash_strings",
     "merge_genes",
     "scatter_rows",
     "summarize_genes",
@@ -175,15 +174,3 @@ def summarize_genes(gene_ptr, rows, values, tile_ptr, sums, nnz, largest):
             sums[gene, tile] += value
             nnz[gene, tile] += 1
             largest[gene, tile] = max(largest[gene, tile], value)
-
-
-@_jit
-def hash_strings(text, offsets):
-    """64-bit FNV-1a of each packed string; (n,) uint64."""
-    hashes = np.empty(offsets.size - 1, np.uint64)
-    for k in range(hashes.size):
-        h = np.uint64(0xCBF29CE484222325)
-        for p in range(offsets[k], offsets[k + 1]):
-            h = (h ^ np.uint64(text[p])) * np.uint64(0x100000001B3)
-        hashes[k] = h
-    return hashes

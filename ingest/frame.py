@@ -149,9 +149,12 @@ def read_text(node: Any, field: str | None = None) -> StringValues:
 
     Memory: the text, 8 bytes a row, and one slice of Python strings.
     """
+    return StringValues.join(_text_pieces(node, field))
+
+
+def _text_pieces(node: Any, field: str | None) -> Iterator[StringValues]:
     import pyarrow as pa
 
-    pieces = []
     n = int(node.shape[0])
     for start in range(0, n, _TEXT_ROWS):
         stop = min(start + _TEXT_ROWS, n)
@@ -163,8 +166,7 @@ def read_text(node: Any, field: str | None = None) -> StringValues:
             piece = pa.array(values, pa.large_binary()).cast(pa.large_string())
         else:
             piece = pa.array(values.astype(object), pa.large_string(), from_pandas=True)
-        pieces.append(piece)
-    return StringValues.from_strings(pa.chunked_array(pieces, pa.large_string()))
+        yield StringValues.from_strings(piece)
 
 
 def read_strings(frame: Any, name: str) -> list[str]:
@@ -362,17 +364,5 @@ def _legal(name: str) -> str:
 
 
 def iter_duplicates(ids: StringValues) -> Iterator[str]:
-    """Yield ids that occur more than once, each once; memory is one hash table over the ids."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    n = len(ids)
-    if n == 0:
-        return
-    buffers = [None, pa.py_buffer(ids.offsets), pa.py_buffer(ids.text)]
-    array = pa.Array.from_buffers(pa.large_string(), n, buffers)
-    if pc.count_distinct(array).as_py() == n:
-        return
-    counts = pc.value_counts(array)
-    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    yield from repeated.to_pylist()
+    """Yield ids that occur more than once, each once; 24 bytes a cell while searching."""
+    yield from ids.repeated()
