@@ -9,6 +9,7 @@ from .errors import InvalidArgument
 __all__ = [
     "ATLAS_KEY",
     "CATALOG",
+    "PROBE",
     "SCRATCH",
     "attempt_prefix",
     "catalog_key",
@@ -23,6 +24,8 @@ __all__ = [
 
 ATLAS_KEY = "atlas.json"
 CATALOG = "catalog"
+# Objects that ask the storage whether its conditional writes hold.
+PROBE = "probe"
 # Half-written objects of a local folder; never listed, emptied by gc.
 SCRATCH = ".scratch"
 

@@ -7,13 +7,13 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
-from .errors import AlreadyExists, StorageUnavailable, StorageUnsupported
+from .errors import AccessDenied, AlreadyExists, StorageUnavailable, StorageUnsupported
+from .keys import PROBE
 from .storage import Storage
 
 __all__ = ["probe"]
 
 _RACERS = 8
-_PREFIX = "probe"
 
 
 def probe(storage: Storage) -> None:
@@ -33,12 +33,12 @@ def probe(storage: Storage) -> None:
         The storage overwrote an object it was told not to, or let several of eight racers win.
     """
     token = uuid.uuid4().hex
-    twice, race = f"{_PREFIX}/{token}-twice", f"{_PREFIX}/{token}-race"
+    twice, race = f"{PROBE}/{token}-twice", f"{PROBE}/{token}-race"
     try:
         _check_twice(storage, twice)
         _check_race(storage, race)
     finally:
-        with contextlib.suppress(StorageUnavailable):
+        with contextlib.suppress(StorageUnavailable, AccessDenied):  # may write, not delete
             storage.delete([twice, race])
 
 

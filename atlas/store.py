@@ -24,7 +24,7 @@ from .errors import (
     StaleDerived,
     near,
 )
-from .keys import ATLAS_KEY
+from .keys import ATLAS_KEY, PROBE
 from .manifest import parse_json
 from .probe import probe
 from .snapshot import Change, DerivedEntry, Snapshot, derived_name
@@ -58,6 +58,7 @@ class AtlasStore:
         self.storage = storage
         self._snapshot = snapshot
         self._pinned = pinned
+        self._opened: dict[str, Section] = {}
 
     @classmethod
     def open(
@@ -126,7 +127,7 @@ class AtlasStore:
         return name in self.snapshot.sections
 
     def section(self, name: str) -> Section:
-        """Open a section.
+        """Open a section; the same object each time, so that its metadata is read once.
 
         Raises
         ------
@@ -140,7 +141,10 @@ class AtlasStore:
                 f"a section of {self.url} (version {self.version}) is wanted, but got {name!r}."
                 f"{near(name, self.snapshot.sections)}"
             )
-        return Section(self.storage, entry)
+        opened = self._opened.get(entry.attempt)
+        if opened is None or opened.entry != entry:
+            opened = self._opened[entry.attempt] = Section(self.storage, entry)
+        return opened
 
     def derived(self, kind: str, key: str, section: str) -> DerivedEntry:
         """Find derived data whose inputs are still what it was computed from.
@@ -267,7 +271,8 @@ def _create(storage: Storage, *, single_writer: bool) -> None:
         raise AtlasExists(
             f"a place without an atlas is wanted, but got {storage.url}, which holds one; open it"
         )
-    if next(iter(storage.list()), None) is not None:
+    # A creation that was killed may have left its probes.
+    if any(not key.startswith(f"{PROBE}/") for key, _ in storage.list()):
         raise AtlasExists(
             f"an empty place is wanted for a new atlas, but got {storage.url}, which holds other "
             "files; name a folder of its own"

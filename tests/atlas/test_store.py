@@ -77,6 +77,10 @@ class TestCreation:
             open_store(tmp_path / "none")
         assert not (tmp_path / "none").exists()
 
+    def test_after_a_creation_that_was_killed(self, tmp_path: Path) -> None:
+        open_storage(tmp_path / "a", read_only=False).put("probe/x-race", b"1")
+        assert create_store(tmp_path / "a").version == 0
+
     @pytest.mark.server
     def test_in_a_bucket(self, s3_place: tuple[str, dict[str, object]]) -> None:
         url, options = s3_place
