@@ -19,7 +19,7 @@ from tisseract.cli.answers import check_target
 from tisseract.cli.errors import UsageError, command
 from tisseract.cli.options import names, numbers, storage_options
 from tisseract.cli.output import Output, to_plain
-from tisseract.cli.progress import describe, reporter
+from tisseract.cli.progress import Step, describe, reporter
 from tisseract.cli.record import Run, record_path
 from tisseract.cli.text import clean
 
@@ -112,22 +112,39 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_progress_lines_have_no_control_codes(capsys: pytest.CaptureFixture[str]) -> None:
     with reporter("title\x1b]0;x", quiet=False) as report:
         report("one \x1b[31m")
-        report("one \x1b[31m")
-        report("tiles", 1, 4)
+        report("two", 1, 4)  # too soon after the last line for a small step
     captured = capsys.readouterr()
     assert captured.out == ""
     lines = captured.err.splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 2
     assert "title" in lines[0]
-    assert lines[2].endswith("tiles  1/4")
+    assert lines[1].endswith("one \\x1b[31m")
     assert "\x1b" not in captured.err
+
+
+def test_small_steps_are_told_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("tisseract.cli.progress.time.monotonic", lambda: now)
+    with reporter("title", quiet=False) as report:
+        for done in range(10):
+            now += 1.0
+            report(f"tile {done}", done, 10)
+    assert [line.split("s  ", 1)[1] for line in capsys.readouterr().err.splitlines()] == [
+        "title",
+        *(f"tile {done}  {done}/10" for done in (1, 3, 5, 7, 9)),
+    ]
 
 
 def test_progress_reads_events_of_the_engine() -> None:
     from tisseract.ingest.progress import Progress
 
-    event = Progress("done", "E12", "written", 1, 8)
-    assert describe((event,)) == ("done E12 written", 1.0, 8.0)
+    assert describe((Progress("done", "E12", "written", 1, 8),)) == Step(
+        "done E12 written", 1.0, 8.0, major=True
+    )
+    assert describe((Progress("plan", "", "2 to write\n  a\n  b"),)).text == "2 to write"
+    assert not describe((Progress("stage", "E12", "genes"),)).major
 
 
 def failing(error: Exception) -> Any:

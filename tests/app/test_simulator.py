@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
@@ -16,6 +17,12 @@ from hypothesis import strategies as st
 from tisseract.simulator import SimulationPlan, simulate
 from tisseract.simulator.expression import COMPOSITION
 from tisseract.simulator.tissue import DOMAINS, Tissue, permute
+
+
+def read(path: Path) -> Any:
+    """Read an h5ad file; `Any`, because anndata's X may be any of ten types."""
+    return anndata.read_h5ad(path)
+
 
 SMALL = SimulationPlan(n_cells=2_400, n_genes=60, block_cells=200)
 
@@ -59,7 +66,7 @@ def test_plan_says_that_it_is_simulated() -> None:
 
 def test_files_hold_what_the_plan_says(files: tuple[Path, ...]) -> None:
     for section, path in zip(SMALL.sections, files, strict=True):
-        data = anndata.read_h5ad(path)
+        data = read(path)
         assert data.shape == (section.n_cells, SMALL.n_genes)
         assert data.obs_names.is_unique
         assert data.var_names.is_unique
@@ -73,7 +80,7 @@ def test_files_hold_what_the_plan_says(files: tuple[Path, ...]) -> None:
 
 
 def test_panels_differ_between_runs_and_share_the_rest(files: tuple[Path, ...]) -> None:
-    panels = [set(anndata.read_h5ad(path).var_names) for path in files]
+    panels = [set(read(path).var_names) for path in files]
     assert panels[0] == panels[2]
     assert len(panels[0] & panels[1]) == SMALL.shared < SMALL.n_genes
 
@@ -83,8 +90,8 @@ def test_same_plan_same_counts_and_another_seed_another(
 ) -> None:
     again = simulate(SMALL, tmp_path / "again").files
     other = simulate(replace(SMALL, seed=1), tmp_path / "other").files
-    first = anndata.read_h5ad(files[3])
-    second, third = anndata.read_h5ad(again[3]), anndata.read_h5ad(other[3])
+    first = read(files[3])
+    second, third = read(again[3]), read(other[3])
     assert (first.X != second.X).nnz == 0
     assert np.array_equal(first.obsm["spatial"], second.obsm["spatial"])
     assert not np.array_equal(first.obsm["spatial"], third.obsm["spatial"])
@@ -129,7 +136,7 @@ def test_clock_genes_rise_only_after_depth_correction(tmp_path: Path) -> None:
     files = simulate(SimulationPlan(n_cells=4_000, n_genes=200), tmp_path).files
     raw, corrected = [], []
     for path in (files[0], files[-2]):
-        data = anndata.read_h5ad(path)
+        data = read(path)
         clock = np.asarray(data.var["symbol"].str.startswith("Clock"))
         totals = data.X.sum(axis=1)
         raw.append(data.X[:, clock].sum(axis=1).mean())

@@ -60,7 +60,7 @@ def write_answer(
     UsageError
         If an option does not fit the form.
     """
-    from ..query.export import export
+    from ..query import export
 
     suffix = path.suffix.lower()
     options: dict[str, Any] = {}

@@ -92,11 +92,8 @@ def query(
     target = None if output is None else check_target(output, overwrite=overwrite)
     run = Run("query", {"obs": obs, "genes": genes, "section": section, "output": output})
     with reporter("query", quiet=quiet or target is None):
-        from ..query.selection import select
-
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = select(
-            opened,
+        chosen = opened.query(
             obs=obs,
             genes=names(genes),
             section=section,
@@ -158,12 +155,8 @@ def region(
     target = None if output is None else check_target(output, overwrite=overwrite)
     run = Run("region", {"section": section, **place, "output": output})
     with reporter("region", quiet=quiet or target is None):
-        from ..query.selection import region as select_region
-
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = select_region(
-            opened, section=section, **place, units=units, genes=names(genes), obs=obs
-        )
+        chosen = opened.region(section, **place, units=units, genes=names(genes), obs=obs)
         if target is not None:
             write_answer(
                 chosen, target, overwrite=overwrite, normalize=normalize, memory_limit=memory_limit
@@ -189,10 +182,8 @@ def gene(
 ) -> None:
     """Show one gene in every section, without reading the other genes."""
     say = Output(json, quiet, verbose)
-    from ..query.gene import gene as find_gene
-
     opened = open_atlas(atlas, storage_option, version=version)
-    table = find_gene(opened, name).per_section(by=names(by))
+    table = opened.gene(name).per_section(by=names(by))
     say.rows(table_rows(table), list(table.columns))
 
 
@@ -223,10 +214,8 @@ def export(
         raise UsageError(f"an output ending in {' or '.join(suffix)} is wanted, but got {output!r}")
     run = Run("export", {"section": section, "output": output})
     with reporter(f"export -> {output}", quiet=quiet):
-        from ..query.selection import select
-
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = select(opened, section=section)
+        chosen = opened.query(section=section)
         write_answer(chosen, target, overwrite=overwrite, memory_limit=memory_limit)
     _tell(say, chosen, output)
     run.write(atlas, run_json, say, results=_facts(chosen, output))
@@ -255,7 +244,8 @@ def _tell(say: Output, chosen: Selection, output: str | None) -> None:
         say.data(f"{head} -> {output}")
         return
     lines = [f"{head}, about {size(facts['nbytes'])} to read"]
-    lines += [f"  {name}\t{count:,}" for name, count in facts["sections"].items()]
+    width = max(map(len, facts["sections"]), default=0)
+    lines += [f"  {name:<{width}} {count:>12,}" for name, count in facts["sections"].items()]
     say.data("\n".join(lines))
     say.detail(str(chosen.explain()))
 

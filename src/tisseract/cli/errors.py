@@ -52,7 +52,10 @@ def _report(error: Exception, *, as_json: bool, verbose: int) -> bool:
     """Print one message; False for a fault of the program, whose traceback is wanted."""
     from ..atlas.errors import TisseractError
 
-    known = isinstance(error, TisseractError | UsageError | OSError | MemoryError | ImportError)
+    known = isinstance(error, TisseractError | UsageError | OSError | MemoryError)
+    # a missing extra (torch, matplotlib) is the user's to install; a missing part of ours is not
+    if isinstance(error, ImportError):
+        known = not (error.name or "").startswith("tisseract")
     if not known:
         sys.stderr.write("tisseract failed in a way it should not; please report what follows\n")
         return False

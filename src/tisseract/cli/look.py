@@ -145,12 +145,13 @@ def atlas_facts(atlas: Any) -> dict[str, Any]:
         "bytes": sum(entry.nbytes for entry in entries),
     }
     rows = section_rows(atlas)
-    for name in ("timepoint", "technology", "organism"):
+    plurals = {"timepoint": "timepoints", "technology": "technologies", "organism": "organisms"}
+    for name, plural in plurals.items():
         counts: dict[str, int] = {}
         for row in rows:
             if row.get(name) is not None:
                 counts[str(row[name])] = counts.get(str(row[name]), 0) + 1
-        facts[f"{name}s"] = counts
+        facts[plural] = counts
     derived: dict[str, dict[str, int]] = {}
     for entry in snapshot.derived.values():
         keys = derived.setdefault(entry.kind, {})

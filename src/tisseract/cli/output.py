@@ -123,6 +123,7 @@ def to_plain(value: object) -> Any:
         return [to_plain(item) for item in sorted(value, key=str)]
     if is_dataclass(value) and not isinstance(value, type):
         return to_plain(asdict(value))
-    if hasattr(value, "tolist"):  # numpy scalars and arrays
-        return to_plain(value.tolist())
+    as_list = getattr(value, "tolist", None)  # numpy scalars and arrays
+    if as_list is not None:
+        return to_plain(as_list())
     return str(value)

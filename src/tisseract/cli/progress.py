@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -14,6 +15,8 @@ from .text import clean
 __all__ = ["Reporter", "reporter"]
 
 _HEARTBEAT_SECONDS = 30.0
+_MINOR_SECONDS = 2.0  # between two lines about steps; a finished section is always told
+_MAJOR = ("done", "skip", "fail", "commit", "plan")
 
 
 class Reporter(Protocol):
@@ -43,27 +46,49 @@ def reporter(title: str, *, quiet: bool) -> Reporter:
     return _Lines(title, sys.stderr.write)
 
 
-def describe(event: tuple[Any, ...]) -> tuple[str, float, float]:
-    """Read one event: (line, done, total).
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event, as it is shown.
 
-    Engines call back with a sentence, with an object of `section`, `message`, `done`, `total`, or
-    with (message, done, total).
+    Attributes
+    ----------
+    text : str
+        One line.
+    done, total : float
+        Work finished and altogether; 0 when unknown.
+    major : bool
+        Worth a line of its own in a log.
+    """
+
+    text: str
+    done: float = 0.0
+    total: float = 0.0
+    major: bool = False
+
+
+def describe(event: tuple[Any, ...]) -> Step:
+    """Read one event of an engine.
+
+    Engines call back with a sentence, with (stage, done, total), or with an object of `kind`,
+    `section`, `message`, `done`, `total`.
 
     Examples
     --------
-    >>> describe(("reading",)), describe(("tiles", 3, 9))
-    (('reading', 0.0, 0.0), ('tiles', 3.0, 9.0))
+    >>> describe(("tiles", 3, 9))
+    Step(text='tiles', done=3.0, total=9.0, major=False)
     """
     if len(event) >= 3:
-        return str(event[0]), float(event[1]), float(event[2])
+        return Step(str(event[0]), float(event[1]), float(event[2]))
     (value,) = event[:1] or ("",)
     if isinstance(value, str):
-        return value, 0.0, 0.0
+        return Step(value, major=True)
     kind = str(getattr(value, "kind", ""))
-    parts = [kind if kind not in ("stage", "plan") else "", getattr(value, "section", "")]
-    parts.append(getattr(value, "message", ""))
-    done, total = getattr(value, "done", 0), getattr(value, "total", 0)
-    return " ".join(str(part) for part in parts if part), float(done), float(total)
+    words = [kind if kind not in ("stage", "plan") else "", getattr(value, "section", "")]
+    # a plan prints itself over many lines; the first one says it all
+    words.append(str(getattr(value, "message", "")).partition("\n")[0])
+    text = " ".join(str(word) for word in words if word)
+    done, total = float(getattr(value, "done", 0)), float(getattr(value, "total", 0))
+    return Step("" if kind == "finish" else text, done, total, kind in _MAJOR)
 
 
 class _Silent:
@@ -83,7 +108,7 @@ class _Lines:
     def __init__(self, title: str, write: Callable[[str], Any]) -> None:
         self._title, self._write = title, write
         self._started = time.monotonic()
-        self._last_text, self._last_time = "", 0.0
+        self._last_text, self._last_time = "", self._started
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -98,14 +123,13 @@ class _Lines:
         self._thread.join()
 
     def __call__(self, *event: Any) -> None:
-        text, done, total = describe(event)
-        now = time.monotonic()
+        step, now = describe(event), time.monotonic()
         with self._lock:
-            repeated = text == self._last_text
-            if repeated and now - self._last_time < _HEARTBEAT_SECONDS:
+            pause = _HEARTBEAT_SECONDS if step.text == self._last_text else _MINOR_SECONDS
+            if not step.text or (not step.major and now - self._last_time < pause):
                 return
-            self._last_text, self._last_time = text, now
-        self._line(text + (f"  {done:g}/{total:g}" if total > 1 else ""))
+            self._last_text, self._last_time = step.text, now
+        self._line(step.text + (f"  {step.done:g}/{step.total:g}" if step.total > 1 else ""))
 
     def _line(self, text: str) -> None:
         seconds = time.monotonic() - self._started
@@ -148,8 +172,8 @@ class _Live:
         self._progress.stop()
 
     def __call__(self, *event: Any) -> None:
-        text, done, total = describe(event)
-        description = f"{self._title}: {clean(text)}" if text else self._title
-        self._progress.update(
-            self._task, description=description, completed=done, total=total or None
-        )
+        step = describe(event)
+        text = f"{self._title}: {clean(step.text)}" if step.text else self._title
+        self._progress.update(self._task, description=text)
+        if step.total:
+            self._progress.update(self._task, completed=step.done, total=step.total)

@@ -76,7 +76,7 @@ def _colors(count: int) -> list[str]:
     """Colors of domains: a short safe list, then the same hues lighter and darker."""
     from matplotlib.colors import to_hex, to_rgb
 
-    found = list(_PALETTE)
+    found: list[str] = list(_PALETTE)
     while len(found) < count:
         base = np.array(to_rgb(found[len(found) - len(_PALETTE)]))
         found.append(to_hex(tuple(base * 0.6 if len(found) < 2 * len(_PALETTE) else base**0.5)))
@@ -150,7 +150,8 @@ def _nice(length: float) -> float:
 def _dots(axis: Axes, item: SectionLabels, mask: Any, color: Any) -> None:
     # dots cover about the area of their cells, so that dense and sparse sections look alike
     size = np.clip(9_000 / max(len(item.xy), 1), 0.3, 12)
-    axis.scatter(*item.xy[mask].T, s=size, c=color, linewidths=0, rasterized=True)
+    xy = item.xy[mask]
+    axis.scatter(xy[:, 0], xy[:, 1], s=size, c=color, linewidths=0, rasterized=True)
 
 
 def draw_domains(sections: Sequence[SectionLabels], names: Sequence[str], *, title: str) -> Figure:
