@@ -1,8 +1,9 @@
 """Which genes an answer has, where they stand in each section, and where they were measured."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,16 +95,51 @@ class GeneChoice:
         return pd.DataFrame(dict(self.measured), index=index, dtype=bool)
 
 
-def gene_union(store: "AtlasStore", sections: Sequence[str]) -> "GeneUnion":
-    """Every gene of some sections; one panel is read for each distinct digest."""
-    from ..atlas.genes import union
+@dataclass(slots=True)
+class _Shelf:
+    """The last few panels and unions read; both are named by content, so none grows stale."""
 
-    panels: dict[str, Panel] = {}
-    for name in sections:
-        digest = store.snapshot.sections[name].panel
-        if digest not in panels:
-            panels[digest] = store.section(name).panel
-    return union({name: panels[store.snapshot.sections[name].panel] for name in sections})
+    panels: "OrderedDict[str, Panel]"
+    unions: "OrderedDict[tuple[str, ...], GeneUnion]"
+
+    def panel(self, store: "AtlasStore", section: str) -> "Panel":
+        digest = store.snapshot.sections[section].panel
+        found = self.panels.get(digest)
+        if found is None:
+            found = self.panels[digest] = store.section(section).panel
+            _trim(self.panels, 64)
+        return found
+
+    def union(self, store: "AtlasStore", sections: Sequence[str]) -> "GeneUnion":
+        from ..atlas.genes import union
+
+        entries = store.snapshot.sections
+        first = {entries[name].panel: name for name in reversed(sections)}
+        digests = tuple(dict.fromkeys(entries[name].panel for name in sections))
+        found = self.unions.get(digests)
+        if found is None:
+            found = union({digest: self.panel(store, first[digest]) for digest in digests})
+            self.unions[digests] = found
+            _trim(self.unions, 8)
+        return found
+
+
+def _trim(shelf: "OrderedDict[Any, Any]", limit: int) -> None:
+    while len(shelf) > limit:
+        # Another thread may have taken the oldest in between.
+        shelf.pop(next(iter(shelf)), None)
+
+
+_SHELF = _Shelf(OrderedDict(), OrderedDict())
+
+
+def gene_union(store: "AtlasStore", sections: Sequence[str]) -> "GeneUnion":
+    """Every gene of some sections, over panels named by their digests.
+
+    A panel is read once for each digest; making the union takes some 30 us a gene and panel, so
+    the last few are kept.
+    """
+    return _SHELF.union(store, sections)
 
 
 def measured_in(union: "GeneUnion", section: "Section") -> NDArray[np.bool_]:
@@ -112,9 +148,9 @@ def measured_in(union: "GeneUnion", section: "Section") -> NDArray[np.bool_]:
     In a panel padded with zeros a gene without any count was not measured; its totals tell.
     """
     detected = None
-    if getattr(section.panel, "zero_padded", False):
+    if section.panel.zero_padded:
         detected = np.asarray(section.totals.nnz) > 0
-    return np.asarray(union.presence(section.name, detected) == "measured", dtype=bool)
+    return np.asarray(union.presence(section.entry.panel, detected) == "measured", dtype=bool)
 
 
 def choose_genes(
@@ -144,7 +180,7 @@ def choose_genes(
         A name that no section knows, or that fits several genes.
     """
     lookup = list(sections) if genes is None else list(known_in or store.section_names)
-    union = gene_union(store, sections if genes is None else [*{*lookup, *sections}])
+    union = gene_union(store, list(dict.fromkeys([*lookup, *sections])))
     if genes is None:
         rows = np.arange(len(union))
         names = _unique(union.gene_id, union.organism)
@@ -160,7 +196,8 @@ def choose_genes(
         union.symbol[rows],
         union.organism[rows],
         union.feature_type[rows],
-        {name: np.asarray(union.columns(name), np.int64)[rows] for name in sections},
+        {name: np.asarray(union.columns(handles[name].entry.panel), np.int64)[rows]
+            for name in sections},
         {name: measured_in(union, handles[name])[rows] for name in sections},
     )
 

@@ -1,5 +1,8 @@
 """Answers to one test on a column: for cells by their values, for tiles by their statistics."""
 
+import operator
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -7,6 +10,12 @@ from numpy.typing import NDArray
 from .predicate import Bounds, Compare, In, Leaf, Null, Scalar, StringTest, Truth
 
 _EXACT = 2.0**53
+_ORDERS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 def missing_everywhere(leaf: Leaf, n: int) -> Truth:
@@ -20,10 +29,37 @@ def missing_everywhere(leaf: Leaf, n: int) -> Truth:
 
 
 def answer_scalar(leaf: Leaf, value: Scalar | None, order: tuple[str, ...] | None = None) -> Truth:
-    """Answer, as arrays of length 1, for cells that all hold `value`; `None` is missing."""
+    """Answer, as arrays of length 1, for cells that all hold `value`; `None` is missing.
+
+    >>> answer_scalar(Compare("t", "<", "P7"), "E9.5", ("E9.5", "P7")).yes
+    array([ True])
+    """
     if value is None:
         return missing_everywhere(leaf, 1)
-    return answer_values(leaf, pd.Series([value], dtype=object), order)
+    hit = _test_scalar(leaf, value, order)
+    # Plain Python: a catalog has thousands of values, and pandas takes a millisecond for each.
+    return Truth(np.array([hit is True]), np.array([hit is False]))
+
+
+def _test_scalar(leaf: Leaf, value: Scalar, order: tuple[str, ...] | None) -> bool | None:
+    if isinstance(leaf, Null):
+        return False
+    if isinstance(leaf, StringTest):
+        text = str(value)
+        tests = {"startswith": text.startswith, "endswith": text.endswith}
+        return leaf.text in text if leaf.test == "contains" else tests[leaf.test](leaf.text)
+    if isinstance(leaf, In):
+        return value in leaf.values
+    other = leaf.value
+    if leaf.op in ("==", "!="):
+        return (value == other) == (leaf.op == "==")
+    if order is not None:
+        if str(value) not in order or str(other) not in order:
+            return None
+        return _ORDERS[leaf.op](order.index(str(value)), order.index(str(other)))
+    if isinstance(value, str) or isinstance(other, str):
+        return None
+    return _ORDERS[leaf.op](value, other)
 
 
 def answer_values(leaf: Leaf, values: pd.Series, order: tuple[str, ...] | None = None) -> Truth:
