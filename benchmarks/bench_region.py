@@ -202,14 +202,17 @@ def main() -> None:
     chosen = options.sections or [s for s in DEFAULT if store.has_section(s)] or largest[:5]
     rows = []
     print("section                cells  regions  cells/region  bytes read / bytes returned")
-    print("                                                     cold med p95   warm med p95   warm ms")
+    print(
+        "                                                     cold med p95   warm med p95   warm ms"
+    )
     for name in chosen:
         row = measure(options.atlas, name, options.regions, options.seed)
         rows.append(row)
         print(
             f"{name:20s} {row['cells']:8,} {row['regions']:7d} {row['median_cells']:12,.0f}"
             f"      {row['cold_median']:7.2f} {row['cold_p95']:5.2f}"
-            f"   {row['warm_median']:7.2f} {row['warm_p95']:5.2f}  {1e3 * row['warm_s_median']:7.0f}"
+            f"   {row['warm_median']:7.2f} {row['warm_p95']:5.2f}"
+            f"  {1e3 * row['warm_s_median']:7.0f}"
         )
     peers = [peer(options.atlas, name, options.seed) for name in chosen] if options.peer else []
     for row in peers:

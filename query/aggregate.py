@@ -94,7 +94,9 @@ def aggregate(
     if func not in FUNCTIONS:
         raise InvalidArgument(f"func= one of {', '.join(FUNCTIONS)} is wanted, but got {func!r}")
     if normalize not in NORMALIZATIONS:
-        raise InvalidArgument(f"normalize=None, 'depth' or 'log1p' is wanted, but got {normalize!r}")
+        raise InvalidArgument(
+            f"normalize=None, 'depth' or 'log1p' is wanted, but got {normalize!r}"
+        )
     if normalize is not None and func != "mean":
         raise InvalidArgument(f"func='mean' is wanted with normalize=, but got {func!r}")
     names = [by] if isinstance(by, str) else list(by)
@@ -108,14 +110,14 @@ def aggregate(
     for section, runs in selection.parts():
         for part in batches(runs, _ROWS_AT_ONCE):
             table = section_table(selection, section, part, columns)
-            _add(sums, section, part, table, choice, normalize)
+            _add(sums, section, part, table, choice=choice, normalize=normalize)
             refuse_above(
                 limit,
                 len(sums.value) * sums.n_vars * 32,
                 f"sums of {len(sums.value):,} groups x {sums.n_vars:,} genes",
                 "group by fewer columns or ask for fewer genes, or give a larger memory_limit",
             )
-    return _table(sums, names, columns, choice, func, normalize, selection)
+    return _table(sums, columns, choice=choice, func=func, normalize=normalize, selection=selection)
 
 
 def _add(
@@ -123,12 +125,13 @@ def _add(
     section: "Section",
     runs: RunArray,
     table: "pd.DataFrame",
+    *,
     choice: "GeneChoice | None",
     normalize: str | None,
 ) -> None:
     import scipy.sparse as sp
 
-    codes, keys = _groups(table)
+    codes, keys = groups_of(table)
     n = count(runs)
     rows = [sums.row(key) for key in keys]
     cells = np.bincount(codes, minlength=len(keys))
@@ -145,12 +148,11 @@ def _add(
         )
     if normalize == "log1p":
         matrix = log_normalize(matrix, section.values, depth)
-    indicator = sp.csr_array(
-        (np.ones(n), (codes, np.arange(n))), shape=(len(keys), n), dtype=np.float64
-    )
+    # One row a group, a one for each of its cells: sums of groups are one sparse product.
+    indicator: Any = sp.csr_matrix((np.ones(n), (codes, np.arange(n))), shape=(len(keys), n))
     total = (indicator @ matrix.astype(np.float64)).toarray()
-    hit = sp.csr_array(((matrix.data != 0).astype(np.float64), matrix.indices, matrix.indptr))
-    hit.resize(matrix.shape)
+    ones = (matrix.data != 0).astype(np.float64)
+    hit = sp.csr_matrix((ones, matrix.indices, matrix.indptr), shape=matrix.shape)
     nonzero = (indicator @ hit).toarray().astype(np.int64)
     depths = indicator @ depth if depth is not None else np.zeros(len(keys))
     measured = choice.measured[section.name]
@@ -161,7 +163,7 @@ def _add(
         sums.depth[row] += depths[group] * measured
 
 
-def _groups(table: "pd.DataFrame") -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:
+def groups_of(table: "pd.DataFrame") -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:
     """Group number of each row, and the values of each group; missing ones as None."""
     import pandas as pd
 
@@ -190,8 +192,8 @@ def _plain(value: Any) -> Any:
 
 def _table(
     sums: _Sums,
-    names: Sequence[str],
     columns: Sequence[Any],
+    *,
     choice: "GeneChoice | None",
     func: Function,
     normalize: str | None,
@@ -199,7 +201,8 @@ def _table(
 ) -> "pd.DataFrame":
     import pandas as pd
 
-    keys = sorted(sums.place, key=lambda key: _sort_key(key, columns))
+    names = [column.name for column in columns]
+    keys = sorted(sums.place, key=lambda key: sort_key(key, columns))
     rows = [sums.place[key] for key in keys]
     n_obs = np.array([sums.n_obs[row] for row in rows], np.int64)
     values = _finish(sums, rows, func, normalize)
@@ -223,7 +226,7 @@ def _table(
     return table
 
 
-def _index(keys: list[tuple[Any, ...]], names: Sequence[str]) -> "pd.Index":
+def _index(keys: list[tuple[Any, ...]], names: Sequence[str]) -> Any:
     import pandas as pd
 
     if len(names) == 1:
@@ -231,7 +234,8 @@ def _index(keys: list[tuple[Any, ...]], names: Sequence[str]) -> "pd.Index":
     return pd.MultiIndex.from_tuples(keys, names=list(names))
 
 
-def _sort_key(key: tuple[Any, ...], columns: Sequence[Any]) -> tuple[Any, ...]:
+def sort_key(key: tuple[Any, ...], columns: Sequence[Any]) -> tuple[Any, ...]:
+    """Order groups: timepoints in time, numbers, then text; missing values last."""
     parts = []
     for value, column in zip(key, columns, strict=True):
         if value is None:
@@ -256,9 +260,9 @@ def _finish(
     n = pick(sums.n_measured)
     value = pick(sums.nonzero if func == "fraction" else sums.value)
     if func == "sum":
-        return np.where(n > 0, value, np.nan)
+        return np.asarray(np.where(n > 0, value, np.nan))
     by = pick(sums.depth) / TARGET_SUM if normalize == "depth" else n
-    return np.divide(value, by, out=np.full(shape, np.nan), where=by > 0)
+    return np.asarray(np.divide(value, by, out=np.full(shape, np.nan), where=by > 0))
 
 
 def _unit(func: Function, normalize: str | None, selection: "Selection") -> str:

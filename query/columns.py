@@ -59,7 +59,8 @@ class Columns:
         ]
         if domain_key is not None and domain_key not in self.domain_keys:
             raise ColumnNotFound(
-                f"a domain key is wanted, but got {domain_key!r}.{near(domain_key, self.domain_keys)}"
+                f"a domain key is wanted, but got {domain_key!r}."
+                + near(domain_key, self.domain_keys)
                 + ("" if self.domain_keys else " This snapshot has no domains.")
             )
         self._domain_key = domain_key
@@ -84,9 +85,7 @@ class Columns:
     def obs_of(self, sections: Iterable[str]) -> tuple[str, ...]:
         """Names of the obs columns of some sections, in the order in which they first have them."""
         wanted = set(sections)
-        return tuple(
-            {n: None for s, e in self._entries.items() if s in wanted for n in e.columns}
-        )
+        return tuple({n: None for s, e in self._entries.items() if s in wanted for n in e.columns})
 
     def resolve(self, name: str) -> Column:
         """Find a column.
@@ -123,7 +122,7 @@ class Columns:
         )
 
     def domain(self) -> str:
-        """The domain key that `domain` stands for.
+        """Tell the domain key that `domain` stands for.
 
         Raises
         ------
@@ -145,8 +144,7 @@ class Columns:
 
     def _from_metadata(self, name: str, key: str) -> Column:
         values = [
-            section_value(section, entry.metadata, key)
-            for section, entry in self._entries.items()
+            section_value(section, entry.metadata, key) for section, entry in self._entries.items()
         ]
         known = [value for value in values if value is not None]
         kinds = frozenset(_kind_of(value) for value in known)

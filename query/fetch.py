@@ -1,7 +1,8 @@
 """Reads what a plan asks for: the cells that answer, their columns, positions and counts."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,22 +28,30 @@ GAP_ROWS = 16
 _LABEL_GAP_ROWS = 4096
 
 
-def find_rows(
-    store: "AtlasStore",
-    section: "Section",
-    plan: SectionPlan,
-    predicate: Predicate,
-    columns: Mapping[str, Column],
-    place: Place | None,
-) -> RunArray:
-    """The rows of a section that answer, as runs.
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What cells are tested for."""
+
+    predicate: Predicate
+    """What each must satisfy."""
+    columns: Mapping[str, Column]
+    """Columns of the predicate by the names it uses."""
+    place: Place | None
+    """Where it must lie."""
+
+
+def find_rows(store: "AtlasStore", section: "Section", plan: SectionPlan, asked: Asked) -> RunArray:
+    """Find the rows of a section that answer, as runs.
 
     Positions are read only of tiles on the edge of the place, columns of the predicate only of
     tiles that statistics left open. Memory: one batch of tiles, and 16 bytes a run.
     """
     if plan.exact:
         return coalesce(np.stack([plan.start, plan.stop], axis=1))
-    states = place.cover(section.blocks.bounds) if plan.test_place.any() and place else None
+    place = asked.place
+    states = None
+    if place is not None and plan.test_place.any():
+        states = place.cover(section.blocks.bounds)
     found: list[NDArray[np.int64]] = []
     for low in range(0, len(plan.start), _TILES_AT_ONCE):
         part = slice(low, low + _TILES_AT_ONCE)
@@ -50,10 +59,14 @@ def find_rows(
         lengths = runs[:, 1] - runs[:, 0]
         keep = np.ones(int(lengths.sum()), bool)
         if place is not None and states is not None and plan.test_place[part].any():
-            asked = np.repeat(plan.test_place[part], lengths)
-            keep[asked] = _test_place(section, rows_of(runs)[asked], place, states)
+            edge = np.repeat(plan.test_place[part], lengths)
+            keep[edge] = _test_place(section, rows_of(runs)[edge], place, states)
         if plan.test_obs[part].any():
-            keep &= _test_obs(store, section, plan.test_obs[part], runs, predicate, columns, keep)
+            # Tiles of which the place has kept nothing need not be read.
+            alive = np.add.reduceat(keep, np.cumsum(lengths) - lengths) > 0
+            keep &= _test_obs(
+                store, section, runs, test_obs=plan.test_obs[part], alive=alive, asked=asked
+            )
         found.append(rows_of(runs)[keep])
     return runs_of(np.concatenate(found)) if found else as_runs([])
 
@@ -77,36 +90,28 @@ def _test_place(
 def _test_obs(
     store: "AtlasStore",
     section: "Section",
-    test_obs: NDArray[np.bool_],
     runs: RunArray,
-    predicate: Predicate,
-    columns: Mapping[str, Column],
-    keep: NDArray[np.bool_],
+    *,
+    test_obs: NDArray[np.bool_],
+    alive: NDArray[np.bool_],
+    asked: Asked,
 ) -> NDArray[np.bool_]:
     lengths = runs[:, 1] - runs[:, 0]
-    # Tiles of which the place has kept nothing need not be read.
-    kept = np.add.reduceat(keep, np.cumsum(lengths) - lengths) > 0
-    tiles = test_obs & kept
+    tiles = test_obs & alive
     answer = np.repeat(~test_obs, lengths)
     if tiles.any():
-        open_runs = coalesce(runs[tiles])
-        answer[np.repeat(tiles, lengths)] = ask(store, section, open_runs, predicate, columns).yes
+        truth = ask(store, section, coalesce(runs[tiles]), asked)
+        answer[np.repeat(tiles, lengths)] = truth.yes
     return answer
 
 
-def ask(
-    store: "AtlasStore",
-    section: "Section",
-    runs: RunArray,
-    predicate: Predicate,
-    columns: Mapping[str, Column],
-) -> Truth:
+def ask(store: "AtlasStore", section: "Section", runs: RunArray, asked: Asked) -> Truth:
     """Answer a predicate for every cell of some rows, reading only the columns it names."""
     n = count(runs)
     read: dict[str, pd.Series] = {}
 
     def answer(leaf: Leaf) -> Truth:
-        column = columns[leaf.column]
+        column = asked.columns[leaf.column]
         if column.source == "meta":
             value = section_value(section.name, section.metadata, column.key)
             one = answer_scalar(leaf, value, column.order)
@@ -118,7 +123,7 @@ def ask(
             read[column.name] = values
         return answer_values(leaf, read[column.name], column.order)
 
-    return evaluate(predicate, answer, n)
+    return evaluate(asked.predicate, answer, n)
 
 
 def read_column(
@@ -136,7 +141,7 @@ def read_column(
         if value is None:
             return None
         if isinstance(value, str):
-            return pd.Series(pd.Categorical.from_codes(np.zeros(n, np.int8), [value]))
+            return pd.Series(pd.Categorical.from_codes(np.zeros(n, np.int8), pd.Index([value])))
         return pd.Series(np.repeat(np.asarray(value), n))
     if column.source == "domains":
         if section.name not in store.derived_keys("domains").get(column.key, ()):
@@ -157,13 +162,13 @@ def read_labels(store: "AtlasStore", section: str, key: str, runs: RunArray) -> 
     wide = coalesce(runs, _LABEL_GAP_ROWS)
     read = read_domains(store, key, section, pairs_of(wide))
     codes = read.codes if len(wide) == len(runs) else read.codes[within(rows_of(runs), wide)]
-    return pd.Series(pd.Categorical.from_codes(codes, list(read.categories)))
+    return pd.Series(pd.Categorical.from_codes(codes, pd.Index(list(read.categories))))
 
 
 def read_counts(
     section: "Section", runs: RunArray, genes: NDArray[np.int64] | None
 ) -> "sp.csr_array":
-    """Counts of some rows, (m, g) float32, by the cheaper of the two access orders.
+    """Read counts of some rows, (m, g) float32, by the cheaper of the two access orders.
 
     Parameters
     ----------
@@ -183,11 +188,11 @@ def read_counts(
 
     n = count(runs)
     if genes is not None and n and len(genes) * section.n_obs < n * max(section.n_vars, 1):
-        matrix: Any = sp.csr_array(section.gene_columns(genes))
-        return matrix if n == section.n_obs else matrix[rows_of(runs)]
+        matrix = sp.csr_array(section.gene_columns(genes))
+        return matrix if n == section.n_obs else sp.csr_array(matrix[rows_of(runs)])
     wide = coalesce(runs, GAP_ROWS)
     matrix = sp.csr_array(section.counts(pairs_of(wide), genes=genes))
-    return matrix if len(wide) == len(runs) else matrix[within(rows_of(runs), wide)]
+    return matrix if len(wide) == len(runs) else sp.csr_array(matrix[within(rows_of(runs), wide)])
 
 
 def read_positions(section: "Section", runs: RunArray) -> NDArray[np.float64]:

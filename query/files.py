@@ -68,7 +68,7 @@ def export(
 
 
 def form_of(path: Path, to: str | None = None) -> str:
-    """The form of a file, by name or by its ending.
+    """Tell the form of a file, by name or by its ending.
 
     >>> form_of(Path("all.h5ad")), form_of(Path("out"), "spatialdata")
     ('h5ad', 'spatialdata')

@@ -78,7 +78,7 @@ class GeneView:
         )
 
     def values(self, section: str) -> NDArray[np.float32]:
-        """Stored values in a section, one a cell in row order: (n_obs,) float32.
+        """Read the stored values in a section, one a cell in row order: (n_obs,) float32.
 
         Raises
         ------
@@ -142,23 +142,23 @@ class GeneView:
         return _summary(
             section,
             {},
-            section.n_obs,
-            int(totals.nnz[column]),
-            float(totals.sums[column]),
-            float(totals.logged[column]),
+            n=section.n_obs,
+            nonzero=int(totals.nnz[column]),
+            total=float(totals.sums[column]),
+            logged=float(totals.logged[column]),
         )
 
     def _grouped(self, section: "Section", columns: Sequence[Any]) -> list[dict[str, Any]]:
         import pandas as pd
 
-        from .aggregate import _groups
+        from .aggregate import groups_of
 
         runs = as_runs([(0, section.n_obs)])
         table = {}
         for column in columns:
             values = read_column(self.store, section, runs, column)
             table[column.name] = [None] * section.n_obs if values is None else values
-        codes, keys = _groups(pd.DataFrame(table))
+        codes, keys = groups_of(pd.DataFrame(table))
         vector = self.values(section.name).astype(np.float64)
         logged = log1p_of(section, vector)
         n = np.bincount(codes, minlength=len(keys))
@@ -170,10 +170,10 @@ class GeneView:
             _summary(
                 section,
                 dict(zip(names, key, strict=True)),
-                int(n[i]),
-                int(nonzero[i]),
-                float(total[i]),
-                float(log_total[i]),
+                n=int(n[i]),
+                nonzero=int(nonzero[i]),
+                total=float(total[i]),
+                logged=float(log_total[i]),
             )
             for i, key in enumerate(keys)
         ]
@@ -194,7 +194,13 @@ def log1p_of(section: "Section", vector: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def _summary(
-    section: "Section", group: dict[str, Any], n: int, nonzero: int, total: float, logged: float
+    section: "Section",
+    group: dict[str, Any],
+    *,
+    n: int,
+    nonzero: int,
+    total: float,
+    logged: float,
 ) -> dict[str, Any]:
     share = 1 / n if n else np.nan
     return {

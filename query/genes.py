@@ -58,7 +58,7 @@ class GeneChoice:
         return all(bool(measured.all()) for measured in self.measured.values())
 
     def restricted(self, sections: Sequence[str], keep: NDArray[np.bool_]) -> "GeneChoice":
-        """The same choice over fewer sections or genes; `keep` is (g,) bool."""
+        """Make the same choice over fewer sections or genes; `keep` is (g,) bool."""
         return GeneChoice(
             self.name[keep],
             self.gene_id[keep],
@@ -196,8 +196,10 @@ def choose_genes(
         union.symbol[rows],
         union.organism[rows],
         union.feature_type[rows],
-        {name: np.asarray(union.columns(handles[name].entry.panel), np.int64)[rows]
-            for name in sections},
+        {
+            name: np.asarray(union.columns(handles[name].entry.panel), np.int64)[rows]
+            for name in sections
+        },
         {name: measured_in(union, handles[name])[rows] for name in sections},
     )
 
@@ -245,7 +247,9 @@ def settle(
     if join not in JOINS:
         raise InvalidArgument(f"join='inner' or 'outer' is wanted, but got {join!r}")
     if missing is not None and missing not in MISSING:
-        raise InvalidArgument(f"missing= one of {', '.join(MISSING)} is wanted, but got {missing!r}")
+        raise InvalidArgument(
+            f"missing= one of {', '.join(MISSING)} is wanted, but got {missing!r}"
+        )
     remaining = list(sections)
     if join == "inner" and not asked:
         keep = np.ones(len(choice), bool)

@@ -180,7 +180,9 @@ def bound_by_range(
     if isinstance(leaf, StringTest):
         return Bounds.unknown(len(low))
     if isinstance(leaf, In):
-        numbers = np.array([n for v in leaf.values if not isinstance(v, str) for n in _precisions(v)])
+        numbers = np.array(
+            [n for v in leaf.values if not isinstance(v, str) for n in _precisions(v)]
+        )
         within = (numbers[None, :] >= low[:, None]) & (numbers[None, :] <= high[:, None])
         can = within.any(axis=1)
         one = (low == high) & np.isin(low, numbers)

@@ -88,11 +88,11 @@ def cell_ids(section: "Section", runs: RunArray) -> "pd.Index":
 
     # One Arrow concatenation: a Python loop over a million cells takes a second.
     names = pd.array(read_ids(section, runs), dtype="str")
-    return pd.Index(f"{section.name}:" + names)
+    return pd.Index(pd.Series(names).radd(f"{section.name}:"))
 
 
 def obs_table(selection: "Selection", names: Sequence[str] | None = None) -> "pd.DataFrame":
-    """The cells of a selection, one row each, in its order.
+    """Tabulate the cells of a selection, one row each, in its order.
 
     Text of few values comes as categories, timepoints ordered in time where the catalog says
     how; sections without a column hold missing values. Memory: some 100 bytes a cell and 10 a
@@ -113,9 +113,7 @@ def obs_table(selection: "Selection", names: Sequence[str] | None = None) -> "pd
     return pd.DataFrame(data, index=index)
 
 
-def _joined(
-    parts: "list[pd.Series]", column: Column, order: tuple[str, ...] | None
-) -> "pd.Series | pd.Categorical | np.ndarray[Any, Any]":
+def _joined(parts: "list[pd.Series]", column: Column, order: tuple[str, ...] | None) -> Any:
     import pandas as pd
 
     present = [part for part in parts if not _is_absent(part)]
@@ -188,7 +186,7 @@ def to_pandas(
     missing: "Missing | None" = None,
     memory_limit: str | int | None = None,
 ) -> "pd.DataFrame":
-    """The cells as a table, with a column of stored values for each gene asked for by name.
+    """Tabulate the cells, with a column of stored values for each gene asked for by name.
 
     A gene's column is dense float32; under `missing="nan"` (the default is to refuse) it is NaN
     for cells of sections that have not measured it.

@@ -184,7 +184,7 @@ class _Reader:
             return And(()) if node.value else Or(())
         if isinstance(node, ast.Name | ast.Attribute):
             return Compare(self._column(node), "==", True)
-        self._fail("a test on a column is wanted", node, _hint(node))
+        return self._fail("a test on a column is wanted", node, _hint(node))
 
     def _comparison(self, node: ast.Compare) -> Predicate:
         operands = [node.left, *node.comparators]
@@ -194,9 +194,7 @@ class _Reader:
         ]
         return tests[0] if len(tests) == 1 else And(tuple(tests))
 
-    def _pair(
-        self, node: ast.Compare, left: ast.expr, op: ast.cmpop, right: ast.expr
-    ) -> Predicate:
+    def _pair(self, node: ast.Compare, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Predicate:
         if isinstance(op, ast.Is | ast.IsNot):
             if not (self._is_name(right, _NULLS) or _is_none(right)):
                 self._fail("`is null` or `is not null` is wanted", node, "values take == or !=")
@@ -221,7 +219,7 @@ class _Reader:
             return Compare(self._column(left), operator, self._value(right))
         if self._is_column(right):
             return Compare(self._column(right), _MIRROR[operator], self._value(left))
-        self._fail("a column on one side is wanted", node, "both sides are values")
+        return self._fail("a column on one side is wanted", node, "both sides are values")
 
     def _string_test(self, node: ast.Call) -> Predicate:
         call = node.func
@@ -275,7 +273,7 @@ class _Reader:
                 return sign * value
         if self._is_name(inner, _NULLS) or _is_none(inner):
             self._fail("a value is wanted", node, "missing values are found by `column is null`")
-        self._fail(
+        return self._fail(
             "text in quotes, a number, true or false is wanted",
             node,
             f"text stands in quotes: {self.source.span(node)[1]!r}"
@@ -320,5 +318,3 @@ def _reason(error: SyntaxError) -> str:
 
 def _shorten(text: str, limit: int = 60) -> str:
     return repr(text if len(text) <= limit else text[:limit] + "...")
-
-

@@ -70,6 +70,7 @@ class Box:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
+        """The box itself."""
         return self.xmin, self.ymin, self.xmax, self.ymax
 
     def contains(self, points: FloatArray) -> BoolArray:
@@ -82,6 +83,7 @@ class Box:
         return (x >= self.xmin) & (x <= self.xmax) & (y >= self.ymin) & (y <= self.ymax)
 
     def cover(self, boxes: FloatArray) -> tuple[BoolArray, BoolArray]:
+        """Tell which boxes (T, 4) may hold a point of it, and which lie wholly in it."""
         xmin, ymin, xmax, ymax = boxes.T
         touched = (
             (xmax >= self.xmin) & (xmin <= self.xmax) & (ymax >= self.ymin) & (ymin <= self.ymax)
@@ -112,6 +114,7 @@ class Circle:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
+        """Smallest enclosing box."""
         r = self.radius
         return self.x - r, self.y - r, self.x + r, self.y + r
 
@@ -125,6 +128,7 @@ class Circle:
         return np.asarray(dx * dx + dy * dy <= self.radius * self.radius)
 
     def cover(self, boxes: FloatArray) -> tuple[BoolArray, BoolArray]:
+        """Tell which boxes (T, 4) may hold a point of it, and which lie wholly in it."""
         xmin, ymin, xmax, ymax = boxes.T
         # Rounding is monotone, so the same expression at the box's nearest and farthest
         # coordinates bounds `contains` for every point between, without slack.
@@ -160,6 +164,7 @@ class Polygon:
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
+        """Smallest enclosing box."""
         xmin, ymin, xmax, ymax = self.geometry.bounds
         return float(xmin), float(ymin), float(xmax), float(ymax)
 
@@ -179,6 +184,7 @@ class Polygon:
         return inside
 
     def cover(self, boxes: FloatArray) -> tuple[BoolArray, BoolArray]:
+        """Tell which boxes (T, 4) may hold a point of it, and which lie wholly in it."""
         import shapely
 
         touched, _ = Box(*self.bounds).cover(boxes)
@@ -338,11 +344,11 @@ def place(
     return polygon(polygon_like)
 
 
-def _numbers(values: Sequence[float], n: int, what: str) -> list[float]:
+def _numbers(values: object, n: int, what: str) -> list[float]:
     try:
-        numbers = [float(value) for value in values]
+        numbers = [] if isinstance(values, str) else [float(v) for v in values]  # type: ignore[attr-defined]
     except (TypeError, ValueError):
         numbers = []
-    if isinstance(values, str) or len(numbers) != n:
+    if len(numbers) != n:
         raise InvalidArgument(f"{what} is wanted, but got {values!r}")
     return numbers

@@ -112,7 +112,7 @@ EVERYTHING = And(())
 
 
 def quote(column: str) -> str:
-    """The column as the string grammar spells it, in backquotes where it is no plain name.
+    """Spell a column as the string grammar does, in backquotes where it is no plain name.
 
     >>> quote("cell_type"), quote("cell type")
     ('cell_type', '`cell type`')

@@ -11,7 +11,7 @@ from ..atlas.errors import InvalidArgument, SectionNotFound, UnitUnknown, near
 from ..atlas.memory import format_bytes
 from . import pruning
 from .columns import Column, Columns
-from .fetch import find_rows
+from .fetch import Asked, find_rows
 from .parser import parse
 from .places import Place, place
 from .plan import QueryPlan, SectionPlan
@@ -53,7 +53,9 @@ class Question:
         words = [str(self.predicate)] if self.predicate != And(()) else []
         words += [f"in {self.place}"] if self.place is not None else []
         if self.genes is not None:
-            words.append(f"genes {', '.join(self.genes[:5])}{' ...' if len(self.genes) > 5 else ''}")
+            words.append(
+                f"genes {', '.join(self.genes[:5])}{' ...' if len(self.genes) > 5 else ''}"
+            )
         return "; ".join(words) or "everything"
 
 
@@ -325,21 +327,16 @@ class Selection:
         if self._runs is None:
             found = {}
             for plan in self.plan.sections:
-                runs = find_rows(
-                    self._store,
-                    self._store.section(plan.section),
-                    plan,
-                    self.question.predicate,
-                    self._tested,
-                    self.question.place,
-                )
+                section = self._store.section(plan.section)
+                asked = Asked(self.question.predicate, self._tested, self.question.place)
+                runs = find_rows(self._store, section, plan, asked)
                 if len(runs):
                     found[plan.section] = runs
             self._runs = found
         return self._runs
 
     def only(self, sections: Sequence[str]) -> "Selection":
-        """The same cells, of some sections alone; what was found already is kept."""
+        """Keep the cells of some sections alone; what was found already is kept."""
         smaller = Selection(self._store, self.question)
         smaller._runs = {name: self.runs[name] for name in self.runs if name in set(sections)}
         return smaller
@@ -380,7 +377,7 @@ class Selection:
         return choose_genes(self._store, self.sections, self.question.genes)
 
     def explain(self) -> QueryPlan:
-        """What was pruned, what will be read, and the memory it takes; reads no cell."""
+        """Tell what was pruned, what will be read, and the memory it takes; reads no cell."""
         return self.plan
 
     def __repr__(self) -> str:
@@ -409,7 +406,7 @@ class Selection:
         missing: "Missing | None" = None,
         memory_limit: str | int | None = None,
     ) -> "pd.DataFrame":
-        """The cells as a table; genes asked for by name become columns (`counts`).
+        """Tabulate the cells; genes asked for by name become columns (`counts`).
 
         Parameters
         ----------
@@ -433,7 +430,7 @@ class Selection:
         missing: "Missing | None" = None,
         memory_limit: str | int | None = None,
     ) -> "AnnData":
-        """The answer as one AnnData; see `query.to_anndata.to_anndata`."""
+        """Read the answer as one AnnData; see `query.to_anndata.to_anndata`."""
         from .to_anndata import to_anndata
 
         return to_anndata(
@@ -446,7 +443,7 @@ class Selection:
         )
 
     def to_spatialdata(self, *, memory_limit: str | int | None = None) -> "SpatialData":
-        """The answer as one SpatialData; see `query.to_spatialdata.to_spatialdata`."""
+        """Read the answer as one SpatialData; see `query.to_spatialdata.to_spatialdata`."""
         from .to_spatialdata import to_spatialdata
 
         return to_spatialdata(self, memory_limit=memory_limit)

@@ -68,7 +68,7 @@ def _range(column: str, wanted: slice, columns: Columns) -> Predicate:
 
 
 def scalar(column: str, value: object) -> Scalar:
-    """A plain value from a Python or NumPy one.
+    """Make a plain value from a Python or NumPy one.
 
     Raises
     ------

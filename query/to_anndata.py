@@ -1,11 +1,11 @@
 """A selection as one AnnData."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import __version__
 from ..atlas.errors import InvalidArgument
 from ..atlas.memory import parse_bytes, refuse_above
 from .fetch import read_counts, read_positions
@@ -90,7 +90,9 @@ def to_anndata(
     )
     if missing == "nan":
         refuse_above(limit, peak + _filled_bytes(selection, choice), what, WAYS_OUT)
-    return _assemble(selection, choice, kept, normalize, obs_columns, missing)
+    return _assemble(
+        selection, choice, kept, normalize=normalize, obs_columns=obs_columns, missing=missing
+    )
 
 
 def _filled_bytes(selection: "Selection", choice: GeneChoice) -> int:
@@ -104,6 +106,7 @@ def _assemble(
     selection: "Selection",
     choice: GeneChoice,
     kept: Sequence[str],
+    *,
     normalize: str | None,
     obs_columns: Sequence[str] | None,
     missing: Missing | None,
@@ -122,7 +125,7 @@ def _assemble(
             logged.append(log_normalize(matrix, section.values, depth_of(section, runs)))
         stored.append(matrix)
     adata = ad.AnnData(
-        X=_stack(logged if normalize else stored, len(choice)),
+        X=stack(logged if normalize else stored, len(choice)),
         obs=obs,
         var=choice.var(),
         obsm={"spatial": np.concatenate([*positions, np.zeros((0, 2))])},
@@ -130,14 +133,14 @@ def _assemble(
         uns={"tisseract": describe(selection, normalize)},
     )
     if normalize:
-        adata.layers["counts"] = _stack(stored, len(choice))
+        adata.layers["counts"] = stack(stored, len(choice))
     return adata
 
 
 def aligned(
     section: "Section", runs: RunArray, choice: GeneChoice, *, fill: bool = False
 ) -> "sp.csr_array":
-    """Stored values of some rows over the genes of an answer, (m, g) float32 CSR.
+    """Read stored values of some rows over the genes of an answer, (m, g) float32 CSR.
 
     Genes outside the panel are empty, or explicit NaN under `fill`.
     """
@@ -175,13 +178,13 @@ def _with_nan(matrix: "sp.csr_array", absent: Any) -> "sp.csr_array":
     return sp.csr_array(matrix + filled)
 
 
-def _stack(blocks: "list[sp.csr_array]", n_vars: int) -> "sp.csr_matrix":
+def stack(blocks: "list[sp.csr_array]", n_vars: int) -> "sp.csr_matrix":
     """Blocks one below the other; each is let go once copied, so that few lie in memory twice."""
     import scipy.sparse as sp
 
     nnz = sum(block.nnz for block in blocks)
     lengths = [np.diff(block.indptr) for block in blocks]
-    index = np.int32 if max(nnz, n_vars) < np.iinfo(np.int32).max else np.int64
+    index: Any = np.int32 if max(nnz, n_vars) < np.iinfo(np.int32).max else np.int64
     data, indices = np.empty(nnz, np.float32), np.empty(nnz, index)
     at = 0
     blocks.reverse()
@@ -190,7 +193,7 @@ def _stack(blocks: "list[sp.csr_array]", n_vars: int) -> "sp.csr_matrix":
         data[at : at + block.nnz] = block.data
         indices[at : at + block.nnz] = block.indices
         at += block.nnz
-    indptr = np.concatenate([[0], np.cumsum(np.concatenate([*lengths, []]))]).astype(index)
+    indptr: Any = np.concatenate([[0], np.cumsum(np.concatenate([*lengths, []]))]).astype(index)
     return sp.csr_matrix((data, indices, indptr), shape=(len(indptr) - 1, n_vars))
 
 
@@ -201,7 +204,7 @@ def describe(selection: "Selection", normalize: str | None = None) -> dict[str, 
     units = {e.section: "um" if e.um_per_unit is not None else "source" for e in entries}
     values = {e.section: e.values for e in entries}
     return {
-        "version": __version__,
+        "version": version("tisseract"),
         "atlas": atlas_id(store),
         "snapshot": store.snapshot.number,
         "query": str(selection.question),

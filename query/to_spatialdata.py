@@ -8,7 +8,7 @@ from ..atlas.memory import parse_bytes, refuse_above
 from .genes import settle
 from .obs import obs_table
 from .rows import RunArray, rows_of, within
-from .to_anndata import WAYS_OUT, _stack, aligned, describe
+from .to_anndata import WAYS_OUT, aligned, describe, stack
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -70,12 +70,14 @@ def to_spatialdata(
     for section, runs in parts:
         name = f"{section.name}_cells" if several else "cells"
         n = int((runs[:, 1] - runs[:, 0]).sum())
-        shapes[name] = _shapes(selection.store, section, runs, ids.index[start : start + n], several)
+        shapes[name] = _shapes(
+            selection.store, section, runs, ids.index[start : start + n], several
+        )
         images |= _images(selection, section, several)
         region += [name] * n
         start += n
     table = ad.AnnData(
-        X=_stack([aligned(section, runs, choice) for section, runs in parts], len(choice)),
+        X=stack([aligned(section, runs, choice) for section, runs in parts], len(choice)),
         obs=_annotated(ids, region),
         var=choice.var(),
         obsm={"spatial": _positions(parts)},
@@ -115,8 +117,10 @@ def _system(section: "Section", several: bool) -> str:
     return "microns" if section.um_per_unit is not None else "source_units"
 
 
-def _shapes(store: "AtlasStore", section: "Section", runs: RunArray, ids: Any, several: bool) -> Any:
-    """The cells' circles or polygons, indexed by cell id as the table names them."""
+def _shapes(
+    store: "AtlasStore", section: "Section", runs: RunArray, ids: Any, several: bool
+) -> Any:
+    """Make the cells' circles or polygons, indexed by cell id as the table names them."""
     import geopandas as gpd
     import shapely
     from spatialdata.models import ShapesModel
@@ -124,7 +128,9 @@ def _shapes(store: "AtlasStore", section: "Section", runs: RunArray, ids: Any, s
 
     table = _shape_rows(store, section, runs)
     geometry = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
-    columns = {"radius": table.column("radius").to_numpy()} if "radius" in table.schema.names else {}
+    columns = (
+        {"radius": table.column("radius").to_numpy()} if "radius" in table.schema.names else {}
+    )
     frame = gpd.GeoDataFrame(columns, geometry=geometry, index=ids.to_numpy())
     return ShapesModel.parse(frame, transformations={_system(section, several): Identity()})
 

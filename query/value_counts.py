@@ -46,9 +46,9 @@ def values(
         for name, entry in store.snapshot.sections.items():
             value = section_value(name, entry.metadata, resolved.key)
             counts[value] = counts.get(value, 0) + entry.n_obs
-        from .aggregate import _sort_key
+        from .aggregate import sort_key
 
-        order = sorted(counts, key=lambda value: _sort_key((value,), [resolved]))
+        order = sorted(counts, key=lambda value: sort_key((value,), [resolved]))
         index = pd.Index(order, name=column, dtype=object)
         return pd.Series([counts[value] for value in order], index=index, name="n_obs")
     selection = select(store, domain_key=domain_key, **filters)

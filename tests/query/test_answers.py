@@ -123,7 +123,9 @@ def test_an_answer_above_the_limit_is_refused_before_it_is_read(
     kind = type(atlas.store.storage)
     real = kind.get_range
     monkeypatch.setattr(
-        kind, "get_range", lambda self, key, *a, **k: (read.append(key), real(self, key, *a, **k))[1]
+        kind,
+        "get_range",
+        lambda self, key, *a, **k: (read.append(key), real(self, key, *a, **k))[1],
     )
     for call in ("to_anndata", "to_spatialdata", "to_pandas"):
         with pytest.raises(BudgetExceeded, match=r"narrow the query.*larger memory_limit"):
@@ -138,7 +140,9 @@ def test_few_genes_of_all_cells_come_from_the_gene_order(
     kind = type(atlas.store.storage)
     real = kind.get_range
     monkeypatch.setattr(
-        kind, "get_range", lambda self, key, *a, **k: (read.append(key), real(self, key, *a, **k))[1]
+        kind,
+        "get_range",
+        lambda self, key, *a, **k: (read.append(key), real(self, key, *a, **k))[1],
     )
     adata = select(atlas.store, genes=["Gene5"], section="a_e9").to_anndata(obs_columns=[])
     assert not [key for key in read if "table/X" in key]
@@ -237,7 +241,9 @@ def test_gene_summaries_equal_pandas_and_unmeasured_is_nan(
     kind = type(atlas.store.storage)
     real = kind.get_range
     monkeypatch.setattr(
-        kind, "get_range", lambda self, key, *a, **k: (read.append(key), real(self, key, *a, **k))[1]
+        kind,
+        "get_range",
+        lambda self, key, *a, **k: (read.append(key), real(self, key, *a, **k))[1],
     )
     view = gene(atlas.store, "sox2")
     table = view.per_section().set_index("section")

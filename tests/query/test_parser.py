@@ -86,7 +86,7 @@ HOSTILE = [
     "a.startswith(open('PWNED', 'w'))",
     "f\"{open('PWNED', 'w')}\" == a",
     "a == 1; open('PWNED', 'w')",
-    "exec('open(\"PWNED\", \"w\")')",
+    'exec(\'open("PWNED", "w")\')',
     "a[open('PWNED', 'w')] == 1",
     "(yield) == 1",
     "await a == 1",

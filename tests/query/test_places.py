@@ -61,9 +61,7 @@ def test_cover_bounds_the_answer_of_every_tile(
         assert not whole or answer.all()
 
 
-@given(
-    st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 1e3), st.integers(0, 2**32 - 1)
-)
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6), st.floats(0, 1e3), st.integers(0, 2**32 - 1))
 def test_circle_cover_holds_in_floating_point(x: float, y: float, r: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     angle = rng.uniform(0, 2 * np.pi, 64)

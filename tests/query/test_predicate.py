@@ -1,5 +1,7 @@
 """Three-valued logic against a row-by-row oracle; bounds against the answers they bound."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,7 +145,7 @@ def test_bounds_hold_for_every_partition(
     ptr = np.unique([0, *[cut for cut in cuts if cut < len(rows)], len(rows)])
     bounds = bound(predicate, lambda leaf: tile_bounds(leaf, frame, ptr), len(ptr) - 1)
     truth = answers(predicate, frame)
-    for t, (start, stop) in enumerate(zip(ptr[:-1], ptr[1:], strict=True)):
+    for t, (start, stop) in enumerate(itertools.pairwise(ptr)):
         yes, no = truth.yes[start:stop], truth.no[start:stop]
         assert bounds.can_yes[t] or not yes.any()
         assert bounds.can_no[t] or not no.any()
@@ -152,7 +154,7 @@ def test_bounds_hold_for_every_partition(
 
 
 def tile_bounds(leaf: Leaf, frame: pd.DataFrame, ptr: np.ndarray) -> Bounds:
-    tiles = [frame[leaf.column].iloc[a:b] for a, b in zip(ptr[:-1], ptr[1:], strict=True)]
+    tiles = [frame[leaf.column].iloc[a:b] for a, b in itertools.pairwise(ptr)]
     n_rows = np.diff(ptr)
     if leaf.column == "x":
         low = np.array([tile.min() for tile in tiles], float)
@@ -165,7 +167,14 @@ def tile_bounds(leaf: Leaf, frame: pd.DataFrame, ptr: np.ndarray) -> Bounds:
 
 def test_missing_values_satisfy_no_comparison_in_either_direction() -> None:
     frame = frame_of([(None, None), (1.0, "CA1")], "float64")
-    for text in ("x == 1", "x != 1", "not x == 1", "x not in [1]", "c not in ['CA1']", "c != 'CA1'"):
+    for text in (
+        "x == 1",
+        "x != 1",
+        "not x == 1",
+        "x not in [1]",
+        "c not in ['CA1']",
+        "c != 'CA1'",
+    ):
         assert not answers(parse(text), frame).yes[0], text
     assert answers(parse("x is null"), frame).yes.tolist() == [True, False]
     assert answers(parse("x is not null"), frame).yes.tolist() == [False, True]
@@ -196,7 +205,5 @@ def test_float32_columns_compare_in_their_own_precision() -> None:
 @pytest.mark.parametrize("value", [2**53, 2**53 + 1])
 def test_integers_that_float64_skips_are_not_pruned(value: int) -> None:
     stored = np.array([float(2**53 + 1)])
-    bounds = bound_by_range(
-        Compare("x", ">", value), stored, stored, np.array([0]), np.array([1])
-    )
+    bounds = bound_by_range(Compare("x", ">", value), stored, stored, np.array([0]), np.array([1]))
     assert bounds.can_yes[0] or value > 2**53

@@ -41,7 +41,9 @@ def leaves() -> st.SearchStrategy[Predicate]:
         lambda c: st.one_of(
             st.builds(Compare, st.just(c), st.sampled_from(["==", "!="]), st.sampled_from(text[c])),
             st.builds(In, st.just(c), st.lists(st.sampled_from(text[c]), max_size=2).map(tuple)),
-            st.builds(StringTest, st.just(c), st.just("contains"), st.sampled_from(["e", "L", "1"])),
+            st.builds(
+                StringTest, st.just(c), st.just("contains"), st.sampled_from(["e", "L", "1"])
+            ),
         )
     )
     numeric = st.builds(
