@@ -168,14 +168,16 @@ class ArrayWriter(_Appender):
         return self
 
     def append(self, values: NDArray[Any]) -> None:
-        """Append rows; they are copied before this returns unless no cast is needed and all fit.
+        """Append rows; the caller must not change `values` afterwards.
 
-        The caller must not change `values` afterwards.
+        At most the tasks in flight keep `values` alive after this returns.
         """
         start = 0
         while start < values.shape[0]:
             take = min(self._job - self._held, values.shape[0] - start)
-            self._parts.append(values[start : start + take])
+            part = values[start : start + take]
+            # A short rest waits for the next call: copied, or it would hold all of `values`.
+            self._parts.append(part if self._held + take == self._job else part.copy())
             self._held += take
             start += take
             if self._held == self._job:

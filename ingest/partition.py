@@ -25,7 +25,7 @@ from ..atlas.statistics import GeneTotals, log_norm, narrowest
 from .sort_gather import gather
 from .sort_genes import merge_pieces
 from .sort_order import RowOrder, sort_rows
-from .sort_plan import PartitionPlan, plan_partition
+from .sort_plan import PartitionPlan, plan_partition, return_memory
 from .sort_scatter import BadEntry, scatter
 from .source import RawSection
 from .write_parts import write_frame, write_images, write_obs, write_shapes, write_totals
@@ -146,28 +146,29 @@ class _Job:
     def run(self, tile_cells: int) -> SectionSummary:
         raw, path = self.raw, self.path
         system = coordinate_system(raw.um_per_unit)
+        return_memory()
         rows = sort_rows(raw.positions, raw.um_per_unit, raw.y_axis, tile_cells)
         self.tell("order", 1.0)
         arrays = write_frame(path, raw, rows, self.pool)
         write_shapes(path, raw, rows, system)
+        # Written, and not to be held while the matrix is sorted.
+        rows = rows.without_positions()
         obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)
-        slim, rank = rows.without_positions(), rows.rank()
-        layouts, nnz = self._matrix(slim, rank)
+        return_memory()
+        layouts, nnz = self._matrix(rows)
         write_images(path, raw, system, self.plan.memory_limit, self.tell)
         attributes = _attributes(raw, rows, columns, nnz, tile_cells)
         write_index(path, attributes | {"arrays": arrays | obs_arrays | layouts})
         consolidate(path)
-        return self._summary(slim, columns, nnz)
+        return self._summary(rows, columns, nnz)
 
-    def _matrix(
-        self, rows: RowOrder, rank: np.ndarray[Any, np.dtype[np.uint32]]
-    ) -> tuple[dict[str, dict[str, object]], int]:
+    def _matrix(self, rows: RowOrder) -> tuple[dict[str, dict[str, object]], int]:
         """Both access orders, totals and per-tile statistics."""
         raw, plan = self.raw, self.plan
         try:
             scattered = scatter(
                 raw.counts,
-                rank,
+                rows.rank(),
                 self.folder,
                 bucket_rows=plan.bucket_rows,
                 block_bytes=plan.block_bytes,
@@ -176,7 +177,7 @@ class _Job:
             )
         except BadEntry as bad:
             raise _refusal(raw, bad) from None
-        del rank
+        return_memory()
         totals, norm = GeneTotals.zeros(raw.n_vars), log_norm(raw.values)
         whole = raw.values == "counts"
         dtype = narrowest(scattered.largest) if whole else np.dtype(np.float32)

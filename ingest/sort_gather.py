@@ -102,7 +102,7 @@ def gather(
     InputError
         A cell that lists a gene twice.
     """
-    n_obs, n_vars = scattered.row_nnz.size, totals.sums.size
+    n_obs = scattered.row_nnz.size
     grid = element_grid(scattered.nnz, n_obs, max(4, dtype.itemsize))
     depth_grid = row_grid(_INDPTR_ROWS, n_obs, 8)
     table = path / "tables/table/X"
@@ -115,16 +115,11 @@ def gather(
         ) as depths,
     ):
         for bucket, first, stop in _parts(scattered, bucket_nnz):
-            indptr, columns, values = _load(scattered, bucket, first, stop)
-            depths.append(_summarize(indptr, columns, values, totals, norm))
-            data.append(values)
-            indices.append(columns)
-            piece = GenePiece(
-                scratch / f"genes-{len(pieces)}", columns.size, np.dtype(np.uint32),
-                values.dtype, n_vars,
-            )  # fmt: skip
-            piece.write(*_transpose(indptr, columns, values, first, n_vars))
-            pieces.append(piece)
+            piece = scratch / f"genes-{len(pieces)}"
+            writers = (data, indices, depths)
+            pieces.append(
+                _sort_part(scattered, bucket, (first, stop), writers, totals, norm, piece)
+            )
             if stop == bucket.stop_row:
                 bucket.path.unlink(missing_ok=True)
             advance(stop / n_obs)
@@ -135,6 +130,27 @@ def gather(
     }
     layouts |= write_indptr(path, "tables/table/X/indptr", scattered.row_nnz, pool)
     return pieces, layouts
+
+
+def _sort_part(  # noqa: PLR0917 - private, one caller
+    scattered: Scattered,
+    bucket: Bucket,
+    rows: tuple[int, int],
+    writers: tuple[ArrayWriter, ArrayWriter, ArrayWriter],
+    totals: GeneTotals,
+    norm: LogNorm,
+    spill: Path,
+) -> GenePiece:
+    """Sort one bucket; a function of its own, so that its arrays are gone before the next."""
+    data, indices, depths = writers
+    indptr, columns, values = _load(scattered, bucket, *rows)
+    depths.append(_summarize(indptr, columns, values, totals, norm))
+    data.append(values)
+    indices.append(columns)
+    n_vars = totals.sums.size
+    piece = GenePiece(spill, columns.size, np.dtype(np.uint32), values.dtype, n_vars)
+    piece.write(*_transpose(indptr, columns, values, rows[0], n_vars))
+    return piece
 
 
 def layout(shape: tuple[int, ...], dtype: np.dtype[Any], grid: Grid) -> dict[str, object]:

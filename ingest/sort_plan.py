@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import ctypes.util
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from ..atlas.memory import format_bytes, refuse_above
 
-__all__ = ["PartitionPlan", "plan_partition"]
+__all__ = ["PartitionPlan", "plan_partition", "return_memory"]
 
 _MIB = 2**20
 
@@ -20,8 +24,8 @@ _LEAST_WORKING = 24 * _MIB
 _ROW_BYTES_ORDER = 52  # source and scaled positions 32, codes 8, order 8, sorting 4
 _ROW_BYTES_SORT = 28  # source positions 16, order, rank and row lengths 4 each
 _ELEMENT_BYTES = 16  # one element in a bucket: index and value, by rows and by genes
-_BLOCK_SHARE = 8  # a block is this part of the working memory; three may be alive
-_BUCKET_SHARE = 0.6
+_BLOCK_SHARE = 12  # a block is this part of the working memory; three may be alive
+_BUFFERS = 96 * _MIB  # chunks being encoded, segments being read; a third where memory is short
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def plan_partition(n_obs: int, n_vars: int, nnz: int | None, *, memory_limit: in
     --------
     >>> plan = plan_partition(1_000_000, 300, 60_000_000, memory_limit=2**30)
     >>> plan.peak_bytes <= 2**30, plan.n_buckets
-    (True, 5)
+    (True, 3)
     >>> big = plan_partition(4_000_000, 300, 240_000_000, memory_limit=2**30)
     >>> big.peak_bytes == plan.peak_bytes
     True
@@ -104,21 +108,43 @@ def plan_partition(n_obs: int, n_vars: int, nnz: int | None, *, memory_limit: in
         "raise the memory limit or split the section (`split_by`)",
     )
     working = max(_LEAST_WORKING, min(memory_limit, _GENEROUS) - _FIXED - resident)
-    bucket_nnz = int(working * _BUCKET_SHARE) // _ELEMENT_BYTES
+    bucket_nnz = (working - min(_BUFFERS, working // 3)) // _ELEMENT_BYTES
     needed = min(working, entries * _ELEMENT_BYTES * 2 + 8 * _MIB)
-    # Buckets are equal in rows, not in entries: aim below the capacity so that few must be split.
-    n_buckets = max(1, -(-entries * 5 // (bucket_nnz * 4)))
-    bucket_rows = max(1, -(-n_obs // n_buckets))
+    # Buckets are equal in rows, not in entries: a little below the capacity, so that few are split.
+    filled = max(1, bucket_nnz * 19 // 20)
+    bucket_rows = max(1, min(n_obs, int(n_obs * filled / max(1, entries))))
     return PartitionPlan(
         n_obs=n_obs,
         n_vars=n_vars,
         nnz=entries,
         memory_limit=memory_limit,
         resident_bytes=resident,
-        block_bytes=max(_MIB, min(working // _BLOCK_SHARE, 32 * _MIB)),
+        block_bytes=max(_MIB, min(working // _BLOCK_SHARE, 16 * _MIB)),
         bucket_nnz=bucket_nnz,
         bucket_rows=bucket_rows,
         n_buckets=-(-n_obs // bucket_rows),
         peak_bytes=_FIXED + max(order_bytes, resident + needed),
         scratch_bytes=entries * _ELEMENT_BYTES + n_obs * 8,
     )
+
+
+def return_memory() -> None:
+    """Give freed memory back to the system, where the C library can be asked to.
+
+    glibc keeps freed pieces below 32 MB for later; between stages that use other sizes, what it
+    keeps only adds to the peak.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    name = ctypes.util.find_library("c")
+    trim = getattr(ctypes.CDLL(name), "malloc_trim", None) if name else None
+    if trim is None:
+        return None
+    trim.argtypes, trim.restype = [ctypes.c_size_t], ctypes.c_int
+    found: Callable[[int], int] = trim
+    return found
