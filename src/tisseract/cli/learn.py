@@ -58,7 +58,7 @@ def train(
     *,
     seed: Seed = 0,
     key_added: Annotated[str, typer.Option(help="Name of the run and of the embedding.")] = "gnn",
-    max_epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the cells.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimizer steps.")] = None,
     graph_key: GraphKey = None,
     n_neighs: Neighbors = 6,
     device: Device = "auto",
@@ -74,7 +74,7 @@ def train(
 ) -> None:
     """Train the graph network on sampled tiles; embed every cell; commit run and embedding."""
     output = Output(json, quiet, verbose)
-    record = Run("train", {"seed": seed, "key_added": key_added, "max_epochs": max_epochs})
+    record = Run("train", {"seed": seed, "key_added": key_added, "steps": steps})
     with reporter(f"train {atlas}", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
         wanted = section or opened.section_names
@@ -86,7 +86,7 @@ def train(
             return
         from ..models import DomainGNN, GraphSource
 
-        options: dict[str, Any] = {} if max_epochs is None else {"max_epochs": max_epochs}
+        options: dict[str, Any] = {} if steps is None else {"steps": steps}
         model = DomainGNN(
             opened,
             sections=section,

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_all"]
 
-# Okabe and Ito's colors for color-blind readers, their black replaced by a middle gray
-_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#7F7F7F")
+# Okabe and Ito's colors for color-blind readers; their yellow, faint on white, and their black are
+# replaced by a wine red of Tol's and a middle gray
+_PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#882255", "#7F7F7F")
 _FAINT = "#DDDDDD"
 _INCHES = 2.3  # height of one section panel
 _MOST_PANELS = 16
@@ -147,9 +148,12 @@ def _nice(length: float) -> float:
     return float(max(step for step in (1, 2, 5) if step * power <= length) * power)
 
 
-def _dots(axis: Axes, item: SectionLabels, mask: Any, color: Any) -> None:
-    # dots cover about the area of their cells, so that dense and sparse sections look alike
-    size = np.clip(9_000 / max(len(item.xy), 1), 0.3, 12)
+def _dot_size(sections: Sequence[SectionLabels]) -> float:
+    """Area of a dot in square points: together the dots about cover the largest section."""
+    return float(np.clip(12_000 / max(len(item.xy) for item in sections), 0.3, 12))
+
+
+def _dots(axis: Axes, item: SectionLabels, mask: Any, *, color: Any, size: float) -> None:
     xy = item.xy[mask]
     axis.scatter(xy[:, 0], xy[:, 1], s=size, c=color, linewidths=0, rasterized=True)
 
@@ -160,8 +164,9 @@ def draw_domains(sections: Sequence[SectionLabels], names: Sequence[str], *, tit
 
     colors = np.array([*_colors(len(names)), _FAINT])
     figure, axes, _ = _panels(sections, title=title)
+    size = _dot_size(sections)
     for axis, item in zip(axes, sections, strict=True):
-        _dots(axis, item, slice(None), colors[item.codes])
+        _dots(axis, item, slice(None), color=colors[item.codes], size=size)
     handles = [
         Line2D([], [], marker="o", linestyle="", color=color, label=name)
         for name, color in zip(names, colors, strict=False)
@@ -176,10 +181,11 @@ def draw_domain_over_time(
     """Draw one domain in every section, and below its share of the cells."""
     code = list(names).index(domain)
     figure, axes, grid = _panels(sections, extra_rows=1, title=title)
+    size = _dot_size(sections)
     for axis, item in zip(axes, sections, strict=True):
         chosen = item.codes == code
-        _dots(axis, item, ~chosen, _FAINT)
-        _dots(axis, item, chosen, _PALETTE[5])
+        _dots(axis, item, ~chosen, color=_FAINT, size=size)
+        _dots(axis, item, chosen, color=_PALETTE[5], size=size)
     below = figure.add_subplot(grid[-1, :])
     shares = [float((item.codes == code).mean() * 100) for item in sections]
     _over_time(below, [(i.timepoint, i.time_value, i.section) for i in sections], shares)

@@ -111,7 +111,9 @@ def _ask(tour: Tour) -> str:
     tour.tell(f"\n4: its surroundings in {section}, as a file for scanpy and squidpy")
     target = str(tour.folder / "niche.h5ad")
     tour.run("region", tour.atlas, "--section", section, "--circle", circle, "-o", target)
-    tour.tell(f"\n5: does {_RISING} rise? raw counts say no, depth-corrected ones yes")
+    tour.tell(
+        f"\n5: does {_RISING} rise? mean_counts follows the depth of each run, mean_log1p does not"
+    )
     tour.run("gene", tour.atlas, _RISING)
     return niche
 

@@ -35,7 +35,7 @@ COMPOSITION: Floats = np.array(
 
 _TYPE_SHARE, _DOMAIN_SHARE = 0.42, 0.22  # of all genes; a twentieth each for gradient and clock
 _TYPE_LOG_FOLD, _DOMAIN_LOG_FOLD = (1.2, 2.2), (0.4, 0.9)
-_GRADIENT_LOG_FOLD, _CLOCK_LOG_FOLD = 1.8, 1.6
+_GRADIENT_LOG_FOLD, _CLOCK_LOG_FOLD = 1.8, 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +73,21 @@ class Programs:
         for code in range(len(DOMAINS)):
             genes = np.flatnonzero((kind == 1) & (member == code))
             log_mean[:, code, genes] += domains[genes]
-        order = rng.permutation(n_all)  # so that every kind of gene is in the shared part
+        order = _spread(rng.permutation(n_all), symbols, plan.shared)
         return cls(
             symbols=tuple(symbols[i] for i in order),
             log_mean=log_mean[:, :, order],
             gradient=np.where(kind == 2, _GRADIENT_LOG_FOLD, 0.0)[order],
             clock=np.where(kind == 3, _CLOCK_LOG_FOLD, 0.0)[order],
         )
+
+
+def _spread(order: Ints, symbols: list[str], shared: int) -> Ints:
+    """Move the first gene of every kind (``...01``) into the part that all runs measure."""
+    first = np.array([symbols[gene].endswith("01") for gene in order])
+    keep = np.argsort(~first, kind="stable")[: min(int(first.sum()), shared)]
+    rest = np.setdiff1d(np.arange(len(order)), keep)
+    return np.concatenate([order[keep], order[rest]])
 
 
 def _roles(n_all: int) -> tuple[list[str], Ints, Ints]:

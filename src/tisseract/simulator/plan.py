@@ -100,7 +100,7 @@ class SimulationPlan:
     dispersion: float = 0.35
     batch_sd: float = 0.2
     depth_sd: float = 0.2
-    depth_trend: float = 0.4
+    depth_trend: float = 0.35
     order: Literal["random", "scan"] = "random"
     compression: Literal["gzip", "none"] = "gzip"
     block_cells: int = 8_192
