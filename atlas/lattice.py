@@ -90,9 +90,13 @@ def fit_lattice(positions: NDArray[np.float64], *, max_points: int = 50_000) -> 
             "give `um_per_unit` as a number"
         )
     vectors, lengths = _neighbors(points)
-    base = _first_shell(lengths)
-    fits = [_fit_kind(kind, vectors, lengths, base) for kind in _FOLD]
+    fits = [_fit_kind(kind, vectors, lengths, base) for kind in _FOLD for base in _guesses(lengths)]
     best = max(fits, key=lambda fit: fit.order)
+    # Every other spot of a lattice is a lattice, too: of those that hold, the finest is meant.
+    holding = [
+        fit for fit in fits if fit.order >= 0.8 * best.order and 4 * fit.n_pairs >= len(points)
+    ]
+    best = min(holding, key=lambda fit: fit.pitch, default=best)
     if best.order < _MIN_ORDER:
         raise InvalidArgument(
             "expected spots on a hexagonal or square lattice, but got positions without one "
@@ -122,13 +126,13 @@ def _neighbors(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArra
     return vectors, np.asarray(lengths[:, 1:], dtype=np.float64)
 
 
-def _first_shell(lengths: NDArray[np.float64]) -> float:
-    """First guess at the pitch: the median of the third nearest distance.
+def _guesses(lengths: NDArray[np.float64]) -> tuple[float, ...]:
+    """First guesses at the pitch: medians of the first, second and third nearest distance.
 
-    The third of four or six neighbors at one pitch is past the jitter that shortens the first,
-    and still inside the shell for spots at a border.
+    The third is past the jitter that shortens the first; the first still is the pitch where so
+    many spots are missing that the third lies in the next shell.
     """
-    return float(np.median(lengths[:, min(2, lengths.shape[1] - 1)]))
+    return tuple(float(np.median(lengths[:, k])) for k in range(min(3, lengths.shape[1])))
 
 
 def _fit_kind(

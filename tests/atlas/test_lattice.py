@@ -1,0 +1,92 @@
+"""Pitch of spot lattices, from perfect to jittered and torn, and where there is none."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial import cKDTree
+
+from tisseract.atlas.errors import InvalidArgument
+from tisseract.atlas.lattice import fit_lattice
+
+
+def lattice(kind, n, pitch=1.0, angle=0.0):
+    row, col = np.divmod(np.arange(n * n), n)
+    if kind == "hexagonal":
+        xy = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(3) / 2])
+    else:
+        xy = np.column_stack([col, row]).astype(float)
+    c, s = np.cos(angle), np.sin(angle)
+    return pitch * xy @ np.asarray([[c, s], [-s, c]])
+
+
+@given(
+    kind=st.sampled_from(["hexagonal", "square"]),
+    pitch=st.floats(1e-3, 1e4),
+    angle=st.floats(0, 6.3),
+    seed=st.integers(0, 99),
+    missing=st.floats(0, 0.5),
+    jitter=st.floats(0, 0.04),
+)
+@settings(max_examples=60, deadline=None)
+def test_pitch_is_found_whatever_the_pose(kind, pitch, angle, seed, missing, jitter):
+    rng = np.random.default_rng(seed)
+    xy = lattice(kind, 20, pitch, angle)
+    xy += rng.normal(0, jitter * pitch, xy.shape)
+    fit = fit_lattice(xy[rng.random(len(xy)) >= missing])
+    assert fit.kind == kind
+    assert fit.pitch == pytest.approx(pitch, rel=1e-9 if jitter == 0 else 0.015)
+
+
+def test_nearest_neighbors_alone_would_be_biased():
+    rng = np.random.default_rng(0)
+    xy = lattice("square", 30, 200.0) + rng.normal(0, 8, (900, 2))
+    nearest = np.median(cKDTree(xy).query(xy, k=2)[0][:, 1])
+    assert nearest < 0.97 * 200
+    assert fit_lattice(xy).pitch == pytest.approx(200, rel=0.01)
+
+
+def test_two_pieces_of_tissue_and_repeated_spots_do_no_harm():
+    xy = lattice("hexagonal", 15, 137.0)
+    both = np.vstack([xy, xy + np.asarray([9e3, 4e3]), xy[:50]])
+    assert fit_lattice(both).pitch == pytest.approx(137.0)
+
+
+def test_cells_have_no_lattice():
+    for seed in range(10):
+        with pytest.raises(InvalidArgument, match="number, or 'unknown'"):
+            fit_lattice(np.random.default_rng(seed).random((500, 2)))
+
+
+def test_too_few_spots():
+    with pytest.raises(InvalidArgument, match="at least 12 spots"):
+        fit_lattice(np.zeros((50, 2)))
+
+
+def test_large_sections_are_cropped_not_thinned():
+    assert fit_lattice(lattice("square", 60, 2.0), max_points=500).pitch == pytest.approx(2.0)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["A1", "A4", "B2", "C6", "D3"])
+def test_pitch_agrees_with_the_array_coordinates(real_data, name):
+    with h5py.File(real_data / "her2st" / f"{name}.h5ad") as file:
+        xy = file["obsm/spatial"][:].astype(float)
+        columns = [file["obs"][key][:] for key in ("new_x", "new_y")]
+    design = np.column_stack([*columns, np.ones(len(xy))])
+    slope = np.linalg.lstsq(design, xy, rcond=None)[0][:2]
+    truth = np.sqrt(abs(np.linalg.det(slope)))
+    assert fit_lattice(xy).kind == "square"
+    assert fit_lattice(xy).pitch == pytest.approx(truth, rel=0.01)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["dlpfc/151673", "breast_xenium_visium/visium"])
+def test_visium_is_hexagonal(real_data, name):
+    with h5py.File(real_data / f"{name}.h5ad") as file:
+        fit = fit_lattice(file["obsm/spatial"][:])
+    assert fit.kind == "hexagonal"
+    assert fit.order > 0.99
