@@ -12,6 +12,7 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from zarr.storage import LocalStore
 
 from tisseract.atlas.errors import (
     AlreadyExists,
@@ -186,7 +187,7 @@ class TestLocal:
         assert not (tmp_path / "none").exists()
 
     def test_a_disk_gives_zarr_its_own_store(self, local: Storage) -> None:
-        assert isinstance(local.zarr_store("a"), zarr.storage.LocalStore)
+        assert isinstance(local.zarr_store("a"), LocalStore)
 
     def test_links_out_of_the_root_are_refused(self, local: Storage, tmp_path: Path) -> None:
         (tmp_path / "secret").write_bytes(b"secret")
