@@ -286,7 +286,7 @@ def _from_geojson(value: Mapping[str, Any]) -> Any:
         return shapely.unary_union(parts)
     if kind == "Feature":
         return _from_geojson(value["geometry"])
-    return shapely.geometry.shape(value)
+    return shapely.geometry.shape(dict(value))
 
 
 def _from_text(value: str | Path) -> Any:

@@ -124,12 +124,14 @@ def _assemble(
         if normalize:
             logged.append(log_normalize(matrix, section.values, depth_of(section, runs)))
         stored.append(matrix)
+    obsm: dict[str, Any] = {"spatial": np.concatenate([*positions, np.zeros((0, 2))])}
+    varm: dict[str, Any] = {"measured": choice.presence()}
     adata = ad.AnnData(
         X=stack(logged if normalize else stored, len(choice)),
         obs=obs,
         var=choice.var(),
-        obsm={"spatial": np.concatenate([*positions, np.zeros((0, 2))])},
-        varm={"measured": choice.presence()},
+        obsm=obsm,
+        varm=varm,
         uns={"tisseract": describe(selection, normalize)},
     )
     if normalize:

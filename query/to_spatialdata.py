@@ -76,12 +76,13 @@ def to_spatialdata(
         images |= _images(selection, section, several)
         region += [name] * n
         start += n
+    varm: dict[str, Any] = {"measured": choice.presence()}
     table = ad.AnnData(
         X=stack([aligned(section, runs, choice) for section, runs in parts], len(choice)),
         obs=_annotated(ids, region),
         var=choice.var(),
         obsm={"spatial": _positions(parts)},
-        varm={"measured": choice.presence()},
+        varm=varm,
         uns={"tisseract": describe(selection)},
     )
     if parts:
@@ -144,13 +145,14 @@ def _shape_rows(store: "AtlasStore", section: "Section", runs: RunArray) -> Any:
     path = store.storage.local_path(key)
     source = str(path) if path is not None else pa.BufferReader(store.storage.get(key))
     with pq.ParquetFile(source) as file:
-        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        sizes = np.asarray(counts, np.int64)
         ends = np.cumsum(sizes)
         rows = rows_of(runs)
         groups = np.unique(np.searchsorted(ends, rows, side="right"))
         names = [n for n in ("geometry", "radius") if n in file.schema_arrow.names]
         table = file.read_row_groups(groups.tolist(), columns=names)
-        wide = np.stack([ends[groups] - np.asarray(sizes)[groups], ends[groups]], axis=1)
+        wide = np.stack([ends[groups] - sizes[groups], ends[groups]], axis=1)
     return table.take(pa.array(within(rows, wide)))
 
 

@@ -1,6 +1,8 @@
 """Three-valued logic against a row-by-row oracle; bounds against the answers they bound."""
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +96,7 @@ def oracle(predicate: Predicate, x: float | None, c: str | None) -> bool | None:
     if isinstance(predicate, Not):
         inner = oracle(predicate.part, x, c)
         return None if inner is None else not inner
-    value = x if predicate.column == "x" else c
+    value: Any = x if predicate.column == "x" else c
     if isinstance(predicate, Null):
         return value is None
     if value is None:
@@ -108,15 +110,16 @@ def oracle(predicate: Predicate, x: float | None, c: str | None) -> bool | None:
             "endswith": text.endswith(predicate.text),
             "contains": predicate.text in text,
         }[predicate.test]
-    other = predicate.value
-    return {
+    other: Any = predicate.value
+    tests: dict[str, Callable[[], bool]] = {
         "==": lambda: value == other,
         "!=": lambda: value != other,
-        "<": lambda: value < other,  # type: ignore[operator]
-        "<=": lambda: value <= other,  # type: ignore[operator]
-        ">": lambda: value > other,  # type: ignore[operator]
-        ">=": lambda: value >= other,  # type: ignore[operator]
-    }[predicate.op]()
+        "<": lambda: value < other,
+        "<=": lambda: value <= other,
+        ">": lambda: value > other,
+        ">=": lambda: value >= other,
+    }
+    return tests[predicate.op]()
 
 
 def answers(predicate: Predicate, frame: pd.DataFrame) -> Truth:

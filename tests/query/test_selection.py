@@ -1,7 +1,7 @@
 """Pruned answers equal brute force, and nothing is read before it is needed."""
 
 import pickle
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,6 @@ from tisseract.atlas.errors import (
 )
 from tisseract.query import And, Compare, In, Not, Null, Or, Predicate, StringTest, region, select
 from tisseract.query.places import Box, Circle, Place, polygon
-
-if TYPE_CHECKING:
-    from conftest import Atlas
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")
 ORDER = ["E9.5", "E10.5", "P7"]
@@ -95,7 +92,7 @@ def truth(predicate: Predicate, row: Any) -> bool | None:
     if isinstance(predicate, Not):
         inner = truth(predicate.part, row)
         return None if inner is None else not inner
-    value = row[predicate.column]
+    value: Any = row[predicate.column]
     absent = value is None or (isinstance(value, float) and np.isnan(value))
     if isinstance(predicate, Null):
         return absent
@@ -104,10 +101,10 @@ def truth(predicate: Predicate, row: Any) -> bool | None:
     if isinstance(predicate, In):
         return value in predicate.values
     if isinstance(predicate, StringTest):
-        return predicate.text in value
+        return predicate.text in str(value)
     other: Any = predicate.value
     if predicate.column == "timepoint" and predicate.op not in ("==", "!="):
-        value, other = ORDER.index(value), ORDER.index(other)
+        value, other = ORDER.index(str(value)), ORDER.index(str(other))
     return bool(
         {
             "==": lambda: value == other,
@@ -120,7 +117,7 @@ def truth(predicate: Predicate, row: Any) -> bool | None:
     )
 
 
-def brute(atlas: "Atlas", predicate: Predicate, where: Place | None) -> list[str]:
+def brute(atlas: Any, predicate: Predicate, where: Place | None) -> list[str]:
     keep = np.array([truth(predicate, row) is True for row in atlas.cells.to_dict("records")])
     if where is not None:
         keep &= where.contains(atlas.cells[["x", "y"]].to_numpy(float))
@@ -134,7 +131,7 @@ def brute(atlas: "Atlas", predicate: Predicate, where: Place | None) -> list[str
 )
 @given(predicate=PREDICATES, where=places())
 def test_pruned_answers_equal_brute_force(
-    atlas: "Atlas", predicate: Predicate, where: Place | None
+    atlas: Any, predicate: Predicate, where: Place | None
 ) -> None:
     names = atlas.store.section_names
     selection = select(atlas.store, predicate, region=where, section=names)
@@ -145,7 +142,7 @@ def test_pruned_answers_equal_brute_force(
     assert again.n_obs == len(wanted)
 
 
-def test_plan_prunes_sections_by_the_catalog_and_tiles_by_boxes(atlas: "Atlas") -> None:
+def test_plan_prunes_sections_by_the_catalog_and_tiles_by_boxes(atlas: Any) -> None:
     plan = select(atlas.store, "timepoint >= 'E10.5' and donor == 'm2'").explain()
     assert [part.section for part in plan.sections] == ["b_e10"]
     assert plan.exact
@@ -157,7 +154,7 @@ def test_plan_prunes_sections_by_the_catalog_and_tiles_by_boxes(atlas: "Atlas") 
     assert "b_e10: no cell can satisfy the filter" in str(near)
 
 
-def test_labels_prune_tiles_by_their_histograms(atlas: "Atlas") -> None:
+def test_labels_prune_tiles_by_their_histograms(atlas: Any) -> None:
     selection = select(atlas.store, domain="ventricle", section="a_e9")
     kept, total = selection.explain().n_tiles
     assert kept < total
@@ -186,7 +183,7 @@ class Counting:
 
 
 def test_no_cell_is_read_before_n_obs_and_no_count_before_an_export(
-    atlas: "Atlas", monkeypatch: pytest.MonkeyPatch
+    atlas: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Counting(monkeypatch, atlas.store)
     selection = select(
@@ -205,14 +202,14 @@ def test_no_cell_is_read_before_n_obs_and_no_count_before_an_export(
 
 
 def test_a_tile_wholly_inside_takes_no_test_per_cell(
-    atlas: "Atlas", monkeypatch: pytest.MonkeyPatch
+    atlas: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = Counting(monkeypatch, atlas.store)
     assert region(atlas.store, "a_e9", bbox=(-1, -1, 101, 101)).n_obs == 300
     assert not seen.touched("tables/table")
 
 
-def test_sugar_says_the_same_as_strings(atlas: "Atlas") -> None:
+def test_sugar_says_the_same_as_strings(atlas: Any) -> None:
     pairs: list[tuple[dict[str, Any], str]] = [
         ({"timepoint": slice("E9.5", "E10.5")}, "timepoint <= 'E10.5'"),
         ({"timepoint": slice("E10.5", None)}, "timepoint >= 'E10.5'"),
@@ -254,13 +251,13 @@ def test_sugar_says_the_same_as_strings(atlas: "Atlas") -> None:
     ],
 )
 def test_wrong_questions_name_the_value_and_the_way_out(
-    atlas: "Atlas", call: dict[str, Any], error: type[Exception], words: str
+    atlas: Any, call: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         select(atlas.store, **call)
 
 
-def test_unknown_units_need_saying(atlas: "Atlas") -> None:
+def test_unknown_units_need_saying(atlas: Any) -> None:
     with pytest.raises(UnitUnknown, match="units='source'"):
         region(atlas.store, "c_e10", bbox=(0, 0, 50, 50))
     assert region(atlas.store, "c_e10", bbox=(0, 0, 50, 50), units="source").n_obs > 0
@@ -270,7 +267,7 @@ def test_unknown_units_need_saying(atlas: "Atlas") -> None:
         region(atlas.store, "a_e9", bbox=(0, 0, 50, 50), predicate="intersects")
 
 
-def test_a_place_outside_the_section_is_an_empty_answer_that_says_so(atlas: "Atlas") -> None:
+def test_a_place_outside_the_section_is_an_empty_answer_that_says_so(atlas: Any) -> None:
     selection = region(atlas.store, "a_e9", bbox=(5000, 5000, 5001, 5001))
     assert selection.n_obs == 0
     assert ("a_e9", "lies outside the place") in selection.explain().pruned
@@ -278,7 +275,7 @@ def test_a_place_outside_the_section_is_an_empty_answer_that_says_so(atlas: "Atl
     assert adata.shape[0] == 0
 
 
-def test_selections_pickle(atlas: "Atlas") -> None:
+def test_selections_pickle(atlas: Any) -> None:
     selection = region(atlas.store, "a_e9", circle=(50, 50, 20))
     again = pickle.loads(pickle.dumps(selection))
     assert again.n_obs == selection.n_obs
