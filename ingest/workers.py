@@ -90,7 +90,8 @@ def count_slots(client: Client | str | None, n_workers: int | None) -> tuple[int
     if client is None or isinstance(client, str):
         count = n_workers or cpu_count()
         return count, count
-    threads = [int(count) for count in client.nthreads().values()]
+    nthreads: Any = client.nthreads()
+    threads = [int(count) for count in nthreads.values()]
     return max(1, n_workers or sum(threads)), max(threads, default=1)
 
 
@@ -121,17 +122,18 @@ def open_workers(client: Client | str | None, n_workers: int) -> Iterator[Worker
 
 @contextmanager
 def _processes(n_workers: int) -> Iterator[Client]:
-    import dask
+    from dask import config
     from distributed import Client, LocalCluster
 
+    no_dashboard: Any = None
     # One thread each: a section at a time per process, and its memory returned with it.
     with (
-        dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}),
+        config.set({"distributed.worker.multiprocessing-method": "spawn"}),
         LocalCluster(
             n_workers=n_workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address=no_dashboard,
             memory_limit=0,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,

@@ -1,6 +1,6 @@
 """SIGKILL at random instants: nothing committed is lost, nothing half-written is visible."""
 
-import sys
+import importlib
 from pathlib import Path
 from types import ModuleType
 
@@ -13,10 +13,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 def rig(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     # On the path, not loaded by it: the killed processes import the module by name.
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import crash_campaign
-
-    module: ModuleType = sys.modules[crash_campaign.__name__]
-    return module
+    return importlib.import_module("crash_campaign")
 
 
 def check(result: object, kills: int) -> None:

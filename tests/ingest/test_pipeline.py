@@ -270,7 +270,7 @@ def test_provenance_names_the_source_as_given_and_no_machine(
     sheet.write_text("sample,data_path,donor,slide\ns1,s1.npz,d1,0042\n")
     ingest(sheet, tmp_path / "atlas")
     section = open_store(tmp_path / "atlas").section("s1")
-    provenance = section.group["tisseract/provenance"].attrs.asdict()
+    provenance: dict[str, Any] = dict(section.group["tisseract/provenance"].attrs)
     assert provenance["source"] == "s1.npz"
     assert provenance["format"] == "toy"
     assert provenance["fingerprint"] == section.entry.fingerprint

@@ -6,6 +6,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,8 @@ def h5ad_counts(path: Path) -> tuple[sparse.csr_matrix, list[str], dict[str, np.
         warnings.simplefilter("ignore")
         data = anndata.read_h5ad(path)
     columns = {name: data.obs[name].astype(str).to_numpy() for name in data.obs.columns}
-    return sparse.csr_matrix(data.X), list(data.var_names), columns
+    matrix: Any = data.X
+    return sparse.csr_matrix(matrix), list(data.var_names), columns
 
 
 def visium_counts(path: Path) -> tuple[sparse.csr_matrix, list[str]]:
@@ -41,7 +43,8 @@ def visium_counts(path: Path) -> tuple[sparse.csr_matrix, list[str]]:
     folder = path / "filtered_feature_bc_matrix"
     if folder.is_dir():
         with gzip.open(folder / "matrix.mtx.gz") as file:
-            matrix = sparse.csr_matrix(io.mmread(file).T)
+            text_file: Any = file
+            matrix = sparse.csr_matrix(io.mmread(text_file).T)
         text = gzip.decompress((folder / "features.tsv.gz").read_bytes()).decode()
         return matrix, [line.split("\t")[0] for line in text.splitlines()]
     import h5py
@@ -91,8 +94,8 @@ def test_every_count_equals_its_source(
     store: AtlasStore, real_sheet: ModuleType, real_data: Path
 ) -> None:
     rng = np.random.default_rng(20261122)
-    origin = {
-        name: store.section(name).group["tisseract/provenance"].attrs.asdict()
+    origin: dict[str, dict[str, Any]] = {
+        name: dict(store.section(name).group["tisseract/provenance"].attrs)
         for name in store.section_names
     }
     seen = set()
@@ -109,10 +112,11 @@ def test_every_count_equals_its_source(
             assert sorted(source_row) == list(range(wanted.shape[0])), name
             stored = sparse.csr_matrix(section.counts())
             assert list(section.panel.name) == genes, name
-            difference = stored != wanted[source_row].astype(np.float32)
+            difference: Any = stored != wanted[source_row].astype(np.float32)
             assert difference.nnz == 0, name
             by_gene = sparse.csr_matrix(section.gene_columns(np.arange(wanted.shape[1])))
-            assert (by_gene != stored).nnz == 0, name
+            difference = by_gene != stored
+            assert difference.nnz == 0, name
             sums = np.asarray(wanted.sum(axis=0, dtype=np.float64)).ravel()
             if section.values == "counts":
                 np.testing.assert_array_equal(section.totals.sums, sums, err_msg=name)

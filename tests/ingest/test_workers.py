@@ -1,5 +1,6 @@
 """Where sections are written: threads, processes and a cluster give the same atlas."""
 
+import importlib
 import os
 import time
 from collections.abc import Iterator
@@ -18,8 +19,7 @@ from tisseract.ingest.workers import Workers, count_slots, submit_all
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    import crash_campaign
-
+    crash_campaign = importlib.import_module("crash_campaign")
     found = []
     for i in range(4):
         path = tmp_path / f"s{i}.h5ad"
@@ -29,8 +29,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]
 
 
 def contents(atlas: Path) -> dict[str, str]:
-    import crash_campaign
-
+    crash_campaign = importlib.import_module("crash_campaign")
     store = open_store(atlas)
     return {name: crash_campaign.content_digest(store, name) for name in store.section_names}
 
@@ -39,14 +38,13 @@ def contents(atlas: Path) -> dict[str, str]:
 def test_processes_and_clusters_write_what_threads_write(
     rows: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    from distributed import Client, LocalCluster
-
+    distributed: Any = importlib.import_module("distributed")
     ingest(rows, tmp_path / "threads")
     ingest(rows, tmp_path / "processes", client="processes", n_workers=2)
-    with LocalCluster(
+    with distributed.LocalCluster(
         n_workers=2, threads_per_worker=2, dashboard_address=None, memory_limit=0
     ) as cluster:
-        with Client(cluster) as client:
+        with distributed.Client(cluster) as client:
             report = ingest(rows, tmp_path / "client", client=client, memory_limit="1GiB")
         assert report.options["n_workers"] == 4
         ingest(rows, tmp_path / "address", client=cluster.scheduler_address)
@@ -61,13 +59,12 @@ def test_a_killed_worker_costs_a_retry(rows: list[dict[str, Any]], tmp_path: Pat
     """Workers die (SIGKILL) while they write; the nanny brings new ones, the sheet completes."""
     import threading
 
-    from distributed import Client, LocalCluster
-
+    distributed: Any = importlib.import_module("distributed")
     with (
-        LocalCluster(
+        distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0
         ) as cluster,
-        Client(cluster) as client,
+        distributed.Client(cluster) as client,
     ):
         pids = list(client.run(os.getpid).values())
         timer = threading.Timer(0.3, os.kill, (pids[0], 9))

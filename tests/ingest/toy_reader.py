@@ -5,6 +5,7 @@ Also proof that a reader from outside the package works: it is registered, not b
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,7 +89,8 @@ class ToyReader:
         parts = self._load(path)
         positions = np.asarray(parts["positions"], dtype=np.float64)
         shape = (len(positions), int(parts["n_vars"]))
-        counts = sparse.csr_matrix((parts["data"], parts["indices"], parts["indptr"]), shape)
+        triple: Any = (parts["data"], parts["indices"], parts["indptr"])
+        counts: Any = sparse.csr_matrix(triple, shape)
         rows = np.arange(len(positions))
         if options.split_value is not None:
             rows = (
