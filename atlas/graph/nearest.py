@@ -12,6 +12,7 @@ from ..errors import Corrupt
 from . import kernel
 from .certificate import SHRINK, reachable
 from .edges import Edges, n_rows
+from .grid_index import GridIndex, index_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,7 +40,7 @@ class _Piece:
     table: kernel.Candidates
     seen: list[int] = field(default_factory=list)
 
-    def search(self, tile: int, grid: kernel.GridIndex, box: NDArray[np.float64]) -> None:
+    def search(self, tile: int, grid: GridIndex, box: NDArray[np.float64]) -> None:
         kernel.extend(self.xy, self.first_row, grid, box, SHRINK, self.table)
         self.seen.append(tile)
 
@@ -57,7 +58,7 @@ class _Tiles:
         self._section = section
         self._table = section.tiles
         self._k = k
-        self._grids: OrderedDict[int, kernel.GridIndex] = OrderedDict()
+        self._grids: OrderedDict[int, GridIndex] = OrderedDict()
         self._points = 0
 
     def batches(self, tiles: Iterable[int]) -> Iterator[list[int]]:
@@ -76,7 +77,7 @@ class _Tiles:
             self._hold(batch)
             yield batch
 
-    def __getitem__(self, tile: int) -> kernel.GridIndex:
+    def __getitem__(self, tile: int) -> GridIndex:
         return self._grids[tile]
 
     def _hold(self, tiles: list[int]) -> None:
@@ -95,7 +96,7 @@ class _Tiles:
 
     def put(self, tile: int, xy: NDArray[np.float64]) -> None:
         """Take in a tile whose positions are at hand."""
-        self._grids[tile] = kernel.index_points(xy, int(self._table.ptr[tile]), self._k)
+        self._grids[tile] = index_points(xy, int(self._table.ptr[tile]), self._k)
         self._points += xy.shape[0]
         sizes = self._table.n_cells
         while self._points > 2 * _CACHED_POINTS and len(self._grids) > 1:

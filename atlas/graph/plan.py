@@ -31,7 +31,8 @@ _BYTES_PER_ROW = 64
 _HALO_BYTES = 2 * 262_144 * 40
 # Keys of the ring search, about six copies of 8 bytes while they are sorted and compared.
 _BYTES_PER_STEP = 48
-# Positions of the tiles around a block of 16: up to 20 more, measured 1.3 on uniform tissue.
+# Rows read for each row of the section, the tiles around the blocks included: measured on uniform
+# points in tiles of 3,900 rows.
 _HALO_READ = 2.3
 
 

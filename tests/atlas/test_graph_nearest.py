@@ -36,6 +36,7 @@ def make_points(shape: str, n: int, seed: int) -> NDArray[np.float64]:
         xy = rng.random((n, 2)) + 1e9
     else:
         xy = rng.random((n, 2))
+    xy = np.asarray(xy, dtype=np.float64)
     return xy[morton_order(xy)]
 
 

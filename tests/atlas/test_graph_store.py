@@ -268,3 +268,78 @@ def test_planning_fifty_million_cells_is_quick() -> None:
     assert planned.n_tasks < 50_000
     small = plan.plan_knn("small", TileTable(tiles.ptr[:401], tiles.bounds[:400]), n_neighs=10)
     assert planned.task_bytes == small.task_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["disk", "bucket"])
+def test_a_cluster_gives_the_same_graph(tmp_path: Path, scheme: str) -> None:
+    """Blocks go to any worker where all see the disk, whole sections where they stage uploads."""
+    from distributed import Client
+
+    url = tmp_path / "atlas" if scheme == "disk" else f"memory://graph-{tmp_path.name}"
+    made = FakeStore.create(url)
+    xy = np.random.default_rng(3).random((3000, 2))
+    xy = xy[morton_order(xy)]
+    for name in ("a", "b"):
+        section = quadtree_section(xy, 256)
+        section.name = name
+        put_section(made, section)
+    with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as c:
+        entries = build_graphs(made, n_neighs=4, client=c)
+        build_graphs(made, kind="square", key_added="g", client=c)
+    assert [entry.section for entry in entries] == ["a", "b"]
+    for name in ("a", "b"):
+        lazy = knn(made, name, 4).compute().astype(np.float32)
+        assert_equal(open_graph(made, "spatial", name).to_csr(), lazy)
+        assert open_graph(made, "g", name).facts["lattice_found"] == "square"
+
+
+def test_a_real_section_will_do(tmp_path: Path) -> None:
+    """The same through a section written by ingest, in source units."""
+    from scipy.sparse import csr_matrix
+
+    from tisseract.atlas.panel import Panel
+    from tisseract.atlas.section_columns import StringValues
+    from tisseract.atlas.snapshot import Change, SectionEntry
+    from tisseract.atlas.store import create_store
+    from tisseract.ingest.partition import write_section
+    from tisseract.ingest.source import ArrayColumn, MatrixCounts, RawSection
+
+    n = 500
+    made = create_store(tmp_path / "atlas")
+    raw = RawSection(
+        positions=np.random.default_rng(0).random((n, 2)) * 100,
+        instance_ids=ArrayColumn.of(StringValues.from_strings([f"c{i}" for i in range(n)])),
+        obs={},
+        panel=Panel.of(["gene"]),
+        counts=MatrixCounts(csr_matrix((n, 1), dtype=np.uint8)),
+        radius=1.0,
+    )
+    with made.new_attempt("sections/S1", suffix=".zarr") as attempt:
+        summary = write_section(
+            raw, attempt.path, tile_cells=64, memory_limit=2**29, scratch=tmp_path
+        )
+        receipt = attempt.seal()
+    entry = SectionEntry(
+        section="S1",
+        attempt=receipt.attempt,
+        digest=receipt.digest,
+        n_obs=n,
+        n_vars=1,
+        nnz=summary.nnz,
+        nbytes=receipt.nbytes,
+        n_tiles=summary.n_tiles,
+        tile_cells=summary.tile_cells,
+        panel=summary.panel,
+        values="counts",
+        um_per_unit=None,
+        bounds=summary.bounds,
+        fingerprint="x",
+    )
+    made.commit(Change(add_sections=[entry]), "one section")
+    written = knn(made, "S1", 5).write("near")
+    read = open_graph(made, "near", "S1")
+    rows, _ = brute_force(made.section("S1").positions(), 5)
+    np.testing.assert_array_equal(read.to_csr().indices.reshape(-1, 5), np.sort(rows, axis=1))
+    assert read.distance_unit == "source_units"
+    assert dict(written.inputs) == {"section:S1": receipt.attempt}
