@@ -178,14 +178,15 @@ def array_metadata(
 
 def seal(payload: bytes) -> bytes:
     """Append the CRC-32C of a payload."""
-    return payload + google_crc32c.value(payload).to_bytes(_CRC_BYTES, "little")
+    check: int = google_crc32c.value(payload)
+    return payload + check.to_bytes(_CRC_BYTES, "little")
 
 
 def unseal(blob: bytes) -> bytes | None:
     """Return the payload without its CRC-32C, or None when the sum is wrong."""
-    payload = blob[:-_CRC_BYTES]
     if len(blob) < _CRC_BYTES:
         return None
+    payload = blob[:-_CRC_BYTES]
     wrong = google_crc32c.value(payload) != int.from_bytes(blob[-_CRC_BYTES:], "little")
     return None if wrong else payload
 

@@ -56,8 +56,8 @@ class ArrayLayout:
     """Rows of a shard."""
 
     def __post_init__(self) -> None:
-        lengths = (*self.shape, self.chunk, self.shard)
-        whole = all(isinstance(v, int) and 0 <= v < 2**48 for v in lengths)
+        lengths: tuple[Any, ...] = (*self.shape, self.chunk, self.shard)
+        whole = all(type(v) is int and 0 <= v < 2**48 for v in lengths)
         if (
             not whole
             or not self.shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -126,10 +126,7 @@ class StringValues:
         return cls._from_arrow(array)
 
     @classmethod
-    def _from_arrow(cls, array: object) -> StringValues:
-        import pyarrow as pa
-
-        assert isinstance(array, pa.LargeStringArray)
+    def _from_arrow(cls, array: Any) -> StringValues:
         mask = np.asarray(array.is_null()) if array.null_count else None
         if array.null_count:
             array = array.fill_null("")

@@ -167,8 +167,9 @@ class TileStatistics:
         self, sums: NDArray[np.float64], nnz: NDArray[np.uint32], largest: NDArray[np.float64]
     ) -> None:
         """Append the next genes, each (g, T)."""
-        for name, rows in zip(self._writers, (sums, nnz, largest), strict=True):
-            self._writers[name].append(rows)
+        parts: tuple[NDArray[Any], ...] = (sums, nnz, largest)
+        for writer, rows in zip(self._writers.values(), parts, strict=True):
+            writer.append(rows)
 
     def close(self) -> None:
         """Complete the arrays."""

@@ -22,12 +22,12 @@ import numpy as np
 from ..atlas.errors import Fault, InputError, StorageFull
 from ..atlas.section_write import SECTION_FORMAT, consolidate, coordinate_system, write_index
 from ..atlas.statistics import GeneTotals, log_norm, narrowest
-from .sort_gather import gather
+from .sort_gather import RepeatedGeneError, gather
 from .sort_genes import merge_pieces
 from .sort_order import RowOrder, sort_rows
 from .sort_plan import PartitionPlan, plan_partition, return_memory
-from .sort_scatter import BadEntry, scatter
-from .source import RawSection
+from .sort_scatter import BadEntryError, Scattered, scatter
+from .source import RawSection, StringValues
 from .write_parts import write_frame, write_images, write_obs, write_shapes, write_totals
 
 __all__ = ["PartitionPlan", "SectionSummary", "plan_partition", "write_section"]
@@ -175,8 +175,20 @@ class _Job:
                 whole=raw.values == "counts",
                 advance=lambda done: self.tell("scatter", done),
             )
-        except BadEntry as bad:
+        except BadEntryError as bad:
             raise _refusal(raw, bad) from None
+        try:
+            return self._sorted(scattered, rows)
+        except RepeatedGeneError as repeat:
+            cell = _cell(raw, int(rows.order[repeat.row]))
+            wanted = f"expected each gene once a cell, but got one twice in cell {cell}"
+            raise InputError(Fault("counts", f"{wanted}; sum the duplicates first")) from None
+
+    def _sorted(
+        self, scattered: Scattered, rows: RowOrder
+    ) -> tuple[dict[str, dict[str, object]], int]:
+        """Sort the buckets by rows, then by genes."""
+        raw, plan = self.raw, self.plan
         return_memory()
         totals, norm = GeneTotals.zeros(raw.n_vars), log_norm(raw.values)
         whole = raw.values == "counts"
@@ -254,12 +266,18 @@ def _attributes(
     }
 
 
-def _refusal(raw: RawSection, bad: BadEntry) -> InputError:
-    """Name the cell and the gene of an entry that may not be stored."""
+def _cell(raw: RawSection, row: int) -> str:
+    """Name a source row by its cell id."""
     ids = raw.instance_ids.read()
-    cell = ids.take(np.array([bad.row])).to_list()[0] if hasattr(ids, "take") else bad.row
+    name = ids.take(np.array([row])).to_list()[0] if isinstance(ids, StringValues) else None
+    return f"{name!r} (row {row})"
+
+
+def _refusal(raw: RawSection, bad: BadEntryError) -> InputError:
+    """Name the cell and the gene of an entry that may not be stored."""
+    cell = _cell(raw, bad.row)
     if not 0 <= bad.column < raw.n_vars:
-        what = f"expected a column in 0..{raw.n_vars - 1}, but got {bad.column} in cell {cell!r}"
+        what = f"expected a column in 0..{raw.n_vars - 1}, but got {bad.column} in cell {cell}"
         return InputError(Fault("counts", f"{what}; the file is damaged"))
     wanted = (
         "counts must be whole numbers from 0 to 4,294,967,295"
@@ -270,7 +288,7 @@ def _refusal(raw: RawSection, bad: BadEntry) -> InputError:
     return InputError(
         Fault(
             "counts",
-            f"{wanted}, but got {bad.value:g} in cell {cell!r} (row {bad.row}), gene {gene!r}; "
+            f"{wanted}, but got {bad.value:g} in cell {cell}, gene {gene!r}; "
             "point to the raw counts, or say what the matrix holds (`values` = expected, "
             "normalized, log1p or composition)",
         )

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atlas.codecs import element_grid, row_grid
-from ..atlas.errors import Fault, InputError
 from ..atlas.section_shards import ArrayWriter
 from .sort_scatter import Bucket, Scattered, read_segments
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from ..atlas.codecs import Grid
     from ..atlas.statistics import GeneTotals, LogNorm
 
-__all__ = ["GenePiece", "Layouts", "gather"]
+__all__ = ["GenePiece", "Layouts", "RepeatedGeneError", "gather"]
 
 Layouts = dict[str, dict[str, object]]
 """Layout of each written array by its path in the section."""
@@ -99,7 +98,7 @@ def gather(
 
     Raises
     ------
-    InputError
+    RepeatedGeneError
         A cell that lists a gene twice.
     """
     n_obs = scattered.row_nnz.size
@@ -172,6 +171,14 @@ def write_indptr(path: Path, name: str, lengths: NDArray[np.integer], pool: Exec
     return {name: layout(shape, np.dtype(np.int64), grid)}
 
 
+class RepeatedGeneError(Exception):
+    """A row (of the section) that lists a gene twice; named for people where ids are known."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(row)
+        self.row = row
+
+
 def _parts(scattered: Scattered, bucket_nnz: int) -> Iterator[tuple[Bucket, int, int]]:
     """Buckets, or the row ranges of buckets that turned out to hold too many entries."""
     for bucket in scattered.buckets:
@@ -201,9 +208,7 @@ def _load(
             rows, lengths, part_columns, part_values, first, indptr, columns, values
         )
         if twice >= 0:
-            raise InputError(
-                Fault("counts", f"expected each gene once a cell, but got a repeat ({twice})")
-            )
+            raise RepeatedGeneError(int(twice))
     return indptr, columns, values
 
 

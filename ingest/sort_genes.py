@@ -116,6 +116,7 @@ class _Range:
     ) -> None:
         """Append the range to the arrays and its statistics to the tiles'."""
         lengths = gene_nnz[self._start : self._stop]
+        merged: Iterator[tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]]
         if len(pieces) == 1 or int(lengths.sum()) > budget_nnz:
             # One piece, or one gene too large to merge: its pieces already follow each other.
             merged = (piece.genes(self._start, self._stop) for piece in pieces)

@@ -99,7 +99,8 @@ def _stored_units(
     if um_per_unit in {None, 1.0} and y_axis == "down":
         return positions
     scale = 1.0 if um_per_unit is None else um_per_unit
-    return positions * np.array([scale, -scale if y_axis == "up" else scale])
+    factors: NDArray[np.float64] = np.array([scale, -scale if y_axis == "up" else scale])
+    return positions * factors
 
 
 def _tile_boxes(

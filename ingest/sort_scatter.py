@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .source import CountsSource, CsrBlock
 
-__all__ = ["BadEntry", "Bucket", "Scattered", "Segment", "read_segments", "scatter"]
+__all__ = ["BadEntryError", "Bucket", "Scattered", "Segment", "read_segments", "scatter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def scatter(
 
     Raises
     ------
-    BadEntry
+    BadEntryError
         A value that is not allowed, or a column outside the panel.
     InputError
         Blocks that do not add up to the rows.
@@ -147,7 +147,7 @@ def _scatter_block(  # noqa: PLR0917 - private, one caller
     )
     if bad_row >= 0:
         column, value = int(block.indices[bad_at]), float(block.data[bad_at])
-        raise BadEntry(block.start_row + int(bad_row), column, value)
+        raise BadEntryError(block.start_row + int(bad_row), column, value)
     rows = rows[order]
     row_nnz[rows] = kept
     edges = np.searchsorted(rows // np.uint32(bucket_rows), np.arange(len(buckets) + 1))
@@ -175,7 +175,7 @@ def _append(
     bucket.segments.append(Segment(offset, rows.size, columns.size, values.dtype.name))
 
 
-class BadEntry(Exception):  # noqa: N818 - becomes an InputError where names are known
+class BadEntryError(Exception):
     """An entry that may not be stored: source row, column and value."""
 
     def __init__(self, row: int, column: int, value: float) -> None:

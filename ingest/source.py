@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -176,28 +176,29 @@ class ArrayColumn:
 class MatrixCounts:
     """A counts source over a scipy CSR matrix, or a dense array, that is already in memory."""
 
-    matrix: object
+    matrix: Any
     """scipy sparse (any format; converted to CSR once) or (n_obs, n_vars) array."""
 
     @property
     def n_obs(self) -> int:
         """Rows."""
-        return int(self.matrix.shape[0])  # type: ignore[attr-defined]
+        return int(self.matrix.shape[0])
 
     @property
     def n_vars(self) -> int:
         """Columns."""
-        return int(self.matrix.shape[1])  # type: ignore[attr-defined]
+        return int(self.matrix.shape[1])
 
     @property
     def nnz(self) -> int | None:
         """Stored entries; None for a dense array."""
-        return None if isinstance(self.matrix, np.ndarray) else int(self.matrix.nnz)  # type: ignore[attr-defined]
+        return None if isinstance(self.matrix, np.ndarray) else int(self.matrix.nnz)
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """Number type of the entries."""
-        return np.dtype(self.matrix.dtype)  # type: ignore[attr-defined]
+        found: np.dtype[np.generic] = np.dtype(self.matrix.dtype)
+        return found
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield slices of the matrix, each of about `budget_bytes`."""

@@ -58,7 +58,7 @@ def write_frame(path: Path, raw: RawSection, rows: RowOrder, pool: Executor) -> 
             writer.append(rows.order[start : start + _STEP_ROWS].astype(np.int64))
     layouts["tisseract/source_row"] = layout((raw.n_obs,), np.dtype(np.int64), source_grid)
     leaves = rows.leaves
-    tiles = {
+    tiles: dict[str, NDArray[Any]] = {
         "ptr": leaves.ptr, "bounds": rows.tile_bounds, "code": leaves.code, "level": leaves.level
     }  # fmt: skip
     for name, values in tiles.items():
