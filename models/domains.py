@@ -16,7 +16,7 @@ from .lifecycle import AtlasModel
 from .mixture import Covariance, Mixture, fit_mixture
 from .projection import Progress
 from .row_file import RowFile
-from .runs import Run, load_run, named_by_content, save_run
+from .runs import Run, load_run, save_once
 from .smoothing import majority
 
 if TYPE_CHECKING:
@@ -115,10 +115,10 @@ def find_domains(
     store.storage.forbid_writing(f"labels under {key_added!r}")
     graph = GraphSource(graph_key, n_neighs)
     model = _model(store, method, run, sections, graph, seed, memory_limit, options, progress)
-    encoder = (
-        store.snapshot.runs[run]
+    encoder, new_encoder = (
+        (store.snapshot.runs[run], False)
         if run is not None
-        else model.save(named_by_content(key_added, model.to_run()), commit=False)
+        else save_once(store, key_added, model.to_run())
     )
     names = sections if sections is not None else model.section_names
     with model.embedded(names, progress=progress) as tables:
@@ -134,9 +134,7 @@ def find_domains(
             "mixture_seed": seed,
         }
         readout_run = _readout(mixture.reordered(order), encoder, tables, parameters, seed)
-        readout = save_run(
-            store, named_by_content(key_added, readout_run), readout_run, commit=False
-        )
+        readout, new_readout = save_once(store, key_added, readout_run)
         entries: list[DerivedEntry] = []
         counts: dict[str, NDArray[np.int64]] = {}
         renamed = np.argsort(order).astype(np.int16)
@@ -148,9 +146,9 @@ def find_domains(
                 embedding,
                 _write_labels(store, key_added, name, found, embedding, readout, parameters),
             ]
-    runs = [readout] if run is not None else [encoder, readout]
+    new = ((encoder, new_encoder), (readout, new_readout))
     store.commit(
-        Change(add_derived=entries, add_runs=runs),
+        Change(add_derived=entries, add_runs=[entry for entry, is_new in new if is_new]),
         f"Find {n_domains} domains in {len(counts)} sections as {key_added} ({method})",
     )
     return _table(counts, n_domains)

@@ -19,7 +19,7 @@ from .graph_source import GraphSource
 from .pca import Components
 from .projection import Progress, fit_components, plan_pass, write_scores
 from .row_file import RowFile
-from .runs import Run, load_run, named_by_content, save_run
+from .runs import Run, load_run, save_once, save_run
 
 if TYPE_CHECKING:
     from ..atlas.section import Section
@@ -230,13 +230,16 @@ class AtlasModel(ABC):
             The model was not fitted, or a section lacks its genes.
         """
         self.fitted()
-        entry = self.save(run or named_by_content(key_added, self.to_run()), commit=False)
+        if run is None:
+            entry, is_new = save_once(self.store, key_added, self.to_run())
+        else:
+            entry, is_new = self.save(run, commit=False), True
         with self.embedded(sections, progress=progress) as tables:
             entries = tuple(
                 self.write_embedding(key_added, name, table, inputs, entry)
                 for name, (table, inputs) in tables.items()
             )
-        change = Change(add_derived=entries, add_runs=[entry])
+        change = Change(add_derived=entries, add_runs=[entry] if is_new else [])
         self.store.commit(change, f"Embed {len(entries)} sections as {key_added} ({self.kind})")
         return entries
 

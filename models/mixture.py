@@ -4,7 +4,7 @@ Nothing here knows of atlases: the data is a function that yields `(m, d)` block
 in the same order each time it is called.
 """
 
-from collections.abc import Callable, Iterable
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,16 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atlas.errors import InvalidArgument
+from .mixture_start import Blocks, Matrix, lloyd, sample_rows, spread_seeds
 
-__all__ = ["Blocks", "Covariance", "Mixture", "fit_mixture", "sample_rows"]
+__all__ = ["Covariance", "Mixture", "fit_mixture"]
 
-type Blocks = Callable[[], Iterable[NDArray[np.floating]]]
 type Covariance = Literal["full", "tied"]
-type Matrix = NDArray[np.float64]
 
 SAMPLE_ROWS = 20_000  # restarts run on at most this many rows; the winner sees all of them
-SAMPLE_TURNS = 200  # expectation-maximization turns on the sample
-LLOYD_TURNS = 20
+HEAT_TURNS = 25  # turns that every start gets on the sample
+FINALISTS = 3  # starts that go on to convergence
+SAMPLE_TURNS = 200
 RIDGE = 1e-6  # share of the mean variance added to each diagonal, against singular components
 
 
@@ -52,34 +52,47 @@ class Mixture:
     converged: bool = False
 
     @property
+    def tied(self) -> bool:
+        """Whether all components share one covariance."""
+        return len(self.factors) == 1
+
+    @property
     def n_components(self) -> int:
         """Number of components."""
         return len(self.weights)
 
-    def log_joint(self, x: NDArray[np.floating]) -> Matrix:
-        """Log of weight times density for each row and component, `(m, k)`; memory 8 m (k + d)."""
+    def discriminants(self, x: NDArray[np.floating]) -> Matrix:
+        """Log of weight times density, `(m, k)`, less what all components share in a row.
+
+        With a tied covariance the quadratic term of a row is the same for every component and is
+        left out, which turns the cost per row from d^2 into k d. Memory 8 m (k + d).
+        """
         values = np.asarray(x, dtype=np.float64)
-        n, d = values.shape
-        out = np.empty((n, self.n_components))
         with np.errstate(divide="ignore"):  # an emptied component weighs log 0 = -inf
             log_weights = np.log(self.weights)
-        constant = -0.5 * d * np.log(2.0 * np.pi)
-        if len(self.factors) == 1:
-            white, centers = values @ self.factors[0], self.means @ self.factors[0]
-        for k in range(self.n_components):
-            factor = self.factors[min(k, len(self.factors) - 1)]
-            if len(self.factors) == 1:
-                residual = white - centers[k]
-            else:
-                residual = (values - self.means[k]) @ factor
+        if self.tied:
+            centers = self.means @ self.factors[0]
+            offset = log_weights - 0.5 * (centers**2).sum(axis=1)
+            return np.asarray(values @ (self.factors[0] @ centers.T) + offset)
+        out = np.empty((len(values), self.n_components))
+        for k, factor in enumerate(self.factors):
+            residual = (values - self.means[k]) @ factor
             log_det = float(np.log(np.diag(factor)).sum())
-            square = np.einsum("ij,ij->i", residual, residual)
-            out[:, k] = constant + log_det - 0.5 * square + log_weights[k]
+            out[:, k] = log_det - 0.5 * np.einsum("ij,ij->i", residual, residual) + log_weights[k]
         return out
 
+    def shared_log_density(self, second: Matrix, n_rows: int) -> float:
+        """Sum over rows of what `discriminants` leave out, from their second moment `(d, d)`."""
+        constant: float = -0.5 * n_rows * self.means.shape[1] * math.log(2.0 * math.pi)
+        if not self.tied:
+            return constant
+        factor = self.factors[0]
+        log_det = float(np.log(np.diag(factor)).sum())
+        return constant + n_rows * log_det - 0.5 * float(((factor @ factor.T) * second).sum())
+
     def posterior(self, x: NDArray[np.floating]) -> tuple[Matrix, Matrix]:
-        """Component probabilities `(m, k)` and log densities `(m,)` of the rows of `x`."""
-        joint = self.log_joint(x)
+        """Return component probabilities `(m, k)` and the log-sums of the discriminants `(m,)`."""
+        joint = self.discriminants(x)
         top = joint.max(axis=1, keepdims=True)
         density = np.exp(joint - top)
         total = density.sum(axis=1, keepdims=True)
@@ -93,7 +106,7 @@ class Mixture:
 
     def reordered(self, order: NDArray[np.intp]) -> "Mixture":
         """Return the same mixture with its components in another order."""
-        factors = self.factors if len(self.factors) == 1 else self.factors[order]
+        factors = self.factors if self.tied else self.factors[order]
         return replace(self, weights=self.weights[order], means=self.means[order], factors=factors)
 
 
@@ -118,9 +131,7 @@ class _Moments:
         """Add the rows of one block."""
         self.count += probability.sum(axis=0)
         self.first += probability.T @ x
-        if len(self.second) == 1:
-            self.second[0] += x.T @ x
-        else:
+        if len(self.second) > 1:
             for k in range(len(self.second)):
                 self.second[k] += (x * probability[:, k : k + 1]).T @ x
         self.n_rows += len(x)
@@ -151,22 +162,36 @@ def _precision_factors(covariances: Matrix) -> Matrix:
     return factors
 
 
-def _one_pass(blocks: Blocks, mixture: Mixture, covariance: Covariance) -> _Moments:
+def _one_pass(blocks: Blocks, mixture: Mixture, pooled: Matrix) -> _Moments:
+    """Sum expectations under `mixture`; `pooled` is the second moment of all rows about zero."""
     k, d = mixture.means.shape
-    moments = _Moments.empty(k, d, covariance)
+    moments = _Moments.empty(k, d, "tied" if mixture.tied else "full")
     for block in blocks():
         x = np.asarray(block, dtype=np.float64)
         probability, density = mixture.posterior(x)
         moments.add(x, probability)
         moments.log_likelihood += float(density.sum())
+    if mixture.tied:
+        moments.second[0] = pooled
+    moments.log_likelihood += mixture.shared_log_density(pooled, moments.n_rows)
     return moments
+
+
+def _second_moment(blocks: Blocks) -> Matrix:
+    """Second moment of all rows about zero, `(d, d)`: it is the same in every turn."""
+    total: Matrix | None = None
+    for block in blocks():
+        x = np.asarray(block, dtype=np.float64)
+        total = x.T @ x if total is None else total + x.T @ x
+    assert total is not None
+    return total
 
 
 def _iterate(
     blocks: Blocks,
     mixture: Mixture,
+    pooled: Matrix,
     *,
-    covariance: Covariance,
     prior_rows: float,
     max_iter: int,
     tol: float,
@@ -174,7 +199,7 @@ def _iterate(
     """Repeat passes until the mean log density rises by less than `tol`."""
     before = -np.inf
     for turn in range(1, max_iter + 1):
-        moments = _one_pass(blocks, mixture, covariance)
+        moments = _one_pass(blocks, mixture, pooled)
         now = moments.log_likelihood / moments.n_rows
         mixture = replace(moments.estimate(prior_rows), log_likelihood=now, n_iter=turn)
         if abs(now - before) < tol:
@@ -183,75 +208,45 @@ def _iterate(
     return mixture
 
 
-def sample_rows(blocks: Blocks, n_rows: int, size: int, seed: int) -> NDArray[np.float32]:
-    """Draw `size` rows without replacement (all of them when there are fewer), in stored order.
-
-    Parameters
-    ----------
-    blocks : callable
-        Yields `(m, d)` blocks.
-    n_rows : int
-        Rows of all blocks together.
-    size, seed : int
-        Rows wanted; the same seed draws the same rows.
-
-    Returns
-    -------
-    ndarray (min(size, n_rows), d) float32
-    """
-    if size >= n_rows:
-        return np.concatenate([np.asarray(block, dtype=np.float32) for block in blocks()])
-    rng = np.random.default_rng(seed)
-    chosen = np.sort(rng.choice(n_rows, size=size, replace=False))
-    parts, start = [], 0
-    for block in blocks():
-        lo, hi = np.searchsorted(chosen, [start, start + len(block)])
-        parts.append(np.asarray(block, dtype=np.float32)[chosen[lo:hi] - start])
-        start += len(block)
-    return np.concatenate(parts)
-
-
-def _spread_seeds(x: Matrix, k: int, rng: np.random.Generator) -> Matrix:
-    """k-means++: each next center is drawn in proportion to the squared distance to the chosen."""
-    centers = np.empty((k, x.shape[1]))
-    centers[0] = x[rng.integers(len(x))]
-    nearest = ((x - centers[0]) ** 2).sum(axis=1)
-    for j in range(1, k):
-        total = nearest.sum()
-        # identical rows leave nothing to draw from: any row serves
-        pick = rng.choice(len(x), p=nearest / total) if total > 0 else rng.integers(len(x))
-        centers[j] = x[pick]
-        nearest = np.minimum(nearest, ((x - centers[j]) ** 2).sum(axis=1))
-    return centers
-
-
-def _lloyd(x: Matrix, centers: Matrix) -> NDArray[np.intp]:
-    """Labels after a few k-means turns; an emptied center stays where it was."""
-    square = (x**2).sum(axis=1)
-    labels = np.zeros(len(x), dtype=np.intp)
-    for _ in range(LLOYD_TURNS):
-        distance = square[:, None] - 2.0 * x @ centers.T + (centers**2).sum(axis=1)
-        fresh = distance.argmin(axis=1)
-        size = np.bincount(fresh, minlength=len(centers))
-        onehot = np.zeros((len(x), len(centers)))
-        onehot[np.arange(len(x)), fresh] = 1.0
-        full = size > 0
-        centers[full] = (onehot.T @ x)[full] / size[full, None]
-        if np.array_equal(fresh, labels):
-            break
-        labels = fresh
-    return labels
-
-
 def _start(
     x: Matrix, k: int, covariance: Covariance, prior_rows: float, rng: np.random.Generator
 ) -> Mixture:
-    labels = _lloyd(x, _spread_seeds(x, k, rng))
+    labels = lloyd(x, spread_seeds(x, k, rng))
     probability = np.zeros((len(x), k))
     probability[np.arange(len(x)), labels] = 1.0
     moments = _Moments.empty(k, x.shape[1], covariance)
     moments.add(x, probability)
+    if covariance == "tied":
+        moments.second[0] = x.T @ x
     return moments.estimate(prior_rows)
+
+
+def _best_on_sample(
+    sample: Matrix,
+    k: int,
+    *,
+    covariance: Covariance,
+    prior_rows: float,
+    n_init: int,
+    tol: float,
+    seed: int,
+) -> Mixture:
+    """Race seeded starts: a few turns each, then the most likely ones to the end."""
+    pooled = sample.T @ sample
+
+    def run(mixture: Mixture, turns: int) -> Mixture:
+        return _iterate(
+            lambda: [sample], mixture, pooled, prior_rows=prior_rows, max_iter=turns, tol=tol
+        )
+
+    heats = [
+        run(_start(sample, k, covariance, prior_rows, np.random.default_rng(stream)), HEAT_TURNS)
+        for stream in np.random.SeedSequence(seed).spawn(n_init)
+    ]
+    # sorted is stable: equal likelihoods keep the order of the seeds
+    heats = sorted(heats, key=lambda found: -found.log_likelihood)[:FINALISTS]
+    finals = [found if found.converged else run(found, SAMPLE_TURNS) for found in heats]
+    return max(finals, key=lambda found: found.log_likelihood)
 
 
 def fit_mixture(
@@ -323,27 +318,16 @@ def fit_mixture(
             "rows; fit the embedding again"
         )
     prior = float(sample.shape[1] + 2) if prior_rows is None else prior_rows
-    best: Mixture | None = None
-    for stream in np.random.SeedSequence(seed).spawn(n_init):
-        rng = np.random.default_rng(stream)
-        candidate = _iterate(
-            lambda: [sample],
-            _start(sample, n_components, covariance, prior, rng),
-            covariance=covariance,
-            prior_rows=prior,
-            max_iter=SAMPLE_TURNS,
-            tol=tol,
-        )
-        if best is None or candidate.log_likelihood > best.log_likelihood:
-            best = candidate
-    assert best is not None
-    if len(sample) == n_rows and best.converged:
-        return best
-    return _iterate(
-        blocks,
-        best,
+    best = _best_on_sample(
+        sample,
+        n_components,
         covariance=covariance,
         prior_rows=prior,
-        max_iter=max_iter,
+        n_init=n_init,
         tol=tol,
+        seed=seed,
     )
+    if len(sample) == n_rows and best.converged:
+        return best
+    pooled = _second_moment(blocks)
+    return _iterate(blocks, best, pooled, prior_rows=prior, max_iter=max_iter, tol=tol)

@@ -21,7 +21,7 @@ from .weights import pack_weights, unpack_weights
 if TYPE_CHECKING:
     from ..atlas.store import AtlasStore
 
-__all__ = ["RUN_FORMAT", "Run", "load_run", "named_by_content", "save_run"]
+__all__ = ["RUN_FORMAT", "Run", "load_run", "named_by_content", "save_once", "save_run"]
 
 RUN_FORMAT = "tisseract-run/1"
 _LARGEST_CONFIG = 64 * 2**20  # a config lists gene identifiers
@@ -53,8 +53,9 @@ class Run:
 
 def named_by_content(stem: str, run: Run) -> str:
     """Return `<stem>-<model>-<8 hex digits of the content>`."""
+    facts = {"config": dict(run.config), "inputs": dict(run.inputs), "seed": run.seed}
     seal = hashlib.sha256(pack_weights(run.weights))
-    seal.update(json.dumps(dict(run.config), sort_keys=True).encode())
+    seal.update(json.dumps(facts, sort_keys=True).encode())
     return f"{stem}-{run.model}-{seal.hexdigest()[:8]}"
 
 
@@ -66,7 +67,7 @@ def save_run(store: "AtlasStore", name: str, run: Run, *, commit: bool = True) -
     store : AtlasStore
         Opened for writing.
     name : str
-        Name of the run; a run of this name is replaced, and what hangs on it becomes stale.
+        Name of the run; a name is used once, the commit refuses it otherwise.
     run : Run
     commit : bool
         Whether to commit at once; otherwise the entry goes into the caller's own change.
@@ -78,6 +79,8 @@ def save_run(store: "AtlasStore", name: str, run: Run, *, commit: bool = True) -
     Raises
     ------
     ReadOnly, InvalidArgument
+    CommitConflict
+        A run of this name is committed already.
     """
     check_name(name)
     facts = {
@@ -100,6 +103,28 @@ def save_run(store: "AtlasStore", name: str, run: Run, *, commit: bool = True) -
     if commit:
         store.commit(Change(add_runs=[entry]), f"Save {run.model} run {name}")
     return entry
+
+
+def save_once(store: "AtlasStore", stem: str, run: Run) -> tuple[RunEntry, bool]:
+    """Write a run under a name made of its content, unless it is there already.
+
+    Parameters
+    ----------
+    store : AtlasStore
+        Opened for writing.
+    stem : str
+        Start of the name.
+    run : Run
+
+    Returns
+    -------
+    entry : RunEntry
+    is_new : bool
+        Whether the entry has still to be committed.
+    """
+    name = named_by_content(stem, run)
+    known = store.snapshot.runs.get(name)
+    return (known, False) if known is not None else (save_run(store, name, run, commit=False), True)
 
 
 def load_run(store: "AtlasStore", name: str, *, model: str | None = None) -> Run:

@@ -18,7 +18,7 @@ from .sparse import selector
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["majority", "smooth_section", "smoothed"]
+__all__ = ["majority", "neighborhood_mean", "smooth_section", "smoothed"]
 
 BLOCK_ROWS = 16_384
 
@@ -46,6 +46,29 @@ def smoothed(halo: Halo, values: NDArray[np.float32], hops: int) -> NDArray[np.f
     met = np.diff(shells[0].indptr)[:, None].astype(np.float32)
     first = (own + met * (shells[0] @ values)) / (1.0 + met)
     return np.concatenate([first, *(s @ values for s in shells[1:])], axis=1).astype(np.float32)
+
+
+def neighborhood_mean(halo: Halo, values: NDArray[np.float32], hops: int) -> NDArray[np.float32]:
+    """Average over every cell within some hops, the cell itself included.
+
+    Parameters
+    ----------
+    halo : Halo
+        At least `hops` hops wide.
+    values : ndarray (n_local, d) float32
+    hops : int
+
+    Returns
+    -------
+    ndarray (n_own, d) float32
+    """
+    total = values[: halo.n_own].astype(np.float32, copy=True)
+    cells = np.ones((halo.n_own, 1), dtype=np.float32)
+    for shell in hop_shells(halo, hops):
+        met = np.diff(shell.indptr)[:, None].astype(np.float32)
+        total += met * (shell @ values)
+        cells += met
+    return np.asarray(total / cells, dtype=np.float32)
 
 
 def smooth_section(
