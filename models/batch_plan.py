@@ -7,6 +7,7 @@ that resuming needs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +175,7 @@ def plan_batches(
     tiles = tuple(
         TileSeeds(section, int(start), int(stop))
         for section, ptr in enumerate(ptrs)
-        for start, stop in zip(ptr[:-1], ptr[1:], strict=True)
+        for start, stop in pairwise(ptr)
         if stop > start
     )
     if not tiles:

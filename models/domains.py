@@ -84,7 +84,8 @@ def find_domains(
     refine : bool
         Replace each label by the most frequent one within two hops.
     run : str, optional
-        A saved model to embed with; one is fitted without.
+        A saved model to embed with, also sections that it was not fitted on; one is fitted
+        without. It brings its own graph unless `graph_key` names another.
     where : None
         Reserved for a cell predicate.
     memory_limit : str or int, optional
@@ -114,13 +115,23 @@ def find_domains(
     _check(method, n_domains, where)
     store.storage.forbid_writing(f"labels under {key_added!r}")
     graph = GraphSource(graph_key, n_neighs)
-    model = _model(store, method, run, sections, graph, seed, memory_limit, options, progress)
+    model = _model(
+        store,
+        method,
+        run=run,
+        sections=sections,
+        graph=graph,
+        seed=seed,
+        memory_limit=memory_limit,
+        options=options,
+        progress=progress,
+    )
     encoder, new_encoder = (
         (store.snapshot.runs[run], False)
         if run is not None
         else save_once(store, key_added, model.to_run())
     )
-    names = sections if sections is not None else model.section_names
+    names = sections if sections is not None else store.section_names
     with model.embedded(names, progress=progress) as tables:
         mixture, labels = _cluster(tables, n_domains, covariance, seed)
         if refine:
@@ -144,7 +155,15 @@ def find_domains(
             counts[name] = np.bincount(found.codes, minlength=n_domains)
             entries += [
                 embedding,
-                _write_labels(store, key_added, name, found, embedding, readout, parameters),
+                _write_labels(
+                    store,
+                    key_added,
+                    name,
+                    found,
+                    embedding=embedding,
+                    readout=readout,
+                    parameters=parameters,
+                ),
             ]
     new = ((encoder, new_encoder), (readout, new_readout))
     store.commit(
@@ -166,6 +185,7 @@ def _check(method: str, n_domains: int, where: object) -> None:
 def _model(
     store: "AtlasStore",
     method: Method,
+    *,
     run: str | None,
     sections: Sequence[str] | None,
     graph: GraphSource,
@@ -177,12 +197,14 @@ def _model(
     """Load the model of a run, or fit one."""
     if run is not None:
         saved = load_run(store, run, model=method)
-        kind = _kind(method)
-        return kind.from_run(store, saved, memory_limit=memory_limit, **options)
-    model = _kind(method)(
+        model = _kind(method).from_run(store, saved, memory_limit=memory_limit, **options)
+        if graph.key is not None:
+            model.graph = graph
+        return model
+    fresh = _kind(method)(
         store, sections=sections, graph=graph, seed=seed, memory_limit=memory_limit, **options
     )
-    return model.fit(progress=progress)
+    return fresh.fit(progress=progress)
 
 
 def _kind(method: Method) -> type[AtlasModel]:
@@ -272,6 +294,7 @@ def _write_labels(
     key: str,
     section: str,
     found: _Labels,
+    *,
     embedding: DerivedEntry,
     readout: RunEntry,
     parameters: Mapping[str, Any],

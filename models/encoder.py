@@ -5,12 +5,13 @@ The last layer therefore has no weight for the cell itself: its own values reach
 by way of its neighbors' neighborhoods.
 """
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import GATv2Conv, SAGEConv
-from torch_geometric.utils import trim_to_layer
+
+from .pyg import GATv2Conv, SAGEConv, trim_to_layer
 
 __all__ = ["Conv", "Encoder"]
 
@@ -39,7 +40,7 @@ class Encoder(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(n_features))
         widths = [n_features, *[n_hidden] * (n_layers - 1), n_out]
         self.layers = nn.ModuleList()
-        for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
+        for i, (a, b) in enumerate(pairwise(widths)):
             last = i == n_layers - 1
             if conv == "sage":
                 self.layers.append(SAGEConv(a, b, root_weight=not last))

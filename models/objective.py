@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch_geometric.data import Data
 
 from .encoder import Encoder
+from .pyg import Data
 
 __all__ = ["LossWeights", "masked_loss"]
 
@@ -61,4 +61,6 @@ def masked_loss(
     error = (encoder.decoder(z) - data.x[: data.batch_size]).square().mean(dim=1)
     # a mean over no hidden seeds at all (tiny sections) is zero, not nan
     rebuilt = (error * seeds).sum() / seeds.sum().clamp(min=1)
-    return weights.reconstruction * rebuilt + weights.prior * (z - data.prior).square().mean()
+    away = (z - data.prior).square().mean()
+    total: Tensor = weights.reconstruction * rebuilt + weights.prior * away
+    return total

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch_geometric.data import Data
 
 from .batch_plan import BatchPlan, TileSeeds
 from .neighborhood import GraphRows, Halo, expand
+from .pyg import Data
 from .row_file import RowFile, gaps_closed
 from .smoothing import neighborhood_mean
 

@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch_geometric.data import Data
 
 from ..atlas.errors import InvalidArgument, TisseractError
 from .encoder import Encoder
 from .objective import LossWeights, masked_loss
 from .projection import Progress
+from .pyg import Data
 from .tile_batches import TileBatches
 from .weights import pack_weights, unpack_weights
 
-__all__ = ["Scale", "Schedule", "TrainingDiverged", "deterministic", "pick_device", "train"]
+__all__ = ["Scale", "Schedule", "TrainingDivergedError", "deterministic", "pick_device", "train"]
 
 SCALE_BATCHES = 16  # batches that the spread of the prior is measured on
 
 
-class TrainingDiverged(TisseractError, FloatingPointError):
+class TrainingDivergedError(TisseractError, FloatingPointError):
     """The loss became nan or infinite; the message names the batch."""
 
     kind = "training-diverged"
@@ -74,7 +74,7 @@ class Scale:
         """Move a batch to the device and standardize it there."""
         data = data.to(device, non_blocking=True)
         data.x = data.x / self.features
-        if data.prior is not None:
+        if "prior" in data:
             data.prior = data.prior / self.prior
         return data
 
@@ -160,7 +160,7 @@ def train(
 
     Raises
     ------
-    TrainingDiverged
+    TrainingDivergedError
         The loss is no longer finite; the last checkpoint is kept.
     InvalidArgument
         The checkpoint belongs to another training.
@@ -179,7 +179,7 @@ def train(
         value = float(loss.detach())
         if not np.isfinite(value):
             tiles = [batches.plan.tiles[number] for number in batch]
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"a finite loss is wanted, but got {value} at step {step} in tiles {tiles}; "
                 "look at these cells, or lower `lr`"
             )
