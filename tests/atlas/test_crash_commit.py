@@ -4,8 +4,8 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -91,14 +91,17 @@ class StopsAt(WrappedStorage):
         super().__init__(inner)
         self.left = at
         self.after = after
+        self._lock = threading.Lock()  # an attempt uploads from several threads
 
     def call(self, verb: str, *args: object, **options: object) -> object:
         if verb in ("put", "put_if_absent", "upload", "delete", "delete_prefix"):
-            self.left -= 1
-            if self.left == 0 and not self.after:
+            with self._lock:
+                self.left -= 1
+                stop = self.left == 0
+            if stop and not self.after:
                 raise KeyboardInterrupt
             answer = super().call(verb, *args, **options)
-            if self.left == 0:
+            if stop:
                 raise KeyboardInterrupt
             return answer
         return super().call(verb, *args, **options)
@@ -113,8 +116,8 @@ def test_stopped_at_every_change(after: bool, tmp_path: Path) -> None:
 
     def work(storage: Storage) -> None:
         for fingerprint in ("one", "two"):
-            receipt = write_attempt(storage, "models/m")
-            run = run_entry(f"m_{fingerprint}", attempt=receipt.attempt)
+            receipt = write_attempt(storage, f"models/m_{fingerprint}")
+            run = run_entry(f"m_{fingerprint}", attempt=receipt.attempt, digest=receipt.digest)
             AtlasStore(storage, open_store(plain.url).snapshot).commit(
                 Change(
                     add_sections=[section_entry("a", fingerprint)], add_runs=[run], replace=True
@@ -131,19 +134,25 @@ def test_stopped_at_every_change(after: bool, tmp_path: Path) -> None:
         try:
             work(StopsAt(plain.storage, step, after=after))
         except KeyboardInterrupt:
-            check_after_crash(plain, work)
+            check_after_crash(plain)
         else:
             break
     assert step > 10
 
 
-def check_after_crash(plain: AtlasStore, work: Callable[[Storage], None]) -> None:
+def check_after_crash(plain: AtlasStore) -> None:
+    """The catalog is whole, what it names is whole, and gc takes all that is left over."""
     records = list(history(plain.storage))
     assert [record.number for record in records] == list(range(len(records), 0, -1))
     seen = plain.refresh().snapshot
     assert len(seen.sections) in (0, 1)
     for entry in seen.sections.values():
         assert entry.fingerprint in ("one", "two")
+    gc(plain, dry_run=False, grace="0s")
+    faults = [fault for fault in verify(plain).faults if fault.location.startswith("models")]
+    assert faults == []
+    left = {key.split("/")[1] for key, _ in plain.storage.list("models")}
+    assert left == set(plain.snapshot.runs)
 
 
 def test_faults_during_ingest_and_gc() -> None:
