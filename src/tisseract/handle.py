@@ -15,10 +15,10 @@ from .atlas.store import AtlasStore
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .atlas.catalog import SnapshotInfo
+    from .atlas.catalog import Tombstone
     from .atlas.garbage import GcReport
     from .atlas.graph import NeighborGraph, StoredGraph
-    from .atlas.snapshot import DerivedEntry
+    from .atlas.snapshot import DerivedEntry, Snapshot
     from .atlas.verify import VerifyReport
     from .ingest.report import IngestReport
     from .query.domain_view import DomainView
@@ -134,8 +134,8 @@ class Atlas(AtlasStore):
 
         return domains(self, key)
 
-    def history(self) -> list[SnapshotInfo]:
-        """List the snapshots of this atlas, newest first."""
+    def history(self) -> list[Snapshot | Tombstone]:
+        """List the snapshots of this atlas, newest first; what gc gave up comes as a tombstone."""
         from .atlas.catalog import history
 
         return list(history(self.storage))
@@ -146,7 +146,7 @@ class Atlas(AtlasStore):
         """Add the sections of a sample sheet to this atlas; see `tisseract.ingest`."""
         from .ingest.pipeline import ingest
 
-        self._need_writing()
+        self.require_writing("ingest")
         report = ingest(samples, self.url, **options)
         self.refresh()
         return report
@@ -165,7 +165,7 @@ class Atlas(AtlasStore):
 
     def build_graphs(
         self,
-        kind: Literal["knn", "grid"] = "knn",
+        kind: Literal["knn", "grid", "hex", "square"] = "knn",
         *,
         n_neighs: int = 6,
         key_added: str = "spatial",
@@ -187,7 +187,7 @@ class Atlas(AtlasStore):
 
     def find_domains(
         self,
-        method: str = "plain",
+        method: Literal["plain", "gnn", "expression"] = "plain",
         *,
         n_domains: int,
         key_added: str = "domain",
@@ -236,11 +236,13 @@ class Atlas(AtlasStore):
 
         return verify(self, full=full)
 
-    def gc(self, *, dry_run: bool = True, grace: str = "7d") -> GcReport:
+    def gc(
+        self, *, dry_run: bool = True, grace: str | float = "7d", keep: int | None = None
+    ) -> GcReport:
         """Remove what no snapshot names any more; by default only say what that would be."""
         from .atlas.garbage import gc
 
-        return gc(self, dry_run=dry_run, grace=grace)
+        return gc(self, dry_run=dry_run, grace=grace, keep=keep)
 
 
 def open(  # noqa: A001
