@@ -120,6 +120,12 @@ class StreamedMatrix:
                 yield from _csc(node, self.facts, budget_bytes)
 
 
+def _without_gaps(array: Any) -> Any:
+    """Make a missing chunk an error: stored entries are not zero, so none may be left out."""
+    strict = getattr(array, "with_config", None)
+    return array if strict is None else strict({"read_missing_chunks": False})
+
+
 def _dense(array: Any, budget_bytes: int) -> Iterator[CsrBlock]:
     n_obs, n_vars = array.shape
     # The rows, their mask, and at worst every entry once more with its column.
@@ -135,7 +141,7 @@ def _csr(node: Any, budget_bytes: int) -> Iterator[CsrBlock]:
     indptr = np.asarray(node["indptr"][:]).astype(np.int64)
     if indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise ValueError("the row pointers of the matrix are not ascending from 0")
-    data, indices = node["data"], node["indices"]
+    data, indices = _without_gaps(node["data"]), node["indices"]
     entries = max(1, budget_bytes // (data.dtype.itemsize + indices.dtype.itemsize + 4))
     start, n_obs = 0, indptr.size - 1
     while start < n_obs:
@@ -182,4 +188,4 @@ def _csc_piece(
     rows = np.asarray(node["indices"][low:high]).astype(np.int64)
     kept = np.flatnonzero((rows >= start) & (rows < stop))
     columns = (np.searchsorted(indptr, low + kept, side="right") - 1).astype(np.int32)
-    return rows[kept] - start, columns, np.asarray(node["data"][low:high])[kept]
+    return rows[kept] - start, columns, np.asarray(_without_gaps(node["data"])[low:high])[kept]

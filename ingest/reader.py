@@ -243,8 +243,9 @@ def faults_of(path: Path, what: str) -> Iterator[None]:
     except InputError:
         raise
     except FileNotFoundError as error:
+        there = "a folder without one" if path.is_dir() else "no such file"
         raise InputError(
-            Fault(str(path), f"expected {what}, but got no such file; check the path")
+            Fault(str(path), f"expected {what}, but got {there}; check the path")
         ) from error
     except PermissionError as error:
         raise InputError(

@@ -20,7 +20,15 @@ from .anndata_parts import (
     read_positions,
     split_codes,
 )
-from .frame import LazyColumn, MaskedColumn, TextColumn, index_name, legal_names, read_column
+from .frame import (
+    LazyColumn,
+    MaskedColumn,
+    TextColumn,
+    index_name,
+    legal_names,
+    n_rows,
+    read_column,
+)
 from .matrix import MatrixFacts, StreamedMatrix
 from .ngff import choose_system
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
@@ -299,7 +307,7 @@ def _find_table(root: Any, options: ReadOptions, where: str) -> str:
 def _place(root: Any, path: Path, options: ReadOptions, survey: _Survey) -> None:
     """Place every row: centroids of its region's shapes, else obsm, in one coordinate system."""
     table = root[survey.table]
-    n_obs = survey.facts.n_obs if survey.facts else 0
+    n_obs = n_rows(table["obs"])
     regions: dict[str, NDArray[np.int64]] = {name: np.arange(n_obs) for name in survey.regions[:1]}
     if len(survey.regions) > 1:
         codes, labels = encode(read_column(table["obs"], survey.region_key))

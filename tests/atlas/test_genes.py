@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -24,7 +26,7 @@ TBCE = ("ENSG00000285053", "ENSG00000284770")
 
 
 class TestPanel:
-    def test_versions_are_stripped_from_identifiers_alone(self):
+    def test_versions_are_stripped_from_identifiers_alone(self) -> None:
         names = [f"{SOX2}.7", "RP11-34P13.7", "Aph1b/c", "H2-K1.2"]
         panel = Panel.of(names)
         assert panel.gene_id.tolist() == [SOX2, "RP11-34P13.7", "Aph1b/c", "H2-K1.2"]
@@ -32,26 +34,26 @@ class TestPanel:
         assert panel.symbol.tolist() == ["", "RP11-34P13.7", "Aph1b/c", "H2-K1.2"]
         assert [panel.find(name) for name in (SOX2, f"{SOX2}.9", "aph1B/C")] == [0, 0, 2]
 
-    def test_copies_on_the_y_chromosome_stay_apart(self):
+    def test_copies_on_the_y_chromosome_stay_apart(self) -> None:
         both = ["ENSG00000002586.18", "ENSG00000002586.18_PAR_Y"]
         assert len(set(map(strip_version, both))) == 2
         assert len(Panel.of(both)) == 2
 
-    def test_gene_given_twice_is_refused_with_its_names(self):
+    def test_gene_given_twice_is_refused_with_its_names(self) -> None:
         with pytest.raises(InputError, match=rf"{SOX2}\.1 = {SOX2}\.2") as caught:
             Panel.of([f"{SOX2}.1", f"{SOX2}.2", "Pax6"], where="a.h5ad:var")
         assert caught.value.faults[0].location == "a.h5ad:var"
         with pytest.raises(InputError, match="Sox2 = Sox2"):
             Panel.of(["Sox2", "Sox2"])
 
-    def test_symbol_of_two_identifiers_is_ambiguous_only_when_asked(self):
+    def test_symbol_of_two_identifiers_is_ambiguous_only_when_asked(self) -> None:
         panel = Panel.of(TBCE, symbols=["TBCE", "TBCE"])
         assert panel.find(TBCE[1]) == 1
         with pytest.raises(GeneAmbiguous) as caught:
             panel.find("TBCE")
         assert all(gene in str(caught.value) for gene in TBCE)
 
-    def test_unknown_genes_come_in_one_error_with_near_ones(self):
+    def test_unknown_genes_come_in_one_error_with_near_ones(self) -> None:
         panel = Panel.of(["Sox2", "Pax6"])
         with pytest.raises(GeneNotFound, match=r"Did you mean 'Sox2'"):
             panel.find("Sox3")
@@ -59,23 +61,23 @@ class TestPanel:
             panel.find_many(["Pax6", "Sox22", "Pax66"])
         assert str(caught.value).count("expected a gene") == 2
 
-    def test_rules_go_from_exact_to_alias(self):
+    def test_rules_go_from_exact_to_alias(self) -> None:
         panel = Panel.of(["A", "a", "B"], aliases=[["x"], ["y"], ["A"]])
         assert [panel.find(n) for n in ("A", "a", "X", "b")] == [0, 1, 0, 2]
 
-    def test_organism_is_told_by_identifiers_and_may_not_contradict(self):
+    def test_organism_is_told_by_identifiers_and_may_not_contradict(self) -> None:
         assert Panel.of([SOX2]).organism == "mouse"
         assert Panel.of([SOX2], organism="Mus musculus").organism == "mouse"
         with pytest.raises(InputError, match="set `organism` to 'mouse'"):
             Panel.of([SOX2], organism="human")
 
-    def test_gene_map_wins(self):
+    def test_gene_map_wins(self) -> None:
         names = {"sox2": GeneName(SOX2, "Sox2", ("Sry-box 2",))}
         panel = Panel.of(["sox2", "other"], gene_map=names)
         assert panel.gene_id.tolist() == [SOX2, "other"]
         assert panel.find("SRY-BOX 2") == panel.find("Sox2") == 0
 
-    def test_all_faults_at_once(self):
+    def test_all_faults_at_once(self) -> None:
         with pytest.raises(InputError) as caught:
             Panel.of(["", SOX2, SOX2], organism="human")
         assert len(caught.value.faults) >= 2
@@ -85,7 +87,7 @@ class TestPanel:
         st.booleans(),
     )
     @settings(max_examples=50, deadline=None)
-    def test_parquet_keeps_everything(self, names, padded):
+    def test_parquet_keeps_everything(self, names: Any, padded: bool) -> None:
         symbols = [name[::-1] for name in names]
         try:
             panel = Panel.of(names, gene_ids=names, symbols=symbols, zero_padded=padded)
@@ -97,14 +99,18 @@ class TestPanel:
         assert again.name.tolist() == names
         assert pickle.loads(pickle.dumps(panel)) == panel
 
-    def test_damaged_parquet_is_corrupt(self):
+    def test_damaged_parquet_is_corrupt(self) -> None:
         for blob in (b"", b"PAR1", Panel.of(["A"]).to_parquet()[:-9]):
             with pytest.raises(Corrupt):
                 Panel.from_parquet(blob)
 
-    def test_digest_sees_every_part(self):
-        base = {"organism": "mouse", "symbols": ["s"], "feature_types": ["Gene Expression"]}
-        changes = [
+    def test_digest_sees_every_part(self) -> None:
+        base: dict[str, Any] = {
+            "organism": "mouse",
+            "symbols": ["s"],
+            "feature_types": ["Gene Expression"],
+        }
+        changes: list[dict[str, Any]] = [
             {"organism": "rat"},
             {"symbols": ["t"]},
             {"feature_types": ["Antibody"]},
@@ -117,7 +123,7 @@ class TestPanel:
 
 
 class TestUnion:
-    def test_symbols_take_the_identifier_another_section_knows(self):
+    def test_symbols_take_the_identifier_another_section_knows(self) -> None:
         genes = union(
             {
                 "ids": Panel.of([f"{SOX2}.7", PAX6], symbols=["Sox2", "Pax6"]),
@@ -133,7 +139,7 @@ class TestUnion:
         assert genes.find("SOX2") == genes.find(SOX2) == genes.find(f"{SOX2}.3") == 0
         assert genes.table()["n_sections"].tolist() == [3, 2, 2]
 
-    def test_order_of_sections_changes_no_identity(self):
+    def test_order_of_sections_changes_no_identity(self) -> None:
         panels = {
             "ids": Panel.of([SOX2, PAX6], symbols=["Sox2", "Pax6"]),
             "symbols": Panel.of(["Pax6", "Gad1"], organism="mouse"),
@@ -141,7 +147,7 @@ class TestUnion:
         one, two = union(panels), union(dict(reversed(panels.items())))
         assert set(one.gene_id) == set(two.gene_id)
 
-    def test_organisms_never_unify(self):
+    def test_organisms_never_unify(self) -> None:
         genes = union(
             {"m": Panel.of(["Sox2"], organism="mouse"), "h": Panel.of(["SOX2"], organism="human")}
         )
@@ -151,14 +157,14 @@ class TestUnion:
         assert genes.find("sox2", organism="Homo sapiens") == 1
         assert genes.presence("m").tolist() == ["measured", "absent"]
 
-    def test_features_of_other_types_never_unify(self):
+    def test_features_of_other_types_never_unify(self) -> None:
         both = Panel.of(
             ["Cd4", "Cd4-ab"], symbols=["Cd4", "Cd4"], feature_types=["", "Antibody Capture"]
         )
         genes = union({"both": both, "genes": Panel.of(["Cd4"])})
         assert genes.columns("genes").tolist() == [0, -1]
 
-    def test_ambiguous_symbol_stays_apart_and_unknown(self):
+    def test_ambiguous_symbol_stays_apart_and_unknown(self) -> None:
         genes = union(
             {
                 "ids": Panel.of(TBCE, symbols=["TBCE", "TBCE"], completeness="complete"),
@@ -172,28 +178,28 @@ class TestUnion:
         assert all(gene in str(caught.value) for gene in TBCE)
         assert genes.find(TBCE[0]) == 0
 
-    def test_two_names_of_one_gene_in_a_panel_do_not_collide(self):
+    def test_two_names_of_one_gene_in_a_panel_do_not_collide(self) -> None:
         ids = Panel.of([SOX2], symbols=["Sox2"], aliases=[["Sry2"]])
         genes = union({"ids": ids, "old": Panel.of(["Sox2", "Sry2"], organism="mouse")})
         assert genes.columns("old").tolist() == [0, 1]
 
-    def test_presence_says_what_is_not_known(self):
+    def test_presence_says_what_is_not_known(self) -> None:
         padded = Panel.of(["A", "B"], zero_padded=True)
         genes = union({"padded": padded, "whole": Panel.of(["A", "C"], completeness="complete")})
         assert genes.presence("padded").tolist() == ["measured", "measured", "unknown"]
-        seen = np.asarray([True, False])
+        seen = np.asarray([True, False], dtype=np.bool_)
         assert genes.presence("padded", seen).tolist() == ["measured", "unknown", "unknown"]
         assert genes.presence("whole").tolist() == ["measured", "absent", "measured"]
         with pytest.raises(SectionNotFound, match="Did you mean 'whole'"):
             genes.columns("wholes")
 
-    def test_spellings_told_apart_by_a_panel_stay_apart(self):
+    def test_spellings_told_apart_by_a_panel_stay_apart(self) -> None:
         genes = union({"a": Panel.of(["Abc", "ABC"]), "b": Panel.of(["ABC"])})
         assert genes.columns("b").tolist() == [-1, 0]
 
     @given(st.lists(st.sets(st.integers(0, 30), min_size=1), min_size=1, max_size=5))
     @settings(max_examples=50, deadline=None)
-    def test_union_holds_every_gene_once(self, sets):
+    def test_union_holds_every_gene_once(self, sets: Any) -> None:
         panels = {
             str(i): Panel.of([f"g{g}" if i % 2 else f"G{g}" for g in sorted(chosen)])
             for i, chosen in enumerate(sets)
@@ -206,8 +212,8 @@ class TestUnion:
 
 
 @pytest.mark.real
-def test_real_panels_unify(real_data):
-    def names(file):
+def test_real_panels_unify(real_data: Path) -> None:
+    def names(file: str) -> Any:
         with h5py.File(real_data / file) as h5:
             return [n.decode() for n in h5["var"][h5["var"].attrs["_index"]][:]]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import h5py
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.lattice import fit_lattice
 
 
-def lattice(kind, n, pitch=1.0, angle=0.0):
+def lattice(kind: Any, n: int, pitch: float = 1.0, angle: float = 0.0) -> Any:
     row, col = np.divmod(np.arange(n * n), n)
     if kind == "hexagonal":
         xy = np.column_stack([col + 0.5 * (row % 2), row * np.sqrt(3) / 2])
@@ -32,7 +35,9 @@ def lattice(kind, n, pitch=1.0, angle=0.0):
     jitter=st.floats(0, 0.04),
 )
 @settings(max_examples=60, deadline=None)
-def test_pitch_is_found_whatever_the_pose(kind, pitch, angle, seed, missing, jitter):
+def test_pitch_is_found_whatever_the_pose(
+    kind: Any, pitch: float, angle: float, seed: int, missing: float, jitter: float
+) -> None:
     rng = np.random.default_rng(seed)
     xy = lattice(kind, 20, pitch, angle)
     xy += rng.normal(0, jitter * pitch, xy.shape)
@@ -41,7 +46,7 @@ def test_pitch_is_found_whatever_the_pose(kind, pitch, angle, seed, missing, jit
     assert fit.pitch == pytest.approx(pitch, rel=1e-9 if jitter == 0 else 0.015)
 
 
-def test_nearest_neighbors_alone_would_be_biased():
+def test_nearest_neighbors_alone_would_be_biased() -> None:
     rng = np.random.default_rng(0)
     xy = lattice("square", 30, 200.0) + rng.normal(0, 8, (900, 2))
     nearest = np.median(cKDTree(xy).query(xy, k=2)[0][:, 1])
@@ -49,30 +54,30 @@ def test_nearest_neighbors_alone_would_be_biased():
     assert fit_lattice(xy).pitch == pytest.approx(200, rel=0.01)
 
 
-def test_two_pieces_of_tissue_and_repeated_spots_do_no_harm():
+def test_two_pieces_of_tissue_and_repeated_spots_do_no_harm() -> None:
     xy = lattice("hexagonal", 15, 137.0)
     both = np.vstack([xy, xy + np.asarray([9e3, 4e3]), xy[:50]])
     assert fit_lattice(both).pitch == pytest.approx(137.0)
 
 
-def test_cells_have_no_lattice():
+def test_cells_have_no_lattice() -> None:
     for seed in range(10):
         with pytest.raises(InvalidArgument, match="number, or 'unknown'"):
             fit_lattice(np.random.default_rng(seed).random((500, 2)))
 
 
-def test_too_few_spots():
+def test_too_few_spots() -> None:
     with pytest.raises(InvalidArgument, match="at least 12 spots"):
         fit_lattice(np.zeros((50, 2)))
 
 
-def test_large_sections_are_cropped_not_thinned():
+def test_large_sections_are_cropped_not_thinned() -> None:
     assert fit_lattice(lattice("square", 60, 2.0), max_points=500).pitch == pytest.approx(2.0)
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["A1", "A4", "B2", "C6", "D3"])
-def test_pitch_agrees_with_the_array_coordinates(real_data, name):
+def test_pitch_agrees_with_the_array_coordinates(real_data: Path, name: str) -> None:
     with h5py.File(real_data / "her2st" / f"{name}.h5ad") as file:
         xy = file["obsm/spatial"][:].astype(float)
         columns = [file["obs"][key][:] for key in ("new_x", "new_y")]
@@ -85,7 +90,7 @@ def test_pitch_agrees_with_the_array_coordinates(real_data, name):
 
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["dlpfc/151673", "breast_xenium_visium/visium"])
-def test_visium_is_hexagonal(real_data, name):
+def test_visium_is_hexagonal(real_data: Path, name: str) -> None:
     with h5py.File(real_data / f"{name}.h5ad") as file:
         fit = fit_lattice(file["obsm/spatial"][:])
     assert fit.kind == "hexagonal"

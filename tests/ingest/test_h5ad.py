@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from contracts import ReaderContract, ids_of, matrix_of
 from PIL import Image
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.h5ad import H5adReader
-from tisseract.ingest.reader import ReadOptions
+from tisseract.ingest.reader import Reader, ReadOptions
 from tisseract.ingest.source import BooleanValues, CategoricalValues, NumericValues, StringValues
 
+from ..contracts import ReaderContract, ids_of, matrix_of  # noqa: TID252 - tests are no package
 from . import h5ad_files as h5
 
 UNIT = ReadOptions(um_per_unit=1.0)
@@ -35,24 +36,24 @@ def faults(path: Path, options: ReadOptions = UNIT) -> str:
 
 class TestContract(ReaderContract):
     @pytest.fixture(params=["csr", "csc", "dense"])
-    def layout(self, request):
+    def layout(self, request: pytest.FixtureRequest) -> Any:
         return request.param
 
     @pytest.fixture
-    def reader(self):
+    def reader(self) -> Reader:
         return READER
 
     @pytest.fixture
-    def source(self, tmp_path, layout):
+    def source(self, tmp_path: Path, layout: str) -> Path:
         obs = {"depth": np.arange(h5.N_CELLS), "name": np.asarray(["x", "y"] * 30)}
         return h5.write_h5ad(tmp_path / "brain.h5ad", layout=layout, obs=obs)
 
     @pytest.fixture
-    def options(self):
+    def options(self) -> ReadOptions:
         return UNIT
 
     @pytest.fixture
-    def truth(self):
+    def truth(self) -> Mapping[str, Any]:
         return {
             "counts": h5.counts(),
             "positions": h5.positions(),
@@ -62,7 +63,7 @@ class TestContract(ReaderContract):
 
 
 class TestColumns:
-    def test_every_encoding(self, tmp_path):
+    def test_every_encoding(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad")
         n = h5.N_CELLS
         with h5py.File(path, "a") as file:
@@ -102,7 +103,7 @@ class TestColumns:
         assert isinstance(old, CategoricalValues)
         assert old.categories == ("p", "q")
 
-    def test_compound_tables_of_old_anndata(self, tmp_path):
+    def test_compound_tables_of_old_anndata(self, tmp_path: Path) -> None:
         path = tmp_path / "old.h5ad"
         n = h5.N_CELLS
         with h5py.File(path, "w") as file:
@@ -122,21 +123,21 @@ class TestColumns:
         assert isinstance(depth, NumericValues)
         assert depth.values.tolist() == list(range(n))
 
-    def test_names_that_spatialdata_refuses_are_changed_and_said(self, tmp_path):
+    def test_names_that_spatialdata_refuses_are_changed_and_said(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad", obs={"percent mito": np.zeros(h5.N_CELLS)})
         raw = READER.open(path, UNIT)
         assert list(raw.obs) == ["percent_mito"]
         assert raw.provenance["renamed_columns"] == {"percent mito": "percent_mito"}
         assert "percent mito" in READER.inspect(path, UNIT).notes[0]
 
-    def test_names_that_would_become_one_are_refused(self, tmp_path):
+    def test_names_that_would_become_one_are_refused(self, tmp_path: Path) -> None:
         zeros = np.zeros(h5.N_CELLS)
         path = h5.write_h5ad(tmp_path / "a.h5ad", obs={"Layer": zeros, "layer": zeros})
         assert "'Layer' and 'layer'" in faults(path)
         dropped = replace(UNIT, reader_kwargs={"drop_columns": ["Layer"]})
         assert list(READER.open(path, dropped).obs) == ["layer"]
 
-    def test_objects_are_refused_and_can_be_dropped(self, tmp_path):
+    def test_objects_are_refused_and_can_be_dropped(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad")
         with h5py.File(path, "a") as file:
             file["obs"].create_dataset("pickle", data=np.zeros(h5.N_CELLS, dtype="V8"))
@@ -147,7 +148,7 @@ class TestColumns:
 
 
 class TestMatrix:
-    def test_counts_in_a_layer_or_raw(self, tmp_path):
+    def test_counts_in_a_layer_or_raw(self, tmp_path: Path) -> None:
         logged = np.log1p(h5.counts())
         path = h5.write_h5ad(tmp_path / "a.h5ad", logged)
         with h5py.File(path, "a") as file:
@@ -169,14 +170,14 @@ class TestMatrix:
         assert log.values == "log1p"
         assert "Did you mean 'counts'" in faults(path, replace(UNIT, layer="count"))
 
-    def test_negative_and_missing_numbers_are_refused(self, tmp_path):
+    def test_negative_and_missing_numbers_are_refused(self, tmp_path: Path) -> None:
         for value, told in ((-1.0, "got -1"), (np.nan, "NaN")):
             matrix = h5.counts()
             matrix[0, 0] = value
             path = h5.write_h5ad(tmp_path / f"{value}.h5ad", matrix)
             assert told in faults(path, replace(UNIT, values="normalized"))
 
-    def test_shape_that_disagrees_with_obs(self, tmp_path):
+    def test_shape_that_disagrees_with_obs(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad")
         with h5py.File(path, "a") as file:
             file["X"].attrs["shape"] = (h5.N_CELLS - 1, h5.N_GENES)
@@ -184,7 +185,7 @@ class TestMatrix:
 
 
 class TestPlace:
-    def test_other_keys_and_columns(self, tmp_path):
+    def test_other_keys_and_columns(self, tmp_path: Path) -> None:
         n = h5.N_CELLS
         path = h5.write_h5ad(tmp_path / "a.h5ad", obs={"px": np.arange(n), "py": np.ones(n)})
         with h5py.File(path, "a") as file:
@@ -195,25 +196,25 @@ class TestPlace:
         columns = replace(UNIT, reader_kwargs={"position_columns": ["px", "py"]})
         assert READER.open(path, columns).positions[3].tolist() == [3.0, 1.0]
 
-    def test_third_axis_is_noted(self, tmp_path):
+    def test_third_axis_is_noted(self, tmp_path: Path) -> None:
         xyz = np.random.default_rng(0).random((h5.N_CELLS, 3))
         path = h5.write_h5ad(tmp_path / "a.h5ad", xy=xyz)
         assert "third column" in READER.inspect(path, UNIT).notes[0]
 
-    def test_positions_that_are_not_finite(self, tmp_path):
+    def test_positions_that_are_not_finite(self, tmp_path: Path) -> None:
         xy = h5.positions()
         xy[7, 1] = np.inf
         path = h5.write_h5ad(tmp_path / "a.h5ad", xy=xy)
         assert "rows 7; remove" in faults(path)
 
-    def test_unit_must_come_from_somewhere(self, tmp_path):
+    def test_unit_must_come_from_somewhere(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad")
         assert "set `um_per_unit`" in faults(path, ReadOptions())
         unknown = READER.open(path, ReadOptions(um_per_unit="unknown"))
         assert unknown.um_per_unit is None
         assert "no lattice" not in faults(path, ReadOptions(um_per_unit="lattice:100"))
 
-    def test_every_fault_at_once(self, tmp_path):
+    def test_every_fault_at_once(self, tmp_path: Path) -> None:
         ids = h5.cell_ids()
         ids[4] = ids[9]
         xy = h5.positions()
@@ -227,7 +228,7 @@ class TestPlace:
         for part in ("'cell9'", "finite positions", "Gene2 = Gene2", "expected counts"):
             assert part in told
 
-    def test_radius_and_unit_of_embedded_visium(self, tmp_path):
+    def test_radius_and_unit_of_embedded_visium(self, tmp_path: Path) -> None:
         row, col = np.divmod(np.arange(400), 20)
         xy = np.column_stack([(col + 0.5 * (row % 2)) * 50.0, row * 50.0 * np.sqrt(3) / 2])
         matrix = np.ones((400, h5.N_GENES), dtype=np.float32)
@@ -250,7 +251,7 @@ class TestPlace:
         assert up.provenance["y_flipped"] is True
         assert up.images["hires"].affine[1][1] == pytest.approx(-4.0)  # type: ignore[attr-defined]
 
-    def test_image_beside_scale_factors(self, tmp_path):
+    def test_image_beside_scale_factors(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad")
         image = tmp_path / "tissue_lowres_image.png"
         Image.fromarray(np.zeros((30, 20), np.uint8)).save(image)
@@ -263,18 +264,18 @@ class TestPlace:
 
 class TestSplit:
     @pytest.fixture
-    def path(self, tmp_path):
+    def path(self, tmp_path: Path) -> Path:
         donor = np.asarray(["d2", "d1", "d2"] * 20)
         return h5.write_h5ad(tmp_path / "a.h5ad", obs={"donor": donor, "n": np.arange(60)})
 
-    def test_is_refused_until_told(self, path):
+    def test_is_refused_until_told(self, path: Path) -> None:
         told = faults(path)
         assert "looks like several" in told
         assert "'donor' (2 values" in told
         assert READER.open(path, replace(UNIT, split_by="none")).n_obs == h5.N_CELLS
 
     @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
-    def test_parts_make_the_whole(self, path, layout):
+    def test_parts_make_the_whole(self, path: Path, layout: str) -> None:
         h5.write_h5ad(path, layout=layout, obs={"donor": np.asarray(["d2", "d1", "d2"] * 20)})
         options = replace(UNIT, split_by="donor")
         assert READER.inspect(path, options).splits == {"d1": 20, "d2": 40}
@@ -288,7 +289,7 @@ class TestSplit:
             assert isinstance(donors, StringValues)
             assert set(donors.to_list()) == {value}
 
-    def test_unknown_value_column_and_missing_values(self, path):
+    def test_unknown_value_column_and_missing_values(self, path: Path) -> None:
         options = replace(UNIT, split_by="donor")
         with pytest.raises(InputError, match="split_value out of d1, d2"):
             READER.open(path, replace(options, split_value="d3"))
@@ -299,7 +300,7 @@ class TestSplit:
 
 
 class TestHostile:
-    def test_nothing_outside_the_file_is_read(self, tmp_path):
+    def test_nothing_outside_the_file_is_read(self, tmp_path: Path) -> None:
         secret = tmp_path / "secret.h5"
         with h5py.File(secret, "w") as file:
             file["data"] = np.arange(8.0)
@@ -317,14 +318,14 @@ class TestHostile:
             assert part in told
         assert len(told.splitlines()) == 3
 
-    def test_loops_of_links_end(self, tmp_path):
+    def test_loops_of_links_end(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad")
         with h5py.File(path, "a") as file:
             file["uns/loop"] = file["/"]
             file["soft"] = h5py.SoftLink("/soft")
         READER.inspect(path, UNIT).raise_faults()
 
-    def test_chunk_that_would_fill_memory(self, tmp_path):
+    def test_chunk_that_would_fill_memory(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad")
         with h5py.File(path, "a") as file:
             file.create_dataset(
@@ -332,7 +333,7 @@ class TestHostile:
             )
         assert "chunks below 1.0 GiB, but got 2.0 GiB" in faults(path)
 
-    def test_other_hdf5_is_named_as_such(self, tmp_path):
+    def test_other_hdf5_is_named_as_such(self, tmp_path: Path) -> None:
         path = tmp_path / "a.h5ad"
         with h5py.File(path, "w") as file:
             file["matrix"] = np.zeros(3)
@@ -371,12 +372,14 @@ CASES: list[tuple[str, dict[str, Any], int]] = [
 
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "given", "n_sections"), CASES, ids=lambda v: str(v)[:40])
-def test_real_tissue_is_read_as_it_is(real_data, name, given, n_sections):
+def test_real_tissue_is_read_as_it_is(
+    real_data: Path, name: str, given: Any, n_sections: int
+) -> None:
     path = real_data / name
     options = ReadOptions(**given)
     seen = READER.inspect(path, options)
     seen.raise_faults()
-    values = list(seen.splits) or [None]
+    values: list[str | None] = [*seen.splits] or [None]
     assert len(values) == n_sections
     with h5py.File(path) as file:
         x = file["X"]
@@ -417,13 +420,15 @@ def test_real_tissue_is_read_as_it_is(real_data, name, given, n_sections):
         ),
     ],
 )
-def test_real_files_of_several_sections_are_refused(real_data, name, given, column):
+def test_real_files_of_several_sections_are_refused(
+    real_data: Path, name: str, given: Any, column: str
+) -> None:
     told = faults(real_data / name, ReadOptions(**given))
     assert f"{column!r} (" in told
     assert "split_by" in told
 
 
 @pytest.mark.real
-def test_implied_micrometres_must_be_plausible(real_data):
+def test_implied_micrometres_must_be_plausible(real_data: Path) -> None:
     path = real_data / "breast_xenium_visium" / "xenium.h5ad"
     assert "1.87 units apart" in faults(path, ReadOptions(technology="Xenium"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from tisseract.ingest.h5ad import H5adReader
@@ -9,7 +12,7 @@ from tisseract.ingest.reader import ReadOptions
 
 
 @pytest.mark.real
-def test_every_her2st_section_has_its_scale(real_data):
+def test_every_her2st_section_has_its_scale(real_data: Path) -> None:
     scales = {}
     for patient in "ABCD":
         for number in range(1, 7):
@@ -23,20 +26,16 @@ def test_every_her2st_section_has_its_scale(real_data):
 
 
 @pytest.mark.real
-def test_days_of_the_chicken_heart_have_one_scale_each(real_data):
+def test_days_of_the_chicken_heart_have_one_scale_each(real_data: Path) -> None:
     path = real_data / "chicken_heart" / "composition.h5ad"
     given = ReadOptions(values="composition", um_per_unit="lattice:100", split_by="day")
     for day in ("4", "7", "10", "14"):
-        raw = H5adReader().open(path, ReadOptions(**{**_fields(given), "split_value": day}))
+        raw = H5adReader().open(path, replace(given, split_value=day))
         assert raw.um_per_unit == pytest.approx(0.3597, abs=5e-4)
 
 
-def _fields(options: ReadOptions) -> dict[str, object]:
-    return {name: getattr(options, name) for name in options.__dataclass_fields__}
-
-
 @pytest.mark.real
-def test_cells_are_no_lattice(real_data):
+def test_cells_are_no_lattice(real_data: Path) -> None:
     path = real_data / "starmap_mpfc" / "20180417_BZ5.h5ad"
     told = H5adReader().inspect(path, ReadOptions(um_per_unit="lattice:100")).faults
     assert "without one" in str(told[0])
