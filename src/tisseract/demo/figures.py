@@ -41,9 +41,9 @@ def draw_all(
     figures = {
         "domains.png": draw_domains(sections, names, title=f"Domains ({tour.best_key}), {note}"),
         "niche.png": draw_domain_over_time(
-            sections, names, niche, title=f"Domain {niche}, found once, in every section, {note}"
+            sections, names, niche, title=f"Domain {niche}, found once, wherever it is, {note}"
         ),
-        "gene.png": draw_gene(atlas, gene, title=f"{gene} over time, {note}"),
+        "gene.png": draw_gene(atlas, gene, title=f"{gene} by section, {note}"),
     }
     if truth is not None:
         known, categories = _truth(atlas, sections, truth)
@@ -180,12 +180,15 @@ def draw_domain_over_time(
 ) -> Figure:
     """Draw one domain in every section, and below its share of the cells."""
     code = list(names).index(domain)
-    figure, axes, grid = _panels(sections, extra_rows=1, title=title)
+    several = len(sections) > 1
+    figure, axes, grid = _panels(sections, extra_rows=int(several), title=title)
     size = _dot_size(sections)
     for axis, item in zip(axes, sections, strict=True):
         chosen = item.codes == code
         _dots(axis, item, ~chosen, color=_FAINT, size=size)
         _dots(axis, item, chosen, color=_PALETTE[5], size=size)
+    if not several:
+        return figure
     below = figure.add_subplot(grid[-1, :])
     shares = [float((item.codes == code).mean() * 100) for item in sections]
     _over_time(below, [(i.timepoint, i.time_value, i.section) for i in sections], shares)

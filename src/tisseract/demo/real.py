@@ -14,7 +14,7 @@ from ..atlas.errors import InvalidArgument
 from ..cli.record import peak_rss_bytes
 from .report import TourReport
 from .simulated import around
-from .tour import Say, Tour, new_folder
+from .tour import Say, StepFailed, Tour, new_folder
 
 if TYPE_CHECKING:
     from ..handle import Atlas
@@ -78,6 +78,15 @@ def real_tour(
         writer.writeheader()
         writer.writerow(row)
     tour.tell(f"A tour of {source}; wrote {samples}")
+    try:
+        tour.run("check-samples", str(samples))
+    except StepFailed as failure:
+        samples.unlink()  # nothing else was written: the same folder can be used again
+        failure.add_note(
+            "say what the file does not: --um-per-unit, --split-by, --values, --organism "
+            "(see tisseract demo --help)"
+        )
+        raise
     tour.build(samples, knn=_KNN, memory_limit=_MEMORY)
     tour.learn(n_domains, expression=False)
     domain, gene = _ask(tour)
@@ -104,7 +113,7 @@ def real_tour(
 
 def _name(source: Path) -> str:
     """Name a section after its file; letters a section name cannot hold become '-'."""
-    stem = source.stem if source.is_file() else source.name
+    stem = source.stem if source.suffix in (".h5ad", ".zarr") else source.name
     kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in stem)
     return kept.strip(".-")[:64] or "section"
 
@@ -148,4 +157,5 @@ def variable_gene(atlas: Atlas) -> str:
     # seen in a fifth of the cells or more (else: in as many as there are), highest mean if seen
     floor = min(0.2, float(share.max()))
     score = np.where(share >= floor, mean / np.maximum(share, 1 / max(section.n_obs, 1)), -math.inf)
-    return str(section.panel.gene_id[int(score.argmax())])
+    panel, best = section.panel, int(score.argmax())
+    return str(panel.symbol[best] or panel.gene_id[best])

@@ -68,6 +68,7 @@ def simulated_tour(
     tour.tell(f"This demo uses SIMULATED data: no real tissue, no real gene.\n{plan}")
     result = simulate(plan, place / "data")
     tour.tell(f"wrote {len(result.files)} h5ad files and {result.sheet}")
+    tour.run("check-samples", str(result.sheet))
     tour.build(result.sheet, knn=_KNN, memory_limit=_MEMORY)
     tour.learn(n_domains, expression=True)
     niche = _ask(tour)
