@@ -2,8 +2,9 @@
 
     python benchmarks/bench_region.py ATLAS [--regions 40] [--sections NAME ...] [--peer] [--json F]
 
-For each section, random boxes and polygons of aspect at most 4 that hold at least 2,000 cells (or
-a tenth of the section, at most 20,000) are read by `region(...).to_anndata()`.
+For each section, random boxes and polygons of aspect at most 4 that hold at least 2,000 cells
+(half of the section where it has fewer than 4,000), some 20,000 at most, are read by
+`region(...).to_anndata()`.
 
 **Bytes read** are counted by the kernel for this process (`rchar` of `/proc/self/io`: every byte
 that any read call returned, whichever library made it), all imports done beforehand.
@@ -42,7 +43,7 @@ def places(section: Any, n: int, seed: int) -> list[tuple[str, Any]]:
     """Random compact places of enough cells: boxes and irregular polygons in turn."""
     rng = np.random.default_rng(seed)
     points = section.positions()
-    least = min(MIN_CELLS, len(points) // 10)
+    least = min(MIN_CELLS, len(points) // 2)
     found: list[tuple[str, Any]] = []
     for _ in range(200 * n):
         if len(found) == n:

@@ -8,8 +8,10 @@ from .parser import parse
 from .places import Box, Circle, Place, Polygon, place, polygon
 from .plan import QueryPlan, SectionPlan
 from .predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
-from .selection import Question, Selection, region, select
+from .question import Question
+from .selection import Selection
 from .value_counts import values
+from .verbs import region, select
 
 __all__ = [
     "And",

@@ -77,7 +77,7 @@ class DomainView:
         -----
         Reads labels and the columns named, never counts; one section at a time.
         """
-        from .selection import select
+        from .verbs import select
 
         names = [by] if isinstance(by, str) else list(by)
         if not names or "domain" in names:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Metadata that only says how to sort the timepoints; their categories come sorted.
 _INTERNAL = ("timepoint_order",)
+_FIXED_BYTES = 16 * 2**20
 _CELL_BYTES = 120
 _VALUE_BYTES = 12
 
@@ -201,7 +202,7 @@ def to_pandas(
     width = len(names) if names is not None else len(selection.columns.obs) + 8
     refuse_above(
         parse_bytes(memory_limit),
-        selection.n_obs_bound * (_CELL_BYTES + _VALUE_BYTES * width + 8 * n_genes),
+        _FIXED_BYTES + selection.n_obs_bound * (_CELL_BYTES + _VALUE_BYTES * width + 8 * n_genes),
         f"a table of {selection.n_obs_bound:,} cells",
         "narrow the query or name fewer columns, or give a larger memory_limit",
     )

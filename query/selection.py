@@ -1,24 +1,21 @@
 """A query, not yet run: what it will cost is known before anything is read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atlas.errors import InvalidArgument, SectionNotFound, UnitUnknown, near
 from ..atlas.memory import format_bytes
 from . import pruning
 from .columns import Column, Columns
 from .fetch import Asked, find_rows
-from .parser import parse
-from .places import Place, place
 from .plan import QueryPlan, SectionPlan
-from .predicate import And, Bounds, Compare, In, Not, Null, Or, Predicate, StringTest, conjunction
+from .predicate import Bounds
+from .question import Question
 from .rows import RunArray, count
 from .statistics import bytes_per_row, tile_bounds
-from .sugar import lower
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,182 +27,14 @@ if TYPE_CHECKING:
     from .aggregate import Function
     from .genes import GeneChoice, Join, Missing
 
-# What an exported cell costs beside its counts: index, position, a few columns.
-_OBS_BYTES = 400
+# What an exported cell costs beside its counts: id and position, and each column twice while the
+# tables of sections are joined.
+_OBS_BYTES = 200
+_VALUE_BYTES = 24
 # Bytes of one non-zero in memory (float32 value, int32 column), twice while blocks are joined.
 _NNZ_BYTES = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked, as a value: equal questions give equal answers on one snapshot."""
-
-    predicate: Predicate
-    """What each cell must satisfy."""
-    place: Place | None = None
-    """Where it must lie, in the coordinates of its section."""
-    genes: tuple[str, ...] | None = None
-    """Genes handed out; None is all."""
-    domain_key: str | None = None
-    """What `domain` stands for."""
-
-    def __str__(self) -> str:
-        words = [str(self.predicate)] if self.predicate != And(()) else []
-        words += [f"in {self.place}"] if self.place is not None else []
-        if self.genes is not None:
-            words.append(
-                f"genes {', '.join(self.genes[:5])}{' ...' if len(self.genes) > 5 else ''}"
-            )
-        return "; ".join(words) or "everything"
-
-
-def select(
-    store: "AtlasStore",
-    obs: str | Predicate | None = None,
-    genes: str | Sequence[str] | None = None,
-    *,
-    section: object = None,
-    timepoint: object = None,
-    domain: object = None,
-    region: Place | None = None,
-    domain_key: str | None = None,
-    **sugar: object,
-) -> "Selection":
-    """Ask for cells; nothing is read until an answer is wanted.
-
-    Parameters
-    ----------
-    store
-        The atlas.
-    obs
-        A filter string, such as `"cell_type in ['Neuron'] and n_counts > 200"`, or a predicate.
-        Names are section metadata, obs columns or domain keys. A missing value satisfies no
-        comparison, neither `==` nor `!=` (as in SQL); ask for it by `is null`.
-    genes
-        Identifiers, symbols or aliases to hand out; None is all.
-    section, timepoint, domain
-        A value, a list (None in it means missing), or `slice(first, last)` with both ends, for
-        timepoints in order of time.
-    region
-        A `Box`, `Circle` or `polygon`, in the micrometers of one section; name the section.
-    domain_key
-        Which labels `domain` means; needed where there are several.
-    **sugar
-        Any further column by its name, as for `section`.
-
-    Returns
-    -------
-    Selection
-        Cells in catalog order of sections, then in row order.
-
-    Raises
-    ------
-    QuerySyntax, ColumnNotFound, SectionNotFound, InvalidArgument
-        The question does not parse, or names what this snapshot does not have; near matches
-        are offered.
-    """
-    columns = Columns(store, domain_key)
-    parts: list[Predicate] = []
-    if isinstance(obs, str):
-        parts.append(parse(obs))
-    elif isinstance(obs, And | Or | Not | Compare | In | Null | StringTest):
-        parts.append(obs)
-    elif obs is not None:
-        raise InvalidArgument(f"a filter string is wanted for obs=, but got {type(obs).__name__}")
-    _check_sections(store, section)
-    named = {"section": section, "timepoint": timepoint, "domain": domain}
-    wanted = {name: value for name, value in named.items() if value is not None} | sugar
-    parts += [lower(name, value, columns) for name, value in wanted.items()]
-    predicate = conjunction(parts)
-    columns.check(predicate)
-    if region is not None and section is None and len(store.section_names) > 1:
-        raise InvalidArgument(
-            "a section is wanted with a region, whose coordinates are those of one section, "
-            f"but got none; name section= as one of {len(store.section_names)}"
-        )
-    names = (genes,) if isinstance(genes, str) else genes
-    question = Question(predicate, region, None if names is None else tuple(names), domain_key)
-    selection = Selection(store, question)
-    if names is not None:
-        # Panels are small and shared: an unknown gene is told now, not when the answer is read.
-        _ = selection.genes
-    return selection
-
-
-def region(
-    store: "AtlasStore",
-    section: str | Sequence[str] | None = None,
-    *,
-    bbox: Sequence[float] | None = None,
-    polygon: object = None,
-    circle: Sequence[float] | None = None,
-    predicate: str = "centroid",
-    units: str = "um",
-    **query: Any,
-) -> "Selection":
-    """Ask for the cells of a place.
-
-    Parameters
-    ----------
-    store
-        The atlas.
-    section
-        The section whose coordinates the place is in.
-    bbox
-        (xmin, ymin, xmax, ymax).
-    polygon
-        A shapely (Multi)Polygon, GeoJSON, WKT, a file of either, or vertices (n, 2).
-    circle
-        (x, y, radius).
-    predicate
-        `centroid`: cells whose recorded position lies in the place. The place includes its
-        edge, as in spatialdata's box query of circles and polygon query of points.
-    units
-        `um`, or `source` for a section whose unit is unknown.
-    **query
-        As for `select`.
-
-    Raises
-    ------
-    UnitUnknown
-        The section's unit is unknown and `units` is `um`.
-    InvalidArgument
-        No or several places, an invalid place, a unit or predicate that is not known.
-    """
-    if predicate != "centroid":
-        raise InvalidArgument(
-            f"predicate='centroid' is wanted, but got {predicate!r}; cells are tested by position"
-        )
-    if units not in ("um", "source"):
-        raise InvalidArgument(f"units='um' or 'source' is wanted, but got {units!r}")
-    where = place(bbox=bbox, polygon_like=polygon, circle=circle)
-    selection = select(store, section=section, region=where, **query)
-    for plan in selection.sections:
-        _check_unit(store.section(plan).entry.um_per_unit, plan, units)
-    return selection
-
-
-def _check_unit(um_per_unit: float | None, section: str, units: str) -> None:
-    if um_per_unit is None and units == "um":
-        raise UnitUnknown(
-            f"micrometers are wanted, but got section {section!r} of unknown unit; give the "
-            "region in the units of its source with units='source', or ingest it with um_per_unit"
-        )
-    if um_per_unit is not None and units == "source":
-        raise InvalidArgument(
-            f"units='um' is wanted for section {section!r}, whose unit is known, but got 'source'"
-        )
-
-
-def _check_sections(store: "AtlasStore", section: object) -> None:
-    names = [section] if isinstance(section, str) else section
-    if isinstance(names, list | tuple | set | frozenset):
-        for name in names:
-            if isinstance(name, str) and not store.has_section(name):
-                raise SectionNotFound(
-                    f"a section of this snapshot is wanted, but got {name!r}."
-                    f"{near(name, store.section_names)}"
-                )
+# What the first answer brings in whatever its size: buffers, codecs, decoded chunks.
+_FIXED_BYTES = 64 * 2**20
 
 
 class Selection:
@@ -288,7 +117,7 @@ class Selection:
             pruned=tuple(sorted((*pruned, *more))),
             n_vars=n_vars,
             tested_columns=tuple(sorted(self._tested)),
-            peak_bytes=round(nnz * _NNZ_BYTES + rows * _OBS_BYTES),
+            peak_bytes=round(nnz * _NNZ_BYTES + rows * self._row_bytes() + _FIXED_BYTES),
         )
 
     def _plan_section(self, name: str, bounds: Bounds) -> SectionPlan:
@@ -310,6 +139,11 @@ class Selection:
             bytes_per_row=bytes_per_row(section),
             nnz_per_row=entry.nnz / max(entry.n_obs, 1),
         )
+
+    def _row_bytes(self) -> int:
+        columns = self.columns
+        n_columns = len(columns.metadata) + len(columns.obs_of(self.sections))
+        return _OBS_BYTES + _VALUE_BYTES * (n_columns + len(columns.domain_keys))
 
     def _n_vars_and_share(self) -> tuple[int, float]:
         if self.question.genes is not None:

@@ -154,11 +154,11 @@ def aligned(
     wanted = None if every else columns[listed]
     own = read_counts(section, runs, wanted)
     # Where each column of what was read goes in the answer.
-    target = np.empty(len(listed), np.int64)
+    target = np.empty(len(listed), np.int32)
     if every:
         target[columns[listed]] = listed
     else:
-        target = listed
+        target[:] = listed
     shape = (own.shape[0], len(choice))
     matrix = sp.csr_array((own.data, target[own.indices], own.indptr), shape=shape)
     matrix.sort_indices()

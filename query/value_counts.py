@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from .columns import Columns, section_value
-from .selection import select
+from .verbs import select
 
 if TYPE_CHECKING:
     import pandas as pd
