@@ -59,13 +59,20 @@ def demo(
     }
     given = {name: value for name, value in sheet.items() if value is not None}
     from .. import demo as tours
+    from .app import main
 
     if real is None:
         if given:
             option = next(iter(given)).replace("_", "-")
             raise UsageError(f"--{option} describes your own data: it needs --real PATH")
         report = tours.simulated_tour(
-            folder, seed=seed, n_cells=cells, n_domains=n_domains or 8, figures=figures, say=output
+            folder,
+            seed=seed,
+            n_cells=cells,
+            n_domains=n_domains or 8,
+            figures=figures,
+            say=output,
+            command=main,
         )
     else:
         report = tours.real_tour(
@@ -76,6 +83,7 @@ def demo(
             n_domains=n_domains or 7,
             figures=figures,
             say=output,
+            command=main,
         )
     if json:
         output.data(report)

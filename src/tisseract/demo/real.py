@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..atlas.errors import InvalidArgument
-from ..cli.record import peak_rss_bytes
+from ..ingest.report import peak_rss_bytes
 from .report import TourReport
 from .simulated import around
-from .tour import Say, StepFailed, Tour, new_folder
+from .tour import Command, Say, StepFailed, Tour, new_folder
 
 if TYPE_CHECKING:
     from ..handle import Atlas
@@ -34,6 +34,7 @@ def real_tour(
     n_domains: int,
     figures: bool,
     say: Say,
+    command: Command,
 ) -> TourReport:
     """Build, learn and ask over one file or folder of the user.
 
@@ -53,6 +54,8 @@ def real_tour(
         Draw figures, if matplotlib is there.
     say : Say
         How to speak.
+    command : callable
+        The command line, `tisseract.cli.main`.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def real_tour(
     if not source.exists():
         raise InvalidArgument(f"an h5ad file or a folder is wanted, but got {str(path)!r}")
     place = new_folder(folder, ("samples.csv", "demo.atlas", "figures"))
-    tour = Tour(place, seed, say)
+    tour = Tour(place, seed, say, command)
     samples = place / "samples.csv"
     row = {"sample": _name(source), "data_path": str(source.resolve()), **sheet}
     with samples.open("w", newline="", encoding="utf-8") as file:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..cli.record import peak_rss_bytes
+from ..ingest.report import peak_rss_bytes
 from ..simulator import SimulationPlan, simulate
 from .labels import agreement, read_labels
 from .report import TourReport
-from .tour import Say, Tour, new_folder
+from .tour import Command, Say, Tour, new_folder
 
 if TYPE_CHECKING:
     from ..handle import Atlas
@@ -32,6 +32,7 @@ def simulated_tour(
     n_domains: int,
     figures: bool,
     say: Say,
+    command: Command,
 ) -> TourReport:
     """Simulate, build, learn, ask; compare with the truth.
 
@@ -49,6 +50,8 @@ def simulated_tour(
         Draw figures, if matplotlib is there.
     say : Say
         How to speak.
+    command : callable
+        The command line, `tisseract.cli.main`.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def simulated_tour(
         If a command fails.
     """
     place = new_folder(folder, ("data", "demo.atlas", "figures"))
-    tour = Tour(place, seed, say)
+    tour = Tour(place, seed, say, command)
     plan = SimulationPlan(seed=seed, n_cells=n_cells)
     tour.tell(f"This demo uses SIMULATED data: no real tissue, no real gene.\n{plan}")
     result = simulate(plan, place / "data")

@@ -8,7 +8,7 @@ import io
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -18,7 +18,10 @@ from ..atlas.errors import InvalidArgument, TisseractError
 if TYPE_CHECKING:
     from ..handle import Atlas
 
-__all__ = ["Say", "StepFailed", "Tour", "new_folder"]
+__all__ = ["Command", "Say", "StepFailed", "Tour", "new_folder"]
+
+
+Command = Callable[[list[str]], int]
 
 
 class Say(Protocol):
@@ -53,6 +56,8 @@ class Tour:
         Given to the commands that take one.
     say : Say
         How to speak.
+    command : callable
+        The command line: takes arguments, gives back an exit code.
     keys : list of str
         Domain labels made so far.
     """
@@ -60,6 +65,7 @@ class Tour:
     folder: Path
     seed: int
     say: Say
+    command: Command
     keys: list[str] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
@@ -87,15 +93,13 @@ class Tour:
         StepFailed
             If its exit code is not 0.
         """
-        from ..cli import main
-
         line = shlex.join(["tisseract", *arguments])
         self.tell(f"\n$ {line}")
         silent = self.say.as_json or self.say.quiet
         given = [*arguments, "--quiet"] if self.say.quiet else list(arguments)
         capture = io.StringIO()
         with contextlib.redirect_stdout(capture) if silent else contextlib.nullcontext():
-            code = main(given)
+            code = self.command(given)
         if code:
             raise StepFailed(
                 f"every step of the tour should end with exit code 0, but got {code} from\n"
