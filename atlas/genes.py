@@ -15,7 +15,7 @@ The rule by which names from different sections become one gene, within one orga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -267,10 +267,9 @@ class _SymbolBook:
     told_apart: set[tuple[str, str, str]] = field(default_factory=set)
 
     @classmethod
-    def over(cls, panels: object) -> _SymbolBook:
+    def over(cls, panels: Iterable[Panel]) -> _SymbolBook:
         """Read all (identifier, symbol) pairs of the panels."""
         book = cls()
-        assert hasattr(panels, "__iter__")
         for panel in panels:
             spellings: dict[tuple[str, str, str], str] = {}
             for i in range(len(panel)):

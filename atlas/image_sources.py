@@ -206,7 +206,7 @@ def _open_tiff(path: Path) -> Iterator[Pixels]:
                 f"{series.shape}; export one plane",
             )
         page = series.keyframe
-        piece = int(np.prod(page.chunks)) * page.dtype.itemsize
+        piece = int(np.prod(page.chunks)) * np.dtype(page.dtype).itemsize
         if piece > _MAX_PIECE_BYTES:
             raise _fault(
                 path,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LazyColumn",
     "MaskedColumn",
+    "OpenedNode",
     "TextColumn",
     "column_kind",
     "column_names",
@@ -263,6 +264,18 @@ class LazyColumn:
         """Read all rows."""
         with self.open() as frame:
             return read_column(frame, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedNode:
+    """A node that is open already, where an opener is asked for."""
+
+    node: Any
+    """Group or dataset."""
+
+    def __call__(self) -> AbstractContextManager[Any]:
+        """Hand out the node; it stays open."""
+        return nullcontext(self.node)
 
 
 @dataclass(frozen=True, slots=True)

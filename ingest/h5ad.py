@@ -18,12 +18,11 @@ from .anndata_parts import (
     check_values,
     locate_matrix,
     obs_kinds,
-    read_panel,
     read_positions,
     split_codes,
 )
 from .embedded import Embedded, H5Image, embedded, unit_of
-from .frame import LazyColumn, MaskedColumn, TextColumn, index_name, kinds, legal_names
+from .frame import LazyColumn, MaskedColumn, OpenedNode, TextColumn, index_name, kinds, legal_names
 from .guard import Hdf5Node, is_hdf5, open_hdf5
 from .hdf5 import Hdf5Matrix
 from .matrix import MatrixFacts
@@ -32,6 +31,7 @@ from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, RawSection
 from .spaceranger_files import image_scale
 from .split import MaskedCounts
 from .units import FoundUnit, find_unit, technology_unit
+from .var_columns import read_panel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -254,7 +254,7 @@ class H5adReader:
                 )
             )
         name = str(asked or survey.index)
-        column = LazyColumn(_Opened(obs), name, "string")
+        column = LazyColumn(OpenedNode(obs), name, "string")
         check_ids(TextColumn(column).read(), f"{where}:obs/{name}")
 
     def _images(
@@ -310,18 +310,6 @@ class H5adReader:
         name = "hires" if "hires" in chosen.images else next(iter(chosen.images))
         key, scale = chosen.images[name]
         return {name: LazyImage(H5Image(Hdf5Node(path, key)), affine(scale))}
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A node that is open already, where an opener is asked for."""
-
-    node: Any
-
-    def __call__(self) -> Any:
-        from contextlib import nullcontext
-
-        return nullcontext(self.node)
 
 
 def _is_visium(survey: _Survey, options: ReadOptions) -> bool:

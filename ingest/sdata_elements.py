@@ -37,10 +37,11 @@ def open_store(path: Path) -> Iterator[Any]:
         If it is no Zarr group, breaks off, or holds links that leave it.
     """
     import zarr
+    from zarr.storage import LocalStore
 
     _check_links(path)
     with faults_of(path, "a SpatialData store"):
-        yield zarr.open_group(zarr.storage.LocalStore(path, read_only=True), mode="r")
+        yield zarr.open_group(LocalStore(path, read_only=True), mode="r")
 
 
 def _check_links(path: Path) -> None:
@@ -69,9 +70,10 @@ class ZarrNode:
     def __call__(self) -> Iterator[Any]:
         """Open the node."""
         import zarr
+        from zarr.storage import LocalStore
 
         with faults_of(self.path / self.key, "part of a SpatialData store"):
-            root = zarr.open_group(zarr.storage.LocalStore(self.path, read_only=True), mode="r")
+            root = zarr.open_group(LocalStore(self.path, read_only=True), mode="r")
             yield root[self.key]
 
 

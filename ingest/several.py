@@ -146,7 +146,7 @@ def judge(
     >>> rng = np.random.default_rng(0)
     >>> xy, half = rng.random((400, 2)), np.repeat([0, 1], 200)
     >>> [str(e) for e in judge(xy, {"mouse_id": half, "cluster": half})]
-    ["'mouse_id' (2 values; groups share 99% of their area)"]
+    ["'mouse_id' (2 values; groups share 100% of their area)"]
     >>> beside = xy + half[:, None] * [1.0, 0.0]
     >>> judge(beside, {"fov": half})
     ()

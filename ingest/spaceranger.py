@@ -12,7 +12,6 @@ from ..atlas.errors import Fault, InputError
 from ..atlas.genes import Panel
 from ..atlas.image_sources import file_image, open_pixels
 from ..atlas.images import Affine
-from .anndata_parts import genome_organism
 from .frame import MaskedColumn
 from .gene_map import read_gene_map
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
@@ -21,6 +20,7 @@ from .spaceranger_files import Bundle, Spots, locate, looks_like, read_scalefact
 from .split import MaskedCounts
 from .tenx import FeatureMatrix, open_h5, open_mtx
 from .units import FoundUnit, find_unit
+from .var_columns import genome_organism
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,34 +16,29 @@ from .anndata_parts import (
     check_values,
     locate_matrix,
     obs_kinds,
-    read_panel,
-    read_positions,
     split_codes,
 )
 from .frame import (
     LazyColumn,
     MaskedColumn,
+    OpenedNode,
     TextColumn,
     index_name,
     legal_names,
-    n_rows,
-    read_column,
 )
 from .matrix import MatrixFacts, StreamedMatrix
-from .ngff import choose_system
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
 from .sdata_elements import (
-    Outlines,
     ZarrNode,
     check_chunks,
-    element_systems,
     open_store,
     read_images,
-    read_shapes,
 )
-from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, Polygons, RawSection
-from .split import MaskedCounts, encode
+from .sdata_place import Annotation, Placed, place_cells, take_polygons
+from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, RawSection
+from .split import MaskedCounts
 from .units import FoundUnit, find_unit
+from .var_columns import read_panel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,31 +59,22 @@ _OPTIONS = frozenset(
         "zero_padded",
     }
 )
-_SHOWN = 3
 
 
 @dataclass(slots=True)
 class _Survey:
     """What a store holds, as far as it could be read."""
 
-    table: str = ""
+    table: Annotation = field(default_factory=lambda: Annotation("", (), "", ""))
     key: str = ""
     facts: MatrixFacts | None = None
     panel: Panel | None = None
     columns: dict[str, ColumnKind] = field(default_factory=dict)
     renamed: dict[str, str] = field(default_factory=dict)
     index: str = ""
-    region_key: str = ""
-    instance_key: str = ""
-    regions: tuple[str, ...] = ()
     codes: NDArray[np.int64] | None = None
     labels: tuple[str, ...] = ()
-    positions: NDArray[np.float64] | None = None
-    """(n, 2) of all rows, in the coordinate system."""
-    positions_from: str = ""
-    radius: NDArray[np.float64] | None = None
-    polygons: Polygons | None = None
-    system: str = ""
+    placed: Placed | None = None
     images: dict[str, ImageSource] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     faults: FaultList = field(default_factory=FaultList)
@@ -160,7 +146,8 @@ class SpatialDataReader:
                 f"expected split_value out of {', '.join(survey.labels)}, but got {value!r}",
             )
         survey.faults.raise_all(path)
-        assert survey.positions is not None
+        placed = survey.placed
+        assert placed is not None
         assert survey.panel is not None
         assert survey.facts is not None
         rows = None
@@ -171,11 +158,11 @@ class SpatialDataReader:
         def masked(column: ObsColumn) -> ObsColumn:
             return column if rows is None else MaskedColumn(column, rows)
 
-        table = f"{survey.table}/obs"
+        table = f"{survey.table.key}/obs"
         node = ZarrNode(path, table)
         counts: CountsSource = StreamedMatrix(ZarrNode(path, survey.key), survey.facts)
         return RawSection(
-            positions=np.ascontiguousarray(survey.positions[keep]),
+            positions=np.ascontiguousarray(placed.positions[keep]),
             instance_ids=masked(TextColumn(LazyColumn(node, survey.index, "string"))),
             obs={
                 survey.renamed[name]: masked(LazyColumn(node, name, kind))
@@ -186,9 +173,9 @@ class SpatialDataReader:
             values=options.matrix_values,
             um_per_unit=unit.um_per_unit,
             y_axis=options.y_axis or "down",
-            radius=None if survey.radius is None else survey.radius[keep],
+            radius=None if placed.radius is None else placed.radius[keep],
             images=survey.images,
-            shapes=_take_polygons(survey.polygons, rows),
+            shapes=take_polygons(placed.polygons, rows),
             metadata=dict(options.metadata),
             provenance=_provenance(path, options, survey, unit),
         )
@@ -200,25 +187,23 @@ class SpatialDataReader:
         with part():
             check_reader_kwargs(options, _OPTIONS, where)
         with part(), open_store(path) as root:
-            survey.table = _find_table(root, options, where)
-            table = root[survey.table]
-            attrs = table.attrs.asdict()
-            region = attrs.get("region") or ()
-            survey.regions = (region,) if isinstance(region, str) else tuple(map(str, region))
-            survey.region_key = str(attrs.get("region_key") or "")
-            survey.instance_key = str(attrs.get("instance_key") or "")
+            survey.table = _annotation(root, _find_table(root, options, where))
+            table = root[survey.table.key]
             self._read_table(table, options, survey, where)
             with part():
-                _place(root, path, options, survey)
-            if survey.positions is not None:
+                survey.placed = place_cells(root, path, options, survey.table)
+                survey.notes.extend(survey.placed.notes)
+            if survey.placed is not None:
                 if options.split_by is None:
                     with part():
-                        check_one_section(table["obs"], survey.positions, where)
+                        check_one_section(table["obs"], survey.placed.positions, where)
                 with part():
                     said = (
-                        (1.0, "coordinate system 'microns'") if survey.system == "microns" else None
+                        (1.0, "coordinate system 'microns'")
+                        if survey.placed.system == "microns"
+                        else None
                     )
-                    chosen = survey.positions
+                    chosen = survey.placed.positions
                     if survey.codes is not None and options.split_value in survey.labels:
                         wanted = survey.labels.index(options.split_value)
                         chosen = chosen[survey.codes == wanted]
@@ -235,11 +220,11 @@ class SpatialDataReader:
 
     def _read_table(self, table: Any, options: ReadOptions, survey: _Survey, where: str) -> None:
         obs, part = table["obs"], survey.faults.part
-        at = f"{where}/{survey.table}"
+        at = f"{where}/{survey.table.key}"
         survey.index = index_name(obs)
         with part():
             key, var, survey.facts = locate_matrix(table, options.layer, at)
-            survey.key = f"{survey.table}/{key}"
+            survey.key = f"{survey.table.key}/{key}"
             check_chunks(table[key], at)
             layers = table["layers"] if "layers" in table else {}  # noqa: SIM401 - no `get` in zarr
             choices = {name: layers[name] for name in layers if f"layers/{name}" != key}
@@ -250,35 +235,26 @@ class SpatialDataReader:
         with part():
             kinds = obs_kinds(obs, options, at)
             # The region is the element's name, and ours is written anew.
-            own = {survey.region_key} | (
-                {survey.instance_key} if survey.instance_key.startswith("spatialdata_") else set()
+            own = {survey.table.region_key} | (
+                {survey.table.instance_key}
+                if survey.table.instance_key.startswith("spatialdata_")
+                else set()
             )
             survey.columns = {name: kind for name, kind in kinds.items() if name not in own}
             survey.renamed = legal_names(survey.columns, f"{at}/obs")
         with part():
-            names = TextColumn(LazyColumn(_Opened(obs), survey.index, "string"))
+            names = TextColumn(LazyColumn(OpenedNode(obs), survey.index, "string"))
             check_ids(names.read(), f"{at}/obs/{survey.index}")
         if options.split_by not in (None, "none"):
             with part():
                 survey.codes, survey.labels = split_codes(obs, str(options.split_by), at)
-        elif len(survey.regions) > 1 and options.split_by is None:
+        elif len(survey.table.regions) > 1 and options.split_by is None:
             survey.faults.add(
                 at,
-                f"expected a table of one region, but got {', '.join(survey.regions)}; set "
-                f"`split_by` to {survey.region_key!r} for one section per region, or to 'none'",
+                f"expected a table of one region, but got {', '.join(survey.table.regions)}; set "
+                f"`split_by` to {survey.table.region_key!r} for one section per region, "
+                "or to 'none'",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A node that is open already, where an opener is asked for."""
-
-    node: Any
-
-    def __call__(self) -> Any:
-        from contextlib import nullcontext
-
-        return nullcontext(self.node)
 
 
 def _find_table(root: Any, options: ReadOptions, where: str) -> str:
@@ -304,116 +280,13 @@ def _find_table(root: Any, options: ReadOptions, where: str) -> str:
     )
 
 
-def _place(root: Any, path: Path, options: ReadOptions, survey: _Survey) -> None:
-    """Place every row: centroids of its region's shapes, else obsm, in one coordinate system."""
-    table = root[survey.table]
-    n_obs = n_rows(table["obs"])
-    regions: dict[str, NDArray[np.int64]] = {name: np.arange(n_obs) for name in survey.regions[:1]}
-    if len(survey.regions) > 1:
-        codes, labels = encode(read_column(table["obs"], survey.region_key))
-        regions = {name: np.flatnonzero(codes == i) for i, name in enumerate(labels)}
-    elements = {name: _element(root, name) for name in regions}
-    shaped = bool(regions) and all(
-        kind == "shapes" and (path / "shapes" / name / "shapes.parquet").is_file()
-        for name, (kind, _) in elements.items()
-    )
-    matrices = {name: element_systems(e) for name, (_, e) in elements.items() if e is not None}
-    common = set.intersection(*map(set, matrices.values())) if matrices else {"global"}
-    asked = options.reader_kwargs.get("coordinate_system")
-    system = choose_system(sorted(common), asked)
-    if system is None:
-        raise InputError(
-            Fault(
-                str(path),
-                f"expected {'the coordinate system ' + repr(asked) if asked else 'one system'}, "
-                f"but got {', '.join(sorted(common)) or 'none'}; set reader_kwargs "
-                "coordinate_system",
-            )
-        )
-    survey.system = system
-    if not shaped or options.reader_kwargs.get("positions") == "obsm":
-        positions, place, notes = read_positions(table, options, f"{path}/{survey.table}")
-        survey.notes.extend(notes)
-        for name, rows in regions.items():
-            if name in matrices:
-                positions[rows] = _apply(matrices[name][system], positions[rows])
-        survey.positions, survey.positions_from = positions, place
-        return
-    placed = np.full((n_obs, 2), np.nan)
-    radius = np.full(n_obs, np.nan)
-    for name, rows in regions.items():
-        outlines = read_shapes(path, name)
-        survey.notes.extend(outlines.notes)
-        at = _rows_of(table, survey, outlines, rows, f"{path}/shapes/{name}")
-        matrix = matrices[name][system]
-        placed[rows] = _apply(matrix, outlines.centers[at])
-        if outlines.radius is not None:
-            radius[rows] = outlines.radius[at] * np.sqrt(abs(np.linalg.det(matrix[:2, :2])))
-        if len(regions) == 1 and outlines.polygons is not None:
-            whole = _take_polygons(outlines.polygons, at)
-            assert whole is not None
-            survey.polygons = Polygons(_apply(matrix, whole.vertices), whole.offsets)
-        elif outlines.polygons is not None:
-            survey.notes.append("boundaries left out: the table has several regions")
-    bad = int((~np.isfinite(placed).all(axis=1)).sum())
-    if bad:
-        raise InputError(
-            Fault(str(path), f"expected a finite position for every cell, but got {bad} without")
-        )
-    survey.positions = placed
-    survey.positions_from = "shapes/" + ", ".join(regions)
-    survey.radius = radius if np.isfinite(radius).all() else None
-
-
-def _element(root: Any, name: str) -> tuple[str, Any]:
-    for kind in ("shapes", "labels", "points"):
-        if kind in root and name in root[kind]:
-            return kind, root[kind][name]
-    return "", None
-
-
-def _apply(matrix: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
-    moved: NDArray[np.float64] = points @ matrix[:2, :2].T + matrix[:2, 2]
-    return moved
-
-
-def _rows_of(
-    table: Any, survey: _Survey, outlines: Outlines, rows: NDArray[np.int64], where: str
-) -> NDArray[np.int64]:
-    """Shape of each table row, by the instance key."""
-    import pandas as pd
-
-    values = read_column(table["obs"], survey.instance_key)
-    keys: Any = getattr(values, "values", None)
-    if keys is None or outlines.instances.dtype.kind not in "iu":
-        keys = TextColumn(LazyColumn(_Opened(table["obs"]), survey.instance_key, "string"))
-        keys = np.asarray(keys.read().to_list(), dtype=object)
-        index = pd.Index(outlines.instances.astype(str))
-    else:
-        index = pd.Index(outlines.instances)
-    if not index.is_unique:
-        raise InputError(Fault(where, "expected every instance once, but got some twice"))
-    at = index.get_indexer(pd.Index(keys[rows]))
-    lost = np.flatnonzero(at < 0)
-    if lost.size:
-        listed = ", ".join(str(keys[rows][i]) for i in lost[:_SHOWN])
-        raise InputError(
-            Fault(
-                where,
-                f"expected a shape for each of {rows.size} cells, but got none for {lost.size} "
-                f"({survey.instance_key}: {listed})",
-            )
-        )
-    return np.asarray(at, dtype=np.int64)
-
-
-def _take_polygons(polygons: Polygons | None, rows: NDArray[np.int64] | None) -> Polygons | None:
-    if polygons is None or rows is None:
-        return polygons
-    lengths = np.diff(polygons.offsets)[rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    source = np.arange(offsets[-1]) + np.repeat(polygons.offsets[rows] - offsets[:-1], lengths)
-    return Polygons(polygons.vertices[source], offsets)
+def _annotation(root: Any, key: str) -> Annotation:
+    """Read which elements a table annotates, and by which columns."""
+    attrs = root[key].attrs.asdict()
+    region = attrs.get("region") or ()
+    regions = (region,) if isinstance(region, str) else tuple(map(str, region))
+    keys = (str(attrs.get(name) or "") for name in ("region_key", "instance_key"))
+    return Annotation(key, regions, *keys)
 
 
 def _find_images(
@@ -425,10 +298,11 @@ def _find_images(
         )
     if options.reader_kwargs.get("images", True) is False:
         return
-    factor = unit.um_per_unit or 1.0
+    assert survey.placed is not None
+    system, factor = survey.placed.system, unit.um_per_unit or 1.0
     sign = -1.0 if options.y_axis == "up" else 1.0
     place = np.diag([factor, sign * factor, 1.0])
-    survey.images.update(read_images(root, path, survey.system, place, survey.notes))
+    survey.images.update(read_images(root, path, system, place, survey.notes))
     left = [kind for kind in ("labels", "points") if kind in root and list(root[kind])]
     if left:
         survey.notes.append(f"{' and '.join(left)} are not taken over")
@@ -440,12 +314,12 @@ def _provenance(
     return {
         "reader": "spatialdata",
         "file": path.name,
-        "table": survey.table,
-        "regions": list(survey.regions),
-        "coordinate_system": survey.system,
+        "table": survey.table.key,
+        "regions": list(survey.table.regions),
+        "coordinate_system": survey.placed.system if survey.placed else "",
         "matrix": survey.key,
         "values": options.matrix_values,
-        "positions": survey.positions_from,
+        "positions": survey.placed.source if survey.placed else "",
         "unit": unit.how,
         "um_per_unit": unit.um_per_unit,
         "y_axis": options.y_axis or "down",

@@ -28,6 +28,11 @@ _ENTRIES = 2**17  # parsed from text at a time
 _BYTES_PER_ENTRY = 40  # of text and parsed columns, while they are in flight
 
 
+if TYPE_CHECKING:
+    # Cells, genes (both from 0), numbers.
+    _Entries = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureMatrix:
     """A matrix with the names of its rows and columns."""
@@ -174,7 +179,7 @@ class MtxCounts:
         InputError
             If the entries are not sorted by barcode, lie outside the matrix, or break off.
         """
-        held: list[tuple[NDArray[Any], ...]] = []
+        held: list[_Entries] = []
         size, start = 0, 0
         limit = max(_ENTRIES, budget_bytes // _BYTES_PER_ENTRY)
         for piece in self._pieces():
@@ -187,13 +192,14 @@ class MtxCounts:
                 if done:
                     yield _block(start, int(cells[-1]), cells[:done], genes[:done], numbers[:done])
                     start = int(cells[-1])
-                held, size = [(cells[done:], genes[done:], numbers[done:])], cells.size - done
+                rest = (cells[done:], genes[done:], numbers[done:])
+                held, size = [rest], cells.size - done
         empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, self.dtype))
         parts = zip(*(held or [empty]), strict=True)
         cells, genes, numbers = (np.concatenate(part) for part in parts)
         yield _block(start, self.n_obs, cells, genes, numbers)
 
-    def _pieces(self) -> Iterator[tuple[NDArray[Any], ...]]:
+    def _pieces(self) -> Iterator[_Entries]:
         """Cells, genes (both from 0) and numbers of some entries at a time."""
         total, last = 0, 0
         with faults_of(self.path, "a Matrix Market file"), _open_text(self.path) as file:
@@ -218,7 +224,7 @@ class MtxCounts:
                 )
             )
 
-    def _parse(self, text: bytes, last: int) -> tuple[NDArray[Any], ...]:
+    def _parse(self, text: bytes, last: int) -> _Entries:
         import pyarrow as pa
         from pyarrow import csv
 
