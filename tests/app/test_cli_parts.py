@@ -237,3 +237,24 @@ def test_a_missing_atlas_is_one_message(tmp_path: Path, capsys: pytest.CaptureFi
     assert not (tmp_path / "none.atlas").exists()
     assert main(["ls", str(tmp_path / "none.atlas"), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["error"]["kind"] == "atlas-not-found"
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_our_warnings_are_one_line_and_others_are_not_shown(
+    quiet: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import warnings
+
+    from tisseract.query import UnmeasuredWarning
+
+    @command
+    def run(*, quiet: bool) -> None:
+        warnings.warn("not measured \x1b[2J", UnmeasuredWarning, stacklevel=1)
+        warnings.warn("theirs", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr("sys.warnoptions", [])
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        run(quiet=quiet)
+    expected = "" if quiet else "warning: not measured \\x1b[2J\n"
+    assert capsys.readouterr().err == expected

@@ -7,7 +7,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -31,7 +33,8 @@ def command[F: Callable[..., Any]](function: F) -> F:
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> Any:
         try:
-            return function(*args, **options)
+            with _plain_warnings(quiet=bool(options.get("quiet"))):
+                return function(*args, **options)
         except (typer.Exit, KeyboardInterrupt):
             raise
         except BrokenPipeError:
@@ -46,6 +49,26 @@ def command[F: Callable[..., Any]](function: F) -> F:
             raise typer.Exit(USAGE if isinstance(error, UsageError) else FAILURE) from None
 
     return guarded  # type: ignore[return-value]  # same signature, as functools.wraps declares
+
+
+@contextmanager
+def _plain_warnings(*, quiet: bool) -> Iterator[None]:
+    """Show our warnings as one line without a source line, and other people's not at all.
+
+    Filters stay as they are: asked for by ``PYTHONWARNINGS`` or ``-W``, all are shown as usual.
+    """
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+        if category.__module__.partition(".")[0] == "tisseract" and not quiet:
+            sys.stderr.write("warning: " + clean(message, lines=True) + "\n")
+
+    if not sys.warnoptions:
+        warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def _report(error: Exception, *, as_json: bool, verbose: int) -> bool:
