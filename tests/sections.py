@@ -2,11 +2,11 @@
 
 In a test of any folder::
 
-    from sections import make_raw, make_store, write_one   # tests/ is on the path
+    from ..sections import make_raw, make_store, write_one   # tests/ is on the path
 
     raw = make_raw(n_obs=500, n_vars=20, seed=0)           # random counts, six obs columns
     raw = make_raw(positions=xy, counts=matrix, obs={"layer": names})
-    store = make_store(tmp_path, {"s1": raw})              # a committed AtlasStore in tmp_path/atlas
+    store = make_store(tmp_path, {"s1": raw})              # a committed store in tmp_path/atlas
     section = store.section("s1")                          # rows are in Morton order:
     section.source_rows()                                  # source row of each row
     section = write_one(tmp_path, raw, tile_cells=64)      # the same in one call, section "s1"

@@ -1,15 +1,17 @@
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
-from sections import Expected, expected, make_raw, make_store, write_one
 
 from tisseract.atlas.errors import ColumnNotFound, Corrupt, FormatUnsupported, InvalidArgument
 from tisseract.atlas.section import Section
-from tisseract.ingest.source import RawSection
+from tisseract.ingest.source import NumericValues, RawSection
+
+from ..sections import Expected, expected, make_raw, make_store, write_one
 
 RUNS = [(0, 3), (3, 70), (255, 258), (600, 700)]
 ROWS = np.concatenate([np.arange(a, b) for a, b in RUNS])
@@ -59,7 +61,9 @@ def test_obs_comes_back_with_its_kinds(section: Section, raw: RawSection, source
     assert frame.index.tolist() == [source.ids[row] for row in ROWS]
     np.testing.assert_array_equal(frame.area, raw.obs["area"].read().values[order])  # type: ignore[union-attr]
     volume = raw.obs["volume"].read()
-    assert frame.volume.isna().to_numpy().tolist() == volume.mask[order].tolist()  # type: ignore[union-attr]
+    assert isinstance(volume, NumericValues)
+    assert volume.mask is not None
+    assert frame.volume.isna().to_numpy().tolist() == volume.mask[order].tolist()
     assert frame.good.dtype == bool
     assert str(frame.sure.dtype) == "boolean"
     assert isinstance(frame.layer.dtype, pd.CategoricalDtype)
@@ -104,7 +108,8 @@ def test_reading_a_region_touches_only_what_it_needs(
 
     def counting(self: object, key: str, start: int, length: int) -> bytes:
         read.append((key, length))
-        return plain(self, key, start, length)  # type: ignore[arg-type]
+        body: bytes = plain(cast("Any", self), key, start, length)
+        return body
 
     monkeypatch.setattr(kind, "get_range", counting)
     section.counts([(1000, 1256)])

@@ -40,8 +40,8 @@ def test_zarr_and_own_reader_give_back_what_was_appended(
 ) -> None:
     folder = tmp_path_factory.mktemp("a")
     grid = Grid(chunk, chunk * per_shard)
-    values = np.arange(length * (2 if wide else 1), dtype=np.uint16)
-    values = values.reshape(length, 2) if wide else values
+    shape = (length, 2) if wide else (length,)
+    values = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
     with ArrayWriter(folder / "x", values.shape, "uint16", grid) as writer:
         for start in range(0, length, step):
             writer.append(values[start : start + step])

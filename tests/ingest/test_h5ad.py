@@ -17,7 +17,7 @@ from tisseract.ingest.h5ad import H5adReader
 from tisseract.ingest.reader import Reader, ReadOptions
 from tisseract.ingest.source import BooleanValues, CategoricalValues, NumericValues, StringValues
 
-from ..contracts import ReaderContract, ids_of, matrix_of  # noqa: TID252 - tests are no package
+from ..contracts import ReaderContract, ids_of, matrix_of
 from . import h5ad_files as h5
 
 UNIT = ReadOptions(um_per_unit=1.0)

@@ -7,11 +7,12 @@ import h5py
 import numpy as np
 import pytest
 from scipy import sparse
-from sections import random_counts
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.hdf5 import Hdf5Matrix
 from tisseract.ingest.matrix import matrix_facts
+
+from ..sections import random_counts
 
 STORAGE = [
     {},
@@ -49,8 +50,9 @@ def written(path: Path, matrix: Any, kind: str, index: str = "i4", **storage: An
     return Hdf5Matrix(opener(path), facts, scratch=path.parent)
 
 
-def assemble(source: Hdf5Matrix, budget: int) -> sparse.csr_matrix:
-    parts, expected = [], 0
+def assemble(source: Hdf5Matrix, budget: int) -> Any:
+    parts: list[Any] = []
+    expected = 0
     for block in source.blocks(budget):
         assert block.start_row == expected
         assert block.indices.dtype == np.int32
@@ -58,7 +60,8 @@ def assemble(source: Hdf5Matrix, budget: int) -> sparse.csr_matrix:
         expected += block.n_rows
         parts.append(
             sparse.csr_matrix(
-                (block.data, block.indices, block.indptr), shape=(block.n_rows, source.n_vars)
+                (np.asarray(block.data, float), block.indices, block.indptr),
+                shape=(block.n_rows, source.n_vars),
             )
         )
     return sparse.vstack(parts, format="csr")

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
-from sections import LIMIT, make_raw, random_counts
 
 from tisseract.atlas import morton
 from tisseract.atlas.errors import BudgetExceeded, InputError
-from tisseract.ingest import partition, sort_plan
+from tisseract.ingest import partition
 from tisseract.ingest.partition import plan_partition, write_section
 from tisseract.ingest.source import CsrBlock, Polygons, RawSection
+
+from ..sections import LIMIT, make_raw, random_counts
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,18 @@ def read_back(path: Path) -> dict[str, Any]:
     """Everything by zarr-python and scipy, independent of our reader."""
     import zarr
 
-    root = zarr.open_group(path, mode="r")
-    array = lambda name: np.asarray(root[name][:])  # noqa: E731
+    root: Any = zarr.open_group(path, mode="r")
+
+    def array(name: str) -> Any:
+        return np.asarray(root[name][:])
+
+    def parts(group: str) -> Any:
+        return tuple(array(f"{group}/{part}") for part in ("data", "indices", "indptr"))
+
     shape = tuple(root["tables/table/X"].attrs["shape"])
-    parts = [array(f"tables/table/X/{p}") for p in ("data", "indices", "indptr")]
-    genes = [array(f"tisseract/by_gene/{p}") for p in ("data", "indices", "indptr")]
     return {
-        "csr": sparse.csr_matrix(tuple(parts), shape=shape),
-        "csc": sparse.csc_matrix(tuple(genes), shape=shape),
+        "csr": sparse.csr_matrix(parts("tables/table/X"), shape=shape),
+        "csc": sparse.csc_matrix(parts("tisseract/by_gene"), shape=shape),
         "positions": array("tables/table/obsm/spatial"),
         "source_row": array("tisseract/source_row"),
         "ptr": array("tisseract/tiles/ptr"),
@@ -317,4 +322,3 @@ def test_a_full_disk_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(partition, "scatter", full)
     with pytest.raises(StorageFull, match="needs space, but got none left at rows-0"):
         write(make_raw(), tmp_path)
-    assert sort_plan.return_memory() is None

@@ -19,7 +19,7 @@ from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
 from tisseract.ingest.spaceranger import SpaceRangerReader
 
-from ..contracts import ReaderContract, ids_of, matrix_of  # noqa: TID252 - tests are no package
+from ..contracts import ReaderContract, ids_of, matrix_of
 
 READER = SpaceRangerReader()
 N_GENES = 9

@@ -21,7 +21,7 @@ from tisseract.ingest.ngff import choose_system, transformation
 from tisseract.ingest.reader import Reader, ReadOptions
 from tisseract.ingest.spatialdata_zarr import SpatialDataReader
 
-from ..contracts import ReaderContract, ids_of, matrix_of  # noqa: TID252 - tests are no package
+from ..contracts import ReaderContract, ids_of, matrix_of
 
 READER = SpatialDataReader()
 N, G = 40, 7

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from sections import add_section, make_raw
 
 from tisseract.atlas.derived import Provenance, tile_histogram, write_derived
 from tisseract.atlas.snapshot import Change
 from tisseract.atlas.store import AtlasStore, create_store, open_store
+
+from ..sections import add_section, make_raw
 
 DOMAINS = ("cortex", "fiber tract", "ventricle")
 SECTIONS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,120 @@
+"""Gene choice and normalization: what is done follows from what the matrix holds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from ..planted import planted
+
+from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
+from tisseract.atlas.store import AtlasStore
+from tisseract.models.features import (
+    TREATMENTS,
+    FeaturePlan,
+    common_genes,
+    locate_genes,
+    normalized,
+    plan_features,
+    section_blocks,
+)
+from tisseract.models.projection import plan_pass
+
+from ..sections import make_store
+
+
+@pytest.mark.parametrize("values", ["counts", "expected"])
+def test_counts_are_brought_to_one_depth(values: str) -> None:
+    block = sp.csr_array(np.array([[2.0, 6.0, 0.0], [0.0, 0.0, 0.0], [0.0, 5.0, 5.0]]))
+    found = normalized(block, TREATMENTS[values], 20.0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.expm1(found.toarray()).sum(axis=1), [20.0, 0.0, 20.0], rtol=1e-6)
+
+
+def test_nothing_is_logged_twice() -> None:
+    block = sp.csr_array(np.array([[0.5, 2.0]]))
+    for values in ("log1p", "composition"):
+        assert np.array_equal(normalized(block, TREATMENTS[values], 9.0).toarray(), [[0.5, 2.0]])
+    logged = normalized(block, TREATMENTS["normalized"], 9.0).toarray()
+    np.testing.assert_allclose(logged, np.log1p([[0.5, 2.0]]), rtol=1e-6)
+
+
+def test_small_integers_become_float32() -> None:
+    block = sp.csr_array(np.array([[250, 250]], dtype=np.uint8))
+    found = normalized(block, TREATMENTS["counts"], 1000.0)
+    np.testing.assert_allclose(np.expm1(found.toarray()), [[500.0, 500.0]], rtol=1e-5)
+
+
+def test_only_genes_of_every_section_count(planted_store: AtlasStore) -> None:
+    sections = [planted_store.section(name) for name in ("a", "b", "tiny")]
+    genes, rows = common_genes(sections)
+    assert set(genes.gene_id[rows]) == {f"Gene{k}" for k in range(6, 36)}
+
+
+def test_too_few_common_genes_list_the_sections(tmp_path: Path) -> None:
+    raws = {"a": planted(80, seed=1), "b": planted(80, seed=2, first_gene=30)}
+    store = make_store(tmp_path, raws)
+    with pytest.raises(InvalidArgument, match=r"got 6 shared by a \(36 genes\), b \(36 genes\)"):
+        common_genes([store.section("a"), store.section("b")])
+
+
+def test_columns_follow_the_plan_not_the_panel(planted_store: AtlasStore) -> None:
+    a, b = planted_store.section("a"), planted_store.section("b")
+    plan = plan_features([a, b], n_top_genes=12)
+    for section in (a, b):
+        where = locate_genes(section, plan)
+        whole = np.vstack([rows.toarray() for _, rows in section_blocks(section, plan, where, 97)])
+        counts = section.counts(genes=where.column).toarray()
+        depth = counts.sum(axis=1, keepdims=True)
+        wanted = np.log1p(plan.target_depth * counts / np.maximum(depth, 1e-9))[:, plan.chosen]
+        np.testing.assert_allclose(whole, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_most_variable_genes_are_kept(planted_store: AtlasStore) -> None:
+    sections = [planted_store.section("a")]
+    every = plan_features(sections)
+    where = locate_genes(sections[0], every)
+    rows = np.vstack([b.toarray() for _, b in section_blocks(sections[0], every, where, 4096)])
+    best = np.sort(np.argsort(-rows.var(axis=0), kind="stable")[:5])
+    assert plan_features(sections, n_top_genes=5).chosen.tolist() == best.tolist()
+
+
+def test_depth_is_the_mean_over_cells(planted_store: AtlasStore) -> None:
+    sections = [planted_store.section("a"), planted_store.section("tiny")]
+    plan = plan_features(sections)
+    total = sum(float(s.counts().sum()) for s in sections)
+    assert plan.target_depth == pytest.approx(total / 720)
+
+
+def test_a_plan_survives_json(planted_store: AtlasStore) -> None:
+    plan = plan_features([planted_store.section("a")], n_top_genes=9)
+    again = FeaturePlan.from_dict(plan.to_dict())
+    assert again.to_dict() == plan.to_dict()
+
+
+def test_unmeasured_genes_are_zeros_after_centering(planted_store: AtlasStore) -> None:
+    plan = plan_features([planted_store.section("a")])
+    b = planted_store.section("b")
+    where = locate_genes(b, plan)
+    assert (~where.present).sum() == 6
+    rows = np.vstack([block.toarray() for _, block in section_blocks(b, plan, where, 4096)])
+    assert not rows[:, ~where.present].any()
+    assert rows[:, where.present].any(axis=0).all()
+
+
+def test_a_section_of_other_genes_is_refused(planted_store: AtlasStore, tmp_path: Path) -> None:
+    plan = plan_features([planted_store.section("a")])
+    other = make_store(tmp_path, {"far": planted(60, first_gene=100)}).section("far")
+    with pytest.raises(
+        InvalidArgument, match="of the model's 36 genes in section 'far', but got 0"
+    ):
+        locate_genes(other, plan)
+
+
+def test_a_small_limit_makes_small_blocks_then_refuses(planted_store: AtlasStore) -> None:
+    sections = [planted_store.section("a")]
+    rich, poor = plan_pass(sections, 36, 2**30), plan_pass(sections, 36, 3 * 2**20)
+    assert poor.block_rows < rich.block_rows
+    assert poor.peak_bytes <= 3 * 2**20
+    with pytest.raises(BudgetExceeded, match="n_top_genes"):
+        plan_pass(sections, 2000, 2**20)

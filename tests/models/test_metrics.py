@@ -1,0 +1,40 @@
+"""Agreement of labelings, against scikit-learn."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tisseract.atlas.errors import InvalidArgument
+from tisseract.models.metrics import ari, contingency, nmi
+
+PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=60)
+
+
+@settings(deadline=None)
+@given(PAIRS)
+def test_equal_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
+    left, right = zip(*pairs, strict=True)
+    assert ari(left, right) == pytest.approx(adjusted_rand_score(left, right), abs=1e-12)
+    assert nmi(left, right) == pytest.approx(normalized_mutual_info_score(left, right), abs=1e-9)
+
+
+@settings(deadline=None)
+@given(PAIRS)
+def test_names_of_labels_do_not_matter(pairs: list[tuple[int, int]]) -> None:
+    left, right = zip(*pairs, strict=True)
+    renamed = [f"domain {9 - value}" for value in left]
+    assert ari(renamed, right) == pytest.approx(ari(left, right))
+    assert nmi(renamed, right) == pytest.approx(nmi(left, right))
+
+
+def test_large_counts_do_not_overflow() -> None:
+    labels = np.repeat([0, 1], 3_000_000)
+    assert ari(labels, labels) == 1.0
+
+
+def test_lengths_must_agree() -> None:
+    with pytest.raises(InvalidArgument, match=r"got shapes \(2,\) and \(3,\)"):
+        contingency([0, 1], [0, 1, 2])

@@ -1,0 +1,38 @@
+"""Scratch tables on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tisseract.atlas.errors import InvalidArgument
+from tisseract.models.row_file import RowFile
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.lists(st.integers(0, 99), max_size=30), gap=st.integers(0, 40))
+def test_take_is_indexing(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[int], gap: int
+) -> None:
+    values = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
+    with RowFile(tmp_path_factory.mktemp("rows") / "t", 100, 3) as table:
+        table.write(0, values[:40])
+        table.write(40, values[40:])
+        assert np.array_equal(table.take(np.array(rows, dtype=np.int64), gap), values[rows])
+        assert np.array_equal(np.concatenate(list(table.blocks(33))), values)
+
+
+def test_the_file_goes_with_the_table(tmp_path: Path) -> None:
+    with RowFile(tmp_path / "t", 4, 2):
+        assert (tmp_path / "t").stat().st_size == 32
+    assert not (tmp_path / "t").exists()
+
+
+def test_rows_outside_are_refused(tmp_path: Path) -> None:
+    with RowFile(tmp_path / "t", 4, 2) as table:
+        with pytest.raises(InvalidArgument, match="within 4, but got an array of shape"):
+            table.write(3, np.zeros((2, 2)))
+        with pytest.raises(InvalidArgument, match="rows up to 6"):
+            table.read(3, 6)
