@@ -15,6 +15,7 @@ from .panel import Panel
 from .quadtree import Runs, TileTable, merge_runs
 from .section_arrays import ArrayLayout, RowArray
 from .section_frames import column_frame
+from .section_matrix import SparseArrays
 from .section_write import SECTION_FORMAT
 from .statistics import GeneStatistics, GeneTotals, ObsStatistics
 
@@ -209,34 +210,13 @@ class Section:
         Corrupt
             A chunk is missing or damaged, or pointers do not ascend.
         """
-        from scipy import sparse
-
         rows = [(0, self.n_obs)] if runs is None else merge_runs(runs)
-        indptr, spans = self._pointers(rows)
-        data = self._array(f"{_X}/data").read(spans).astype(np.float32, copy=False)
-        indices = self._array(f"{_X}/indices").read(spans)
-        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < self.n_vars:
-            raise self._corrupt("X/indices points outside the panel")
-        matrix = sparse.csr_matrix(
-            (data, indices, indptr), shape=(indptr.size - 1, self.n_vars), copy=False
-        )
-        matrix.has_canonical_format = True
+        arrays = self._sparse(_X, (self.n_obs, self.n_vars))
+        matrix = arrays.rows(rows)
         return matrix if genes is None else matrix[:, np.asarray(genes)]
 
-    def _pointers(self, rows: Runs) -> tuple[NDArray[np.int64], list[tuple[int, int]]]:
-        """Row pointers of the result and the element spans to read for some rows."""
-        raw = self._array(f"{_X}/indptr").read([(a, b + 1) for a, b in rows])
-        indptr, spans, at = [np.zeros(1, np.int64)], [], 0
-        end = 0
-        for start, stop in rows:
-            part = raw[at : at + stop - start + 1]
-            at += part.size
-            if (np.diff(part) < 0).any() or not 0 <= part[0] <= part[-1] <= self._entry.nnz:
-                raise self._corrupt("X/indptr does not ascend")
-            spans.append((int(part[0]), int(part[-1])))
-            indptr.append(part[1:] - part[0] + end)
-            end += int(part[-1] - part[0])
-        return np.concatenate(indptr), spans
+    def _sparse(self, path: str, shape: tuple[int, int]) -> SparseArrays:
+        return SparseArrays(self._array, path, shape, self._entry.nnz, self._corrupt)
 
     def cell_ids(self, runs: Runs | None = None) -> NDArray[np.object_]:
         """(m,) cell ids as the source gave them."""
@@ -305,22 +285,10 @@ class Section:
         (n_obs, g) csc_matrix of float32
             Memory: 8 bytes an entry of these genes.
         """
-        from scipy import sparse
-
         wanted = np.asarray(genes, np.int64)
         self._check_genes(wanted)
         unique, back = np.unique(wanted, return_inverse=True)
-        pointers = self._array("tisseract/by_gene/indptr")
-        raw = pointers.read([(int(g), int(g) + 2) for g in unique]).reshape(-1, 2)
-        if (np.diff(raw, axis=1) < 0).any() or (raw.size and raw.max() > self._entry.nnz):
-            raise self._corrupt("by_gene/indptr does not ascend")
-        spans = [(int(a), int(b)) for a, b in raw]
-        data = self._array("tisseract/by_gene/data").read(spans).astype(np.float32, copy=False)
-        rows = self._array("tisseract/by_gene/indices").read(spans)
-        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < self.n_obs:
-            raise self._corrupt("by_gene/indices points outside the section")
-        indptr = np.concatenate([[0], np.cumsum(np.diff(raw, axis=1).ravel())])
-        matrix = sparse.csc_matrix((data, rows, indptr), shape=(self.n_obs, unique.size))
+        matrix = self._sparse("tisseract/by_gene", (self.n_vars, self.n_obs)).columns(unique)
         return matrix if np.array_equal(unique, wanted) else matrix[:, back]
 
     def _check_genes(self, genes: NDArray[np.int64]) -> None:

@@ -104,7 +104,7 @@ class StringValues:
     """(n,) True where missing; None when nothing is missing."""
 
     @classmethod
-    def from_strings(cls, strings: object) -> StringValues:
+    def from_strings(cls, strings: Any) -> StringValues:
         """Pack a sequence, NumPy array or Arrow array of strings; None and NaN become missing.
 
         Examples

@@ -134,8 +134,9 @@ def _scatter_block(  # noqa: PLR0917 - private, one caller
     bucket_rows = buckets[0].stop_row - buckets[0].first_row
     rows = rank[block.start_row : block.start_row + block.n_rows]
     order = np.argsort(rows // np.uint32(bucket_rows), kind="stable")
-    data = block.data if block.data.dtype in (np.float32, np.float64) else None
-    numbers = np.asarray(block.data, np.float64) if data is None else data
+    # Two types of number are enough: each further one would be compiled on its own.
+    single = block.data.dtype == np.float32
+    numbers: NDArray[Any] = np.asarray(block.data, np.float32 if single else np.float64)
     top = float(numbers.max(initial=0.0))
     small = whole and top <= np.iinfo(np.uint16).max
     value_dtype = np.dtype(np.uint16 if small else np.uint32 if whole else np.float32)
