@@ -44,7 +44,7 @@ def visium_counts(path: Path) -> tuple[sparse.csr_matrix, list[str]]:
     if folder.is_dir():
         with gzip.open(folder / "matrix.mtx.gz") as file:
             text_file: Any = file
-            matrix = sparse.csr_matrix(io.mmread(text_file).T)
+            matrix = sparse.csr_matrix(io.mmread(text_file, spmatrix=False).T)
         text = gzip.decompress((folder / "features.tsv.gz").read_bytes()).decode()
         return matrix, [line.split("\t")[0] for line in text.splitlines()]
     import h5py
