@@ -131,7 +131,7 @@ class DomainGNN(AtlasModel):
             self._train(batches, float(components.variance.mean()), progress)
 
     def _train(self, batches: TileBatches, variance: float, progress: Progress | None) -> None:
-        with deterministic():
+        with deterministic(self.device):
             self.encoder = self._fresh()
             self.scale = measure_scale(batches, variance)
             self.losses = train(
@@ -159,7 +159,7 @@ class DomainGNN(AtlasModel):
         if self.encoder is None:
             raise InvalidArgument("a fitted network is wanted, but got one before fit()")
         neighbors = self.graph.open(self.store, section.name)
-        with self.scores(section, folder) as scores, deterministic():
+        with self.scores(section, folder) as scores, deterministic(self.device):
             table = embed_section(
                 self.encoder,
                 neighbors.graph,

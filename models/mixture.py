@@ -209,9 +209,16 @@ def _iterate(
 
 
 def _start(
-    x: Matrix, k: int, covariance: Covariance, prior_rows: float, rng: np.random.Generator
+    x: Matrix,
+    near: Matrix,
+    k: int,
+    *,
+    covariance: Covariance,
+    prior_rows: float,
+    rng: np.random.Generator,
 ) -> Mixture:
-    labels = lloyd(x, spread_seeds(x, k, rng))
+    """Return the estimate from k-means labels found in `near`, the rows in some other metric."""
+    labels = lloyd(near, spread_seeds(near, k, rng))
     probability = np.zeros((len(x), k))
     probability[np.arange(len(x)), labels] = 1.0
     moments = _Moments.empty(k, x.shape[1], covariance)
@@ -239,10 +246,23 @@ def _best_on_sample(
             lambda: [sample], mixture, pooled, prior_rows=prior_rows, max_iter=turns, tol=tol
         )
 
-    heats = [
-        run(_start(sample, k, covariance, prior_rows, np.random.default_rng(stream)), HEAT_TURNS)
-        for stream in np.random.SeedSequence(seed).spawn(n_init)
-    ]
+    # k-means sees what lies along the longest axes; in the whitened rows it sees all alike. Each
+    # finds what the other misses, so starts take turns, and the likelihood decides
+    centered = sample - sample.mean(axis=0)
+    spread = centered.T @ centered / len(sample)
+    ridge = RIDGE * max(float(np.trace(spread)) / len(spread), 1e-12) * np.eye(len(spread))
+    metrics = (sample, centered @ _precision_factors((spread + ridge)[None])[0])
+    heats = []
+    for i, stream in enumerate(np.random.SeedSequence(seed).spawn(n_init)):
+        start = _start(
+            sample,
+            metrics[i % 2],
+            k,
+            covariance=covariance,
+            prior_rows=prior_rows,
+            rng=np.random.default_rng(stream),
+        )
+        heats.append(run(start, HEAT_TURNS))
     # sorted is stable: equal likelihoods keep the order of the seeds
     heats = sorted(heats, key=lambda found: -found.log_likelihood)[:FINALISTS]
     finals = [found if found.converged else run(found, SAMPLE_TURNS) for found in heats]

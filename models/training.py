@@ -101,11 +101,14 @@ def pick_device(name: str) -> torch.device:
 
 
 @contextmanager
-def deterministic() -> Iterator[None]:
-    """Ask torch for repeatable kernels; the process's own setting comes back afterwards."""
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Ask torch for repeatable kernels on the CPU; the process's own setting comes back afterwards.
+
+    CUDA wants an environment variable set before the process starts, so nothing is promised there.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(mode=True, warn_only=False)
+    torch.use_deterministic_algorithms(mode=device.type == "cpu", warn_only=False)
     try:
         yield
     finally:

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from ..planted import planted
 
 from tisseract.atlas.store import AtlasStore
 
+from ..planted import planted
 from ..sections import make_store
 
 

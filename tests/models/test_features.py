@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from ..planted import planted
 
 from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
 from tisseract.atlas.store import AtlasStore
@@ -20,6 +19,7 @@ from tisseract.models.features import (
 )
 from tisseract.models.projection import plan_pass
 
+from ..planted import planted
 from ..sections import make_store
 
 
