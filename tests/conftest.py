@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from .real_sheet import write_real_sheet
+
 
 def data_root() -> Path:
     """Folder of real tissue: `TISSERACT_DATA`, else `../shared/data` beside the repository."""
@@ -21,3 +23,15 @@ def real_data() -> Path:
             pytest.fail(f"TISSERACT_REQUIRE_DATA=1 but there is no real data at {root}")
         pytest.skip(f"no real data at {root}; set TISSERACT_DATA to its folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def real_atlas(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The atlas of the sheet over real tissue, made by one call; tests must leave it as it is."""
+    from tisseract.ingest import ingest
+
+    folder = tmp_path_factory.mktemp("real")
+    sheet = write_real_sheet(real_data, folder / "samples.csv")
+    atlas = folder / "real.atlas"
+    ingest(sheet, atlas, run_json=folder / "run.json")
+    return atlas

@@ -26,23 +26,3 @@ def load(name: str) -> ModuleType:
 def toy() -> ModuleType:
     """`toy_reader`, with its reader registered."""
     return load("toy_reader")
-
-
-@pytest.fixture(scope="session")
-def real_sheet() -> ModuleType:
-    """`real_sheet`: the sheet over real tissue."""
-    return load("real_sheet")
-
-
-@pytest.fixture(scope="session")
-def real_atlas(
-    real_data: Path, real_sheet: ModuleType, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The atlas of the sheet over real tissue, made by one call."""
-    from tisseract.ingest import ingest
-
-    folder = tmp_path_factory.mktemp("real")
-    sheet = real_sheet.write_real_sheet(real_data, folder / "samples.csv")
-    atlas = folder / "real.atlas"
-    ingest(sheet, atlas, run_json=folder / "run.json")
-    return atlas

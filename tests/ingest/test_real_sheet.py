@@ -5,7 +5,6 @@ import json
 import warnings
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from scipy import io, sparse
 
 from tisseract.atlas.store import AtlasStore, open_store
 from tisseract.atlas.verify import verify
+
+from ..real_sheet import real_rows, write_real_sheet
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -90,16 +91,14 @@ def test_verify_is_clean(store: AtlasStore) -> None:
     assert report.ok, str(report)
 
 
-def test_every_count_equals_its_source(
-    store: AtlasStore, real_sheet: ModuleType, real_data: Path
-) -> None:
+def test_every_count_equals_its_source(store: AtlasStore, real_data: Path) -> None:
     rng = np.random.default_rng(20261122)
     origin: dict[str, dict[str, Any]] = {
         name: dict(store.section(name).group["tisseract/provenance"].attrs)
         for name in store.section_names
     }
     seen = set()
-    for row in real_sheet.real_rows():
+    for row in real_rows():
         for name, provenance in origin.items():
             if not provenance["source"].endswith(row["data_path"]):
                 continue
@@ -173,14 +172,10 @@ def test_units_are_those_of_the_spot_arrays(store: AtlasStore, real_data: Path) 
             assert unit == pytest.approx(wanted, rel=0.01), name
 
 
-def test_ingesting_the_sheet_again_writes_nothing(
-    real_atlas: Path, real_sheet: ModuleType, real_data: Path
-) -> None:
+def test_ingesting_the_sheet_again_writes_nothing(real_atlas: Path, real_data: Path) -> None:
     from tisseract.ingest import ingest
 
     before = open_store(real_atlas).version
-    report = ingest(
-        real_sheet.write_real_sheet(real_data, real_atlas.parent / "samples.csv"), real_atlas
-    )
+    report = ingest(write_real_sheet(real_data, real_atlas.parent / "samples.csv"), real_atlas)
     assert len(report.skipped) == SECTIONS
     assert report.snapshot == before

@@ -1,6 +1,6 @@
 """The sample sheet over real tissue: every set with its own unit, values, split and assay.
 
-python tests/ingest/real_sheet.py DATA_FOLDER samples.csv
+python tests/real_sheet.py DATA_FOLDER samples.csv
 """
 
 import csv
@@ -41,6 +41,8 @@ def real_rows(*, images: bool = True) -> list[dict[str, str]]:
                     "tissue": "breast",
                     "condition": "HER2+ carcinoma",
                     "section_index": str(i),
+                    # All sections list the union of genes; those never seen were not measured.
+                    "reader_kwargs": '{"zero_padded": true}',
                     "image": (
                         f"her2st/images/{name}.jpg" if images and name in _WITH_IMAGE else ""
                     ),
