@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 from .real_sheet import write_real_sheet
+from .servers import s3_endpoint, s3_place
+
+__all__ = ["s3_endpoint", "s3_place"]
 
 
 def data_root() -> Path:

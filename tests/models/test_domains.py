@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,13 @@ from tisseract.models.runs import load_run
 from ..planted import N_LAYERS, planted, truth
 from ..sections import add_section, make_store
 
-SMALL = {"steps": 60, "n_hidden": 16, "n_layers": 3, "prior_hops": 3, "device": "cpu"}
+SMALL: dict[str, Any] = {
+    "steps": 60,
+    "n_hidden": 16,
+    "n_layers": 3,
+    "prior_hops": 3,
+    "device": "cpu",
+}
 
 
 def agreement(store: AtlasStore, key: str) -> dict[str, float]:
@@ -168,15 +175,15 @@ def test_refinement_removes_stray_labels(labeled: AtlasStore) -> None:
 
 @pytest.mark.parametrize("method", ["plain", "gnn"])
 def test_a_saved_model_labels_a_section_it_never_saw(tmp_path: Path, method: str) -> None:
-    options = {}
+    options: dict[str, Any] = {}
     if method == "gnn":
         pytest.importorskip("torch_geometric")
         options = SMALL
     store = make_store(tmp_path, {"a": planted(600, seed=1)}, tile_cells=128)
-    find_domains(store, method, n_domains=N_LAYERS, key_added="one", **options)  # type: ignore[arg-type]
+    find_domains(store, method, n_domains=N_LAYERS, key_added="one", **options)
     run = str(store.derived("embedding", "one", "a").run)
     add_section(store, "late", planted(400, seed=8, depth=0.7))
-    find_domains(store, method, n_domains=N_LAYERS, key_added="two", run=run)  # type: ignore[arg-type]
+    find_domains(store, method, n_domains=N_LAYERS, key_added="two", run=run)
     found = agreement(store, "two")
     assert found.keys() == {"a", "late"}
     assert min(found.values()) > 0.6
@@ -253,7 +260,7 @@ def test_a_replaced_section_makes_labels_stale(fresh_store: AtlasStore) -> None:
 def test_wrong_calls(fresh_store: AtlasStore) -> None:
     before = fresh_store.version
     with pytest.raises(InvalidArgument, match="plain, gnn, expression is wanted, but got 'magic'"):
-        find_domains(fresh_store, "magic", n_domains=2)  # type: ignore[arg-type]
+        find_domains(fresh_store, "magic", n_domains=2)
     with pytest.raises(InvalidArgument, match="n_domains=0"):
         find_domains(fresh_store, n_domains=0)
     with pytest.raises(InvalidArgument, match=r"between 1 and 300 components.*got 301"):
