@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
     from ..atlas.store import AtlasStore
 
-__all__ = ["Method", "find_domains"]
+__all__ = ["METHODS", "find_domains"]
 
-type Method = Literal["plain", "gnn", "expression"]
-METHODS: tuple[Method, ...] = ("plain", "gnn", "expression")
+METHODS = ("plain", "gnn", "expression")
 MOST_DOMAINS = 4096  # codes are int16, and no tissue has so many
 BLOCK_ROWS = 16_384
 
@@ -42,7 +41,7 @@ class _Labels:
 
 def find_domains(
     store: "AtlasStore",
-    method: Method = "plain",
+    method: str = "plain",
     *,
     n_domains: int,
     key_added: str = "domain",
@@ -184,7 +183,7 @@ def _check(method: str, n_domains: int, where: object) -> None:
 
 def _model(
     store: "AtlasStore",
-    method: Method,
+    method: str,
     *,
     run: str | None,
     sections: Sequence[str] | None,
@@ -207,7 +206,7 @@ def _model(
     return fresh.fit(progress=progress)
 
 
-def _kind(method: Method) -> type[AtlasModel]:
+def _kind(method: str) -> type[AtlasModel]:
     if method == "plain":
         return DomainBaseline
     if method == "expression":

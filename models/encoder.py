@@ -6,16 +6,19 @@ by way of its neighbors' neighborhoods.
 """
 
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .pyg import GATv2Conv, SAGEConv, trim_to_layer
+from .pyg import (  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
+    GATv2Conv,  # pyright: ignore[reportAttributeAccessIssue]
+    SAGEConv,  # pyright: ignore[reportAttributeAccessIssue]
+    trim_to_layer,  # pyright: ignore[reportAttributeAccessIssue]
+)
 
-__all__ = ["Conv", "Encoder"]
+__all__ = ["CONVS", "Encoder"]
 
-type Conv = Literal["sage", "gat"]
+CONVS = ("sage", "gat")
 
 
 class Encoder(nn.Module):
@@ -34,7 +37,7 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, n_features: int, n_hidden: int, n_out: int, *, n_layers: int, conv: Conv = "sage"
+        self, n_features: int, n_hidden: int, n_out: int, *, n_layers: int, conv: str = "sage"
     ) -> None:
         super().__init__()
         self.mask_token = nn.Parameter(torch.zeros(n_features))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..atlas.errors import Corrupt, InvalidArgument
 from .batch_plan import plan_batches
-from .encoder import Conv, Encoder
+from .encoder import CONVS, Encoder
 from .graph_source import GraphSource
 from .inference import embed_section
 from .lifecycle import AtlasModel
@@ -69,7 +69,7 @@ class DomainGNN(AtlasModel):
         n_top_genes: int = 2000,
         n_layers: int = 4,
         n_hidden: int = 64,
-        conv: Conv = "sage",
+        conv: str = "sage",
         steps: int = 300,
         lr: float = 5e-3,
         batch_cells: int = 4096,
@@ -96,6 +96,8 @@ class DomainGNN(AtlasModel):
                 f"wanted steps >= 1 and 1 <= prior_hops <= n_layers, but got steps={steps}, "
                 f"prior_hops={prior_hops}, n_layers={n_layers}"
             )
+        if conv not in CONVS:
+            raise InvalidArgument(f"a conv of {', '.join(CONVS)} is wanted, but got {conv!r}")
         self.n_layers, self.n_hidden, self.conv = n_layers, n_hidden, conv
         self.steps, self.lr, self.batch_cells = steps, lr, batch_cells
         self.loss = LossWeights(reconstruction, prior, mask)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .encoder import Encoder
-from .pyg import Data
+from .pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 
 __all__ = ["LossWeights", "masked_loss"]
 

@@ -16,7 +16,8 @@ __all__ = ["Csr", "as_csr", "csr_of", "selector"]
 
 def as_csr(matrix: Any) -> Csr:
     """Return any sparse matrix as a float32 `csr_array`, without a copy where it is one."""
-    return sp.csr_array(matrix, dtype=np.float32)
+    found: Any = sp.csr_array(matrix, dtype=np.float32)
+    return found  # type: ignore[no-any-return]  # the stubs cannot tell its shape
 
 
 def csr_of(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from .batch_plan import BatchPlan, TileSeeds
 from .neighborhood import GraphRows, Halo, expand
-from .pyg import Data
+from .pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from .row_file import RowFile, gaps_closed
 from .smoothing import neighborhood_mean
 

@@ -17,7 +17,7 @@ from ..atlas.errors import InvalidArgument, TisseractError
 from .encoder import Encoder
 from .objective import LossWeights, masked_loss
 from .projection import Progress
-from .pyg import Data
+from .pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from .tile_batches import TileBatches
 from .weights import pack_weights, unpack_weights
 
