@@ -66,7 +66,7 @@ def gather_rows(rows, lengths, indices, data, first_row, indptr, out_indices, ou
     `indptr` (m + 1,) int64 of the bucket, whose first row is `first_row`; other rows are skipped.
     Returns the first row (of the section) in which a column occurs twice, or -1.
     """
-    at = 0
+    at = np.int64(0)
     for k in range(rows.size):
         n = np.int64(lengths[k])
         local = np.int64(rows[k]) - first_row

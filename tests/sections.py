@@ -173,6 +173,11 @@ class Expected:
     ids: list[str | None]
 
 
+def same(left: Any, right: Any) -> bool:
+    """Tell whether two sparse matrices hold the same numbers."""
+    return left.shape == right.shape and bool((left != right).nnz == 0)
+
+
 def expected(raw: RawSection, section: Section) -> Expected:
     """Permute what `make_raw` was given as the section permuted it."""
     assert isinstance(raw.counts, MatrixCounts)

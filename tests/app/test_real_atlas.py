@@ -54,14 +54,14 @@ def test_graphs_of_all_sections_are_committed(atlas: ts.Atlas) -> None:
 def test_committed_graph_equals_squidpy(atlas: ts.Atlas, key: str) -> None:
     import squidpy as sq
 
-    adata = atlas.query(section="visium_mouse").to_anndata()
+    adata: Any = atlas.query(section="visium_mouse").to_anndata()
     if key == "grid":
         sq.gr.spatial_neighbors_grid(adata, n_neighs=6)
     else:
         sq.gr.spatial_neighbors_knn(adata, n_neighs=6)
     theirs = adata.obsp["spatial_connectivities"].tocsr()
     theirs.eliminate_zeros()
-    ours = atlas.graph("visium_mouse", key).to_squidpy().connectivities
+    ours: Any = atlas.graph("visium_mouse", key).to_squidpy().connectivities
     if key == "grid":
         assert (ours != theirs).nnz == 0
         return
@@ -78,7 +78,7 @@ def test_export_of_everything_through_the_command_line(atlas: ts.Atlas, tmp_path
     assert {"section", "n_obs", "n_vars", "technology", "timepoint"} <= set(listed[0])
     path = tmp_path / "all.h5ad"
     run_cli("query", atlas.url, "-o", str(path))
-    whole = anndata.read_h5ad(path)
+    whole: Any = anndata.read_h5ad(path)
     assert whole.n_obs == sum(row["n_obs"] for row in listed)
     counts = whole.obs["section"].value_counts()
     assert {row["section"]: row["n_obs"] for row in listed} == counts.to_dict()
@@ -95,7 +95,7 @@ def test_export_opens_in_scanpy_and_squidpy(atlas: ts.Atlas, name: str, tmp_path
 
     path = tmp_path / "one.h5ad"
     run_cli("export", atlas.url, "--section", name, "-o", str(path))
-    adata = anndata.read_h5ad(path)
+    adata: Any = anndata.read_h5ad(path)
     entry = atlas.snapshot.sections[name]
     assert adata.shape == (entry.n_obs, entry.n_vars)
     sc.pp.normalize_total(adata, target_sum=1e4)
@@ -114,6 +114,6 @@ def test_region_as_spatialdata_is_a_store_others_open(atlas: ts.Atlas, tmp_path:
     box = (xmin, ymin, (xmin + xmax) / 2, (ymin + ymax) / 2)
     selection = atlas.region(name, bbox=box)
     selection.to_spatialdata().write(tmp_path / "roi.zarr")
-    read = spatialdata.read_zarr(tmp_path / "roi.zarr")
+    read: Any = spatialdata.read_zarr(tmp_path / "roi.zarr")
     assert read.tables["table"].n_obs == selection.n_obs > 100
     assert "domain" in read.tables["table"].obs

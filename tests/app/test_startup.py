@@ -7,7 +7,16 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "torch_geometric", "spatialdata", "anndata", "pandas", "dask", "xarray", "zarr")
+HEAVY: tuple[str, ...] = (
+    "torch",
+    "torch_geometric",
+    "spatialdata",
+    "anndata",
+    "pandas",
+    "dask",
+    "xarray",
+    "zarr",
+)
 HEAVY += ("matplotlib", "scipy", "numba", "shapely", "pyarrow", "h5py", "sklearn", "squidpy")
 
 

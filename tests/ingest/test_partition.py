@@ -170,7 +170,7 @@ def test_fractions_pass_when_the_matrix_says_so(tmp_path: Path, values: str) -> 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64", "uint16"])
 def test_counts_are_stored_as_narrow_as_they_are(tmp_path: Path, dtype: str) -> None:
-    matrix = random_counts(50, 6, 0).astype(dtype)
+    matrix: Any = random_counts(50, 6, 0).astype(dtype)
     matrix.data[0] = 200
     assert read_back(write(make_raw(counts=matrix), tmp_path / "a"))["csr"].dtype == np.uint8
     if dtype != "uint8":
