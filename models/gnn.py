@@ -14,9 +14,11 @@ from ..atlas.errors import Corrupt, InvalidArgument
 from .batch_plan import plan_batches
 from .encoder import CONVS, Encoder
 from .graph_source import GraphSource
-from .inference import embed_section
+from .inference import BLOCK_ROWS, embed_section
 from .lifecycle import AtlasModel
+from .neighborhood import GraphRows
 from .objective import LossWeights
+from .pca import GramSum, principal_components
 from .projection import Progress
 from .row_file import RowFile
 from .tile_batches import SectionSource, TileBatches
@@ -51,6 +53,9 @@ class DomainGNN(AtlasModel):
         See `LossWeights`.
     prior_hops : int
         Hops that the prior averages over.
+    n_dims : int
+        Directions of largest variance that the embedding keeps. The mixture after it weighs all
+        directions alike, so that those of noise would count as much as those of tissue.
     device : str
         "auto", "cpu" or "cuda".
     checkpoint : Path or str, optional
@@ -77,6 +82,7 @@ class DomainGNN(AtlasModel):
         reconstruction: float = 0.3,
         prior: float = 1.0,
         prior_hops: int = 3,
+        n_dims: int = 16,
         device: str = "auto",
         checkpoint: Path | str | None = None,
         memory_limit: str | int | None = None,
@@ -91,17 +97,18 @@ class DomainGNN(AtlasModel):
             memory_limit=memory_limit,
             seed=seed,
         )
-        if not 1 <= prior_hops <= n_layers or steps < 1:
+        if not 1 <= prior_hops <= n_layers or min(steps, n_dims) < 1:
             raise InvalidArgument(
-                f"wanted steps >= 1 and 1 <= prior_hops <= n_layers, but got steps={steps}, "
-                f"prior_hops={prior_hops}, n_layers={n_layers}"
+                "wanted steps and n_dims >= 1 and 1 <= prior_hops <= n_layers, but got "
+                f"steps={steps}, n_dims={n_dims}, prior_hops={prior_hops}, n_layers={n_layers}"
             )
         if conv not in CONVS:
             raise InvalidArgument(f"a conv of {', '.join(CONVS)} is wanted, but got {conv!r}")
         self.n_layers, self.n_hidden, self.conv = n_layers, n_hidden, conv
         self.steps, self.lr, self.batch_cells = steps, lr, batch_cells
         self.loss = LossWeights(reconstruction, prior, mask)
-        self.prior_hops = prior_hops
+        self.prior_hops, self.n_dims = prior_hops, n_dims
+        self.rotation: NDArray[np.float64] | None = None
         self.device = pick_device(device)
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.encoder: Encoder | None = None
@@ -131,6 +138,7 @@ class DomainGNN(AtlasModel):
                 cache_bytes=self.limit // 4,
             )
             self._train(batches, float(components.variance.mean()), progress)
+            self.rotation = self._main_directions(sources, Path(scratch))
 
     def _train(self, batches: TileBatches, variance: float, progress: Progress | None) -> None:
         with deterministic(self.device):
@@ -148,6 +156,33 @@ class DomainGNN(AtlasModel):
                 progress=progress,
             )
 
+    def _main_directions(
+        self, sources: Sequence[SectionSource], folder: Path
+    ) -> NDArray[np.float64]:
+        """Return the directions in which the embeddings of all sections vary most."""
+        assert self.encoder is not None
+        sums = GramSum(self.encoder.decoder.in_features)
+        for source in sources:
+            with self._through(source.graph, source.table, folder / "whole") as table:
+                for block in table.blocks(BLOCK_ROWS):
+                    sums.add(block)
+        return principal_components(sums.scatter(), sums.n_rows, self.n_dims).loadings
+
+    def _through(self, graph: GraphRows, table: RowFile, path: Path) -> RowFile:
+        """Send the features of a section through the network."""
+        assert self.encoder is not None
+        with deterministic(self.device):
+            return embed_section(
+                self.encoder,
+                graph,
+                table,
+                hops=self.n_layers,
+                scale=self.scale,
+                device=self.device,
+                path=path,
+                rotation=self.rotation,
+            )
+
     def _fresh(self) -> Encoder:
         """Return an encoder with seeded weights; the global generator stays as it was."""
         _, components = self.fitted()
@@ -161,16 +196,8 @@ class DomainGNN(AtlasModel):
         if self.encoder is None:
             raise InvalidArgument("a fitted network is wanted, but got one before fit()")
         neighbors = self.graph.open(self.store, section.name)
-        with self.scores(section, folder) as scores, deterministic(self.device):
-            table = embed_section(
-                self.encoder,
-                neighbors.graph,
-                scores,
-                hops=self.n_layers,
-                scale=self.scale,
-                device=self.device,
-                path=folder / f"gnn-{section.attempt}",
-            )
+        with self.scores(section, folder) as scores:
+            table = self._through(neighbors.graph, scores, folder / f"gnn-{section.attempt}")
         return table, neighbors.inputs
 
     @override
@@ -186,6 +213,7 @@ class DomainGNN(AtlasModel):
             "reconstruction": self.loss.reconstruction,
             "prior": self.loss.prior,
             "prior_hops": self.prior_hops,
+            "n_dims": self.n_dims,
         }
 
     @override
@@ -196,6 +224,8 @@ class DomainGNN(AtlasModel):
             f"encoder.{name}": value.detach().cpu().numpy()
             for name, value in self.encoder.state_dict().items()
         }
+        if self.rotation is not None:
+            weights["rotation"] = self.rotation
         weights["scale"] = np.asarray([self.scale.features, self.scale.prior])
         return weights
 
@@ -212,4 +242,5 @@ class DomainGNN(AtlasModel):
         except RuntimeError as error:
             raise Corrupt(f"weights of this network are wanted, but got others: {error}") from error
         self.encoder = encoder.to(self.device).eval()
+        self.rotation = np.asarray(weights["rotation"], dtype=np.float64)
         self.scale = Scale(*(float(value) for value in weights["scale"]))
