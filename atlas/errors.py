@@ -30,7 +30,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 __all__ = [
     "AccessDenied",
@@ -225,6 +225,14 @@ class BudgetExceeded(TisseractError, MemoryError):
     """The work would need more memory than it may use; refused before it starts."""
 
     kind = "budget-exceeded"
+
+    def __new__(cls, *args: object) -> Self:
+        """Make an instance as any exception is made.
+
+        `MemoryError` has a constructor of its own, which refuses the classes below it when they
+        are rebuilt without `__init__`, as tblib does for what a Dask worker raised.
+        """
+        return Exception.__new__(cls, *args)
 
 
 class QuerySyntax(TisseractError, ValueError):

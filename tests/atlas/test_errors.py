@@ -68,6 +68,16 @@ def test_kind_builtin_text_and_pickle(name: str) -> None:
     assert (type(again), str(again)) == (type(error), str(error))
 
 
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_errors_of_a_dask_worker_arrive(name: str) -> None:
+    from tblib.pickling_support import pickle_exception
+
+    error = classes()[name]("what was wanted, but got 'x'")
+    rebuild, parts, *_ = pickle_exception(error)
+    again = rebuild(*parts)
+    assert (type(again), str(again)) == (type(error), str(error))
+
+
 def test_no_text() -> None:
     assert str(TisseractError()) == ""
 
