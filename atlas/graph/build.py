@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..errors import InvalidArgument
-from ..memory import parse_bytes, refuse_above
+from ..memory import parse_bytes
 from ..snapshot import Change, DerivedEntry
 from .layout import GRAPH_FORMAT, BlockReceipt, seal_graph, write_block
 from .neighbor_graph import NeighborGraph, grid, knn
+from .workers import Workers, open_workers
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -45,6 +46,7 @@ def build_graphs(
     key_added: str = "spatial",
     client: Client | str | None = None,
     memory_limit: str | int | None = None,
+    overwrite: bool = False,
     progress: GraphProgress | None = None,
 ) -> list[DerivedEntry]:
     """Build and commit the graphs of many sections, out of core.
@@ -70,6 +72,9 @@ def build_graphs(
         A Dask cluster or the address of its scheduler; threads of this process by default.
     memory_limit : str or int, optional
         For this process, or for each worker of a cluster; sets how many tasks run at once.
+    overwrite : bool
+        Replace a graph of the same name that was built otherwise; what was computed from it
+        becomes stale. A graph of a section that was itself replaced is rebuilt without asking.
     progress : callable, optional
         Told what is done.
 
@@ -81,6 +86,7 @@ def build_graphs(
     Raises
     ------
     InvalidArgument, SectionNotFound, ReadOnly
+        Also for a name that a graph with other parameters has.
     BudgetExceeded
         A single task would not fit.
     """
@@ -101,6 +107,7 @@ def build_graphs(
         key_added,
         client=client,
         memory_limit=memory_limit,
+        overwrite=overwrite,
         progress=progress,
     )
 
@@ -112,6 +119,7 @@ def write_graphs(
     *,
     client: Client | str | None = None,
     memory_limit: str | int | None = None,
+    overwrite: bool = False,
     progress: GraphProgress | None = None,
 ) -> list[DerivedEntry]:
     """Build and commit lazy graphs; see `build_graphs`."""
@@ -119,8 +127,12 @@ def write_graphs(
     limit = parse_bytes(memory_limit)
     done = {graph.plan.section: entry for graph in graphs if (entry := _committed(graph, key))}
     missing = [graph for graph in graphs if graph.plan.section not in done]
+    if not overwrite:
+        _refuse_replacing(store, missing, key)
     report = _Report(progress, sum(graph.plan.n_tasks for graph in missing))
-    with _workers(client, missing, limit) as workers:
+    with open_workers(
+        client, max((graph.plan.task_bytes for graph in missing), default=0), limit
+    ) as workers:
         for group in _groups(missing):
             with ExitStack() as stack:
                 entries = _build_group(group, key, workers, stack, report)
@@ -141,6 +153,24 @@ def _committed(graph: NeighborGraph, key: str) -> DerivedEntry | None:
         return None
     same = entry.info.get("kind") == plan.kind and entry.info.get("parameters") == plan.parameters
     return entry if same else None
+
+
+def _refuse_replacing(store: AtlasStore, graphs: Sequence[NeighborGraph], key: str) -> None:
+    """Refuse to replace good graphs unasked: labels that hang on them would become stale."""
+    for graph in graphs:
+        section = graph.plan.section
+        entry = store.snapshot.derived.get(f"graph/{key}/{section}")
+        if entry is None or dict(entry.inputs) != _inputs(graph):
+            continue
+        hanging = sorted(
+            other.name for other in store.snapshot.derived.values() if entry.name in other.inputs
+        )
+        cost = f", which would make {', '.join(hanging[:3])} stale" if hanging else ""
+        raise InvalidArgument(
+            f"a new name is wanted for this graph, but section {section!r} has a graph {key!r} "
+            f"built with {entry.info.get('kind')} {dict(entry.info.get('parameters', {}))}; "
+            f"give another key_added, or overwrite it{cost}"
+        )
 
 
 def _inputs(graph: NeighborGraph) -> dict[str, str]:
@@ -177,69 +207,6 @@ class _Report:
 
 
 @dataclass(frozen=True, slots=True)
-class _Workers:
-    """Where tasks run: threads here when there is no client."""
-
-    client: Any
-    threads: int
-
-    def run[Task, Result](
-        self, function: Callable[[Task], Result], tasks: Sequence[Task]
-    ) -> Iterator[Result]:
-        """Apply a function to every task and hand out results as they come."""
-        if self.client is not None:
-            from distributed import as_completed
-
-            futures = self.client.map(function, tasks, pure=False)
-            for _, result in as_completed(futures, with_results=True):
-                yield result
-            return
-        if len(tasks) == 1 or self.threads == 1:
-            yield from map(function, tasks)
-            return
-        yield from _run_threads(function, tasks, self.threads)
-
-
-def _run_threads[Task, Result](
-    function: Callable[[Task], Result], tasks: Sequence[Task], threads: int
-) -> Iterator[Result]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    from dask.base import compute
-    from dask.delayed import delayed
-
-    # One Dask call a batch: progress between batches, and at most one idle wait for each.
-    batch = 8 * threads
-    with ThreadPoolExecutor(threads, thread_name_prefix="tisseract-graph") as pool:
-        for at in range(0, len(tasks), batch):
-            calls = [delayed(function)(task) for task in tasks[at : at + batch]]
-            yield from compute(*calls, scheduler="threads", pool=pool)
-
-
-@contextmanager
-def _workers(
-    client: Client | str | None, graphs: Sequence[NeighborGraph], limit: int
-) -> Iterator[_Workers]:
-    """Check the memory of a task and open a place for tasks."""
-    largest = max((graph.plan.task_bytes for graph in graphs), default=0)
-    refuse_above(
-        limit,
-        largest,
-        "building one block of a graph",
-        "raise memory_limit, or ask for fewer neighbors or rings",
-    )
-    if isinstance(client, str):
-        from distributed import Client
-
-        with Client(client, set_as_default=False) as opened:
-            yield _Workers(opened, 1)
-        return
-    from dask.system import CPU_COUNT
-
-    yield _Workers(client, max(1, min(CPU_COUNT, limit // max(1, largest))))
-
-
-@dataclass(frozen=True, slots=True)
 class _BlockTask:
     """One block to build, as a value: opened on arrival, returns a receipt."""
 
@@ -265,7 +232,7 @@ def _call(task: Callable[[], Any]) -> Any:
 def _build_group(
     group: Sequence[NeighborGraph],
     key: str,
-    workers: _Workers,
+    workers: Workers,
     stack: ExitStack,
     report: _Report,
 ) -> list[DerivedEntry]:
@@ -295,7 +262,7 @@ def _block_tasks(graph: NeighborGraph, folder: Path) -> list[_BlockTask]:
     ]
 
 
-def _prepare(graph: NeighborGraph, workers: _Workers, report: _Report) -> NeighborGraph:
+def _prepare(graph: NeighborGraph, workers: Workers, report: _Report) -> NeighborGraph:
     def run(function: Callable[[Runs], object], blocks: Sequence[Runs]) -> Iterable[object]:
         for result in workers.run(function, blocks):
             report.step(f"lattice of {graph.plan.section}")
@@ -369,7 +336,7 @@ class _SectionTask:
 def _build_on_cluster(
     group: Sequence[NeighborGraph],
     key: str,
-    workers: _Workers,
+    workers: Workers,
     report: _Report,
 ) -> list[DerivedEntry]:
     """Build for a bucket from a cluster: each worker stages and uploads whole sections."""

@@ -135,7 +135,7 @@ def test_what_is_there_is_not_built_again(store: FakeStore) -> None:
     store.section("big").rows_read = 0
     assert build_graphs(store, n_neighs=6) == first
     assert (store.version, store.section("big").rows_read) == (version, 0)
-    other = build_graphs(store, n_neighs=4)
+    other = build_graphs(store, n_neighs=4, overwrite=True)
     assert other[0].attempt != first[0].attempt
     section = store.section("big")
     put_section(store, section)
@@ -343,3 +343,23 @@ def test_a_real_section_will_do(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.to_csr().indices.reshape(-1, 5), np.sort(rows, axis=1))
     assert read.distance_unit == "source_units"
     assert dict(written.inputs) == {"section:S1": receipt.attempt}
+
+
+def test_a_good_graph_is_not_replaced_unasked(store: FakeStore) -> None:
+    (before,) = build_graphs(store, n_neighs=6, sections=["few"])
+    with pytest.raises(InvalidArgument, match="section 'few' has a graph 'spatial' built with knn"):
+        build_graphs(store, n_neighs=4, sections=["few"])
+    assert store.snapshot.derived["graph/spatial/few"] == before
+    (after,) = build_graphs(store, n_neighs=4, sections=["few"], overwrite=True)
+    assert after.attempt != before.attempt
+
+
+def test_threads_of_a_worker_share_the_limit(store: FakeStore) -> None:
+    class Crowd:
+        def scheduler_info(self) -> dict[str, Any]:
+            return {"workers": {"a": {"nthreads": 64}}}
+
+    task = knn(store, "big", 6).plan.task_bytes
+    crowd: Any = Crowd()
+    with pytest.raises(BudgetExceeded, match="64 blocks of a graph at once in one worker"):
+        build_graphs(store, sections=["big"], client=crowd, memory_limit=2 * task)
