@@ -87,6 +87,12 @@ def answer_values(leaf: Leaf, values: pd.Series, order: tuple[str, ...] | None =
     null = values.isna().to_numpy(dtype=bool)
     if isinstance(leaf, Null):
         return Truth(null, ~null)
+    known = values[~null]
+    if isinstance(leaf, Compare) and len(known) and _is_text(known) != isinstance(leaf.value, str):
+        # A column may be text in one section and numbers in another: never equal, never in order.
+        unequal = ~null if leaf.op in ("==", "!=") else np.zeros(len(null), bool)
+        none = np.zeros(len(null), bool)
+        return Truth(unequal, none) if leaf.op == "!=" else Truth(none, unequal)
     if order is not None and isinstance(leaf, Compare) and leaf.op not in ("==", "!="):
         rank = {label: place for place, label in enumerate(order)}
         ranks = values.map(rank).to_numpy(dtype=float, na_value=np.nan)
@@ -95,6 +101,11 @@ def answer_values(leaf: Leaf, values: pd.Series, order: tuple[str, ...] | None =
     else:
         hit = _test_known(leaf, values, null)
     return Truth(hit & ~null, ~hit & ~null)
+
+
+def _is_text(known: pd.Series) -> bool:
+    # The values of a column in one section are of one kind.
+    return known.dtype.kind not in "biuf" and isinstance(known.iloc[0], str)
 
 
 def _spread(leaf: Leaf, by_category: Truth, codes: NDArray[np.integer]) -> Truth:
@@ -135,7 +146,10 @@ def _is_in(known: pd.Series, values: tuple[Scalar, ...]) -> NDArray[np.bool_]:
     if array.dtype.kind == "f":
         # Rounded to the column's precision, as a comparison with one number is.
         return np.isin(array, np.array(numbers, dtype=array.dtype))
-    return np.isin(array, [int(value) for value in numbers if float(value).is_integer()])
+    whole = [int(n) for n in numbers if isinstance(n, int) or n.is_integer()]
+    # In the column's own dtype: NumPy would meet signed and unsigned integers in float64.
+    least, most = np.iinfo(array.dtype).min, np.iinfo(array.dtype).max
+    return np.isin(array, np.array([n for n in whole if least <= n <= most], array.dtype))
 
 
 def _compare(array: NDArray[np.generic], op: str, value: Scalar) -> NDArray[np.bool_]:
@@ -180,12 +194,13 @@ def bound_by_range(
     if isinstance(leaf, StringTest):
         return Bounds.unknown(len(low))
     if isinstance(leaf, In):
-        numbers = np.array(
-            [n for v in leaf.values if not isinstance(v, str) for n in _precisions(v)]
-        )
+        pairs = [_precisions(value) for value in leaf.values if not isinstance(value, str)]
+        numbers = np.array(pairs, float).reshape(-1)
         within = (numbers[None, :] >= low[:, None]) & (numbers[None, :] <= high[:, None])
         can = within.any(axis=1)
-        one = (low == high) & np.isin(low, numbers)
+        # A number that rounds may be another than the tile's: such a tile is left open.
+        same = [double for double, single in pairs if double == single]
+        one = (low == high) & np.isin(low, same)
         return Bounds(can & ~empty, ~one & ~empty, one & full, ~can & full)
     value = leaf.value
     if isinstance(value, str):

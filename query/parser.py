@@ -26,7 +26,7 @@ from .predicate import And, Compare, In, Not, Null, Operator, Or, Predicate, Sca
 MAX_LENGTH = 100_000
 MAX_DEPTH = 64
 MAX_TESTS = 2_000
-MAX_NUMBER = 2**63
+MAX_NUMBER = 2**64
 
 _OPERATORS: dict[type[ast.cmpop], Operator] = {
     ast.Eq: "==",
@@ -119,6 +119,8 @@ class _Source:
                 quoted[i] = text[i + 1 : end]
                 plain.append("_" * (end + 1 - i))
                 i = end + 1
+            elif char == "#":
+                _fail("a filter without comments is wanted", text[i:], i, "leave out # and on")
             else:
                 inside = char if char in "'\"" else ""
                 plain.append(" " if char in "\n\r\t\f" else char)
@@ -239,8 +241,11 @@ class _Reader:
         if not self._is_column(node):
             self._fail("the name of a column is wanted", node, _hint(node))
         start, text = self.source.span(node)
+        name = self.source.quoted.get(start)
+        if "`" in text and text != f"`{name}`":
+            self._fail("one name between backquotes is wanted", node, "put all of it between them")
         # The text as typed: Python would normalize the letters of a name.
-        return self.source.quoted.get(start, text)
+        return text if name is None else name
 
     def _is_column(self, node: ast.expr) -> bool:
         inner = node
@@ -268,8 +273,8 @@ class _Reader:
             if isinstance(value, str | bool) and inner is node:
                 return value
             if isinstance(value, int | float) and not isinstance(value, bool):
-                if abs(value) > MAX_NUMBER:
-                    self._fail("a number below 2^63 is wanted", node, "no column holds larger ones")
+                if abs(value) >= MAX_NUMBER:
+                    self._fail("a number below 2^64 is wanted", node, "no column holds larger ones")
                 return sign * value
         if self._is_name(inner, _NULLS) or _is_none(inner):
             self._fail("a value is wanted", node, "missing values are found by `column is null`")

@@ -31,6 +31,8 @@ READ = {
     "a == 'it`s'": Compare("a", "==", "it`s"),
     "a == 1\nor b == 2": Or((Compare("a", "==", 1), Compare("b", "==", 2))),
     "`null` == 1": Compare("null", "==", 1),
+    "a == '#1' or `#2` == 1": Or((Compare("a", "==", "#1"), Compare("#2", "==", 1))),
+    "a > 9223372036854775808": Compare("a", ">", 2**63),
 }
 
 
@@ -57,13 +59,18 @@ REFUSED = {
     "a == 1) or (b == 2": "unmatched",
     "`a": "close it with `",
     "a == 1j": "1j",
-    "a == 0x" + "f" * 40: "a number below 2^63",
+    "a == 0x" + "f" * 40: "a number below 2^64",
     "a.upper() == 'x'": "a column on one side",
     "a.contains('x', 'y')": "one text in quotes",
     "a.contains(b)": "one text in quotes",
     "a is 3": "`is null`",
     "\0": "null bytes",
     "a == '''x\ny'''": "within one line",
+    "a == 1 # one\nand b == 2": "without comments",
+    "`cell type`.x == 'a'": "one name between backquotes",
+    "`a`b == 1": "one name between backquotes",
+    "`a``b` == 1": "one name between backquotes",
+    "a.`b c` == 1": "one name between backquotes",
 }
 
 

@@ -33,7 +33,12 @@ from tisseract.query.predicate import (
 )
 
 CATEGORIES = ("CA1", "CA3", "DG")
-NUMBERS = st.one_of(st.integers(-3, 3), st.sampled_from([0.1, 0.5, -1.5]))
+NEAR_TENTH = float(np.float32(0.1))
+NUMBERS = st.one_of(st.integers(-3, 3), st.sampled_from([0.1, NEAR_TENTH, 0.5, -1.5]))
+# Neighbors that float32 (beyond 2^24) and float64 (beyond 2^53) cannot tell apart.
+WHOLE = st.sampled_from(
+    [base + step for base in (0, 2**24, 20230100, 2**53, 2**62) for step in range(3)]
+)
 
 
 def leaves_of() -> st.SearchStrategy[Leaf]:
@@ -71,7 +76,7 @@ def predicates() -> st.SearchStrategy[Predicate]:
 
 ROWS = st.lists(
     st.tuples(
-        st.one_of(st.none(), st.sampled_from([-2.0, -1.5, 0.0, 0.1, 0.5, 1.0, 3.0])),
+        st.one_of(st.none(), st.sampled_from([-2.0, -1.5, 0.0, 0.1, NEAR_TENTH, 0.5, 1.0, 3.0])),
         st.one_of(st.none(), st.sampled_from(CATEGORIES)),
     ),
     min_size=1,
@@ -156,12 +161,51 @@ def test_bounds_hold_for_every_partition(
         assert not bounds.all_no[t] or no.all()
 
 
+WHOLE_TESTS = st.one_of(
+    st.builds(Compare, st.just("x"), st.sampled_from(["==", "!=", "<", ">="]), WHOLE),
+    st.builds(In, st.just("x"), st.lists(WHOLE, max_size=3).map(tuple)),
+)
+
+
+@given(
+    st.one_of(WHOLE_TESTS, st.builds(Not, WHOLE_TESTS)),
+    st.lists(st.one_of(st.none(), WHOLE), min_size=1, max_size=8),
+    st.integers(1, 8),
+    st.sampled_from(["Int64", "UInt64"]),
+)
+def test_whole_numbers_are_told_apart_by_answers_and_bounds(
+    predicate: Predicate, rows: list[int | None], size: int, dtype: str
+) -> None:
+    frame = pd.DataFrame({"x": pd.array(rows, dtype=dtype)})
+    truth = answers(predicate, frame)
+    wanted = [oracle(predicate, x, None) for x in rows]
+    assert truth.yes.tolist() == [w is True for w in wanted]
+    assert truth.no.tolist() == [w is False for w in wanted]
+    ptr = np.unique([*range(0, len(rows), size), len(rows)])
+    bounds = bound(predicate, lambda leaf: tile_bounds(leaf, frame, ptr), len(ptr) - 1)
+    for t, (start, stop) in enumerate(itertools.pairwise(ptr)):
+        yes, no = truth.yes[start:stop], truth.no[start:stop]
+        assert bounds.can_yes[t] or not yes.any()
+        assert bounds.can_no[t] or not no.any()
+        assert not bounds.all_yes[t] or yes.all()
+        assert not bounds.all_no[t] or no.all()
+
+
+@pytest.mark.parametrize(("values", "other"), [(["a", None, "b"], 2), ([1, None, 3], "a")])
+def test_text_and_numbers_are_unequal_and_in_no_order(values: list[Any], other: Any) -> None:
+    column = pd.Series(values, dtype=object if isinstance(values[0], str) else "Int64")
+    for op, yes, no in ((">", False, False), ("==", False, True), ("!=", True, False)):
+        truth = answer_values(Compare("x", op, other), column)  # type: ignore[arg-type]
+        assert truth.yes.tolist() == [yes, False, yes]
+        assert truth.no.tolist() == [no, False, no]
+
+
 def tile_bounds(leaf: Leaf, frame: pd.DataFrame, ptr: np.ndarray) -> Bounds:
     tiles = [frame[leaf.column].iloc[a:b] for a, b in itertools.pairwise(ptr)]
     n_rows = np.diff(ptr)
     if leaf.column == "x":
-        low = np.array([tile.min() for tile in tiles], float)
-        high = np.array([tile.max() for tile in tiles], float)
+        low = np.array([np.nan if tile.isna().all() else tile.min() for tile in tiles], float)
+        high = np.array([np.nan if tile.isna().all() else tile.max() for tile in tiles], float)
         nulls = np.array([int(tile.isna().sum()) for tile in tiles])
         return bound_by_range(leaf, low, high, nulls, n_rows)
     counts = np.array([[int((tile == c).sum()) for c in CATEGORIES] for tile in tiles])
