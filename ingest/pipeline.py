@@ -37,7 +37,7 @@ __all__ = ["ingest", "preview"]
 
 def ingest(
     samples: Samples,
-    url: str | Path,
+    url: str | Path | AtlasStore,
     *,
     client: Client | str | None = None,
     memory_limit: str | int | None = None,
@@ -60,8 +60,8 @@ def ingest(
     ----------
     samples : path or sequence of mappings
         A sample sheet (CSV, TSV, YAML), its rows, or one input file or folder.
-    url : str or Path
-        The atlas.
+    url : str, Path or AtlasStore
+        The atlas: where it is, or opened for writing; such a handle then shows what was added.
     client : distributed.Client or str, optional
         Where sections are written: threads of this process (default), `"processes"`, a client,
         or the address of a scheduler. The input must be readable there.
@@ -75,13 +75,15 @@ def ingest(
         Stop at the first section that fails, or leave it out and tell in the report. What is
         written by then is committed either way.
     overwrite : bool
-        Replace sections whose input or options changed; otherwise that is an error.
+        Write every section of the sheet anew and replace what is there, so that a damaged one is
+        repaired; data derived from it must then be computed again. Otherwise a section is skipped
+        when it is there from the same input, and an error when from another.
     tile_cells : int
         Most cells in a tile.
     commit_seconds : float
         Longest time that a finished section waits for its commit (with up to 49 others).
     storage_options : mapping, optional
-        As fsspec takes them.
+        As fsspec takes them; an opened atlas has its own.
     progress : callable, optional
         Receives `Progress` events.
     run_json : path, optional
@@ -123,10 +125,11 @@ def ingest(
             limit=limit,
             n_workers=n_workers,
             overwrite=overwrite,
+            tile_cells=tile_cells,
             on_error=on_error,
             tell=tell,
         )
-        if store is None and todo.plan.writes:
+        if store is None and not isinstance(url, AtlasStore) and todo.plan.writes:
             store = create_store(url, storage_options)
         run = IngestRun(store, on_error, tell, commit_seconds)
         run.failures(todo.failed)
@@ -158,12 +161,13 @@ def ingest(
 
 def preview(
     samples: Samples,
-    url: str | Path,
+    url: str | Path | AtlasStore,
     *,
     client: Client | str | None = None,
     memory_limit: str | int | None = None,
     n_workers: int | None = None,
     overwrite: bool = False,
+    tile_cells: int = 4096,
     storage_options: Mapping[str, Any] | None = None,
     progress: ProgressCallback | None = None,
     **columns: object,
@@ -197,11 +201,22 @@ def preview(
             limit=limit,
             n_workers=n_workers,
             overwrite=overwrite,
+            tile_cells=tile_cells,
             tell=progress or silent,
         ).plan
 
 
-def _existing(url: str | Path, storage_options: Mapping[str, Any] | None) -> AtlasStore | None:
+def _existing(
+    url: str | Path | AtlasStore, storage_options: Mapping[str, Any] | None
+) -> AtlasStore | None:
+    if isinstance(url, AtlasStore):
+        if storage_options:
+            raise InvalidArgument(
+                "expected no storage_options with an opened atlas, which has its own, but got "
+                f"{', '.join(storage_options)}; give the options to `open`"
+            )
+        url.require_writing("ingest")
+        return url.refresh()
     try:
         return open_store(url, storage_options=storage_options, read_only=False)
     except AtlasNotFound:

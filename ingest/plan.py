@@ -146,7 +146,8 @@ def plan_ingest(
     committed : mapping of str to str
         Fingerprint of every section in the atlas.
     overwrite : bool
-        Replace sections whose input changed; otherwise that is a fault.
+        Write every section anew, also one from the same input: what is there may be damaged.
+        Otherwise a section whose input changed is a fault.
     memory_limit : int
         Bytes for all sections that are written at once.
     n_workers : int
@@ -184,10 +185,12 @@ def plan_ingest(
         before = committed.get(source.section)
         if before is None:
             planned.append(PlannedSection(source, "write", "new"))
+        elif overwrite:
+            same = before == source.fingerprint
+            why = "written again from the same input" if same else "its input or options changed"
+            planned.append(PlannedSection(source, "replace", why))
         elif before == source.fingerprint:
             planned.append(PlannedSection(source, "skip", "already there, from the same input"))
-        elif overwrite:
-            planned.append(PlannedSection(source, "replace", "its input or options changed"))
         else:
             faults.append(
                 Fault(

@@ -77,6 +77,7 @@ def prepare(
     limit: int,
     n_workers: int | None,
     overwrite: bool,
+    tile_cells: int = 4096,
     on_error: OnError = "raise",
     tell: ProgressCallback = silent,
 ) -> Prepared:
@@ -95,7 +96,9 @@ def prepare(
     n_workers : int, optional
         Sections at once.
     overwrite : bool
-        Replace sections whose input changed.
+        Replace the sections that are there.
+    tile_cells : int
+        Most cells in a tile; other tiles make another section.
     on_error : {"raise", "skip"}
         Whether a row with faults ends it all.
     tell : callable
@@ -118,7 +121,7 @@ def prepare(
         for row in report.rows
         if row.faults
     ]
-    sources = _fingerprinted(report.sections, tell)
+    sources = _fingerprinted(report.sections, tile_cells, tell)
     on_cluster = place is not None and not isinstance(place, str)
     committed = {} if store is None else store.snapshot.sections
     planned = plan_ingest(
@@ -156,7 +159,7 @@ def _times(store: AtlasStore | None) -> dict[str, CommittedTime]:
 
 
 def _fingerprinted(
-    sources: Sequence[SectionSource], tell: ProgressCallback
+    sources: Sequence[SectionSource], tile_cells: int, tell: ProgressCallback
 ) -> tuple[SectionSource, ...]:
     """Add fingerprints; the files of a row are hashed once for all sections it splits into."""
     found = []
@@ -167,7 +170,7 @@ def _fingerprinted(
         if row.row not in of_files:
             shared = replace(options.whole(), metadata={})
             of_files[row.row] = fingerprint(row.path, shared, source.format)
-        own = [of_files[row.row], source.split_value, dict(source.metadata)]
+        own = [of_files[row.row], source.split_value, dict(source.metadata), tile_cells]
         digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
         found.append(replace(source, fingerprint=f"sha256:{digest}"))
     return tuple(found)

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..atlas.attempt import new_attempt
-from ..atlas.errors import AlreadyExists, StorageFull, TisseractError
+from ..atlas.errors import AlreadyExists, Corrupt, StorageFull, TisseractError
+from ..atlas.keys import panel_key
 from ..atlas.snapshot import SectionEntry
 from .check import read_options
 from .plan import SectionSource
@@ -170,9 +171,23 @@ def _stated_options(source: SectionSource) -> dict[str, object]:
 
 def _store_panel(storage: Storage, panel: Panel) -> None:
     """Write the gene list under its digest; sections with the same genes share it."""
-    # The same genes are already there when another section has them: nothing is lost.
-    with suppress(AlreadyExists):
-        storage.put_if_absent(f"panels/{panel.digest}.parquet", panel.to_parquet())
+    key, data = panel_key(panel.digest), panel.to_parquet()
+    try:
+        storage.put_if_absent(key, data)
+    except AlreadyExists:
+        # Another section has the same genes, unless what lies there was damaged since.
+        if not _holds_panel(storage.get(key), panel.digest):
+            storage.put(key, data)
+
+
+def _holds_panel(data: bytes, digest: str) -> bool:
+    """Whether stored bytes are the gene list of a digest, by whatever writer of Parquet."""
+    from ..atlas.panel import Panel
+
+    try:
+        return Panel.from_parquet(data).digest == digest
+    except Corrupt:
+        return False
 
 
 @contextmanager

@@ -146,10 +146,10 @@ class Atlas(AtlasStore):
         """Add the sections of a sample sheet to this atlas; see `tisseract.ingest`."""
         from .ingest.pipeline import ingest
 
-        self.require_writing("ingest")
-        report = ingest(samples, self.url, **options)
-        self.refresh()
-        return report
+        try:
+            return ingest(samples, self, **options)
+        finally:
+            self.refresh()
 
     def knn(self, section: str, n_neighs: int = 6) -> NeighborGraph:
         """Describe the exact k-nearest-neighbor graph of a section, lazily."""

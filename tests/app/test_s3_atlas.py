@@ -13,6 +13,18 @@ from ..servers import S3Place
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
+def test_an_opened_atlas_keeps_its_options_when_it_ingests(
+    s3_place: S3Place, tmp_path: Path
+) -> None:
+    """Nothing but the opened handle knows the endpoint and the key."""
+    url, options = s3_place
+    sheet = simulate(SimulationPlan(seed=3, n_cells=400), tmp_path / "raw").sheet
+    atlas = ts.create(url, storage_options=options)
+    report = atlas.ingest(sheet, n_workers=1)
+    assert len(report.written) == len(atlas.section_names) == 8
+    assert len(atlas.ingest(sheet, n_workers=1).skipped) == 8
+
+
 def test_an_atlas_lives_in_a_bucket(s3_place: S3Place, tmp_path: Path) -> None:
     url, options = s3_place
     sheet = simulate(SimulationPlan(seed=3, n_cells=1600), tmp_path / "raw").sheet

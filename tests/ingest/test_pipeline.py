@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tisseract.atlas.errors import BudgetExceeded, InputError, InvalidArgument
+from tisseract.atlas.errors import BudgetExceeded, InputError, InvalidArgument, ReadOnly
 from tisseract.atlas.snapshot import Change
 from tisseract.atlas.store import open_store
 from tisseract.atlas.verify import verify
@@ -73,10 +73,58 @@ def test_a_changed_section_needs_overwrite(toy: ModuleType, tmp_path: Path) -> N
         ingest(rows, tmp_path / "atlas")
     assert open_store(tmp_path / "atlas").snapshot == before
     report = ingest(rows, tmp_path / "atlas", overwrite=True)
-    assert [o.outcome for o in report.outcomes] == ["skipped", "replaced", "skipped"]
+    assert [o.outcome for o in report.outcomes] == ["replaced"] * 3
     store = open_store(tmp_path / "atlas")
     assert store.section("s1").counts().sum() == toy.toy_counts(7).sum()
-    assert store.snapshot.sections["s0"] == before.sections["s0"]
+    again, first = store.snapshot.sections["s0"], before.sections["s0"]
+    assert (again.fingerprint, again.nnz) == (first.fingerprint, first.nnz)
+    assert again.attempt != first.attempt
+
+
+def test_other_tiles_are_another_section(toy: ModuleType, tmp_path: Path) -> None:
+    rows = rows_of(toy, tmp_path, [0])
+    ingest(rows, tmp_path / "atlas")
+    with pytest.raises(InputError, match="section 's0' is there already"):
+        ingest(rows, tmp_path / "atlas", tile_cells=16)
+    ingest(rows, tmp_path / "atlas", tile_cells=16, overwrite=True)
+    assert open_store(tmp_path / "atlas").snapshot.sections["s0"].tile_cells <= 16
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("what", ["section", "panel", "both"])
+def test_overwriting_repairs_what_is_damaged(toy: ModuleType, tmp_path: Path, what: str) -> None:
+    rows = rows_of(toy, tmp_path, [0, 1])
+    atlas = tmp_path / "atlas"
+    ingest(rows, atlas)
+    if what != "panel":
+        entry = open_store(atlas).snapshot.sections["s0"]
+        chunks = [p for p in (atlas / entry.prefix / "tables/table/X").rglob("0") if p.is_file()]
+        flip(chunks[0])
+    if what != "section":
+        flip(next((atlas / "panels").iterdir()))
+    assert not verify(open_store(atlas)).ok
+    assert {o.outcome for o in ingest(rows, atlas).outcomes} == {"skipped"}
+    report = ingest(rows[:1], atlas, overwrite=True)
+    assert [o.outcome for o in report.outcomes] == ["replaced"]
+    assert verify(open_store(atlas)).ok
+
+
+def test_an_opened_atlas_is_a_place(toy: ModuleType, tmp_path: Path) -> None:
+    rows = rows_of(toy, tmp_path)
+    ingest(rows[:1], tmp_path / "atlas")
+    store = open_store(tmp_path / "atlas", read_only=False)
+    assert ingest(rows[:2], store).snapshot == store.version == 2
+    assert preview(rows, store).writes[0].source.section == "s2"
+    with pytest.raises(InvalidArgument, match="has its own, but got region"):
+        ingest(rows, store, storage_options={"region": "here"})
+    with pytest.raises(ReadOnly):
+        ingest(rows, open_store(tmp_path / "atlas"))
+    assert open_store(tmp_path / "atlas").section_names == ["s0", "s1"]
 
 
 def test_changed_metadata_is_a_changed_section(toy: ModuleType, tmp_path: Path) -> None:

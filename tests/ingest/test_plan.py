@@ -29,7 +29,7 @@ def test_committed_sections_are_skipped_changed_ones_refused_or_replaced() -> No
     assert "--overwrite" in fault.message
     plan = plan_ingest(sources, committed, overwrite=True, memory_limit=100, n_workers=2)
     assert not plan.faults
-    assert [p.action for p in plan.sections] == ["write", "skip", "replace"]
+    assert [p.action for p in plan.sections] == ["write", "replace", "replace"]
 
 
 def test_large_sections_start_first() -> None:
