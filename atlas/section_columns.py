@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "StringValues",
 ]
 
-_HASHED_ROWS = 1 << 16  # strings hashed at a time
+_HASHED_BYTES = 1 << 20  # of text hashed at a time; a longer string is hashed alone
 
 ColumnKind = Literal["numeric", "boolean", "categorical", "string"]
 
@@ -151,26 +152,32 @@ class StringValues:
         >>> StringValues.join(parts).to_list()
         ['a', 'bc', None]
         """
-        texts, lengths, masks = [], [], []
+        # Grown in place: pieces beside the whole would hold a long column twice.
+        text = bytearray()
+        lengths, masks = [], []
         for piece in pieces:
-            # Copied: a piece may be a view of a buffer that is much larger.
-            texts.append(piece.text.copy())
+            text += memoryview(np.ascontiguousarray(piece.text))
             lengths.append(np.diff(piece.offsets))
             masks.append(np.zeros(len(piece), bool) if piece.mask is None else piece.mask)
-        if not texts:
+        if not lengths:
             return cls(np.empty(0, np.uint8), np.zeros(1, np.int64))
         offsets = np.zeros(sum(part.size for part in lengths) + 1, np.int64)
         np.cumsum(np.concatenate(lengths), out=offsets[1:])
         mask = np.concatenate(masks)
-        return cls(np.concatenate(texts), offsets, mask if mask.any() else None)
+        return cls(np.frombuffer(text, np.uint8), offsets, mask if mask.any() else None)
 
     def hashes(self) -> NDArray[np.uint64]:
         """(n,) 64-bit multilinear hashes: equal strings have equal hashes, others hardly ever."""
         found = np.zeros(len(self), np.uint64)
+        step = _HASHED_BYTES
         longest = int(np.diff(self.offsets).max(initial=0))
         weight = np.random.default_rng(0).integers(0, 2**63, longest + 1, np.uint64) * 2 + 1
-        for start in range(0, len(self), _HASHED_ROWS):
-            offsets = self.offsets[start : start + _HASHED_ROWS + 1]
+        start = 0
+        while start < len(self):
+            # Bounded in bytes: 24 of arithmetic for each of text.
+            ends = np.searchsorted(self.offsets, self.offsets[start] + step, side="right")
+            stop = min(max(int(ends) - 1, start + 1), start + step, len(self))
+            offsets = self.offsets[start : stop + 1]
             lengths = np.diff(offsets)
             place = np.arange(offsets[0], offsets[-1]) - np.repeat(offsets[:-1], lengths)
             # One is added to each byte, so that a trailing zero byte changes the hash.
@@ -179,6 +186,7 @@ class StringValues:
             if filled.size:
                 sums = np.add.reduceat(terms, (offsets[:-1] - offsets[0])[filled])
                 found[start + filled] = sums
+            start = stop
         return found
 
     def repeated(self) -> list[str]:
@@ -206,14 +214,17 @@ class StringValues:
         >>> StringValues.from_strings(["a", "bc", ""]).take(np.array([1, 0])).to_list()
         ['bc', 'a']
         """
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
-        offsets = np.zeros(rows.size + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        # Source of every output byte: its own rank shifted by the displacement of its string.
-        source = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], lengths)
         mask = None if self.mask is None else self.mask[rows]
-        return StringValues(self.text[source], offsets, mask)
+        taken = self._from_arrow(self.to_arrow().take(rows))
+        return StringValues(taken.text, taken.offsets, mask)
+
+    def to_arrow(self) -> pa.LargeStringArray:
+        """View as Arrow strings without a copy; missing ones are empty."""
+        import pyarrow as pa
+
+        buffers = [None, pa.py_buffer(self.offsets), pa.py_buffer(self.text)]
+        found: pa.LargeStringArray = pa.Array.from_buffers(pa.large_string(), len(self), buffers)
+        return found
 
     def to_list(self) -> list[str | None]:
         """Python strings, None where missing."""

@@ -59,10 +59,7 @@ def _label(value: object) -> str:
 
 
 def _encode_text(values: StringValues) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    import pyarrow as pa
-
-    buffers = [None, pa.py_buffer(values.offsets), pa.py_buffer(values.text)]
-    array = pa.Array.from_buffers(pa.large_string(), len(values), buffers).dictionary_encode()
+    array = values.to_arrow().dictionary_encode()
     codes = np.asarray(array.indices).astype(np.int64)
     if values.mask is not None:
         codes[values.mask] = -1
