@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..atlas.errors import Fault, InputError, InvalidArgument
 from ..atlas.memory import format_bytes
+from .columns import SPLIT_PLACEHOLDER
 from .plan import SectionSource
 from .progress import Progress, ProgressCallback, silent
 from .reader import Inspection, Reader, ReadOptions, reader_for
@@ -24,8 +25,6 @@ from .sheet import read_samples, section_name
 from .time import CommittedTime, TimeEntry, TimeOrder, order_timepoints
 
 __all__ = ["RowReport", "SheetReport", "check_samples", "read_options"]
-
-SPLIT_PLACEHOLDER = "{split}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +184,14 @@ def check_samples(
         rows.append(_check_row(row))
     sources = [source for report in rows for source in report.sources]
     time = order_timepoints(_entries(sources), sheet.timepoints, committed_times)
-    named = _repeated(sources)
-    notes += tuple(
+    named = _repeated(sources) + _timeless(sheet, rows)
+    notes += _same_input(rows) + tuple(
         Fault(report.row.location, note)
         for report in rows
         for note in (report.inspection.notes if report.inspection else ())
     )
+    for note in notes:
+        progress(Progress("note", message=str(note)))
     good = {report.row.row for report in rows if not report.faults}
     placed = tuple(_in_time(source, time) for source in sources if source.row.row in good)
     return SheetReport(
@@ -347,6 +348,42 @@ def _repeated(sources: Sequence[SectionSource]) -> list[Fault]:
             )
         )
     return faults
+
+
+def _timeless(sheet: SampleSheet, rows: Sequence[RowReport]) -> list[Fault]:
+    """Fault of an order of timepoints over sections that have none."""
+    sources = [source for report in rows for source in report.sources]
+    if not sheet.timepoints or not sources or _entries(sources):
+        return []
+    split = next((row.row.split_by for row in rows if len(row.sources) > 1), None)
+    how = f' as "{SPLIT_PLACEHOLDER}", the value of {split!r}' if split else " in every row"
+    return [
+        Fault(
+            "timepoints",
+            f"the order {' < '.join(sheet.timepoints[:6])} is of labels that no row carries; set "
+            f"`timepoint`{how}",
+        )
+    ]
+
+
+def _same_input(rows: Sequence[RowReport]) -> tuple[Fault, ...]:
+    """Note rows that read one input in one way, so that its cells would count twice."""
+    notes = []
+    first: dict[tuple[object, ...], SampleRow] = {}
+    for report in rows:
+        row = report.row
+        read_as = (row.path.resolve(), row.split_by, row.layer, row.spatial_key)
+        key = (*read_as, str(sorted(row.reader_kwargs.items())))
+        other = first.setdefault(key, row)
+        if other is not row:
+            notes.append(
+                Fault(
+                    row.location,
+                    f"reads {row.data_path!r} as {other.location} does; its cells will be in the "
+                    "atlas twice",
+                )
+            )
+    return tuple(notes)
 
 
 def _made_of(source: SectionSource) -> str:

@@ -36,6 +36,26 @@ def is_hdf5(path: Path) -> bool:
         return False
 
 
+def _require_hdf5(path: Path, what: str) -> None:
+    """Refuse a folder, or a file of another kind, before HDF5 speaks of signatures."""
+    if path.is_dir():
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected {what}, but got a folder; name the file, or correct the `format` column",
+            )
+        )
+    with faults_of(path, what), path.open("rb") as file:
+        if (head := file.read(512)) and head[:8] != _SIGNATURE and len(head) >= 8:
+            raise InputError(
+                Fault(
+                    str(path),
+                    f"expected {what}, but got a file that is not HDF5 (by its first bytes); "
+                    "correct `data_path` or the `format` column",
+                )
+            )
+
+
 @contextmanager
 def open_hdf5(path: Path, what: str, *, checked: bool = False) -> Iterator[h5py.File]:
     """Open and check a file; whatever h5py raises inside the block becomes one InputError.
@@ -56,6 +76,7 @@ def open_hdf5(path: Path, what: str, *, checked: bool = False) -> Iterator[h5py.
     """
     import h5py
 
+    _require_hdf5(path, what)
     with faults_of(path, what), h5py.File(path, "r", locking=False) as file:
         if not checked:
             check_hdf5(file, path)

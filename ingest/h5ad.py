@@ -12,6 +12,7 @@ from ..atlas.errors import Fault, InputError
 from ..atlas.genes import Panel
 from ..atlas.image_sources import LazyImage, file_image, open_pixels
 from ..atlas.images import Affine
+from ..atlas.obs_names import stored_names
 from .anndata_parts import (
     check_ids,
     check_one_section,
@@ -22,10 +23,11 @@ from .anndata_parts import (
     split_codes,
 )
 from .embedded import Embedded, H5Image, embedded, unit_of
-from .frame import LazyColumn, MaskedColumn, OpenedNode, TextColumn, index_name, kinds, legal_names
+from .frame import LazyColumn, MaskedColumn, OpenedNode, TextColumn, index_name, kinds
 from .guard import Hdf5Node, is_hdf5, open_hdf5
 from .hdf5 import Hdf5Matrix
 from .matrix import MatrixFacts
+from .meaning import check_meaning
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
 from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, RawSection
 from .spaceranger_files import image_scale
@@ -172,7 +174,7 @@ class H5adReader:
             positions=positions,
             instance_ids=masked(TextColumn(ids)),
             obs={
-                survey.renamed[column]: masked(LazyColumn(obs, column, kind))
+                column: masked(LazyColumn(obs, column, kind))
                 for column, kind in survey.columns.items()
             },
             panel=panel,
@@ -222,12 +224,13 @@ class H5adReader:
             layers = file.get("layers", {})
             choices = {name: layers[name] for name in layers if f"layers/{name}" != survey.key}
             with part():
+                survey.notes += check_meaning(file[survey.key], options, f"{where}:{survey.key}")
                 check_values(file[survey.key], options, choices, f"{where}:{survey.key}")
             with part():
                 survey.panel = read_panel(file[var], options, where)
         with part():
             survey.columns = obs_kinds(obs, options, where)
-            survey.renamed = legal_names(survey.columns, f"{where}:obs")
+            survey.renamed = stored_names(survey.columns, f"{where}:obs")
             changed = {a: b for a, b in survey.renamed.items() if a != b}
             if changed:
                 listed = ", ".join(f"{a!r} as {b!r}" for a, b in changed.items())
@@ -338,6 +341,7 @@ def _find_units(options: ReadOptions, survey: _Survey, where: str) -> dict[str |
                 from_file=survey.said_unit,
                 where=place,
             )
+            survey.notes += [n for n in units[label].notes if n not in survey.notes]
         if survey.faults.faults and options.um_per_unit is None:
             break  # the same sentence for every split would say nothing new
     return units

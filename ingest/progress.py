@@ -8,9 +8,12 @@ from typing import Literal
 
 __all__ = ["EventKind", "Progress", "ProgressCallback", "silent"]
 
-EventKind = Literal["check", "plan", "start", "stage", "done", "skip", "fail", "commit", "finish"]
-"""check: one row inspected · plan: what will be done is known · start, stage, done, skip, fail: of
-one section · commit: a snapshot was created · finish: nothing more will come."""
+EventKind = Literal[
+    "check", "note", "plan", "start", "stage", "done", "skip", "fail", "commit", "finish"
+]
+"""check: one row inspected · note: what may be a mistake · plan: what will be done is known ·
+start, stage, done, skip, fail: of one section · commit: a snapshot was created · finish: nothing
+more will come."""
 
 
 @dataclass(frozen=True, slots=True)

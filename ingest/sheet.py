@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from ..atlas.errors import Fault, near
-from .columns import COLUMNS, canonical, resembles
+from .columns import COLUMNS, canonical, names_time_column, placeholder_faults, resembles
 from .samples import SampleRow, SampleSheet, SheetReading, Unit
 from .scalars import Scalar, infer_column, is_missing
 from .sheet_file import Record, SheetText, read_sheet_file
@@ -78,7 +78,7 @@ def section_name(sample: str, value: object) -> str:
 
 
 def _sanitize(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text.strip()).strip("-") or "empty"
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text.strip()).strip("-_") or "empty"
 
 
 class _Parser:
@@ -131,9 +131,18 @@ class _Parser:
                 also = ", ".join(aliases)
                 self.fault(f"there is no column {name!r} (or {also}).{near(name, extra)}")
         for header in extra:
-            if (meant := resembles(header)) and canonical(meant) not in known:
+            if names_time_column(header):
+                self.fault(
+                    f"column {header!r}: the time of sections that `split_by` makes goes into "
+                    "`timepoint`, with '{split}' for the value of the split"
+                )
+            elif (meant := resembles(header)) and canonical(meant) not in known:
                 self.notes.append(
-                    Fault("header", f"column {header!r} becomes metadata; did you mean {meant!r}?")
+                    Fault(
+                        "header",
+                        f"column {header!r}: did you mean {meant!r}? It is kept as metadata of the "
+                        "section",
+                    )
                 )
         return known, extra
 
@@ -142,6 +151,13 @@ class _Parser:
     ) -> list[dict[str, Scalar]]:
         facts: list[dict[str, Scalar]] = [{} for _ in records]
         for header in extra:
+            for record in records:
+                if isinstance(record.cells.get(header), list | tuple | dict):
+                    self.where = f"row {record.row}"
+                    self.fault(
+                        f"{header}: expected one text or number, but got "
+                        f"{record.cells[header]!r:.80}; give one value, or one column for each"
+                    )
             column = infer_column([record.cells.get(header) for record in records])
             for fact, value in zip(facts, column, strict=True):
                 fact[header.strip()] = value
@@ -149,6 +165,9 @@ class _Parser:
             if name in known:
                 for fact, record in zip(facts, records, strict=True):
                     cell = record.cells.get(known[name])
+                    if isinstance(cell, list | tuple | dict):
+                        self.where = f"row {record.row}"
+                        self.fault(f"{name}: expected one text, but got {cell!r:.80}")
                     fact[name] = None if is_missing(cell) else str(cell).strip()
         return facts
 
@@ -173,6 +192,11 @@ class _Parser:
         timepoint, value, unit = self._time(
             cell("timepoint"), cell("time_value"), word("time_unit")
         )
+        texts = {name: fact for name, fact in facts.items() if isinstance(fact, str)}
+        if timepoint is not None:
+            texts["timepoint"] = timepoint
+        for message in placeholder_faults(texts, word("split_by")):
+            self.fault(message)
         for name in ("annotation", "transform"):
             if cell(name) is not None:
                 self.fault(

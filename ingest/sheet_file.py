@@ -66,13 +66,24 @@ def read_sheet_file(path: Path) -> SheetText:
             raise InputError(
                 f"{path}: expected a sample sheet, but got {path.stat().st_size:,} bytes"
             )
+        if path.suffix.lower() in {".xlsx", ".xls", ".ods"}:
+            raise InputError(
+                f"{path}: expected CSV, TSV or YAML, but got a spreadsheet; save it as CSV UTF-8"
+            )
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such sample sheet") from None
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{path}: expected UTF-8 text, but got bytes that are not ({error})"
+            f"{path}: expected UTF-8 text, but got {_what_bytes(path)} (byte {error.start}); save "
+            "it as CSV UTF-8"
         ) from None
+    except IsADirectoryError:
+        raise InputError(
+            f"{path}: expected a sample sheet (CSV, TSV, YAML), but got a folder; name the file"
+        ) from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
     if path.suffix.lower() in {".yaml", ".yml"}:
         sheet = _from_yaml(text, str(path))
     else:
@@ -83,19 +94,23 @@ def read_sheet_file(path: Path) -> SheetText:
 
 
 def _from_delimited(text: str, source: str, suffix: str) -> SheetText:
-    first = text.partition("\n")[0]
-    tab = suffix == ".tsv" or (suffix != ".csv" and "\t" in first)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if tab else ",", strict=True)
+    separator = _separator(next((one for one in text.splitlines() if one.strip()), ""), suffix)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     records: list[Record] = []
     faults: list[Fault] = []
     header: list[str] | None = None
+    width = 0
     try:
-        for cells in reader:
-            if not any(cell.strip() for cell in cells):
+        for line in reader:
+            if not any(cell.strip() for cell in line):
                 continue
             if header is None:
-                header = [cell.strip() for cell in cells]
+                header, width = _without_tail([cell.strip() for cell in line], 0), len(line)
                 faults += _header_faults(header)
+                continue
+            cells = _without_tail(line, len(header))
+            if len(header) < len(cells) <= width:
+                faults.append(Fault("header", f"column {len(header) + 1} has no name; give it one"))
             elif len(cells) != len(header):
                 faults.append(
                     Fault(
@@ -109,6 +124,34 @@ def _from_delimited(text: str, source: str, suffix: str) -> SheetText:
     except csv.Error as error:
         faults.append(Fault(f"row {reader.line_num}", f"not readable as a table ({error})"))
     return SheetText(tuple(records), None, tuple(faults))
+
+
+def _without_tail(cells: list[str], width: int) -> list[str]:
+    """Drop empty cells behind the first `width`: spreadsheets write empty columns."""
+    end = len(cells)
+    while end > width and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]
+
+
+def _separator(header: str, suffix: str) -> str:
+    """Choose tab, comma or semicolon: by the ending, unless the header has no such character."""
+    usual = "\t" if suffix == ".tsv" else ","
+    if usual in header:
+        return "\t" if suffix not in {".csv", ".tsv"} and "\t" in header else usual
+    found = [one for one in ("\t", ";", ",") if one in header]
+    return found[0] if len(found) == 1 else usual
+
+
+def _what_bytes(path: Path) -> str:
+    """Say what bytes that are no UTF-8 seem to be."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "UTF-16"
+    if head == b"PK\x03\x04":
+        return "a spreadsheet or zip"
+    return "bytes of another encoding, such as Latin-1, or no text at all"
 
 
 def _header_faults(header: Sequence[str]) -> list[Fault]:

@@ -21,7 +21,7 @@ CosMx is not in the list: its pixel size differs between releases.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,6 +46,8 @@ TECHNOLOGY_UNITS: dict[str, float | str] = {
 _LATTICE = re.compile(r"lattice:\s*(\d+(?:\.\d+)?)(?:\s*um)?", re.IGNORECASE)
 # Centers of neighboring cells are 3 to 100 um apart in any tissue, of bins and spots 0.5 to 500.
 _PLAUSIBLE_UM = (3.0, 100.0)
+# Printing is exact to 1 %; spot_diameter_fullres, a usual source of wrong units, is 7 to 22 % off.
+_NOTED, _REFUSED = 0.05, 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class FoundUnit:
     """None when unknown."""
     how: str
     """One sentence for the provenance."""
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    """What may be a mistake."""
 
 
 def technology_unit(technology: str | None) -> float | str | None:
@@ -111,7 +115,9 @@ def find_unit(
     FoundUnit(um_per_unit=0.5, how='0.5 um per unit, as given')
     """
     if given is not None:
-        return _resolve(positions, given, "as given", where)
+        found = _resolve(positions, given, "as given", where)
+        said = technology_unit(technology) or (from_file[0] if from_file else None)
+        return replace(found, notes=_against_lattice(positions, found, said, technology, where))
     if from_file is not None:
         return _resolve(positions, from_file[0], from_file[1], where)
     implied = technology_unit(technology)
@@ -169,6 +175,36 @@ def _from_lattice(
         pitch_um / fit.pitch,
         f"{fit.kind} lattice of pitch {fit.pitch:.6g} units taken as {pitch_um:g} um, {reason}",
     )
+
+
+def _against_lattice(
+    positions: NDArray[np.float64],
+    found: FoundUnit,
+    said: float | str | None,
+    technology: str | None,
+    where: str,
+) -> tuple[str, ...]:
+    """Compare a given unit with the pitch of the assay's spots; notes small differences."""
+    lattice = _LATTICE.fullmatch(said) if isinstance(said, str) else None
+    if found.um_per_unit is None or lattice is None:
+        return ()
+    try:
+        fit = fit_lattice(positions)
+    except InvalidArgument:  # cells or torn spots: nothing to compare with
+        return ()
+    wanted, apart = float(lattice[1]), fit.pitch * found.um_per_unit
+    ratio = max(apart / wanted, wanted / apart)
+    if ratio <= 1 + _NOTED:
+        return ()
+    assay = technology or "the assay that the file names"
+    message = (
+        f"with this unit the spots are {apart:.4g} um apart, but those of {assay} are "
+        f"{wanted:g}; write lattice:{wanted:g} or {wanted / fit.pitch:.4g}"
+    )
+    if ratio > 1 + _REFUSED:
+        away = ", or correct `technology`" if technology else ""
+        raise InputError(Fault(where, message + away))
+    return (f"um_per_unit: {message}",)
 
 
 def _require_plausible(positions: NDArray[np.float64], technology: str | None, where: str) -> None:

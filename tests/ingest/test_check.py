@@ -91,3 +91,28 @@ def test_every_row_is_an_event(toy: ModuleType, tmp_path: Path) -> None:
         ("check", "b"),
         ("check", "c"),
     ]
+
+
+def test_an_order_that_no_row_carries_is_a_fault(toy: ModuleType, tmp_path: Path) -> None:
+    toy.write_toy(tmp_path / "b.npz", 2)
+    sheet = tmp_path / "samples.yaml"
+    row = "sample: b, path: b.npz, split_by: half"
+    sheet.write_text(f"timepoints: [left side, right]\nsamples: [{{{row}}}]\n")
+    (fault,) = check_samples(sheet).faults
+    assert "no row carries" in fault.message
+    assert "\"{split}\", the value of 'half'" in fault.message
+    timed = f"timepoints: [left side, right]\nsamples: [{{{row}, timepoint: '{{split}}'}}]\n"
+    sheet.write_text(timed)
+    report = check_samples(sheet)
+    assert report.ok
+    assert [source.metadata["timepoint"] for source in report.sections] == ["left side", "right"]
+
+
+def test_one_input_under_two_names_is_noted_and_told(toy: ModuleType, tmp_path: Path) -> None:
+    path = toy.write_toy(tmp_path / "a.npz", 1)
+    events: list[Progress] = []
+    rows = [{"sample": name, "path": path} for name in "ab"]
+    report = check_samples(rows, progress=events.append)
+    (note,) = report.notes
+    assert "as row 1 (a) does" in note.message
+    assert [event.message for event in events if event.kind == "note"] == [str(note)]

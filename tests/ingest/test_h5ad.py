@@ -126,7 +126,7 @@ class TestColumns:
     def test_names_that_spatialdata_refuses_are_changed_and_said(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad", obs={"percent mito": np.zeros(h5.N_CELLS)})
         raw = READER.open(path, UNIT)
-        assert list(raw.obs) == ["percent_mito"]
+        assert list(raw.obs) == ["percent mito"]  # renamed when written
         assert raw.provenance["renamed_columns"] == {"percent mito": "percent_mito"}
         assert "percent mito" in READER.inspect(path, UNIT).notes[0]
 
@@ -339,7 +339,9 @@ class TestHostile:
             file["matrix"] = np.zeros(3)
         assert "without obs and var" in faults(path)
         path.write_bytes(b"not HDF5 at all")
-        assert "cannot be read" in faults(path)
+        assert "a file that is not HDF5" in faults(path)
+        (tmp_path / "folder").mkdir()
+        assert "but got a folder" in faults(tmp_path / "folder")
 
 
 CASES: list[tuple[str, dict[str, Any], int]] = [

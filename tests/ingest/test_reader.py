@@ -186,3 +186,18 @@ def test_codes_of_numbers_and_categories() -> None:
     unused = CategoricalValues(np.asarray([2, -1, 0], dtype=np.int8), ("x", "never", "y"))
     codes, labels = encode(unused)
     assert (codes.tolist(), labels) == ([1, -1, 0], ("x", "y"))
+
+
+class TestUnitAgainstTheAssay:
+    SPOTS = np.stack(np.meshgrid(np.arange(12.0), np.arange(12.0)), -1).reshape(-1, 2) * 137.0
+
+    def test_a_unit_far_from_the_lattice_is_refused(self) -> None:
+        for unit in (1.0, "lattice:55", "lattice:1000"):
+            with pytest.raises(InputError, match="write lattice:100"):
+                find_unit(self.SPOTS, unit, technology="visium")
+
+    def test_a_unit_near_the_lattice_is_noted(self) -> None:
+        (note,) = find_unit(self.SPOTS, 0.8, technology="visium").notes
+        assert "spots are 109.6 um apart" in note
+        assert not find_unit(self.SPOTS, 0.73, technology="visium").notes
+        assert not find_unit(self.SPOTS, 1.0, technology="merfish").notes

@@ -162,7 +162,7 @@ def test_a_fault_says_what_and_where(folder: Path, text: str, message: str) -> N
 def test_a_misspelled_column_is_noted_not_swallowed(folder: Path) -> None:
     reading = read_samples(write(folder, "sample,path,um_per_unt,batch2\ns1,a.h5ad,1,x\n"))
     assert [note.message for note in reading.notes] == [
-        "column 'um_per_unt' becomes metadata; did you mean 'um_per_unit'?"
+        "column 'um_per_unt': did you mean 'um_per_unit'? It is kept as metadata of the section"
     ]
 
 
@@ -213,3 +213,69 @@ def test_any_text_is_kept_or_read_as_one_type(words: list[str]) -> None:
     if types == {str}:
         assert column == words
     json.dumps(column, allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("header", "meant"),
+    [
+        ("tech", "technology"),
+        ("um_per_px", "um_per_unit"),
+        ("Species", "organism"),
+        ("time", "timepoint"),
+    ],
+)
+def test_other_words_for_a_column_are_noted(folder: Path, header: str, meant: str) -> None:
+    (note,) = read_samples(write(folder, f"sample,path,{header}\ns1,a.h5ad,1\n")).notes
+    assert f"did you mean {meant!r}? It is kept as metadata" in note.message
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("timepoint: '{day}', split_by: day", "did you mean '{split}' (the value of 'day')"),
+        ("timepoint: day, split_by: day", "did you mean '{split}'"),
+        ("donor: '{animal}', split_by: animal", "did you mean '{split}'"),
+        ("timepoint: '{split}'", "the row has none"),
+        ("timepoint_column: day, split_by: day", "goes into `timepoint`"),
+        ("pair: [1, 2]", "pair: expected one text or number, but got ['1', '2']"),
+        ("donor: [1, 2]", "donor: expected one text"),
+    ],
+)
+def test_what_would_be_stored_as_nonsense_is_a_fault(
+    folder: Path, cells: str, message: str
+) -> None:
+    path = write(folder, f"samples: [{{sample: s1, path: a.h5ad, {cells}}}]", "samples.yaml")
+    assert any(message in fault for fault in messages(path)), messages(path)
+
+
+def test_a_time_of_each_part_is_fine(folder: Path) -> None:
+    row = "{sample: s1, path: a.h5ad, split_by: day, timepoint: 'day {split}'}"
+    assert not messages(write(folder, f"samples: [{row}]", "samples.yaml"))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_a_csv_may_have_another_separator_and_an_empty_tail(folder: Path, separator: str) -> None:
+    lines = [["sample", "path", "um_per_unit", "", ""], ["s1", "a.h5ad", "0.5", "", ""]]
+    path = write(folder, "\n".join(separator.join(line) for line in lines))
+    assert read_samples(path).sheet_or_raise().rows[0].um_per_unit == 0.5
+
+
+def test_a_decimal_comma_stays_a_fault(folder: Path) -> None:
+    found = messages(write(folder, "sample;path;um_per_unit\ns1;a.h5ad;0,5\n"))
+    assert "but got '0,5'" in found[0]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_other_encodings_are_told_how_to_save(folder: Path, encoding: str) -> None:
+    path = folder / "samples.csv"
+    path.write_bytes("sample,path,donor\ns1,a.h5ad,Müller\n".encode(encoding))
+    with pytest.raises(InputError, match="save it as CSV UTF-8"):
+        read_samples(path)
+
+
+def test_a_spreadsheet_or_folder_is_no_sheet(folder: Path) -> None:
+    (folder / "samples.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(InputError, match="spreadsheet; save it as CSV UTF-8"):
+        read_samples(folder / "samples.xlsx")
+    with pytest.raises(InputError, match="but got a folder"):
+        read_samples(folder)

@@ -1,0 +1,90 @@
+"""Whether the first numbers of a matrix are what `values` says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atlas.errors import Fault, InputError
+from .matrix import sample_entries
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .reader import ReadOptions
+
+__all__ = ["check_meaning"]
+
+_ROWS = 200
+_ENTRIES = 1 << 20
+_CLOSE = 0.01  # relative: composition is often stored with three or four digits
+
+
+def check_meaning(node: Any, options: ReadOptions, where: str) -> list[str]:
+    """Compare the first rows of a matrix with `values`.
+
+    Parameters
+    ----------
+    node : HDF5 group or dataset
+        CSR, CSC or dense matrix.
+    options : ReadOptions
+        What the user says.
+    where : str
+        Place to name.
+
+    Returns
+    -------
+    list of str
+        Notes of what may be a mistake.
+
+    Raises
+    ------
+    InputError
+        If rows of a composition do not sum to one, or rows that do are called counts.
+        Cost: at most 2**20 entries and 200 rows read.
+    """
+    sums = _row_sums(node)
+    sums = sums[np.isfinite(sums) & (sums != 0)]
+    ones = sums.size > 0 and bool((np.abs(sums - 1) <= _CLOSE).all())
+    numbers: NDArray[Any] = sample_entries(node)
+    whole = numbers.size > 0 and bool((numbers == np.floor(numbers)).all())
+    if options.matrix_values == "composition" and sums.size and not ones:
+        wrong = float(sums[np.abs(sums - 1).argmax()])
+        looks = "; these look like counts" if whole else ""
+        raise InputError(
+            Fault(
+                where,
+                "expected rows that sum to 1, as `values` composition says, but got one that sums "
+                f"to {wrong:,.6g}{looks}; correct `values`, or divide each row by its sum",
+            )
+        )
+    if options.matrix_values == "counts" and ones and not whole:
+        raise InputError(
+            Fault(where, "expected counts, but got rows that sum to 1; set `values` to composition")
+        )
+    if whole and options.values in ("log1p", "normalized", "expected"):
+        size = f"{numbers.size:,}"
+        message = f"values: {options.values!r} is said, but the first {size} entries are whole "
+        return [message + "numbers; these look like counts"]
+    return []
+
+
+def _row_sums(node: Any) -> NDArray[np.float64]:
+    """Add up the first rows; empty for CSC, whose rows are spread over the whole file."""
+    if hasattr(node, "shape"):
+        if len(node.shape) != 2:
+            return np.zeros(0)
+        rows = max(1, min(_ROWS, _ENTRIES // max(1, int(node.shape[1]))))
+        return np.asarray(node[:rows], dtype=np.float64).sum(axis=1)
+    encoding = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
+    encoding = encoding.decode() if isinstance(encoding, bytes) else str(encoding)
+    if not encoding.startswith("csr"):
+        return np.zeros(0)
+    indptr = np.asarray(node["indptr"][: _ROWS + 1]).astype(np.int64)
+    indptr = indptr[indptr <= indptr[:1].sum() + _ENTRIES]
+    data = np.asarray(node["data"][: indptr[-1]] if indptr.size else [], dtype=np.float64)
+    if indptr.size < 2 or indptr[0] != 0 or (np.diff(indptr) < 0).any() or data.size < indptr[-1]:
+        return np.zeros(0)  # a broken matrix is for its own check to tell
+    ends = np.concatenate(([0.0], np.cumsum(data)))[indptr]
+    return np.diff(ends)
