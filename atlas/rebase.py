@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from .errors import CommitConflict
 from .snapshot import Change, DerivedEntry, RunEntry, SectionEntry, Snapshot
 
-__all__ = ["rebase"]
+__all__ = ["SHARED_KINDS", "rebase", "refuse_mixed"]
+
+SHARED_KINDS = ("domains", "topics")
+"""Kinds whose numbered labels mean the same in all sections of a key: one run for all."""
 
 
 def rebase(head: Snapshot, change: Change) -> Snapshot | None:
@@ -30,7 +34,8 @@ def rebase(head: Snapshot, change: Change) -> Snapshot | None:
     ------
     CommitConflict
         An attempt that gc has condemned; a section or run present with another input; an input
-        of derived data that is gone or replaced; a prefix to condemn that is in use.
+        of derived data that is gone or replaced; labels of another run than those that the key
+        has in other sections; a prefix to condemn that is in use.
     """
     _refuse_condemned(head, change)
     sections = _sections(head, change)
@@ -54,6 +59,7 @@ def rebase(head: Snapshot, change: Change) -> Snapshot | None:
     )
     for entry in change.add_derived:
         _check_inputs(after, entry)
+    _check_runs(after, change)
     _refuse_in_use(after, change)
     return None if after == head else after
 
@@ -116,6 +122,34 @@ def _check_inputs(after: Snapshot, entry: DerivedEntry) -> None:
         raise CommitConflict(
             f"{entry.name!r} needs the inputs it was computed from, but got others: "
             f"{', '.join(stale)} was replaced or removed meanwhile; re-run the step"
+        )
+
+
+def _check_runs(after: Snapshot, change: Change) -> None:
+    added: dict[tuple[str, str], dict[str, str]] = {}
+    for entry in change.add_derived:
+        if entry.kind in SHARED_KINDS and entry.run is not None:
+            added.setdefault((entry.kind, entry.key), {})[entry.section] = entry.run
+    for (kind, key), runs in added.items():
+        found = after.runs_of(kind, key)
+        for section, run in runs.items():
+            others = [name for name, other in sorted(found.items()) if other != run]
+            refuse_mixed(kind, key, section, others)
+
+
+def refuse_mixed(kind: str, key: str, section: str, others: Sequence[str]) -> None:
+    """Refuse labels of a section beside those that other sections have of another run.
+
+    Raises
+    ------
+    CommitConflict
+        There are such sections.
+    """
+    if others:
+        raise CommitConflict(
+            f"{kind} {key!r} of one run in all sections are wanted, but got another run for "
+            f"{section!r} than {', '.join(map(repr, others[:3]))} has; the same number would mean "
+            "different things: use another key, or compute all sections of this key again"
         )
 
 

@@ -185,7 +185,12 @@ DERIVED: dict[str, Check] = _COMMON | {
     "run": _optional(_name),
     "info": _mapping,
 }
-RUN: dict[str, Check] = _COMMON | {"run": _name, "model": _text, "info": _mapping}
+RUN: dict[str, Check] = _COMMON | {
+    "run": _name,
+    "model": _text,
+    "inputs": _inputs,
+    "info": _mapping,
+}
 _SNAPSHOT: dict[str, Check] = {
     "number": _count,
     "parent": _optional(_digest),

@@ -162,6 +162,8 @@ class RunEntry:
         Bytes of all objects.
     model : str
         Kind of model.
+    inputs : mapping
+        `section:<name>`, `<kind>/<key>/<section>` or `run:<name>` -> the attempt it was trained on.
     info : mapping
         Parameters and small facts.
     """
@@ -171,6 +173,7 @@ class RunEntry:
     digest: str
     nbytes: int
     model: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -261,6 +264,9 @@ class Snapshot:
     condemned: tuple[str, ...] = ()
     format_version: str = schema.FORMAT_VERSION
     digest: str = field(default="", compare=False)
+    _of_runs: dict[str, frozenset[str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def empty(cls) -> Snapshot:
@@ -274,20 +280,56 @@ class Snapshot:
         return [*sections, *derived, *(self.runs[name] for name in sorted(self.runs))]
 
     def stale_inputs(self, entry: DerivedEntry) -> list[str]:
-        """List the inputs, near and far, that are no longer what `entry` was computed from."""
-        stale: list[str] = []
-        seen = {entry.attempt}
-        pending = [entry]
+        """List the inputs, near and far, that are no longer what `entry` was computed from.
+
+        An input `run:<name>` stands for all that the run was trained on. The field `run` alone does
+        not: a saved model stays what it is when a section it learned from is replaced, and may be
+        applied to others.
+        """
+        stale, runs = self._changed(entry.inputs)
+        for run in runs:
+            if run not in self._of_runs:  # every section of a key asks for the same run
+                self._of_runs[run] = self._changed_of_run(run)
+            stale |= self._of_runs[run]
+        return sorted(stale)
+
+    def _changed(self, inputs: Mapping[str, str]) -> tuple[set[str], set[str]]:
+        """Changed inputs, through derived data; and the runs met, unchanged themselves."""
+        changed: set[str] = set()
+        runs: set[str] = set()
+        seen: set[str] = set()
+        pending = [inputs]
         while pending:
-            current = pending.pop()
-            for name, attempt in current.inputs.items():
-                found = self.attempt_of(name)
-                if found != attempt:
-                    stale.append(name)
-                elif name in self.derived and attempt not in seen:
-                    seen.add(attempt)
-                    pending.append(self.derived[name])
-        return sorted(set(stale))
+            for name, attempt in pending.pop().items():
+                if self.attempt_of(name) != attempt:
+                    changed.add(name)
+                elif name.startswith("run:"):
+                    runs.add(name.removeprefix("run:"))
+                elif name in self.derived and name not in seen:
+                    seen.add(name)
+                    pending.append(self.derived[name].inputs)
+        return changed, runs
+
+    def _changed_of_run(self, run: str) -> frozenset[str]:
+        """Changed inputs of a run and of the runs it was trained on."""
+        changed: set[str] = set()
+        seen, pending = {run}, [run]
+        while pending:
+            found, runs = self._changed(self.runs[pending.pop()].inputs)
+            changed |= found
+            pending += runs - seen
+            seen |= runs
+        return frozenset(changed)
+
+    def runs_of(self, kind: str, key: str) -> dict[str, str]:
+        """Section -> run, of derived data of a key that came from a run and is not stale."""
+        return {
+            entry.section: entry.run
+            for entry in self.derived.values()
+            if (entry.kind, entry.key) == (kind, key)
+            and entry.run is not None
+            and not self.stale_inputs(entry)
+        }
 
     def attempt_of(self, name: str) -> str | None:
         """Attempt behind an input's name; None when the snapshot lacks it.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..atlas.derived import Provenance, tile_histogram, write_derived
 from ..atlas.errors import InvalidArgument
+from ..atlas.rebase import refuse_mixed
 from ..atlas.snapshot import Change, DerivedEntry, RunEntry
 from .baseline import DomainBaseline, ExpressionBaseline
 from .graph_source import GraphSource
@@ -105,6 +106,8 @@ def find_domains(
         Unknown method, more domains than cells, or sections without common genes.
     ReadOnly
         The atlas was opened for reading.
+    CommitConflict
+        Other sections have labels of this key, which a new run would not fit.
     RunNotFound, DerivedNotFound, StaleDerived, SectionNotFound, BudgetExceeded
 
     Notes
@@ -113,6 +116,10 @@ def find_domains(
     """
     _check(method, n_domains, where)
     store.storage.forbid_writing(f"labels under {key_added!r}")
+    names = list(dict.fromkeys(sections if sections is not None else store.section_names))
+    # The commit would refuse it too, but only once everything is computed.
+    others = [name for name in store.snapshot.runs_of("domains", key_added) if name not in names]
+    refuse_mixed("domains", key_added, ", ".join(names[:3]), others)
     graph = GraphSource(graph_key, n_neighs)
     model = _model(
         store,
@@ -130,7 +137,6 @@ def find_domains(
         if run is not None
         else save_once(store, key_added, model.to_run())
     )
-    names = sections if sections is not None else store.section_names
     with model.embedded(names, progress=progress) as tables:
         mixture, labels = _cluster(tables, n_domains, covariance, seed)
         if refine:
@@ -143,13 +149,16 @@ def find_domains(
             "refine": refine,
             "mixture_seed": seed,
         }
-        readout_run = _readout(mixture.reordered(order), encoder, tables, parameters, seed)
+        inputs = model.training_inputs(encoder)
+        for _, sources in tables.values():
+            inputs |= sources
+        readout_run = _readout(mixture.reordered(order), encoder, inputs, parameters, seed)
         readout, new_readout = save_once(store, key_added, readout_run)
         entries: list[DerivedEntry] = []
         counts: dict[str, NDArray[np.int64]] = {}
         renamed = np.argsort(order).astype(np.int16)
-        for name, (table, inputs) in tables.items():
-            embedding = model.write_embedding(key_added, name, table, inputs, encoder)
+        for name, (table, sources) in tables.items():
+            embedding = model.write_embedding(key_added, name, table, sources, encoder)
             found = _Labels(renamed[labels[name].codes], labels[name].confidence)
             counts[name] = np.bincount(found.codes, minlength=n_domains)
             entries += [
@@ -261,14 +270,11 @@ def _by_size(labels: Mapping[str, _Labels], n_domains: int) -> NDArray[np.intp]:
 def _readout(
     mixture: Mixture,
     encoder: RunEntry,
-    tables: Mapping[str, tuple[RowFile, Mapping[str, str]]],
+    inputs: Mapping[str, str],
     parameters: Mapping[str, Any],
     seed: int,
 ) -> Run:
     """Return the mixture as a run, so that other sections can be labeled alike."""
-    inputs = {f"run:{encoder.run}": encoder.attempt}
-    for _, found in tables.values():
-        inputs.update(found)
     return Run(
         "mixture",
         {

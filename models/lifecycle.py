@@ -84,6 +84,7 @@ class AtlasModel(ABC):
         self.features: FeaturePlan | None = None
         self.components: Components | None = None
         self.inputs: dict[str, str] = {}
+        self.is_loaded = False
 
     # -- what a model adds -------------------------------------------------------------------
 
@@ -140,6 +141,7 @@ class AtlasModel(ABC):
             progress=progress,
         )
         self.inputs = {f"section:{s.name}": s.attempt for s in opened}
+        self.is_loaded = False
         self._fit(progress)
         return self
 
@@ -267,7 +269,7 @@ class AtlasModel(ABC):
             (table.n_rows, table.width), np.dtype(np.float32), lambda: table.blocks(EMBED_BLOCK)
         )
         provenance = Provenance(
-            inputs={**inputs, f"run:{run.run}": run.attempt},
+            inputs={**inputs, **self.training_inputs(run)},
             parameters={**self.parameters(), **info},
             seed=self.seed,
             run=run.run,
@@ -282,6 +284,14 @@ class AtlasModel(ABC):
             provenance=provenance,
             info=info,
         )
+
+    def training_inputs(self, run: RunEntry) -> dict[str, str]:
+        """Return the input that makes results stale together with what the model was fitted on.
+
+        A loaded model has none: it is applied as it is, also where a section it was fitted on has
+        been replaced since.
+        """
+        return {} if self.is_loaded else {f"run:{run.run}": run.attempt}
 
     def parameters(self) -> dict[str, Any]:
         """Every parameter of the model, as JSON, defaults included."""
@@ -372,5 +382,6 @@ class AtlasModel(ABC):
             np.asarray(saved.weights["components.variance"], dtype=np.float64),
         )
         model.inputs = dict(saved.inputs)
+        model.is_loaded = True
         model._restore(saved.weights)
         return model

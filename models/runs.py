@@ -99,7 +99,15 @@ def save_run(store: "AtlasStore", name: str, run: Run, *, commit: bool = True) -
         (attempt.path / "config.json").write_text(text + "\n", encoding="utf-8")
         receipt = attempt.seal()
     info = {"n_weights": int(sum(w.size for w in run.weights.values())), "seed": run.seed}
-    entry = RunEntry(name, receipt.attempt, receipt.digest, receipt.nbytes, run.model, info)
+    entry = RunEntry(
+        run=name,
+        attempt=receipt.attempt,
+        digest=receipt.digest,
+        nbytes=receipt.nbytes,
+        model=run.model,
+        inputs=dict(run.inputs),
+        info=info,
+    )
     if commit:
         store.commit(Change(add_runs=[entry]), f"Save {run.model} run {name}")
     return entry

@@ -11,6 +11,7 @@ import pytest
 
 from tisseract.atlas.derived import read_domains, read_embedding
 from tisseract.atlas.errors import (
+    CommitConflict,
     DerivedNotFound,
     InvalidArgument,
     ReadOnly,
@@ -293,3 +294,26 @@ def test_plain_needs_no_torch(fresh_store: AtlasStore) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[300]"
+
+
+def test_a_replaced_section_outdates_the_key_but_not_the_saved_model(tmp_path: Path) -> None:
+    raws = {"a": planted(300, seed=1), "b": planted(200, seed=2)}
+    store = make_store(tmp_path, raws, tile_cells=128)
+    find_domains(store, n_domains=N_LAYERS, key_added="one")
+    run = str(store.derived("embedding", "one", "a").run)
+    assert set(store.snapshot.runs[run].inputs) == {"section:a", "section:b"}
+    before = store.version
+    with pytest.raises(CommitConflict, match=r"than 'b' has.*use another key"):
+        find_domains(store, n_domains=N_LAYERS, key_added="one", sections=["a"])
+    assert store.version == before
+    store.commit(Change(remove_sections=["a"]), "remove")
+    add_section(store, "a", planted(250, seed=9))
+    store.refresh()
+    with pytest.raises(StaleDerived, match="section:a"):
+        read_domains(store, "one", "b")
+    find_domains(store, n_domains=N_LAYERS, key_added="two", run=run)
+    assert read_domains(store, "two", "b").codes.size == 200
+    (entry,) = DomainBaseline.load(store, run).embed("three", sections=["a"])
+    assert store.derived("embedding", "three", "a") == entry
+    find_domains(store, n_domains=N_LAYERS, key_added="one")
+    assert agreement(store, "one").keys() == {"a", "b"}
