@@ -17,7 +17,7 @@ from .errors import InvalidArgument
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LatticeFit", "LatticeKind", "fit_lattice"]
+__all__ = ["MIN_ORDER", "MIN_SPOTS", "LatticeFit", "LatticeKind", "best_lattice", "fit_lattice"]
 
 LatticeKind = Literal["hexagonal", "square"]
 
@@ -27,8 +27,8 @@ _WINDOW = (0.75, 1.25)
 _FOLD: dict[LatticeKind, int] = {"hexagonal": 6, "square": 4}
 # |mean exp(i m angle)| is 1 on a lattice, 0.9 for spots jittered by 5 % of the pitch and below
 # 0.1 for cells of tissue (4 to 6 nearest neighbors of 1,000 random points: 0.05).
-_MIN_ORDER = 0.5
-_MIN_SPOTS = 12
+MIN_ORDER = 0.5
+MIN_SPOTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +83,35 @@ def fit_lattice(positions: NDArray[np.float64], *, max_points: int = 50_000) -> 
     >>> fit.kind, round(fit.pitch, 6)
     ('square', 200.0)
     """
-    points = _distinct(np.asarray(positions, dtype=np.float64), max_points)
-    if len(points) < _MIN_SPOTS:
+    best = best_lattice(positions, max_points=max_points)
+    if best is None:
+        n = len(_distinct(np.asarray(positions, dtype=np.float64), max_points))
         raise InvalidArgument(
-            f"expected at least {_MIN_SPOTS} spots to fit a lattice, but got {len(points)}; "
+            f"expected at least {MIN_SPOTS} spots to fit a lattice, but got {n}; "
             "give `um_per_unit` as a number"
         )
+    if best.order < MIN_ORDER:
+        raise InvalidArgument(
+            "expected spots on a hexagonal or square lattice, but got positions without one "
+            f"(order {best.order:.2f}, at least {MIN_ORDER} wanted); give `um_per_unit` as a "
+            "number, or 'unknown'"
+        )
+    return best
+
+
+def best_lattice(positions: NDArray[np.float64], *, max_points: int = 50_000) -> LatticeFit | None:
+    """Fit a lattice as `fit_lattice` does, however poor; None for too few positions.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).random((500, 2))
+    >>> fit = best_lattice(points)
+    >>> fit is not None and fit.order < MIN_ORDER
+    True
+    """
+    points = _distinct(np.asarray(positions, dtype=np.float64), max_points)
+    if len(points) < MIN_SPOTS:
+        return None
     vectors, lengths = _neighbors(points)
     fits = [_fit_kind(kind, vectors, lengths, base) for kind in _FOLD for base in _guesses(lengths)]
     best = max(fits, key=lambda fit: fit.order)
@@ -96,14 +119,7 @@ def fit_lattice(positions: NDArray[np.float64], *, max_points: int = 50_000) -> 
     holding = [
         fit for fit in fits if fit.order >= 0.8 * best.order and 4 * fit.n_pairs >= len(points)
     ]
-    best = min(holding, key=lambda fit: fit.pitch, default=best)
-    if best.order < _MIN_ORDER:
-        raise InvalidArgument(
-            "expected spots on a hexagonal or square lattice, but got positions without one "
-            f"(order {best.order:.2f}, at least {_MIN_ORDER} wanted); give `um_per_unit` as a "
-            "number, or 'unknown'"
-        )
-    return best
+    return min(holding, key=lambda fit: fit.pitch, default=best)
 
 
 def _distinct(positions: NDArray[np.float64], max_points: int) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from ..errors import InvalidArgument
 from ..memory import parse_bytes
 from ..snapshot import Change, DerivedEntry
+from .lattice_graph import LatticeEdges, check_lattice
 from .layout import GRAPH_FORMAT, BlockReceipt, seal_graph, write_block
 from .neighbor_graph import NeighborGraph, grid, knn
 from .workers import Workers, open_workers
@@ -86,7 +87,8 @@ def build_graphs(
     Raises
     ------
     InvalidArgument, SectionNotFound, ReadOnly
-        Also for a name that a graph with other parameters has.
+        Also for a name that a graph with other parameters has, and for a lattice that some
+        section does not lie on; nothing is built then.
     BudgetExceeded
         A single task would not fit.
     """
@@ -94,6 +96,7 @@ def build_graphs(
         raise InvalidArgument(
             f"a graph 'knn', 'grid', 'hex' or 'square' is wanted, but got {kind!r}"
         )
+    sections = [sections] if isinstance(sections, str) else sections
     names = list(dict.fromkeys(store.section_names if sections is None else sections))
     graphs = [
         knn(store, name, n_neighs)
@@ -129,6 +132,10 @@ def write_graphs(
     missing = [graph for graph in graphs if graph.plan.section not in done]
     if not overwrite:
         _refuse_replacing(store, missing, key)
+    for graph in missing:
+        # Before the first is built: a section without a lattice should not show up hours later.
+        if isinstance(graph.source, LatticeEdges):
+            check_lattice(graph.source.section, graph.source.lattice)
     report = _Report(progress, sum(graph.plan.n_tasks for graph in missing))
     with open_workers(
         client, max((graph.plan.task_bytes for graph in missing), default=0), limit

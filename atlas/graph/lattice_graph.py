@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ..errors import InvalidArgument
+from ..lattice import MIN_ORDER, MIN_SPOTS, best_lattice
 from .edges import Edges
 from .lattice_scale import LatticeScale, measure_lattice
 
@@ -19,7 +21,11 @@ if TYPE_CHECKING:
     from .edges import PositionSource
     from .lattice_scale import LatticeKind, Run
 
-__all__ = ["LatticeEdges"]
+__all__ = ["LatticeEdges", "check_lattice"]
+
+# Rows of the middle of a section: in their order on disk they lie side by side.
+_SAMPLE_ROWS = 20_000
+_KINDS: dict[str, LatticeKind] = {"hexagonal": "hex", "square": "square"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class LatticeEdges:
         """Measure the lattice, so that tasks need not each do it."""
         if self.scale is not None:
             return self
+        check_lattice(self.section, self.lattice)
         scale = measure_lattice(self.section, self.lattice, blocks, run)
         return replace(self, scale=scale)
 
@@ -83,6 +90,37 @@ class LatticeEdges:
         counts = np.bincount(keys // n_obs, minlength=rows.size)
         indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
         return Edges(indptr, (keys[order] % n_obs).astype(np.int32), np.concatenate(rings)[order])
+
+
+def check_lattice(section: PositionSource, kind: LatticeKind | Literal["auto"]) -> None:
+    """Refuse a lattice graph of cells that lie on no such lattice.
+
+    Too few cells to tell pass. Memory: some 300 bytes for each of at most 20,000 cells.
+
+    Raises
+    ------
+    InvalidArgument
+        The fit of `atlas.lattice` says otherwise; the message names it.
+    """
+    start = max(0, (section.n_obs - _SAMPLE_ROWS) // 2)
+    points = section.positions([(start, min(section.n_obs, start + _SAMPLE_ROWS))])
+    fit = best_lattice(points) if len(points) >= MIN_SPOTS else None
+    if fit is None:
+        return
+    wanted = "a hex or square lattice" if kind == "auto" else f"a {kind} lattice"
+    where = f"section {section.name!r}"
+    if fit.order < MIN_ORDER:
+        raise InvalidArgument(
+            f"{wanted} is wanted, but got {where}, whose cells lie on none (order "
+            f"{fit.order:.2f} of 1, at least {MIN_ORDER} wanted); build nearest neighbors "
+            "instead: kind='knn' (graph --knn 6)"
+        )
+    if kind not in ("auto", _KINDS[fit.kind]):
+        raise InvalidArgument(
+            f"{wanted} is wanted, but got {where}, whose spots lie on a {_KINDS[fit.kind]} one "
+            f"(order {fit.order:.2f} of 1); name that, or build nearest neighbors: kind='knn' "
+            "(graph --knn 6)"
+        )
 
 
 class _FirstShells:

@@ -193,8 +193,38 @@ def test_progress_counts_every_task(store: FakeStore) -> None:
     total = sum(len(knn(store, name, 6).plan.blocks) for name in ("big", "few", "one"))
     assert [event[1:] for event in told] == [(done, total) for done in range(1, total + 1)]
     told.clear()
-    build_graphs(store, kind="grid", key_added="g", progress=lambda *event: told.append(event))
+    put_lattice(store, 40)
+    build_graphs(
+        store,
+        kind="grid",
+        key_added="g",
+        sections=["lattice", "one"],
+        progress=lambda *event: told.append(event),
+    )
     assert told[-1][1] == told[-1][2] == len(told)
+
+
+def put_lattice(store: FakeStore, side: int) -> None:
+    """Add a square lattice, `lattice`."""
+    xy = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2) * 200.0
+    section = quadtree_section(xy[morton_order(xy)], 256)
+    section.name = "lattice"
+    put_section(store, section)
+
+
+def test_a_lattice_graph_needs_a_lattice(store: FakeStore) -> None:
+    put_lattice(store, 30)
+    version = store.version
+    for kind in ("grid", "hex", "square"):
+        with pytest.raises(InvalidArgument, match=r"'big', whose cells lie on none.*--knn"):
+            build_graphs(store, kind=kind, sections=["lattice", "big"][kind == "hex" :])
+    with pytest.raises(InvalidArgument, match=r"'lattice', whose spots lie on a square one"):
+        build_graphs(store, kind="hex", sections=["lattice"])
+    with pytest.raises(InvalidArgument, match="lie on none"):
+        grid(store, "big").compute()
+    assert store.version == version
+    (entry,) = build_graphs(store, kind="grid", sections=["lattice"])
+    assert entry.info["facts"]["lattice_found"] == "square"
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, True, "six"])
