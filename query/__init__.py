@@ -1,9 +1,11 @@
 """Answers from the store: regions, genes and domains across sections."""
 
 from .domain_view import DomainView, domains
+from .empty import EmptyAnswerWarning
 from .files import export
 from .gene_view import GeneView, gene
 from .genes import UnmeasuredWarning
+from .mixture import MixedValuesWarning
 from .parser import parse
 from .places import Box, Circle, Place, Polygon, place, polygon
 from .plan import QueryPlan, SectionPlan
@@ -19,8 +21,10 @@ __all__ = [
     "Circle",
     "Compare",
     "DomainView",
+    "EmptyAnswerWarning",
     "GeneView",
     "In",
+    "MixedValuesWarning",
     "Not",
     "Null",
     "Or",

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..atlas.errors import InvalidArgument
 from ..atlas.memory import parse_bytes, refuse_above
+from .mixture import check_group, check_log, warn_mixed
 from .normalize import TARGET_SUM, depth_of, log_normalize
 from .obs import chosen_columns, section_table
 from .rows import RunArray, batches, count
@@ -40,6 +41,7 @@ class _Sums:
     n_measured: list[NDArray[np.int64]]
     n_obs: list[int]
     depth: list[NDArray[np.float64]]
+    kinds: list[dict[str, str]]
 
     def row(self, key: tuple[Any, ...]) -> int:
         if key not in self.place:
@@ -49,6 +51,7 @@ class _Sums:
             self.n_measured.append(np.zeros(self.n_vars, np.int64))
             self.depth.append(np.zeros(self.n_vars))
             self.n_obs.append(0)
+            self.kinds.append({})
         return self.place[key]
 
 
@@ -88,6 +91,8 @@ def aggregate(
 
     Raises
     ------
+    InvalidArgument
+        A sum or mean over stored values of several kinds (counts and logarithms, say).
     BudgetExceeded
         Estimated above the limit; memory is 32 bytes x genes x groups, and one batch of cells.
     """
@@ -104,19 +109,19 @@ def aggregate(
         raise InvalidArgument("columns are wanted for by=, but got none")
     choice = None if func == "count" else selection.genes
     limit = parse_bytes(memory_limit)
-    sums = _Sums(0 if choice is None else len(choice), {}, [], [], [], [], [])
+    entries = [selection.store.snapshot.sections[name] for name in selection.runs]
+    if normalize == "log1p":
+        check_log(entries)
+        warn_mixed(entries, normalize, ["values"])
+    sums = _Sums(0 if choice is None else len(choice), {}, [], [], [], [], [], [])
     columns = [c for c in chosen_columns(selection, names) if c.name in names]
     columns.sort(key=lambda column: names.index(column.name))
     for section, runs in selection.parts():
         for part in batches(runs, _ROWS_AT_ONCE):
             table = section_table(selection, section, part, columns)
-            _add(sums, section, part, table, choice=choice, normalize=normalize)
-            refuse_above(
-                limit,
-                len(sums.value) * sums.n_vars * 32,
-                f"sums of {len(sums.value):,} groups x {sums.n_vars:,} genes",
-                "group by fewer columns or ask for fewer genes, or give a larger memory_limit",
-            )
+            _add(sums, section, part, table, choice=choice, normalize=normalize, limit=limit)
+            if func in ("mean", "sum") and normalize is None:
+                _check_kinds(sums, section, table, func)
     return _table(sums, columns, choice=choice, func=func, normalize=normalize, selection=selection)
 
 
@@ -128,11 +133,20 @@ def _add(
     *,
     choice: "GeneChoice | None",
     normalize: str | None,
+    limit: int,
 ) -> None:
     import scipy.sparse as sp
 
     codes, keys = groups_of(table)
     n = count(runs)
+    n_groups = len(sums.value) + sum(key not in sums.place for key in keys)
+    refuse_above(
+        limit,
+        # Running sums of all groups, and those of this batch while they are added.
+        (n_groups + len(keys)) * sums.n_vars * 32,
+        f"sums of {n_groups:,} groups x {sums.n_vars:,} genes",
+        "group by fewer columns or ask for fewer genes, or give a larger memory_limit",
+    )
     rows = [sums.row(key) for key in keys]
     cells = np.bincount(codes, minlength=len(keys))
     for group, row in enumerate(rows):
@@ -161,6 +175,13 @@ def _add(
         sums.nonzero[row] += nonzero[group]
         sums.n_measured[row] += int(cells[group]) * measured
         sums.depth[row] += depths[group] * measured
+
+
+def _check_kinds(sums: _Sums, section: "Section", table: "pd.DataFrame", func: str) -> None:
+    for key in groups_of(table)[1]:
+        kinds = sums.kinds[sums.place[key]]
+        kinds[section.name] = section.values
+        check_group(kinds, key, func)
 
 
 def groups_of(table: "pd.DataFrame") -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:

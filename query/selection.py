@@ -35,6 +35,7 @@ _VALUE_BYTES = 24
 _NNZ_BYTES = 16
 # What the first answer brings in whatever its size: buffers, codecs, decoded chunks.
 _FIXED_BYTES = 64 * 2**20
+_OUTSIDE = "lies outside the place"
 
 
 class Selection:
@@ -44,7 +45,8 @@ class Selection:
     """
 
     def __init__(self, store: "AtlasStore", question: Question) -> None:
-        self._store = store
+        # What was found must go on belonging to what is read, also after the handle commits.
+        self._store = store.frozen()
         self.question = question
         self._runs: dict[str, RunArray] | None = None
 
@@ -56,7 +58,7 @@ class Selection:
 
     @property
     def store(self) -> "AtlasStore":
-        """The atlas, at the snapshot it was opened at."""
+        """The atlas, at the snapshot it showed when the question was asked."""
         return self._store
 
     @cached_property
@@ -86,7 +88,7 @@ class Selection:
             if not bounds.can_yes[0]:
                 pruned.append((name, "no cell can satisfy the filter"))
             elif where is not None and not where.cover(np.array([entry.bounds]))[0][0]:
-                pruned.append((name, "lies outside the place"))
+                pruned.append((name, _OUTSIDE))
             else:
                 kept[name] = bounds
         return kept, tuple(pruned)
@@ -95,6 +97,12 @@ class Selection:
     def sections(self) -> list[str]:
         """Sections that may hold answers, known from the catalog alone."""
         return list(self._kept[0])
+
+    @property
+    def candidates(self) -> list[str]:
+        """Sections that the filter leaves, wherever the place lies; all where it leaves none."""
+        outside = [name for name, why in self._kept[1] if why == _OUTSIDE]
+        return sorted([*self.sections, *outside]) or list(self._store.section_names)
 
     @cached_property
     def plan(self) -> QueryPlan:
@@ -108,14 +116,13 @@ class Selection:
                 plans.append(plan)
             else:
                 more.append((name, "no tile can hold an answer"))
-        n_vars, share = self._n_vars_and_share()
-        nnz = sum(plan.n_rows * plan.nnz_per_row for plan in plans) * share
+        nnz = sum(self._nnz(plan) for plan in plans)
         rows = sum(plan.n_rows for plan in plans)
         return QueryPlan(
             query=str(self.question),
             sections=tuple(plans),
             pruned=tuple(sorted((*pruned, *more))),
-            n_vars=n_vars,
+            n_vars=self._n_vars(),
             tested_columns=tuple(sorted(self._tested)),
             peak_bytes=round(nnz * _NNZ_BYTES + rows * self._row_bytes() + _FIXED_BYTES),
         )
@@ -145,15 +152,20 @@ class Selection:
         n_columns = len(columns.metadata) + len(columns.obs_of(self.sections))
         return _OBS_BYTES + _VALUE_BYTES * (n_columns + len(columns.domain_keys))
 
-    def _n_vars_and_share(self) -> tuple[int, float]:
-        if self.question.genes is not None:
-            widest = max((self._entry(s).n_vars for s in self.sections), default=1)
-            asked = len(set(self.question.genes))
-            return asked, min(1.0, asked / max(widest, 1))
-        return len(self.genes), 1.0
+    def _n_vars(self) -> int:
+        asked = self.question.genes
+        return len(self.genes) if asked is None else len(set(asked))
 
-    def _entry(self, section: str) -> Any:
-        return self._store.snapshot.sections[section]
+    def _nnz(self, plan: SectionPlan) -> float:
+        """Non-zero values that reading some rows brings into memory, at most."""
+        if self.question.genes is None:
+            return plan.n_rows * plan.nnz_per_row
+        section = self._store.section(plan.section)
+        columns = self.genes.columns[plan.section]
+        columns = columns[columns >= 0]
+        # Genes asked for by name are often dense ones: their own number counts, not the average.
+        own = float(section.totals.nnz[columns].sum())
+        return min(own, float(plan.n_rows * len(columns)))
 
     @property
     def runs(self) -> dict[str, RunArray]:
@@ -174,6 +186,14 @@ class Selection:
         smaller = Selection(self._store, self.question)
         smaller._runs = {name: self.runs[name] for name in self.runs if name in set(sections)}
         return smaller
+
+    def measured(self) -> "Selection":
+        """Keep the cells of sections that measured every gene of the answer.
+
+        The same cells as under `missing="drop_sections"`.
+        """
+        choice = self.genes
+        return self.only([name for name in self.runs if bool(choice.measured[name].all())])
 
     def parts(self) -> list[tuple["Section", RunArray]]:
         """Each section that has cells in the answer, with their row runs."""
@@ -205,10 +225,13 @@ class Selection:
 
     @cached_property
     def genes(self) -> "GeneChoice":
-        """The genes of the answer, over the sections that may hold cells of it."""
+        """The genes of the answer, over the sections that may hold cells of it.
+
+        Where no section may, the genes of those that were asked: an empty answer has columns.
+        """
         from .genes import choose_genes
 
-        return choose_genes(self._store, self.sections, self.question.genes)
+        return choose_genes(self._store, self.sections or self.candidates, self.question.genes)
 
     def explain(self) -> QueryPlan:
         """Tell what was pruned, what will be read, and the memory it takes; reads no cell."""

@@ -10,6 +10,7 @@ from ..atlas.errors import InvalidArgument
 from ..atlas.memory import parse_bytes, refuse_above
 from .fetch import read_counts, read_positions
 from .genes import GeneChoice, Join, Missing, settle
+from .mixture import LOG_RULES, check_log, told_apart, unit_of, warn_mixed
 from .normalize import TARGET_SUM, depth_of, log_normalize
 from .obs import obs_table
 from .rows import RunArray, count
@@ -43,11 +44,14 @@ def to_anndata(
     selection
         What to read.
     normalize
-        None hands out `X` as stored; `"log1p"` scales each cell to 10,000 and takes log1p (what
-        is normalized already is not normalized again), with what is stored in
-        `layers["counts"]`.
+        None hands out `X` as stored; `"log1p"` scales each cell of counts to 10,000 and takes
+        log1p, takes log1p of normalized values and leaves log1p values alone;
+        `uns["tisseract"]["normalized"]` says what was done to each section. What is stored is
+        in `layers["counts"]`, or `layers["stored"]` where some section holds no counts.
     obs_columns
         Columns to join, `section` always first; default all metadata, obs columns and labels.
+        Where sections differ in the kind of their values or in their unit, a
+        `MixedValuesWarning` says so, and `values` or `unit` is joined, too.
     join
         Genes, where none were named and panels differ: `outer` all, `inner` those that every
         section measured.
@@ -72,7 +76,7 @@ def to_anndata(
     GeneNotFound
         Under `missing="error"`.
     InvalidArgument
-        Normalization that the stored values do not allow.
+        Normalization that the stored values do not allow (compositions).
     """
     if normalize not in (None, "log1p"):
         raise InvalidArgument(f"normalize=None or 'log1p' is wanted, but got {normalize!r}")
@@ -88,6 +92,10 @@ def to_anndata(
         join=join,
         missing=missing,
     )
+    entries = [selection.store.snapshot.sections[name] for name in kept]
+    if normalize:
+        check_log(entries)
+    warn_mixed(entries, normalize)
     if missing == "nan":
         refuse_above(limit, peak + _filled_bytes(selection, choice), what, WAYS_OUT)
     return _assemble(
@@ -116,7 +124,8 @@ def _assemble(
     if list(kept) != list(selection.runs):
         selection = selection.only(kept)
     parts = selection.parts()
-    obs = obs_table(selection, obs_columns)
+    entries = [section.entry for section, _ in parts]
+    obs = told_apart(obs_table(selection, obs_columns), entries)
     positions = [read_positions(section, runs) for section, runs in parts]
     stored, logged = [], []
     for section, runs in parts:
@@ -135,7 +144,8 @@ def _assemble(
         uns={"tisseract": describe(selection, normalize)},
     )
     if normalize:
-        adata.layers["counts"] = stack(stored, len(choice))
+        plain = all(entry.values == "counts" for entry in entries)
+        adata.layers["counts" if plain else "stored"] = stack(stored, len(choice))
     return adata
 
 
@@ -203,7 +213,7 @@ def describe(selection: "Selection", normalize: str | None = None) -> dict[str, 
     """Where an answer comes from and what its numbers mean; plain values that h5ad can hold."""
     store = selection.store
     entries = [store.snapshot.sections[name] for name in selection.runs]
-    units = {e.section: "um" if e.um_per_unit is not None else "source" for e in entries}
+    units = {e.section: unit_of(e) for e in entries}
     values = {e.section: e.values for e in entries}
     return {
         "version": version("tisseract"),
@@ -213,8 +223,13 @@ def describe(selection: "Selection", normalize: str | None = None) -> dict[str, 
         "spatial_unit": units,
         "values": values,
         "normalize": normalize or "none",
-        **({"target_sum": TARGET_SUM} if normalize else {}),
+        **(_normalized(values) if normalize else {}),
     }
+
+
+def _normalized(values: dict[str, str]) -> dict[str, Any]:
+    done = {section: LOG_RULES[kind] for section, kind in values.items()}
+    return {"target_sum": TARGET_SUM, "normalized": done}
 
 
 def atlas_id(store: Any) -> str:

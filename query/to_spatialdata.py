@@ -1,11 +1,14 @@
 """A selection as one plain SpatialData object."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..atlas.memory import parse_bytes, refuse_above
+from .empty import EmptyAnswerWarning, nothing_found
 from .genes import settle
+from .mixture import told_apart, warn_mixed
 from .obs import obs_table
 from .rows import RunArray, rows_of, within
 from .to_anndata import WAYS_OUT, aligned, describe, stack
@@ -39,7 +42,9 @@ def to_spatialdata(
         One `table` over all sections, counts as stored, domain labels joined in obs; for each
         section the shapes of its selected cells and its images, cropped to the box of the
         region where one was asked for. One section keeps its element names and its coordinate
-        system (`microns`); several get `{section}_{element}` and a system each, `{section}`.
+        system (`microns`, or `source_units` where the unit is unknown); several get
+        `{section}_{element}` and a system each, `{section}_microns` or `{section}_source_units`.
+        Without any cell there is the empty table alone, and an `EmptyAnswerWarning`.
 
     Raises
     ------
@@ -65,7 +70,11 @@ def to_spatialdata(
     shapes: dict[str, Any] = {}
     images: dict[str, Any] = {}
     region: list[str] = []
-    ids = obs_table(selection)
+    entries = [section.entry for section, _ in parts]
+    warn_mixed(entries)
+    if not parts:
+        warnings.warn(nothing_found(selection), EmptyAnswerWarning, stacklevel=3)
+    ids = told_apart(obs_table(selection), entries)
     start = 0
     for section, runs in parts:
         name = f"{section.name}_cells" if several else "cells"
@@ -92,7 +101,7 @@ def to_spatialdata(
             region_key=REGION_KEY,
             instance_key=INSTANCE_KEY,
         )
-    return sd.SpatialData(images=images, shapes=shapes, tables={"table": table} if parts else {})
+    return sd.SpatialData(images=images, shapes=shapes, tables={"table": table})
 
 
 def _annotated(obs: Any, region: list[str]) -> Any:
@@ -113,9 +122,8 @@ def _positions(parts: "list[tuple[Section, RunArray]]") -> Any:
 
 
 def _system(section: "Section", several: bool) -> str:
-    if several:
-        return section.name
-    return "microns" if section.um_per_unit is not None else "source_units"
+    system = "microns" if section.um_per_unit is not None else "source_units"
+    return f"{section.name}_{system}" if several else system
 
 
 def _shapes(
@@ -185,6 +193,6 @@ def _images(selection: "Selection", section: "Section", several: bool) -> dict[s
             continue
         if several:
             transformation = get_transformation(image, system)
-            set_transformation(image, {section.name: transformation}, set_all=True)
+            set_transformation(image, {_system(section, True): transformation}, set_all=True)
         images[f"{section.name}_{name}" if several else name] = image
     return images

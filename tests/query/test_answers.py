@@ -15,10 +15,22 @@ from tisseract.atlas.errors import (
     GeneNotFound,
     InvalidArgument,
 )
-from tisseract.query import UnmeasuredWarning, domains, export, gene, region, select, values
+from tisseract.query import (
+    UnmeasuredWarning,
+    domains,
+    export,
+    gene,
+    region,
+    select,
+    values,
+)
 
-# anndata asks pandas for an option that pandas 3 deprecates; ours is not to mend.
-pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")
+pytestmark = [
+    # anndata asks pandas for an option that pandas 3 deprecates; ours is not to mend.
+    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option"),
+    # The unit of section c_e10 is unknown; one test asks that this be said.
+    pytest.mark.filterwarnings("ignore:positions are in several units"),
+]
 SHARED = [f"Gene{k}" for k in range(8)]
 
 
@@ -96,7 +108,7 @@ def test_missing_genes_are_never_silent_zeros(atlas: Any) -> None:
     assert "d_p7" not in set(dropped.obs["section"])
     assert dropped.n_obs == len(atlas.cells) - (atlas.cells["section"] == "d_p7").sum()
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UnmeasuredWarning)
         zero: Any = selection.to_anndata(missing="zero")
     assert not zero.varm["measured"].loc["Sox2", "d_p7"]
     inner: Any = select(atlas.store).to_anndata(join="inner")
@@ -181,7 +193,10 @@ def test_spatialdata_of_several_sections_keeps_them_apart(atlas: Any, tmp_path: 
     export(selection, tmp_path / "l1.zarr")
     back: Any = sd.read_zarr(tmp_path / "l1.zarr")
     assert sorted(back.shapes) == [f"{name}_cells" for name in atlas.store.section_names]
-    assert sorted(back.coordinate_systems) == atlas.store.section_names
+    units = {"c_e10": "source_units"}
+    assert sorted(back.coordinate_systems) == [
+        f"{name}_{units.get(name, 'microns')}" for name in atlas.store.section_names
+    ]
     assert back["table"].n_obs == (atlas.cells["layer"] == "L1").sum()
     assert set(back["table"].obs["dom"].dropna()) <= {"cortex", "fiber tract", "ventricle"}
 
