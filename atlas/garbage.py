@@ -3,7 +3,8 @@
 Garbage is an attempt that no retained snapshot names and that nobody has touched for the grace
 period: crashed writers, lost races, replaced sections of removed snapshots. It is first
 *condemned* by a commit, so that a writer who stalled for longer than the grace period cannot
-commit it any more, and only then deleted, its manifest first.
+commit it any more; the snapshots that appeared meanwhile are read, and what they name stays; only
+then is the rest deleted, its manifest first.
 
 With `keep`, older snapshots are replaced by tombstones: the key stays, since a number that
 became free could be taken again by a stalled writer, who would then overwrite history.
@@ -155,13 +156,14 @@ def gc(
     if not dry_run:
         store.require_writing("gc")
         store.refresh()
-    retained, expired = _retained(storage, keep, before)
+    newest = latest_number(storage)
+    retained, expired = _retained(storage, newest, keep, before)
     used = {entry.prefix for snapshot in retained for entry in snapshot.entries()}
     found = list(_orphans(storage, used))
     doomed = tuple(orphan for orphan in found if orphan.modified < before)
     n_scratch = len(storage.scratch(before)) if isinstance(storage, LocalStorage) else 0
     if not dry_run:
-        _remove(store, doomed, expired)
+        doomed = _remove(store, doomed, expired, newest)
         if isinstance(storage, LocalStorage):
             storage.clear_scratch(before)
     return GcReport(
@@ -173,17 +175,36 @@ def gc(
     )
 
 
-def _remove(store: AtlasStore, doomed: tuple[Orphan, ...], expired: list[Snapshot]) -> None:
+def _remove(
+    store: AtlasStore, doomed: tuple[Orphan, ...], expired: list[Snapshot], newest: int
+) -> tuple[Orphan, ...]:
+    """Condemn, then delete what is still named nowhere; return what was deleted."""
     storage = store.storage
     known = set(store.snapshot.condemned)
     condemn = [orphan.prefix for orphan in doomed if orphan.prefix not in known]
     if condemn:
         store.commit(Change(condemn=condemn), f"gc: condemn {len(condemn)} attempts")
+    doomed = _unnamed(storage, doomed, newest)
     for snapshot in expired:
         storage.put(catalog_key(snapshot.number), _tombstone(snapshot).to_bytes())
     for orphan in doomed:
         storage.delete([orphan.manifest])
         storage.delete_prefix(orphan.prefix)
+    return doomed
+
+
+def _unnamed(storage: Storage, doomed: tuple[Orphan, ...], newest: int) -> tuple[Orphan, ...]:
+    """Leave out what a snapshot younger than `newest` names.
+
+    Between the look and the condemning, one commit may have added an attempt and the next have
+    replaced it: the head does not use it, history does. Once condemned, nobody can add it.
+    """
+    named: set[str] = set()
+    for number in range(newest + 1, latest_number(storage, newest) + 1):
+        record = read_record(storage, number)
+        if isinstance(record, Snapshot):
+            named |= {entry.prefix for entry in record.entries()}
+    return tuple(orphan for orphan in doomed if orphan.prefix not in named)
 
 
 def _tombstone(snapshot: Snapshot) -> Tombstone:
@@ -198,10 +219,9 @@ def _tombstone(snapshot: Snapshot) -> Tombstone:
 
 
 def _retained(
-    storage: Storage, keep: int | None, before: float
+    storage: Storage, newest: int, keep: int | None, before: float
 ) -> tuple[list[Snapshot], list[Snapshot]]:
     """Split the snapshots into those whose contents stay and those to replace by tombstones."""
-    newest = latest_number(storage)
     retained: list[Snapshot] = []
     expired: list[Snapshot] = []
     for number in range(newest, 0, -1):

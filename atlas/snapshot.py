@@ -294,7 +294,7 @@ class Snapshot:
         return sorted(stale)
 
     def _changed(self, inputs: Mapping[str, str]) -> tuple[set[str], set[str]]:
-        """Changed inputs, through derived data; and the runs met, unchanged themselves."""
+        """Find changed inputs, through derived data; and the runs met, unchanged themselves."""
         changed: set[str] = set()
         runs: set[str] = set()
         seen: set[str] = set()
@@ -311,7 +311,7 @@ class Snapshot:
         return changed, runs
 
     def _changed_of_run(self, run: str) -> frozenset[str]:
-        """Changed inputs of a run and of the runs it was trained on."""
+        """Find changed inputs of a run and of the runs it was trained on."""
         changed: set[str] = set()
         seen, pending = {run}, [run]
         while pending:

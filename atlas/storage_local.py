@@ -62,6 +62,14 @@ def name_os_error(error: OSError, what: str) -> AtlasError:
         return StorageFull(f"{what}: no space is left ({detail}); free some, then run it again")
     if error.errno in _DENIED:
         return AccessDenied(f"{what}: not permitted ({detail}); check the owner and mode")
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        where = f" {error.filename!r}" if error.filename else ""
+        return StorageUnavailable(
+            f"{what}: a folder is wanted, but got the file{where}; choose another path, or move "
+            "the file away"
+        )
+    if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP):
+        return StorageUnavailable(f"{what}: the path cannot be made ({detail}); choose another")
     return StorageUnavailable(f"{what}: the disk failed ({detail})")
 
 
@@ -254,9 +262,26 @@ class LocalStorage(Storage):
         with _naming(f"deleting {prefix!r} of {self.url}"):
             if path.is_symlink():
                 path.unlink()
-            elif path.is_dir():
-                shutil.rmtree(path)
+            else:
+                self._remove_folder(path)
             self._prune(path.parent)
+
+    def _remove_folder(self, folder: Path) -> None:
+        """Remove a folder that others may be emptying or filling at the same time."""
+        for _ in range(_TRIES):
+            if not folder.is_dir():
+                return
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    shutil.rmtree(folder)
+                except OSError as error:
+                    if error.errno != errno.ENOTEMPTY:
+                        raise
+        if folder.is_dir():
+            raise StorageUnavailable(
+                f"{folder} cannot be removed, since something keeps writing into it; stop the "
+                "writer, or give a longer grace period, and run gc again"
+            )
 
     def _prune(self, folder: Path) -> None:
         """Remove folders that became empty, up to the root; a bucket has none to remove."""
@@ -281,7 +306,8 @@ class LocalStorage(Storage):
         folder = self._root / SCRATCH
         if not folder.is_dir():
             return []
-        return sorted(path for path in folder.iterdir() if path.lstat().st_mtime < before)
+        entries = [(path, self._entry(path)) for path in folder.iterdir()]
+        return sorted(path for path, entry in entries if entry and entry.modified < before)
 
     @override
     def local_path(self, key: str = "") -> Path | None:

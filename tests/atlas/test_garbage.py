@@ -1,15 +1,24 @@
 """Garbage collection: only what nobody can reach, only when asked, never what is young."""
 
+import contextlib
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tisseract.atlas.catalog import Tombstone, history
-from tisseract.atlas.errors import CommitConflict, InvalidArgument, ReadOnly, SnapshotNotFound
+from tisseract.atlas.errors import (
+    AtlasError,
+    CommitConflict,
+    InvalidArgument,
+    ReadOnly,
+    SnapshotNotFound,
+)
 from tisseract.atlas.garbage import gc, parse_grace
 from tisseract.atlas.snapshot import Change, SectionEntry, Snapshot
 from tisseract.atlas.storage import Storage
@@ -216,3 +225,81 @@ def test_in_a_bucket(make_storage: Callable[..., Storage]) -> None:
     store = AtlasStore(storage, Snapshot.empty())
     assert len(gc(store, dry_run=False, grace="0s").orphans) == 1
     assert [key for key, _ in storage.list("sections")] == []
+
+
+class Between(WrappedStorage):
+    """Lets others commit between gc's look and gc's own commit."""
+
+    def __init__(self, inner: Storage, others: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self.others: Callable[[], None] | None = others
+
+    def put_if_absent(self, key: str, data: bytes) -> None:
+        if self.others is not None:
+            others, self.others = self.others, None
+            others()
+        self.inner.put_if_absent(key, data)
+
+
+def test_what_history_came_to_name_meanwhile_stays(store: AtlasStore) -> None:
+    receipt = write_attempt(store.storage, "sections/a")
+    passing = section_entry("a", "passing", receipt=receipt)
+    write_attempt(store.storage, "sections/b")
+
+    def others() -> None:
+        writer = open_store(store.url, read_only=False)
+        writer.commit(Change(add_sections=[passing]), "passing")
+        add(writer, "a", "lasting")
+
+    collector = AtlasStore(Between(store.storage, others), store.snapshot)
+    report = gc(collector, dry_run=False, grace="0s")
+    assert [orphan.prefix.split("/")[1] for orphan in report.orphans] == ["b"]
+    assert verify(open_store(store.url, version=1)).n_keys == 2
+    assert store.storage.exists(f"{passing.prefix}/zarr.json")
+    assert store.storage.exists(passing.manifest)
+    assert passing.prefix in store.refresh().snapshot.condemned
+    assert gc(store, dry_run=False, grace="0s", keep=1).orphans != ()
+    assert not store.storage.exists(passing.manifest)
+
+
+def test_beside_a_running_writer(tmp_path: Path) -> None:
+    store = create_store(tmp_path / "atlas")
+    done = threading.Event()
+
+    def write() -> None:
+        writer = open_store(store.url, read_only=False)
+        k = 0
+        while not done.is_set():
+            k += 1
+            with contextlib.suppress(AtlasError, FileNotFoundError):
+                add(writer, f"s{k % 3}", str(k))
+
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(write) for _ in range(2)]
+        try:
+            for _ in range(25):
+                with contextlib.suppress(CommitConflict):
+                    gc(open_store(store.url, read_only=False), dry_run=False, grace="0s")
+        finally:
+            done.set()
+        for writer in writers:
+            writer.result()
+    assert not [one for one in verify(store.refresh()).faults if "panels/" not in one.location]
+
+
+def test_scratch_that_goes_away_while_it_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = create_store(tmp_path / "atlas")
+    scratch = tmp_path / "atlas" / ".scratch"
+    for name in ("one", "two"):
+        (scratch / name).write_bytes(b"x")
+    plain = Path.lstat
+
+    def lstat(self: Path) -> os.stat_result:
+        if self.name == "one":
+            self.unlink(missing_ok=True)
+        return plain(self)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert gc(store, grace="0s").n_scratch == 1
