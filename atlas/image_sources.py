@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ _MODES: dict[str, tuple[int, str, tuple[str, ...]]] = {
     "F": (4, "float32", ("gray",)),
 }
 _CONVERT = {"1": "L", "LA": "RGBA", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
+_PILLOW_LIMIT = Lock()
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # What a decoded piece may hold: a strip of a hostile file can claim to be the whole address space.
 _MAX_PIECE_BYTES = parse_bytes("1 GiB")
@@ -161,13 +163,11 @@ def _fault(path: Path, message: str) -> InputError:
 @contextmanager
 def _open_pillow(path: Path) -> Iterator[Pixels]:
     """Read the header with Pillow; its own limit on pixels is replaced by the memory limit."""
-    import warnings
-
     from PIL import Image
 
-    with warnings.catch_warnings():
-        # Bombs are caught by planning: the header says how many bytes decoding will take.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    # Bombs are caught by planning: the header says how many bytes decoding will take. Pillow's
+    # limit is one for the process; unlocked, of two threads one could keep the other's None.
+    with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             image = Image.open(path)

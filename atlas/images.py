@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-__all__ = ["IDENTITY", "Affine", "ImagePlan", "Pixels", "plan_image", "write_image"]
+__all__ = ["IDENTITY", "Affine", "ImagePlan", "Pixels", "least_bytes", "plan_image", "write_image"]
 
 Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Rows of [a b c; d e f]: x' = a x + b y + c, y' = d x + e y + f, pixels to coordinates."""
@@ -107,10 +107,7 @@ def plan_image(
     # Few channels travel together; many are stained markers, looked at one by one.
     depth = c if c <= 4 else 1
     for chunks in (_SHARD, 1):
-        # Measured: the band, its chunks raw and encoded, what zarr holds between the two, and the
-        # next level with the wide integers of its mean.
-        band = c * min(height, chunks * _CHUNK) * width * dtype.itemsize
-        peak = held_bytes + 5 * band + _OVERHEAD
+        peak = _peak_bytes(shape, dtype, held_bytes, chunks)
         if peak <= memory_limit:
             break
     refuse_above(
@@ -127,6 +124,28 @@ def plan_image(
     return ImagePlan(
         tuple(shapes), dtype.name, (depth, _CHUNK, _CHUNK), (depth, edge, edge), int(peak)
     )
+
+
+def least_bytes(shape: tuple[int, int, int], dtype: np.dtype[Any], held_bytes: int) -> int:
+    """Least memory that writing an image takes: the smallest limit that `plan_image` accepts.
+
+    Examples
+    --------
+    >>> need = least_bytes((3, 3000, 2000), np.dtype("uint8"), 0)
+    >>> plan_image((3, 3000, 2000), np.dtype("uint8"), 0, need).peak_bytes == need
+    True
+    """
+    return _peak_bytes(shape, dtype, held_bytes, 1)
+
+
+def _peak_bytes(
+    shape: tuple[int, int, int], dtype: np.dtype[Any], held_bytes: int, chunks: int
+) -> int:
+    c, height, width = shape
+    # Measured: the band, its chunks raw and encoded, what zarr holds between the two, and the
+    # next level with the wide integers of its mean.
+    band = c * min(height, chunks * _CHUNK) * width * dtype.itemsize
+    return held_bytes + 5 * band + _OVERHEAD
 
 
 def write_image(
@@ -226,6 +245,8 @@ def _create(group: zarr.Group, number: int, plan: ImagePlan) -> Any:
         filters=None,
         compressors=None,
         fill_value=0,
+        # Black chunks are written as well: strict readers take a missing one for a lost one.
+        config={"write_empty_chunks": True},
         dimension_names=("c", "y", "x"),
     )
 

@@ -12,10 +12,13 @@ from .errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DEPTH", "Frame", "encode", "order"]
+__all__ = ["DEPTH", "LARGEST_COORDINATE", "Frame", "encode", "order"]
 
 DEPTH = 32
 """Levels of the quadtree: bits of one axis in a code."""
+
+LARGEST_COORDINATE = 1e15
+"""Beyond it, float64 no longer tells apart positions one unit away from each other."""
 
 _BLOCK = 1 << 18  # rows encoded at a time, so that temporaries stay at a few megabytes
 
@@ -45,16 +48,19 @@ class Frame:
         Raises
         ------
         InputError
-            No positions, or some are not finite; names the first and counts them.
+            No positions, or some are not finite or absurdly far out; names the first and counts
+            them.
         """
         if positions.shape[0] == 0:
             raise InputError("a section needs at least one cell, but got 0", "positions")
         low, high = positions.min(axis=0), positions.max(axis=0)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
-            bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+        # NaN is not below the limit either.
+        if not (max(-low.min(), high.max()) <= LARGEST_COORDINATE):
+            bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
             raise InputError(
-                f"coordinates must be finite, but got {positions[bad[0]].tolist()} at row {bad[0]}"
-                f" ({bad.size} of {positions.shape[0]} rows); drop those cells or mend the file",
+                f"coordinates must be finite and below {LARGEST_COORDINATE:g}, but got "
+                f"{positions[bad[0]].tolist()} at row {bad[0]} ({bad.size} of "
+                f"{positions.shape[0]} rows); drop those cells or mend the file",
                 "positions",
             )
         side = float((high - low).max())

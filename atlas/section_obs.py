@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +23,12 @@ from .section_write import encoded, group, write_strings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ColumnArrays", "column_names", "write_column"]
+__all__ = ["ColumnArrays", "write_column"]
 
 _TEXT_ROWS = 1 << 16  # strings permuted at a time; a whole number of chunks
+_TEXT_BYTES = 8 << 20  # of them, where they are long
 _MAX_HISTOGRAM = 1024  # above this many categories a histogram per tile costs more than it prunes
 _MAX_LISTED = 64  # categories named in the catalog entry; longer lists stay in the section
-
-_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,29 +39,6 @@ class ColumnArrays:
     """Layout of each array by its path in the section."""
     info: dict[str, Any]
     """Kind, dtype, extremes or categories, missing values."""
-
-
-def column_names(names: Iterable[str], reserved: Iterable[str]) -> dict[str, str]:
-    """Names on disk for obs columns: letters, digits and `_ . -`, unique whatever the case.
-
-    SpatialData refuses other names; the source's own name is kept in the column's info.
-
-    Examples
-    --------
-    >>> column_names(["cell type", "Area", "area", "_index"], ["_index"])
-    {'cell type': 'cell_type', 'Area': 'Area', 'area': 'area_2', '_index': 'index'}
-    """
-    taken = {name.lower() for name in reserved}
-    chosen: dict[str, str] = {}
-    for name in names:
-        stem = _UNSAFE.sub("_", name).lstrip("_.") or "column"
-        safe, k = stem, 1
-        while safe.lower() in taken:
-            k += 1
-            safe = f"{stem}_{k}"
-        taken.add(safe.lower())
-        chosen[name] = safe
-    return chosen
 
 
 def write_column(
@@ -83,7 +57,7 @@ def write_column(
     path : Path
         The section's container.
     name : str
-        Name on disk, as `column_names` chose it.
+        Name on disk, as `obs_names.stored_names` chose it.
     values : ColumnValues
         The column in source order.
     order : (n,) integer
@@ -136,8 +110,10 @@ class _Column:
             missing = np.isnan(permuted)
         low, high = self._extremes(permuted, missing)
         info = self._info("numeric", missing, dtype=column.dtype.name)
-        if np.isfinite(low).any():
-            info |= {"min": float(np.nanmin(low)), "max": float(np.nanmax(high))}
+        known = ~np.isnan(low)
+        # An infinite bound is no JSON; left out, it bounds nothing.
+        if known.any() and np.isfinite([low[known].min(), high[known].max()]).all():
+            info |= {"min": float(low[known].min()), "max": float(high[known].max())}
         return ColumnArrays(self._arrays, info)
 
     def boolean(self, values: BooleanValues) -> ColumnArrays:
@@ -159,7 +135,7 @@ class _Column:
         codes = values.codes[self._order]
         self._row_array(f"{self._table}/codes", codes, encoded("array", "0.2.0"))
         n = len(values.categories)
-        if n <= _MAX_HISTOGRAM:
+        if 0 < n <= _MAX_HISTOGRAM:
             self._histogram(codes, n)
         missing = codes < 0
         info = self._info("categorical", missing, dtype=codes.dtype.name)
@@ -181,8 +157,10 @@ class _Column:
         grid = column_grid(n, 1)
         writer = TextWriter(self._path / path, n, grid, pool=self._pool, attributes=attributes)
         with writer:
-            for start in range(0, n, _TEXT_ROWS):
-                writer.append(values.take(self._order[start : start + _TEXT_ROWS]))
+            mean = max(1, values.text.size // max(1, n))
+            step = min(_TEXT_ROWS, max(1, _TEXT_BYTES // mean // grid.chunk) * grid.chunk)
+            for start in range(0, n, step):
+                writer.append(values.take(self._order[start : start + step]))
         self._note(path, (n,), "string", grid.chunk, grid.shard)
         return ColumnArrays(self._arrays, self._info("string", missing))
 

@@ -31,7 +31,8 @@ def scatter_rows(order, indptr, indices, data, n_vars, whole, kept, out_indices,
     """Copy rows in a given order, dropping zeros; check every number on the way.
 
     `order` (r,) int64 rows of the block; `kept` (r,) uint32 receives the length of each copied row.
-    With `whole`, numbers must be whole and not negative; without, finite.
+    No number may be negative. With `whole`, numbers must be whole; without, they are cast to
+    float32 before they are judged: what underflows is a zero, what overflows is refused.
     Returns (elements written, largest value, bad row, bad position): bad row -1 when all is well.
     """
     at = 0
@@ -44,16 +45,21 @@ def scatter_rows(order, indptr, indices, data, n_vars, whole, kept, out_indices,
             column = indices[p]
             if column < 0 or column >= n_vars:
                 return at, largest, row, p
-            if value == 0:
-                continue
             if whole:
+                if value == 0:
+                    continue
                 if not (value > 0) or value != np.floor(value) or value > 4294967295.0:
                     return at, largest, row, p
-            elif not np.isfinite(value):
-                return at, largest, row, p
+                out_data[at] = value
+            else:
+                single = np.float32(value)
+                if single == 0:
+                    continue
+                if not (single > 0) or not np.isfinite(single):
+                    return at, largest, row, p
+                out_data[at] = single
             largest = max(largest, value)
             out_indices[at] = column
-            out_data[at] = value
             at += 1
         kept[k] = at - first
     return at, largest, -1, -1

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atlas.errors import Fault, InputError, near
+from ..atlas.morton import LARGEST_COORDINATE
 from .frame import (
     column_names,
     iter_duplicates,
@@ -19,6 +20,7 @@ from .frame import (
     read_column,
 )
 from .matrix import MatrixFacts, matrix_facts, sample_entries
+from .missing import complete_numbers, missing, name_rows
 from .reader import ReadOptions
 from .several import judge, several_message, worth_reading
 from .source import ColumnKind, StringValues
@@ -119,13 +121,14 @@ def read_positions(
                 f"{where}:{place}", f"expected {n} positions, one a cell, but got {len(positions)}"
             )
         )
-    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    # NaN is not below the limit either.
+    bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
     if bad.size:
         raise InputError(
             Fault(
                 f"{where}:{place}",
-                f"expected finite positions, but got {bad.size} that are not, at rows "
-                f"{', '.join(map(str, bad[:_SHOWN]))}; remove these cells",
+                f"expected finite positions below {LARGEST_COORDINATE:g}, but got "
+                f"{positions[bad[0]].tolist()} in {name_rows(bad)}; remove these cells",
             )
         )
     return positions, place, notes
@@ -142,8 +145,11 @@ def _from_obs(obs: Any, named: object, where: str) -> tuple[NDArray[np.float64],
                 f"but got {named!r}",
             )
         )
-    values = [read_column(obs, name).values for name in names]  # type: ignore[union-attr]
-    return np.column_stack(values).astype(np.float64), f"obs {names[0]}, {names[1]}"
+    values = [
+        complete_numbers(read_column(obs, name), f"{where}:obs/{name}", "a position")
+        for name in names
+    ]
+    return np.column_stack(values), f"obs {names[0]}, {names[1]}"
 
 
 def _from_obsm(
@@ -164,13 +170,12 @@ def _from_obsm(
     assert obsm is not None
     node = obsm.fields(key) if compound else obsm[key]
     if not compound and hasattr(node, "keys"):  # a data frame
-        columns = column_names(node)[:2]
-        if len(columns) < 2 or any(kinds(node)[name] != "numeric" for name in columns):
-            raise InputError(
-                Fault(f"{where}:obsm/{key}", "expected two numeric columns, but got other ones")
-            )
-        arrays = [read_column(node, name).values for name in columns]  # type: ignore[union-attr]
-        return np.column_stack(arrays).astype(np.float64), f"obsm/{key}"
+        names = _xy_columns(node, f"{where}:obsm/{key}")
+        arrays = [
+            complete_numbers(read_column(node, name), f"{where}:obsm/{key}/{name}", "a position")
+            for name in names
+        ]
+        return np.column_stack(arrays), f"obsm/{key}: {names[0]}, {names[1]}"
     values = node[:] if compound or len(node.shape) != 2 else node[:, : min(3, node.shape[1])]
     values = np.asarray(values)
     if values.ndim != 2 or values.shape[1] < 2 or values.dtype.kind not in "iuf":
@@ -180,9 +185,31 @@ def _from_obsm(
                 f"expected two columns of numbers, but got {values.dtype} of shape {values.shape}",
             )
         )
-    if values.shape[1] > 2 and np.ptp(values[:, 2]) > 0:
-        notes.append(f"obsm/{key} has a third column (z); x and y are used, split planes first")
+    if values.shape[1] > 2:
+        varies = "which varies: split planes first" if np.ptp(values[:, 2]) > 0 else "left out"
+        notes.append(
+            f"obsm/{key} has a third column (z), {varies}; the first two are taken as x and y"
+        )
     return np.ascontiguousarray(values[:, :2], dtype=np.float64), f"obsm/{key}"
+
+
+def _xy_columns(frame: Any, where: str) -> tuple[str, str]:
+    """Columns of a data frame that hold x and y: those of that name, else the only two."""
+    names = column_names(frame)
+    named = [[name for name in names if name.casefold() == axis] for axis in "xy"]
+    chosen = [found[0] for found in named if len(found) == 1]
+    if len(chosen) != 2 and len(names) == 2 and not any(named):
+        chosen = list(names)
+    if len(chosen) != 2 or any(kinds(frame)[name] != "numeric" for name in chosen):
+        raise InputError(
+            Fault(
+                where,
+                "expected numeric columns x and y, or two numeric columns, but got "
+                f"{', '.join(names) or 'none'}; rename them, or name two obs columns with "
+                "reader_kwargs position_columns",
+            )
+        )
+    return chosen[0], chosen[1]
 
 
 def obs_kinds(obs: Any, options: ReadOptions, where: str) -> dict[str, ColumnKind]:
@@ -226,7 +253,7 @@ def check_ids(ids: StringValues, where: str) -> None:
         With the first of them.
     """
     repeated = list(iter_duplicates(ids))
-    empty = int((np.diff(ids.offsets) == 0).sum())
+    empty = np.flatnonzero((np.diff(ids.offsets) == 0) | missing(ids))
     faults = []
     if repeated:
         faults.append(
@@ -237,8 +264,10 @@ def check_ids(ids: StringValues, where: str) -> None:
                 "column with reader_kwargs cell_id_column",
             )
         )
-    elif empty:
-        faults.append(Fault(where, f"expected a cell id in every row, but got {empty} empty ones"))
+    if empty.size:
+        faults.append(
+            Fault(where, f"expected a cell id in every row, but got none in {name_rows(empty)}")
+        )
     if faults:
         raise InputError(faults)
 

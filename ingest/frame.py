@@ -7,8 +7,7 @@ of anndata before 0.7. Anything else, pickled objects above all, is refused when
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atlas.errors import Fault, InputError
+from .missing import missing
 from .source import (
     BooleanValues,
     CategoricalValues,
@@ -39,13 +39,14 @@ __all__ = [
     "index_name",
     "iter_duplicates",
     "kinds",
-    "legal_names",
     "n_rows",
     "read_column",
     "read_strings",
     "read_text",
 ]
 
+_FIRST_ROWS = 4_096  # of a column, before it is known how long its strings are
+_TEXT_BYTES = 4 * 2**20  # of text read at a time
 _TEXT_ROWS = 65_536  # strings are Python objects only this many at a time
 
 
@@ -156,9 +157,9 @@ def read_text(node: Any, field: str | None = None) -> StringValues:
 def _text_pieces(node: Any, field: str | None) -> Iterator[StringValues]:
     import pyarrow as pa
 
-    n = int(node.shape[0])
-    for start in range(0, n, _TEXT_ROWS):
-        stop = min(start + _TEXT_ROWS, n)
+    n, start, rows = int(node.shape[0]), 0, _FIRST_ROWS
+    while start < n:
+        stop = min(start + rows, n)
         values = node[start:stop] if field is None else node.fields(field)[start:stop]
         values = np.asarray(values)
         if values.dtype.kind == "S":
@@ -167,7 +168,10 @@ def _text_pieces(node: Any, field: str | None) -> Iterator[StringValues]:
             piece = pa.array(values, pa.large_binary()).cast(pa.large_string())
         else:
             piece = pa.array(values.astype(object), pa.large_string(), from_pandas=True)
-        yield StringValues.from_strings(piece)
+        strings = StringValues.from_strings(piece)
+        rows = max(1, min(_TEXT_ROWS, _TEXT_BYTES * (stop - start) // max(1, strings.text.size)))
+        start = stop
+        yield strings
 
 
 def read_strings(frame: Any, name: str) -> list[str]:
@@ -180,7 +184,10 @@ def read_strings(frame: Any, name: str) -> list[str]:
         return [word or "" for word in values.to_list()]
     if isinstance(values, CategoricalValues):
         return [values.categories[code] if code >= 0 else "" for code in values.codes.tolist()]
-    return [str(value) for value in values.values.tolist()]
+    words = [str(value) for value in values.values.tolist()]
+    for row in np.flatnonzero(missing(values)).tolist():
+        words[row] = ""
+    return words
 
 
 def read_column(frame: Any, name: str) -> ColumnValues:
@@ -188,22 +195,28 @@ def read_column(frame: Any, name: str) -> ColumnValues:
 
     Raises
     ------
-    ValueError
-        If it is of no kind we read.
+    InputError
+        If it is of no kind we read, or its codes point past its categories.
     """
     kind = column_kind(frame, name)
     if kind is None:
-        raise ValueError(f"column {name!r} holds objects, or arrays, that are not read")
+        raise InputError(
+            Fault(
+                f"column {name!r}",
+                "expected numbers, strings, booleans or categories, but got objects or arrays, "
+                "which are not read",
+            )
+        )
     if _is_table(frame):
         return _plain(frame, kind, name)
     node = frame[name]
     if not _is_group(node):
         if kind == "categorical":
-            return _old_categorical(frame, node)
+            return _old_categorical(frame, node, f"column {name!r}")
         return _plain(node, kind)
     if kind == "categorical":
         ordered = bool(node.attrs.get("ordered", False))
-        return _categorical(node["codes"][:], node["categories"], ordered)
+        return _categorical(node["codes"][:], node["categories"], ordered, f"column {name!r}")
     mask = np.asarray(node["mask"][:], dtype=bool)
     if kind == "string":
         text = read_text(node["values"])
@@ -224,7 +237,7 @@ def _plain(node: Any, kind: ColumnKind, field: str | None = None) -> ColumnValue
     return NumericValues(values.astype(values.dtype.newbyteorder("="), copy=False))
 
 
-def _categorical(codes: Any, categories: Any, ordered: bool) -> CategoricalValues:
+def _categorical(codes: Any, categories: Any, ordered: bool, where: str) -> CategoricalValues:
     """Codes and categories as values; categories of numbers become their text."""
     values = categories[:]
     if _is_text(categories.dtype):
@@ -232,21 +245,30 @@ def _categorical(codes: Any, categories: Any, ordered: bool) -> CategoricalValue
     else:
         names = [str(value) for value in np.asarray(values).tolist()]
     codes = np.asarray(codes)
-    if codes.dtype.kind == "u":
-        codes = codes.astype(np.int64)
     if len(set(names)) != len(names):
-        raise ValueError("a categorical column names a category twice")
+        raise InputError(Fault(where, "expected every category once, but got one twice"))
+    # Before narrowing, which would wrap a code around into a valid one.
+    low, high = (int(codes.min()), int(codes.max())) if codes.size else (-1, -1)
+    if codes.dtype.kind not in "iu" or low < -1 or high >= len(names):
+        raise InputError(
+            Fault(
+                where,
+                f"expected codes in -1..{len(names) - 1}, one a category, but got {codes.dtype} "
+                f"in {low}..{high}; the file is damaged: export it again",
+            )
+        )
     small = np.int8 if len(names) < 128 else np.int16 if len(names) < 2**15 else np.int32
     return CategoricalValues(codes.astype(small), tuple(names), ordered)
 
 
-def _old_categorical(frame: Any, node: Any) -> CategoricalValues:
+def _old_categorical(frame: Any, node: Any, where: str) -> CategoricalValues:
     """Categorical of anndata 0.7: codes whose attribute refers to `__categories/<name>`."""
     reference = node.attrs["categories"]
     categories = (
         frame[reference] if not isinstance(reference, str) else frame[reference.split("/")[-1]]
     )
-    return _categorical(node[:], categories, bool(categories.attrs.get("ordered", False)))
+    ordered = bool(categories.attrs.get("ordered", False))
+    return _categorical(node[:], categories, ordered, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +323,8 @@ class TextColumn:
             codes = pa.array(values.codes, mask=values.codes < 0)
             words = pa.DictionaryArray.from_arrays(codes, pa.array(values.categories, pa.string()))
             return StringValues.from_strings(words.cast(pa.large_string()))
-        return StringValues.from_strings(pa.array(values.values).cast(pa.large_string()))
+        numbers = pa.array(values.values, mask=missing(values))
+        return StringValues.from_strings(numbers.cast(pa.large_string()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,46 +357,6 @@ class MaskedColumn:
         if isinstance(values, BooleanValues):
             return BooleanValues(values.values[self.rows], mask)
         return NumericValues(values.values[self.rows], mask)
-
-
-def legal_names(names: Mapping[str, object] | Sequence[str], where: str) -> dict[str, str]:
-    """Map column names to ones that SpatialData accepts: letters, digits, `_`, `.`, `-`.
-
-    Raises
-    ------
-    InputError
-        If two names would become one, or differ only in case, which SpatialData refuses.
-
-    Examples
-    --------
-    >>> legal_names(["percent mito", "layer"], "obs")
-    {'percent mito': 'percent_mito', 'layer': 'layer'}
-    """
-    legal = {name: _legal(name) for name in names}
-    groups: dict[str, list[str]] = {}
-    for name, new in legal.items():
-        groups.setdefault(new.casefold(), []).append(name)
-    faults = [
-        Fault(
-            where,
-            "expected column names that differ in letters and digits, but got "
-            f"{' and '.join(map(repr, same))}; rename them, or leave one out with "
-            "reader_kwargs drop_columns",
-        )
-        for same in groups.values()
-        if len(same) > 1
-    ]
-    if faults:
-        raise InputError(faults)
-    return legal
-
-
-def _legal(name: str) -> str:
-    # SpatialData's own rule, Unicode letters included.
-    fits = all(letter.isalnum() or letter in "_.-" for letter in name)
-    if fits and name not in {"", ".", "..", "_index"} and not name.startswith("__"):
-        return name
-    return re.sub(r"[^\w.-]+", "_", name).strip("_.") or "column"
 
 
 def iter_duplicates(ids: StringValues) -> Iterator[str]:

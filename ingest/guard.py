@@ -104,7 +104,7 @@ class Hdf5Node:
                 [
                     fault
                     if fault.location.startswith(place)
-                    else Fault(f"{place}:{self.key}", fault.message)
+                    else Fault(f"{place}:{self.key} {fault.location}".rstrip(), fault.message)
                     for fault in error.faults
                 ]
             ) from error

@@ -28,6 +28,7 @@ from .guard import Hdf5Node, is_hdf5, open_hdf5
 from .hdf5 import Hdf5Matrix
 from .matrix import MatrixFacts
 from .meaning import check_meaning
+from .read_memory import ReadMemory, chunk_bytes, image_bytes, text_bytes
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
 from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, RawSection
 from .spaceranger_files import image_scale
@@ -73,6 +74,7 @@ class _Survey:
     codes: NDArray[np.int64] | None = None
     labels: tuple[str, ...] = ()
     libraries: dict[str, Embedded] = field(default_factory=dict)
+    reading: ReadMemory = field(default_factory=ReadMemory)
     said_unit: tuple[float | str, str] | None = None
     notes: list[str] = field(default_factory=list)
     faults: FaultList = field(default_factory=FaultList)
@@ -122,8 +124,10 @@ class H5adReader:
             sizes = np.bincount(survey.codes, minlength=len(survey.labels)).tolist()
             splits = dict(zip(survey.labels, sizes, strict=True))
         images: tuple[str, ...] = ()
+        reading = survey.reading
         with survey.faults.part():
-            images = tuple(self._images(path, options, survey, FoundUnit(None, ""), None))
+            found = self._images(path, options, survey, FoundUnit(None, ""), None)
+            images, reading = tuple(found), reading | ReadMemory(image=image_bytes(found))
         return Inspection(
             self.format,
             path,
@@ -137,6 +141,7 @@ class H5adReader:
             columns=survey.columns,
             splits=splits,
             images=images,
+            reading=reading,
             notes=tuple(survey.notes),
             faults=tuple(survey.faults.faults),
         )
@@ -167,6 +172,7 @@ class H5adReader:
         obs = Hdf5Node(path, "obs")
         name = str(options.reader_kwargs.get("cell_id_column") or survey.index)
         ids = LazyColumn(obs, name, "string")
+        images = self._images(path, options, survey, unit, value)
         radius = None
         if _is_visium(survey, options) and unit.um_per_unit is not None:
             radius = _VISIUM_SPOT_UM / 2 / unit.um_per_unit
@@ -183,7 +189,8 @@ class H5adReader:
             um_per_unit=unit.um_per_unit,
             y_axis=options.y_axis or "down",
             radius=radius,
-            images=self._images(path, options, survey, unit, value),
+            images=images,
+            reading=survey.reading | ReadMemory(image=image_bytes(images)),
             metadata=dict(options.metadata),
             provenance=_provenance(path, options, survey, unit),
         )
@@ -226,6 +233,7 @@ class H5adReader:
             with part():
                 survey.notes += check_meaning(file[survey.key], options, f"{where}:{survey.key}")
                 check_values(file[survey.key], options, choices, f"{where}:{survey.key}")
+            survey.reading |= ReadMemory(chunk=chunk_bytes(file[survey.key]))
             with part():
                 survey.panel = read_panel(file[var], options, where)
         with part():
@@ -236,6 +244,10 @@ class H5adReader:
                 listed = ", ".join(f"{a!r} as {b!r}" for a, b in changed.items())
                 survey.notes.append(f"obs columns stored under names SpatialData accepts: {listed}")
         with part():
+            # A split reads a column whole and takes its part.
+            copies = 1 if options.split_by in (None, "none") else 2
+            wide = text_bytes(obs, [survey.index, *survey.columns])
+            survey.reading |= ReadMemory(text=copies * wide)
             self._check_ids(obs, options, survey, where)
         if options.split_by not in (None, "none"):
             with part():

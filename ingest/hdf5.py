@@ -20,16 +20,19 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError
 from .matrix import MatrixFacts
-from .source import CsrBlock
+from .source import CsrBlock, as_int32
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Hdf5Matrix", "Vector"]
+__all__ = ["Hdf5Matrix", "Vector", "vector_bytes"]
 
-_INT32_MAX = np.iinfo(np.int32).max
 _POINTERS = 1 << 18  # row pointers read at a time
 _AHEAD = 6  # chunks being inflated; more would only hold memory
+_AHEAD_BYTES = 16 * 2**20  # of them, when chunks are large
+_PIECE_BYTES = 4 * 2**20  # of a chunk that is inflated piece by piece
+_FEED_BYTES = 2**18
+_SMALL = 2**20  # chunks up to this are part of what every process grows by
 _SHUFFLE, _DEFLATE = 2, 1  # HDF5's filter numbers
 
 
@@ -49,6 +52,8 @@ class Vector:
         self.dtype: np.dtype[Any] = dataset.dtype
         self._raw = _raw_filters(dataset)
         self._chunk = int(dataset.chunks[0]) if dataset.chunks else 0
+        self._most_ahead = _most_ahead(dataset)
+        self._pieces: Iterator[NDArray[Any]] = iter(())
         self._next = 0  # chunk to ask for next
         self._tasks: deque[Future[NDArray[Any]]] = deque()
         self._left: NDArray[Any] = np.empty(0, self.dtype)
@@ -73,14 +78,19 @@ class Vector:
                 self._left = self._next_chunk()
             part = self._left[: count - done]
             out[done : done + part.size] = part
-            self._left = self._left[part.size :]
+            # An empty view would keep its whole chunk alive.
+            rest = self._left[part.size :]
+            self._left = rest if rest.size else np.empty(0, self.dtype)
             done += part.size
+            del part, rest
         self._at += count
         return out
 
     def _next_chunk(self) -> NDArray[Any]:
         total = self._dataset.shape[0]
-        while len(self._tasks) < _AHEAD and self._next * self._chunk < total:
+        if self._raw is not None and _in_pieces(self._dataset, self._raw):
+            return self._next_piece(total)
+        while len(self._tasks) < self._most_ahead and self._next * self._chunk < total:
             start = self._next * self._chunk
             mask, body = self._dataset.id.read_direct_chunk((start,))
             length = min(self._chunk, total - start)
@@ -89,6 +99,43 @@ class Vector:
         if not self._tasks:
             raise InputError(Fault("counts", f"{self._dataset.name} ends before its pointers do"))
         return self._tasks.popleft().result()
+
+    def _next_piece(self, total: int) -> NDArray[Any]:
+        """Next piece of a chunk too large to be inflated whole."""
+        piece = next(self._pieces, None)
+        while piece is None:
+            start = self._next * self._chunk
+            if start >= total:
+                raise InputError(
+                    Fault("counts", f"{self._dataset.name} ends before its pointers do")
+                )
+            mask, body = self._dataset.id.read_direct_chunk((start,))
+            if mask:
+                raise self._damaged()
+            self._next += 1
+            self._pieces = self._inflate_in_pieces(body, min(self._chunk, total - start))
+            piece = next(self._pieces, None)
+        return piece
+
+    def _inflate_in_pieces(self, body: bytes, length: int) -> Iterator[NDArray[Any]]:
+        inflater, at = zlib.decompressobj(), 0
+        left = length * self.dtype.itemsize
+        while left:
+            wanted = min(left, _PIECE_BYTES)
+            out = bytearray()
+            while len(out) < wanted:
+                feed = inflater.unconsumed_tail
+                if not feed:
+                    feed, at = body[at : at + _FEED_BYTES], at + _FEED_BYTES
+                try:
+                    made = inflater.decompress(feed, wanted - len(out))
+                except zlib.error as error:
+                    raise self._damaged() from error
+                if not made and not feed:
+                    raise self._damaged()
+                out += made
+            yield np.frombuffer(out, self.dtype)
+            left -= wanted
 
     def _inflate(self, body: bytes, mask: int, length: int) -> NDArray[Any]:
         """Undo the filters that were applied to a chunk; the mask says which were skipped."""
@@ -113,6 +160,34 @@ class Vector:
         return InputError(
             Fault("counts", f"{self._dataset.name} cannot be inflated; the file is damaged")
         )
+
+
+def _most_ahead(dataset: Any) -> int:
+    """Chunks to inflate at once: fewer where they are large."""
+    return max(1, min(_AHEAD, _AHEAD_BYTES // max(1, _chunk_size(dataset))))
+
+
+def _chunk_size(dataset: Any) -> int:
+    return int(dataset.chunks[0]) * int(dataset.dtype.itemsize) if dataset.chunks else 0
+
+
+def _in_pieces(dataset: Any, filters: list[int]) -> bool:
+    """Whether chunks are large and can be inflated front to back; shuffled ones cannot."""
+    return filters == [_DEFLATE] and _chunk_size(dataset) > _AHEAD_BYTES
+
+
+def vector_bytes(dataset: Any) -> int:
+    """Bytes that a `Vector` holds beside what it hands out; 0 where chunks are small."""
+    size = _chunk_size(dataset)
+    if size <= _SMALL:
+        return 0
+    filters = _raw_filters(dataset)
+    if filters is None:
+        return 2 * size  # as stored and as inflated, inside HDF5
+    if _in_pieces(dataset, filters):
+        return min(size, int(dataset.id.get_storage_size())) + 3 * _PIECE_BYTES
+    # Those waiting, and of one more what is stored, inflated and unshuffled.
+    return size * (_most_ahead(dataset) + 3)
 
 
 def _raw_filters(dataset: Any) -> list[int] | None:
@@ -211,21 +286,10 @@ def _csr(
             yield CsrBlock(
                 first + start,
                 indptr[start : stop + 1] - indptr[start],
-                _int32(indices.take(count)),
+                as_int32(indices.take(count)),
                 data.take(count),
             )
             start = stop
-
-
-def _int32(indices: NDArray[Any]) -> NDArray[np.int32]:
-    """Return indices as int32; what does not fit becomes -1, which the writer refuses."""
-    if indices.dtype == np.int32:
-        return indices
-    if indices.dtype.itemsize >= 4 and indices.size and indices.max() > _INT32_MAX:
-        indices = np.where(indices > _INT32_MAX, -1, indices.astype(np.int64))
-    if indices.dtype.kind == "i" and indices.size and indices.min() < 0:
-        indices = np.maximum(indices, -1)
-    return indices.astype(np.int32)
 
 
 def _csc(
@@ -270,7 +334,7 @@ def _scatter_csc(  # noqa: PLR0917 - private, one caller
     for low in range(0, facts.nnz or 0, piece):
         count = min(piece, (facts.nnz or 0) - low)
         entries = np.empty(count, record)
-        entries["row"] = _int32(indices.take(count))
+        entries["row"] = as_int32(indices.take(count))
         entries["value"] = data.take(count)
         entries["column"] = np.searchsorted(indptr, np.arange(low, low + count), side="right") - 1
         rows = entries["row"]

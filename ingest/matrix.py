@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .source import CsrBlock
+from ..atlas.errors import Fault, InputError
+from .source import CsrBlock, as_int32
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -140,7 +141,7 @@ def _dense(array: Any, budget_bytes: int) -> Iterator[CsrBlock]:
 def _csr(node: Any, budget_bytes: int) -> Iterator[CsrBlock]:
     indptr = np.asarray(node["indptr"][:]).astype(np.int64)
     if indptr[0] != 0 or (np.diff(indptr) < 0).any():
-        raise ValueError("the row pointers of the matrix are not ascending from 0")
+        raise InputError(Fault("counts", "row pointers do not ascend; the file is damaged"))
     data, indices = _without_gaps(node["data"]), node["indices"]
     entries = max(1, budget_bytes // (data.dtype.itemsize + indices.dtype.itemsize + 4))
     start, n_obs = 0, indptr.size - 1
@@ -148,13 +149,15 @@ def _csr(node: Any, budget_bytes: int) -> Iterator[CsrBlock]:
         stop = int(np.searchsorted(indptr, indptr[start] + entries, side="right")) - 1
         stop = min(max(stop, start + 1), n_obs)
         low, high = int(indptr[start]), int(indptr[stop])
-        columns = np.asarray(indices[low:high]).astype(np.int32)
+        columns = as_int32(np.asarray(indices[low:high]))
         yield CsrBlock(start, indptr[start : stop + 1] - low, columns, np.asarray(data[low:high]))
         start = stop
 
 
 def _csc(node: Any, facts: MatrixFacts, budget_bytes: int) -> Iterator[CsrBlock]:
     indptr = np.asarray(node["indptr"][:]).astype(np.int64)
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any():
+        raise InputError(Fault("counts", "column pointers do not ascend; the file is damaged"))
     item = facts.dtype.itemsize
     half = budget_bytes // 2
     per_row = max(1, (facts.nnz or 0) // max(1, facts.n_obs)) * (2 * item + 24)
@@ -165,7 +168,7 @@ def _csc(node: Any, facts: MatrixFacts, budget_bytes: int) -> Iterator[CsrBlock]
         found = [
             part
             for low in range(0, facts.nnz or 0, piece)
-            for part in [_csc_piece(node, indptr, (low, low + piece), start, stop)]
+            for part in [_csc_piece(node, indptr, (low, low + piece), (start, stop), facts.n_obs)]
         ]
         rows = np.concatenate([part[0] for part in found]) if found else np.empty(0, np.int64)
         order = np.argsort(rows, kind="stable")
@@ -181,11 +184,17 @@ def _csc(node: Any, facts: MatrixFacts, budget_bytes: int) -> Iterator[CsrBlock]
 
 
 def _csc_piece(
-    node: Any, indptr: NDArray[np.int64], piece: tuple[int, int], start: int, stop: int
+    node: Any,
+    indptr: NDArray[np.int64],
+    piece: tuple[int, int],
+    block: tuple[int, int],
+    n_obs: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.generic]]:
-    """Rows (from `start`), columns and numbers of the entries of a piece inside `start:stop`."""
-    low, high = piece
-    rows = np.asarray(node["indices"][low:high]).astype(np.int64)
+    """Rows (from the block's first), columns and numbers of a piece's entries in a block."""
+    (low, high), (start, stop) = piece, block
+    rows = as_int32(np.asarray(node["indices"][low:high])).astype(np.int64)
+    if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < n_obs:
+        raise InputError(Fault("counts", f"a row lies outside 0..{n_obs - 1}; the file is damaged"))
     kept = np.flatnonzero((rows >= start) & (rows < stop))
     columns = (np.searchsorted(indptr, low + kept, side="right") - 1).astype(np.int32)
     return rows[kept] - start, columns, np.asarray(_without_gaps(node["data"])[low:high])[kept]

@@ -28,9 +28,18 @@ from .sort_order import RowOrder, sort_rows
 from .sort_plan import PartitionPlan, plan_partition, return_memory
 from .sort_scatter import BadEntryError, Scattered, scatter
 from .source import RawSection, StringValues
-from .write_parts import write_frame, write_images, write_obs, write_shapes, write_totals
+from .write_parts import (
+    write_frame,
+    write_images,
+    write_obs,
+    write_provenance,
+    write_shapes,
+    write_totals,
+)
 
 __all__ = ["PartitionPlan", "SectionSummary", "plan_partition", "write_section"]
+
+_EXACT_FLOAT32 = 2**24  # above it, float32 does not hold every whole number
 
 Progress = Callable[[str, float], None]
 """Called with a stage (`order`, `obs`, `scatter`, `gather`, `genes`, `images`) and its fraction."""
@@ -64,6 +73,8 @@ class SectionSummary:
     """Obs columns: kind, extremes or categories."""
     plan: PartitionPlan
     """How memory was divided."""
+    notes: tuple[str, ...] = ()
+    """What was found out while writing; also in the provenance."""
 
 
 def write_section(
@@ -107,7 +118,9 @@ def write_section(
         No space is left on the disk.
     """
     counts = raw.counts
-    plan = plan_partition(raw.n_obs, raw.n_vars, counts.nnz, memory_limit=memory_limit)
+    plan = plan_partition(
+        raw.n_obs, raw.n_vars, counts.nnz, memory_limit=memory_limit, reading=raw.reading
+    )
     tell = progress or (lambda stage, fraction: None)
     with _scratch_folder(scratch or path.parent) as folder, ThreadPoolExecutor(2) as pool:
         job = _Job(raw, path, plan, folder, pool, tell)
@@ -155,14 +168,15 @@ class _Job:
         rows = rows.without_positions()
         obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)
         return_memory()
-        layouts, nnz = self._matrix(rows)
-        write_images(path, raw, system, self.plan.memory_limit, self.tell)
+        layouts, nnz, notes = self._matrix(rows)
+        write_provenance(path, raw, notes)
+        write_images(path, raw, system, self.plan.image_bytes, self.tell)
         attributes = _attributes(raw, rows, columns, nnz, tile_cells)
         write_index(path, attributes | {"arrays": arrays | obs_arrays | layouts})
         consolidate(path)
-        return self._summary(rows, columns, nnz)
+        return self._summary(rows, columns, nnz, notes)
 
-    def _matrix(self, rows: RowOrder) -> tuple[dict[str, dict[str, object]], int]:
+    def _matrix(self, rows: RowOrder) -> tuple[dict[str, dict[str, object]], int, tuple[str, ...]]:
         """Both access orders, totals and per-tile statistics."""
         raw, plan = self.raw, self.plan
         try:
@@ -178,15 +192,13 @@ class _Job:
         except BadEntryError as bad:
             raise _refusal(raw, bad) from None
         try:
-            return self._sorted(scattered, rows)
+            return self._sorted(scattered, rows), scattered.nnz, _notes(raw, scattered.largest)
         except RepeatedGeneError as repeat:
             cell = _cell(raw, int(rows.order[repeat.row]))
             wanted = f"expected each gene once a cell, but got one twice in cell {cell}"
             raise InputError(Fault("counts", f"{wanted}; sum the duplicates first")) from None
 
-    def _sorted(
-        self, scattered: Scattered, rows: RowOrder
-    ) -> tuple[dict[str, dict[str, object]], int]:
+    def _sorted(self, scattered: Scattered, rows: RowOrder) -> dict[str, dict[str, object]]:
         """Sort the buckets by rows, then by genes."""
         raw, plan = self.raw, self.plan
         return_memory()
@@ -214,10 +226,10 @@ class _Job:
             pool=self.pool,
             advance=lambda done: self.tell("genes", done),
         )
-        return layouts | write_totals(self.path, totals, norm), scattered.nnz
+        return layouts | write_totals(self.path, totals, norm)
 
     def _summary(
-        self, rows: RowOrder, columns: dict[str, dict[str, Any]], nnz: int
+        self, rows: RowOrder, columns: dict[str, dict[str, Any]], nnz: int, notes: tuple[str, ...]
     ) -> SectionSummary:
         raw = self.raw
         keep = ("kind", "min", "max", "categories", "n_categories", "nulls", "source")
@@ -234,7 +246,19 @@ class _Job:
             metadata=dict(raw.metadata),
             columns={n: {k: c[k] for k in keep if k in c} for n, c in columns.items()},
             plan=self.plan,
+            notes=notes,
         )
+
+
+def _notes(raw: RawSection, largest: float) -> tuple[str, ...]:
+    """Say what a reader of the section should know of its numbers."""
+    if raw.values != "counts" or largest <= _EXACT_FLOAT32:
+        return ()
+    note = (
+        f"counts reach {largest:.0f}: they are stored exactly, but handed out as float32, which "
+        f"rounds whole numbers above {_EXACT_FLOAT32}"
+    )
+    return (note,)
 
 
 def _attributes(
@@ -279,17 +303,15 @@ def _refusal(raw: RawSection, bad: BadEntryError) -> InputError:
     if not 0 <= bad.column < raw.n_vars:
         what = f"expected a column in 0..{raw.n_vars - 1}, but got {bad.column} in cell {cell}"
         return InputError(Fault("counts", f"{what}; the file is damaged"))
-    wanted = (
-        "counts must be whole numbers from 0 to 4,294,967,295"
-        if raw.values == "counts"
-        else "values must be finite"
-    )
-    gene = raw.panel.name[bad.column]
-    return InputError(
-        Fault(
-            "counts",
-            f"{wanted}, but got {bad.value:g} in cell {cell}, gene {gene!r}; "
+    if raw.values == "counts":
+        wanted = "counts must be whole numbers from 0 to 4,294,967,295"
+        advice = (
             "point to the raw counts, or say what the matrix holds (`values` = expected, "
-            "normalized, log1p or composition)",
+            "normalized, log1p or composition)"
         )
-    )
+    else:
+        wanted = f"values must be finite, from 0 to {np.finfo(np.float32).max:.3g}"
+        advice = "scaled or centered values are no expression values: set `layer` to unscaled ones"
+    gene = raw.panel.name[bad.column]
+    place = f"in cell {cell}, gene {gene!r}"
+    return InputError(Fault("counts", f"{wanted}, but got {bad.value:g} {place}; {advice}"))

@@ -12,6 +12,7 @@ import numpy as np
 from ..atlas.errors import Fault, InputError
 from .anndata_parts import read_positions
 from .frame import LazyColumn, OpenedNode, TextColumn, n_rows, read_column
+from .missing import missing, name_rows
 from .ngff import choose_system
 from .reader import ReadOptions
 from .sdata_elements import Outlines, element_systems, read_shapes
@@ -165,6 +166,11 @@ def _shape_of(
     import pandas as pd
 
     values = read_column(obs, key)
+    absent = rows[missing(values)[rows]]
+    if absent.size:
+        raise InputError(
+            Fault(where, f"expected {key} in every row, but got none in {name_rows(absent)}")
+        )
     keys: Any = getattr(values, "values", None)
     index = pd.Index(outlines.instances)
     if keys is None or outlines.instances.dtype.kind not in "iu":

@@ -23,6 +23,7 @@ from ..atlas.section_columns import (
     NumericValues,
     StringValues,
 )
+from .read_memory import ReadMemory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,10 +46,13 @@ __all__ = [
     "Polygons",
     "RawSection",
     "StringValues",
+    "as_int32",
 ]
 
+_INT32_MAX = np.iinfo(np.int32).max
+
 MatrixValues = Literal["counts", "expected", "normalized", "log1p", "composition"]
-"""What the numbers of the matrix mean; only `counts` must be non-negative integers."""
+"""What the numbers of the matrix mean; none may be negative, `counts` must be whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,17 @@ class CsrBlock:
     def n_rows(self) -> int:
         """Rows in the block."""
         return self.indptr.size - 1
+
+
+def as_int32(indices: NDArray[Any]) -> NDArray[np.int32]:
+    """Return indices as int32; what does not fit becomes -1, which the writer refuses."""
+    if indices.dtype == np.int32:
+        return indices
+    if indices.dtype.itemsize >= 4 and indices.size and indices.max() > _INT32_MAX:
+        indices = np.where(indices > _INT32_MAX, -1, indices.astype(np.int64))
+    if indices.dtype.kind == "i" and indices.size and indices.min() < 0:
+        indices = np.maximum(indices, -1)
+    return indices.astype(np.int32)
 
 
 class CountsSource(Protocol):
@@ -211,9 +226,7 @@ class MatrixCounts:
             stop = min(start + step, self.n_obs)
             low, high = int(matrix.indptr[start]), int(matrix.indptr[stop])
             indptr = matrix.indptr[start : stop + 1].astype(np.int64) - low
-            yield CsrBlock(
-                start, indptr, matrix.indices[low:high].astype(np.int32), matrix.data[low:high]
-            )
+            yield CsrBlock(start, indptr, as_int32(matrix.indices[low:high]), matrix.data[low:high])
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +264,8 @@ class RawSection:
     """Cell boundaries; without them cells become circles."""
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     """Section metadata (section, timepoint, donor …) for the catalog."""
+    reading: ReadMemory = field(default_factory=ReadMemory)
+    """What reading it holds in memory; the plan counts it."""
     provenance: Mapping[str, object] = field(default_factory=dict)
     """JSON-ready facts on where this came from (files, sizes, reader, options, versions)."""
 

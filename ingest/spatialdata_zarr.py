@@ -10,6 +10,7 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError, near
 from ..atlas.genes import Panel
+from ..atlas.obs_names import stored_names
 from .anndata_parts import (
     check_ids,
     check_one_section,
@@ -24,7 +25,6 @@ from .frame import (
     OpenedNode,
     TextColumn,
     index_name,
-    legal_names,
 )
 from .matrix import MatrixFacts, StreamedMatrix
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
@@ -165,8 +165,7 @@ class SpatialDataReader:
             positions=np.ascontiguousarray(placed.positions[keep]),
             instance_ids=masked(TextColumn(LazyColumn(node, survey.index, "string"))),
             obs={
-                survey.renamed[name]: masked(LazyColumn(node, name, kind))
-                for name, kind in survey.columns.items()
+                name: masked(LazyColumn(node, name, kind)) for name, kind in survey.columns.items()
             },
             panel=survey.panel,
             counts=counts if rows is None else MaskedCounts(counts, rows),
@@ -241,7 +240,7 @@ class SpatialDataReader:
                 else set()
             )
             survey.columns = {name: kind for name, kind in kinds.items() if name not in own}
-            survey.renamed = legal_names(survey.columns, f"{at}/obs")
+            survey.renamed = stored_names(survey.columns, f"{at}/obs")
         with part():
             names = TextColumn(LazyColumn(OpenedNode(obs), survey.index, "string"))
             check_ids(names.read(), f"{at}/obs/{survey.index}")

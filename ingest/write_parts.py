@@ -11,9 +11,10 @@ import numpy as np
 
 from ..atlas.codecs import BLOCK_ROWS, COLUMN_ROWS, Grid, row_grid
 from ..atlas.errors import Fault, InputError
+from ..atlas.obs_names import stored_names
 from ..atlas.quadtree import tight_boxes
 from ..atlas.section_columns import CategoricalValues, NumericValues, StringValues
-from ..atlas.section_obs import column_names, write_column
+from ..atlas.section_obs import write_column
 from ..atlas.section_shards import ArrayWriter, write_array
 from ..atlas.section_write import (
     INSTANCE_KEY,
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
     from .sort_order import RowOrder
     from .source import RawSection
 
-__all__ = ["write_frame", "write_images", "write_obs", "write_shapes", "write_totals"]
+__all__ = [
+    "write_frame",
+    "write_images",
+    "write_obs",
+    "write_provenance",
+    "write_shapes",
+    "write_totals",
+]
 
 _STEP_ROWS = BLOCK_ROWS * 1024
 
@@ -48,7 +56,6 @@ def write_frame(path: Path, raw: RawSection, rows: RowOrder, pool: Executor) -> 
     group(path / "tisseract", format=0)  # completed last; see write_index
     for name in ("tiles", "blocks", "stats", "stats/obs", "totals"):
         group(path / "tisseract" / name)
-    group(path / "tisseract" / "provenance", **dict(raw.provenance))
     layouts = _write_positions(path, rows, pool)
     source_grid = row_grid(COLUMN_ROWS, raw.n_obs, 8)
     with ArrayWriter(
@@ -64,6 +71,15 @@ def write_frame(path: Path, raw: RawSection, rows: RowOrder, pool: Executor) -> 
     for name, values in tiles.items():
         layouts |= _whole(path, f"tisseract/tiles/{name}", values)
     return layouts
+
+
+def write_provenance(path: Path, raw: RawSection, notes: tuple[str, ...]) -> None:
+    """Write where the section came from, with what was found out while it was written."""
+    facts = dict(raw.provenance)
+    given = facts.get("notes")
+    if notes:
+        facts["notes"] = [*(given if isinstance(given, (list, tuple)) else ()), *notes]
+    group(path / "tisseract" / "provenance", **facts)
 
 
 def _whole(path: Path, name: str, values: NDArray[Any]) -> Layouts:
@@ -141,7 +157,7 @@ def write_obs(
     InputError
         Cell ids that repeat or are missing, or a column of another length.
     """
-    names = column_names(raw.obs, ("_index", REGION_KEY, INSTANCE_KEY))
+    names = stored_names(raw.obs)
     order = [*names.values(), REGION_KEY, INSTANCE_KEY]
     attributes = {"column-order": order, "_index": "_index"}
     group(path / "tables/table/obs", **encoded("dataframe", "0.2.0"), **attributes)

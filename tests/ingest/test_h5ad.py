@@ -130,10 +130,14 @@ class TestColumns:
         assert raw.provenance["renamed_columns"] == {"percent mito": "percent_mito"}
         assert "percent mito" in READER.inspect(path, UNIT).notes[0]
 
-    def test_names_that_would_become_one_are_refused(self, tmp_path: Path) -> None:
+    def test_names_that_would_become_one_are_told_apart(self, tmp_path: Path) -> None:
         zeros = np.zeros(h5.N_CELLS)
         path = h5.write_h5ad(tmp_path / "a.h5ad", obs={"Layer": zeros, "layer": zeros})
-        assert "'Layer' and 'layer'" in faults(path)
+        raw = READER.open(path, UNIT)
+        assert list(raw.obs) == ["Layer", "layer"]
+        renamed = raw.provenance["renamed_columns"]
+        assert isinstance(renamed, dict)
+        assert list(renamed) == ["layer"]
         dropped = replace(UNIT, reader_kwargs={"drop_columns": ["Layer"]})
         assert list(READER.open(path, dropped).obs) == ["layer"]
 
@@ -200,12 +204,18 @@ class TestPlace:
         xyz = np.random.default_rng(0).random((h5.N_CELLS, 3))
         path = h5.write_h5ad(tmp_path / "a.h5ad", xy=xyz)
         assert "third column" in READER.inspect(path, UNIT).notes[0]
+        assert "third column" in str(READER.open(path, UNIT).provenance["notes"])
+        xyz[:, 2] = 4.0
+        flat = h5.write_h5ad(tmp_path / "b.h5ad", xy=xyz)
+        assert "x and y" in READER.inspect(flat, UNIT).notes[0]
 
     def test_positions_that_are_not_finite(self, tmp_path: Path) -> None:
         xy = h5.positions()
         xy[7, 1] = np.inf
         path = h5.write_h5ad(tmp_path / "a.h5ad", xy=xy)
-        assert "rows 7; remove" in faults(path)
+        assert "in 1 row (7); remove" in faults(path)
+        xy[7, 1] = -1.7e308
+        assert "below 1e+15, but got" in faults(h5.write_h5ad(tmp_path / "b.h5ad", xy=xy))
 
     def test_unit_must_come_from_somewhere(self, tmp_path: Path) -> None:
         path = h5.write_h5ad(tmp_path / "a.h5ad")

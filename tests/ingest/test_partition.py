@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
 from tisseract.atlas import morton
 from tisseract.atlas.errors import BudgetExceeded, InputError
+from tisseract.atlas.obs_names import stored_names
 from tisseract.ingest import partition
 from tisseract.ingest.partition import plan_partition, write_section
-from tisseract.ingest.source import CsrBlock, Polygons, RawSection
+from tisseract.ingest.source import CategoricalValues, CsrBlock, Polygons, RawSection
 
 from ..sections import LIMIT, make_raw, random_counts
 
@@ -155,17 +157,67 @@ def test_values_that_are_no_counts_are_refused(tmp_path: Path, bad: float) -> No
     )
 
 
-@pytest.mark.parametrize("values", ["expected", "log1p"])
+@pytest.mark.parametrize("values", ["expected", "normalized", "log1p", "composition"])
 def test_fractions_pass_when_the_matrix_says_so(tmp_path: Path, values: str) -> None:
-    dense = random_counts(300, 12, 0).toarray() * 0.37
-    dense[7, 3] = -0.5
+    dense = random_counts(300, 12, 0).toarray().astype(np.float64) * 0.37
+    dense[7, 3] = 1e-46
     matrix = sparse.csr_matrix(dense)
     found = read_back(write(make_raw(counts=matrix, values=values), tmp_path))
     assert found["csr"].dtype == np.float32
     order = found["source_row"]
     assert (found["csr"] != matrix[order].astype(np.float32)).nnz == 0
-    dense[7, 3] = np.nan
-    refused(make_raw(counts=dense, values=values), tmp_path, "values must be finite, but got nan")
+    assert (found["csr"].data > 0).all()
+    assert found["csr"].nnz == matrix.nnz - 1
+    for bad in (np.nan, -0.5, 1e39, -np.inf):
+        dense[7, 3] = bad
+        refused(
+            make_raw(counts=dense, values=values),
+            tmp_path,
+            rf"values must be finite, from 0 to 3.4e\+38, but got {bad:g}.* in cell 'cell-7' "
+            r"\(row 7\), gene 'Gene3'; scaled".replace("1e+39", r"1e\+39"),
+        )
+
+
+def test_a_late_negative_value_is_refused(tmp_path: Path) -> None:
+    matrix = sparse.csr_matrix(np.full((3000, 30), 0.5, np.float32))
+    matrix.data[-1] = -2.5
+    raw = make_raw(counts=matrix, values="normalized", obs={})
+    refused(raw, tmp_path, "got -2.5 in cell 'cell-2999'")
+
+
+def test_counts_that_float32_rounds_are_noted(tmp_path: Path) -> None:
+    matrix = random_counts(50, 6, 0).astype(np.int64)
+    matrix.data[0] = 2**24 + 1
+    summary = write_section(
+        make_raw(counts=matrix, provenance={"notes": ["first"]}),
+        tmp_path / "s.zarr",
+        memory_limit=LIMIT,
+    )
+    assert "16777217" in summary.notes[0]
+    about: Any = zarr.open_group(tmp_path / "s.zarr/tisseract/provenance", mode="r")
+    assert about.attrs["notes"] == ["first", *summary.notes]
+    matrix.data[0] = 2**24
+    assert write_section(make_raw(counts=matrix), tmp_path / "b", memory_limit=LIMIT).notes == ()
+
+
+def test_obs_extremes_and_empty_categories(tmp_path: Path) -> None:
+    area = np.arange(300.0)
+    area[[3, 9]] = np.inf, np.nan
+    none = CategoricalValues(np.full(300, -1, np.int8), ())
+    raw = make_raw(obs={"area": area, "none": none})
+    summary = write_section(raw, tmp_path / "s.zarr", tile_cells=64, memory_limit=LIMIT)
+    # A finite largest value would let a query leave out the cell beyond it.
+    assert "max" not in summary.columns["area"]
+    assert summary.columns["none"]["n_categories"] == 0
+    stats: Any = zarr.open_group(tmp_path / "s.zarr/tisseract/stats/obs/area", mode="r")
+    assert np.isinf(np.asarray(stats["max"])).sum() == 1
+
+
+@pytest.mark.parametrize("far", [1.7e308, -1.7e308, 1e16])
+def test_positions_far_out_are_refused(tmp_path: Path, far: float) -> None:
+    positions = np.random.default_rng(0).random((300, 2))
+    positions[5, 0] = far
+    refused(make_raw(positions=positions), tmp_path, "below 1e.15, but got .* at row 5")
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64", "uint16"])
@@ -252,7 +304,15 @@ def test_parts_that_disagree_are_all_named() -> None:
 def test_spatialdata_reads_it_without_our_warnings(tmp_path: Path) -> None:
     import spatialdata
 
-    names = {"cell type": np.array(["a", "b"] * 150), "Area": np.ones(300), "area": np.zeros(300)}
+    names = {
+        "cell type": np.array(["a", "b"] * 150),
+        "Größe": np.ones(300),
+        "_x": np.zeros(300),
+        "x": np.full(300, 2.0),
+        "日本": np.zeros(300),
+        "Area": np.ones(300),
+        "area": np.zeros(300),
+    }
     path = write(make_raw(obs=names, um_per_unit=2.0), tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -260,7 +320,10 @@ def test_spatialdata_reads_it_without_our_warnings(tmp_path: Path) -> None:
         warnings.filterwarnings("ignore", message=".*future.infer_string.*")
         data = spatialdata.read_zarr(path)
     table = data.tables["table"]
-    assert table.obs.columns.tolist()[:3] == ["cell_type", "Area", "area_2"]
+    stored = stored_names(names)
+    assert table.obs.columns.tolist()[:7] == list(stored.values())
+    assert list(stored.values())[:6] == ["cell_type", "Größe", "_x", "x", "日本", "Area"]
+    assert set(table.obs["x"]) == {2.0}
     assert data.coordinate_systems == ["microns"]
     assert table.uns["spatialdata_attrs"]["region"] == "cells"
     circles = data.shapes["cells"]
