@@ -11,7 +11,6 @@ import numpy as np
 
 from .errors import ColumnNotFound, Corrupt, FormatUnsupported, InvalidArgument, MissingKey, near
 from .morton import Frame
-from .panel import Panel
 from .quadtree import Runs, TileTable, merge_runs
 from .section_arrays import ArrayLayout, RowArray
 from .section_frames import column_frame
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy import sparse
 
+    from .panel import Panel
     from .snapshot import SectionEntry
     from .storage import Storage
 
@@ -114,7 +114,9 @@ class Section:
     @cached_property
     def panel(self) -> Panel:
         """The section's genes, in the order of the matrix columns."""
-        return Panel.from_parquet(self._storage.get(f"panels/{self._entry.panel}.parquet"))
+        from .panel_file import read_panel
+
+        return read_panel(self._storage, self._entry.panel, self.n_vars)
 
     # -- what the section's own index knows --------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tisseract.atlas.errors import Fault
+from tisseract.atlas.errors import Corrupt, Fault
 from tisseract.atlas.keys import catalog_key, panel_key
 from tisseract.atlas.panel import Panel
 from tisseract.atlas.snapshot import Change, DerivedEntry, RunEntry, SectionEntry
@@ -31,7 +31,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> AtlasStore:
     store.storage.put(panel_key(panel.digest), panel.to_parquet())
     for name in "ab":
         receipt = write_attempt(store.storage, f"sections/{name}", FILES)
-        entry = section_entry(name, receipt=receipt, panel=panel.digest)
+        entry = section_entry(name, receipt=receipt, panel=panel.digest, n_vars=2)
         graph = write_attempt(store.storage, f"derived/graph/spatial/{name}", FILES)
         derived = derived_entry(entry, attempt=graph.attempt, digest=graph.digest)
         store.commit(Change(add_sections=[entry], add_derived=[derived]), f"add {name}")
@@ -138,7 +138,11 @@ def test_foreign_objects_are_only_warned_of(store: AtlasStore) -> None:
 def test_stale_derived_data_is_warned_of(store: AtlasStore) -> None:
     receipt = write_attempt(store.storage, "sections/a", FILES)
     newer = section_entry(
-        "a", fingerprint="two", receipt=receipt, panel=store.snapshot.sections["a"].panel
+        "a",
+        fingerprint="two",
+        receipt=receipt,
+        panel=store.snapshot.sections["a"].panel,
+        n_vars=2,
     )
     store.commit(Change(add_sections=[newer], replace=True), "replace")
     report = verify(store)
@@ -149,9 +153,14 @@ def test_stale_derived_data_is_warned_of(store: AtlasStore) -> None:
 
 def test_panels(store: AtlasStore) -> None:
     key = panel_key(store.snapshot.sections["a"].panel)
-    other = Panel.of(["ENSG00000000003"], organism="human")
+    other = Panel.of(["ENSG00000000003", "ENSG00000000419"], organism="human")
     store.storage.put(key, other.to_parquet())
     assert other.digest[:12] in only_fault(store).message
+    with pytest.raises(Corrupt, match="ingest one of the sections"):
+        _ = store.section("a").panel
+    short = Panel.of(["ENSG00000000003"], organism="human")
+    store.storage.put(key, short.to_parquet())
+    assert "1 genes" in only_fault(store).message
     store.storage.put(key, b"PAR1")
     assert only_fault(store).location == key
     store.storage.delete([key])
@@ -197,3 +206,32 @@ def test_without_listing(store: AtlasStore) -> None:
 
 def test_an_older_version(store: AtlasStore) -> None:
     assert verify(open_store(store.url, version=1)).n_entries == 2
+
+
+@pytest.mark.parametrize("what", ["panel", "manifest", "snapshot", "chunk"])
+def test_no_damage_makes_verify_raise(what: str) -> None:
+    store = create_store(f"memory://{uuid.uuid4().hex}")
+    panel = Panel.of([f"ENSG{k:011d}" for k in range(40)], organism="human")
+    store.storage.put(panel_key(panel.digest), panel.to_parquet())
+    receipt = write_attempt(store.storage, "sections/a", FILES)
+    entry = section_entry("a", receipt=receipt, panel=panel.digest, n_vars=40)
+    store.commit(Change(add_sections=[entry]), "add")
+    key = {
+        "panel": panel_key(panel.digest),
+        "manifest": receipt.manifest,
+        "snapshot": catalog_key(1),
+        "chunk": f"{receipt.prefix}/x/c/3",
+    }[what]
+    good = store.storage.get(key)
+    generator = random.Random(7)
+    for _ in range(150):
+        bad = bytearray(good)
+        for _ in range(generator.choice([1, 1, 8])):
+            bad[generator.randrange(len(bad))] ^= 1 << generator.randrange(8)
+        cut = len(bad) if generator.random() < 0.8 else generator.randrange(len(bad))
+        store.storage.put(key, bytes(bad[:cut]))
+        report = verify(store)
+        assert all(fault.location == key for fault in report.faults)
+        assert not report.ok or what in ("panel", "snapshot")
+    store.storage.put(key, good)
+    assert verify(store).ok
