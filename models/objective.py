@@ -29,8 +29,8 @@ class LossWeights:
         Share of the cells whose features are hidden.
     """
 
-    reconstruction: float = 0.3
-    prior: float = 1.0
+    reconstruction: float = 1.0
+    prior: float = 0.3
     mask: float = 0.3
 
 
