@@ -281,7 +281,7 @@ class Panel:
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(pa.BufferReader(data))
+            table = pq.read_table(pa.BufferReader(data), use_threads=False)
             facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
             if facts.get("format") != PANEL_FORMAT:
                 raise Corrupt(
@@ -298,7 +298,7 @@ class Panel:
                 "complete" if facts["completeness"] == "complete" else "partial",
                 bool(json.loads(facts["zero_padded"])),
             )
-        except (pa.ArrowException, KeyError, TypeError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise Corrupt(f"expected a gene panel, but got unreadable Parquet: {error}") from error
 
     def _index(self) -> tuple[dict[str, tuple[int, ...]], ...]:

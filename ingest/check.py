@@ -84,6 +84,8 @@ class SheetReport:
     """What may be a mistake."""
     sections: tuple[SectionSource, ...] = field(default=())
     """The sections of all rows without faults, named, placed in time."""
+    n_rows: int = 0
+    """Rows of the sheet; `rows` lacks those that could not be looked at."""
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -114,7 +116,7 @@ class SheetReport:
 
     def __str__(self) -> str:
         n_sections = sum(len(row.sources) for row in self.rows)
-        lines = [f"{self.source}: {len(self.rows)} rows, {n_sections} sections"]
+        lines = [f"{self.source}: {_count(self.n_rows, 'row')}, {_count(n_sections, 'section')}"]
         for report in self.rows:
             facts = report.to_json()
             lines.append(
@@ -130,7 +132,8 @@ class SheetReport:
             lines.append(f"  timepoints: {' < '.join(self.time.labels)}")
         lines += [f"  note   {note}" for note in self.notes]
         lines += [f"  fault  {fault}" for fault in self.faults]
-        lines.append("nothing is wrong" if self.ok else f"{len(self.faults)} faults to correct")
+        faults = _count(len(self.faults), "fault")
+        lines.append("nothing is wrong" if self.ok else f"{faults} to correct")
         return "\n".join(lines)
 
 
@@ -174,17 +177,20 @@ def check_samples(
     faults: tuple[Fault, ...] = ()
     notes: tuple[Fault, ...] = ()
     if isinstance(samples, SampleSheet):
-        sheet = samples
+        sheet, n_rows = samples, len(samples)
     else:
         reading = read_samples(samples, base=base)
         sheet, faults, notes = reading.sheet, reading.faults, reading.notes
+        n_rows = reading.n_rows
     rows: list[RowReport] = []
     for i, row in enumerate(sheet.rows):
         progress(Progress("check", row.sample, done=i, total=len(sheet.rows)))
         rows.append(_check_row(row))
     sources = [source for report in rows for source in report.sources]
     time = order_timepoints(_entries(sources), sheet.timepoints, committed_times)
-    named = _repeated(sources) + _timeless(sheet, rows)
+    told = {fault.location for fault in faults}  # a sample that stands there twice
+    named = _repeated([s for s in sources if f"row {s.row.row}" not in told])
+    named += _timeless(sheet, rows)
     notes += _same_input(rows) + tuple(
         Fault(report.row.location, note)
         for report in rows
@@ -195,7 +201,7 @@ def check_samples(
     good = {report.row.row for report in rows if not report.faults}
     placed = tuple(_in_time(source, time) for source in sources if source.row.row in good)
     return SheetReport(
-        sheet.source, tuple(rows), time, (*faults, *named, *time.faults), notes, placed
+        sheet.source, tuple(rows), time, (*faults, *named, *time.faults), notes, placed, n_rows
     )
 
 
@@ -271,18 +277,18 @@ def _sources(row: SampleRow, seen: Inspection, input_bytes: int) -> tuple[Sectio
                 n_vars=seen.n_vars,
                 nnz=int(nnz * share),
                 input_bytes=int(input_bytes * share),
-                memory_bytes=_least_memory(seen.n_obs, seen.n_vars),
+                memory_bytes=_least_memory(seen),
                 metadata=_metadata(row, seen, name, value, typed),
             )
         )
     return tuple(sources)
 
 
-def _least_memory(n_obs: int, n_vars: int) -> int:
-    """Least memory that sorting a section takes: that of no entries, and the smallest buckets."""
-    from .sort_plan import plan_partition
+def _least_memory(seen: Inspection) -> int:
+    """Least memory that sorting a section takes: that of the smallest buckets."""
+    from .sort_plan import least_memory
 
-    return plan_partition(n_obs, n_vars, 0, memory_limit=1 << 60).peak_bytes + (16 << 20)
+    return least_memory(seen.n_obs, seen.n_vars, seen.reading) + (16 << 20)
 
 
 def _metadata(
@@ -348,6 +354,10 @@ def _repeated(sources: Sequence[SectionSource]) -> list[Fault]:
             )
         )
     return faults
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _timeless(sheet: SampleSheet, rows: Sequence[RowReport]) -> list[Fault]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from ..atlas.errors import Fault, InputError, InvalidArgument, near
+from .read_memory import ReadMemory
 from .source import MatrixValues, RawSection
 
 __all__ = [
@@ -103,6 +104,8 @@ class Inspection:
     """Cells of each section, by value of `split_by`; empty when the input is one section."""
     images: tuple[str, ...] = ()
     """Images that will be written."""
+    reading: ReadMemory = field(default_factory=ReadMemory)
+    """What reading it holds in memory."""
     notes: tuple[str, ...] = ()
     """Things worth knowing that are no faults."""
     faults: tuple[Fault, ...] = ()

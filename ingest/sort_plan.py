@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..atlas.memory import format_bytes, refuse_above
+from .read_memory import ReadMemory
 
-__all__ = ["PartitionPlan", "plan_partition", "return_memory"]
+__all__ = ["PartitionPlan", "least_memory", "plan_partition", "return_memory"]
 
 _MIB = 2**20
 
@@ -23,6 +24,9 @@ _LEAST_WORKING = 24 * _MIB
 
 _ROW_BYTES_ORDER = 52  # source and scaled positions 32, codes 8, order 8, sorting 4
 _ROW_BYTES_SORT = 28  # source positions 16, order, rank and row lengths 4 each
+_ROW_BYTES_TEXT = 52  # those, offsets and lengths 16, and hashes with their order 16, less 8
+_IMAGE_BANDS = 4  # a band may be this many chunks high, where memory is there
+_NOTHING = ReadMemory()
 _ELEMENT_BYTES = 16  # one element in a bucket: index and value, by rows and by genes
 _BLOCK_SHARE = 12  # a block is this part of the working memory; three may be alive
 _BUFFERS = 96 * _MIB  # chunks being encoded, segments being read; a third where memory is short
@@ -53,6 +57,8 @@ class PartitionPlan:
     """Rows of a bucket."""
     n_buckets: int
     """Contiguous row ranges that the matrix is scattered into."""
+    image_bytes: int
+    """Memory that writing an image may use beside what is resident."""
     peak_bytes: int
     """Upper bound of the memory used beyond what the process held before."""
     scratch_bytes: int
@@ -67,7 +73,40 @@ class PartitionPlan:
         )
 
 
-def plan_partition(n_obs: int, n_vars: int, nnz: int | None, *, memory_limit: int) -> PartitionPlan:
+def least_memory(n_obs: int, n_vars: int, reading: ReadMemory = _NOTHING) -> int:
+    """Least memory limit that `plan_partition` accepts.
+
+    Examples
+    --------
+    >>> least_memory(1000, 10) <= least_memory(1000, 10, ReadMemory(text=1 << 30))
+    True
+    """
+    resident = _resident(n_obs, n_vars)
+    return _FIXED + max(
+        n_obs * _ROW_BYTES_ORDER,
+        resident + _LEAST_WORKING + reading.chunk,
+        resident + reading.image,
+        _text_stage(n_obs, reading),
+    )
+
+
+def _resident(n_obs: int, n_vars: int) -> int:
+    return n_obs * _ROW_BYTES_SORT + 64 * n_vars
+
+
+def _text_stage(n_obs: int, reading: ReadMemory) -> int:
+    # A buffer that grows in place reserves an eighth more than it holds.
+    return n_obs * _ROW_BYTES_TEXT + reading.text * 9 // 8
+
+
+def plan_partition(
+    n_obs: int,
+    n_vars: int,
+    nnz: int | None,
+    *,
+    memory_limit: int,
+    reading: ReadMemory = _NOTHING,
+) -> PartitionPlan:
     """Size blocks and buckets so that the peak stays below the limit and does not grow with cells.
 
     Parameters
@@ -78,6 +117,8 @@ def plan_partition(n_obs: int, n_vars: int, nnz: int | None, *, memory_limit: in
         Stored entries; None when the source does not know, then every entry counts.
     memory_limit : int
         Bytes beyond what the process holds already.
+    reading : ReadMemory
+        What the source holds while it is read.
 
     Returns
     -------
@@ -99,15 +140,17 @@ def plan_partition(n_obs: int, n_vars: int, nnz: int | None, *, memory_limit: in
     """
     entries = n_obs * n_vars if nnz is None else nnz
     order_bytes = n_obs * _ROW_BYTES_ORDER
-    resident = n_obs * _ROW_BYTES_SORT + 64 * n_vars
-    least = _FIXED + max(order_bytes, resident + _LEAST_WORKING)
+    resident = _resident(n_obs, n_vars)
     refuse_above(
         memory_limit,
-        least,
-        f"sorting {n_obs:,} cells into tiles",
-        "raise the memory limit or split the section (`split_by`)",
+        least_memory(n_obs, n_vars, reading),
+        f"sorting {n_obs:,} cells into tiles{_said(reading)}",
+        "raise the memory limit, or export the input with narrower text, smaller chunks, or "
+        "without a whole-image format",
     )
-    working = max(_LEAST_WORKING, min(memory_limit, _GENEROUS) - _FIXED - resident)
+    usable = min(memory_limit - reading.chunk, _GENEROUS)
+    working = max(_LEAST_WORKING, usable - _FIXED - resident)
+    room = memory_limit - _FIXED - resident
     bucket_nnz = (working - min(_BUFFERS, working // 3)) // _ELEMENT_BYTES
     needed = min(working, entries * _ELEMENT_BYTES * 2 + 8 * _MIB)
     # Buckets are equal in rows, not in entries: a little below the capacity, so that few are split.
@@ -123,9 +166,23 @@ def plan_partition(n_obs: int, n_vars: int, nnz: int | None, *, memory_limit: in
         bucket_nnz=bucket_nnz,
         bucket_rows=bucket_rows,
         n_buckets=-(-n_obs // bucket_rows),
-        peak_bytes=_FIXED + max(order_bytes, resident + needed),
+        image_bytes=room,
+        peak_bytes=_FIXED
+        + max(
+            order_bytes,
+            resident + needed + reading.chunk,
+            resident + min(room, reading.image * _IMAGE_BANDS),
+            _text_stage(n_obs, reading),
+        ),
         scratch_bytes=entries * _ELEMENT_BYTES + n_obs * 8,
     )
+
+
+def _said(reading: ReadMemory) -> str:
+    """Name what of the input is large."""
+    sizes = {"a text column": reading.text, "chunks": reading.chunk, "an image": reading.image}
+    large = [f"{what} of {format_bytes(size)}" for what, size in sizes.items() if size > _MIB]
+    return f" with {', '.join(large)}" if large else ""
 
 
 def return_memory() -> None:
