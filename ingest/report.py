@@ -120,7 +120,7 @@ class IngestReport:
             f"  {self.seconds:.1f} s, peak memory {peak}",
         ]
         lines += [
-            f"  failed {outcome.section}: {outcome.message}"
+            f"  failed {outcome.section}: {outcome.message.removeprefix(f'{outcome.section}: ')}"
             for outcome in self.failed
             if outcome.outcome == "failed"
         ]

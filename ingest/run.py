@@ -36,7 +36,7 @@ class IngestRun:
     """What a failing section means."""
     tell: ProgressCallback
     """Receives events."""
-    commit_seconds: float = 10.0
+    commit_seconds: float = 5.0
     """Longest wait of a sealed section for its commit."""
     outcomes: dict[str, SectionOutcome] = field(default_factory=dict)
     """By section."""

@@ -101,6 +101,8 @@ class SheetReading:
     """What must be corrected."""
     notes: tuple[Fault, ...] = ()
     """What may be meant, but looks like a mistake."""
+    n_rows: int = 0
+    """Rows of the sheet, those with faults included."""
 
     def sheet_or_raise(self) -> SampleSheet:
         """Return the sheet, or raise InputError with every fault."""

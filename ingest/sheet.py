@@ -106,8 +106,10 @@ class _Parser:
                     rows.append(row)
             self._repeated(text.records, known)
         order = self._timepoints(text, known)
+        torn = {fault.location for fault in text.faults if fault.location != "header"}
+        n_rows = len(text.records) + len(torn)
         sheet = SampleSheet(self.source, tuple(rows), order)
-        return SheetReading(sheet, tuple(self.faults), tuple(self.notes))
+        return SheetReading(sheet, tuple(self.faults), tuple(self.notes), n_rows)
 
     def _headers(self, records: Sequence[Record]) -> tuple[dict[str, str], list[str]]:
         """Headers of the known columns by canonical name, and the unknown ones."""

@@ -131,6 +131,28 @@ def test_region_equals_python(
     assert len(target.read_text().splitlines()) == known + 1
 
 
+def test_options_of_a_file_need_one(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in (["--memory-limit", "lots"], ["--missing", "nan"], ["--normalize", "log1p"]):
+        assert main(["query", atlas, *option]) == 2
+        assert f"{option[0]} goes with a file" in capsys.readouterr().err
+
+
+def test_an_empty_region_is_an_answer_that_says_where_cells_are(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["region", atlas, "--section", "E12.5_e1", "--bbox", "1e8,1e8,2e8,2e8"]
+    assert main([*options, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["n_obs"] == 0
+    assert "section 'E12.5_e1' spans x" in captured.err
+
+
+def test_values_take_a_domain_key(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ask(capsys, "values", atlas, "domain", "--domain-key", "domain_plain")
+    assert sum(row["n_obs"] for row in rows) == PLAN.n_cells
+    assert main(["values", atlas, "domain", "--domain-key", "nope"]) == 1
+
+
 def test_gene_by_domain(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = ask(capsys, "gene", atlas, "Niche01", "--by", "domain_plain")
     assert {row["section"] for row in rows} == {section.name for section in PLAN.sections}
@@ -187,6 +209,54 @@ def test_dry_runs_write_nothing(atlas: str, capsys: pytest.CaptureFixture[str]) 
     ):
         ask(capsys, *arguments, "--dry-run")
     assert ask(capsys, "history", atlas)[0]["number"] == newest
+
+
+def test_quiet_writers_print_nothing(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = Path(atlas).parent / "data" / "samples.csv"
+    capsys.readouterr()
+    assert main(["ingest", str(sheet), atlas, "-q"]) == 0
+    assert main(["graph", atlas, "--knn", "3", "--key-added", "quiet", "-q"]) == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "")
+
+
+def test_a_dry_run_refuses_what_the_run_would(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["domains", atlas, "--key-added", "new", "--dry-run"]
+    assert main([*options, "--n-domains", "2000"]) == 2
+    assert "1,200 cells" in capsys.readouterr().err
+    assert main([*options, "--n-domains", "3", "--graph-key", "none"]) == 1
+    assert main([*options, "--n-domains", "3", "--method", "gnn", "--run", "none"]) == 2
+    capsys.readouterr()
+    assert main([*options, "--n-domains", "3"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("section\tn_obs\tvalues\tshared_genes\tgraph\n")
+    assert "warning" not in said.err
+
+
+@pytest.mark.filterwarnings("ignore:The 'mode.chained_assignment' option is deprecated")
+def test_sections_that_hardly_fit_are_warned_of(
+    atlas: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = Path(atlas).parent / "data"
+    other = anndata.read_h5ad(data / "E11.5_e2.h5ad")[:, :12].copy()
+    other.X = other.X.astype("float32") / 2
+    other.write_h5ad(data / "few.h5ad")
+    sheet = data / "few.csv"
+    sheet.write_text(
+        "sample,path,values,um_per_unit,organism\n"
+        "all,E11.5_e1.h5ad,counts,1,mouse\nfew,few.h5ad,expected,1,mouse\n"
+    )
+    url = str(tmp_path / "few.atlas")
+    assert main(["ingest", str(sheet), url, "-q"]) == 0
+    capsys.readouterr()
+    assert main(["domains", url, "--n-domains", "2", "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    assert "share only 11 genes, of up to 40" in said
+    assert "different values (counts: all; expected: few)" in said
+    assert main(["graph", url, "--knn", "5000", "--dry-run"]) == 0
+    assert "every other cell becomes one" in capsys.readouterr().err
 
 
 def test_labels_are_not_overwritten_by_accident(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tisseract.atlas.errors import Fault, InputError, SectionNotFound
+from tisseract.atlas.errors import AtlasError, Fault, InputError, SectionNotFound
+from tisseract.atlas.storage import open_storage
 from tisseract.cli import main
 from tisseract.cli.answers import check_target
 from tisseract.cli.errors import UsageError, command
@@ -22,6 +25,8 @@ from tisseract.cli.output import Output, to_plain
 from tisseract.cli.progress import Step, describe, reporter
 from tisseract.cli.record import Run, record_path
 from tisseract.cli.text import clean
+from tisseract.ingest.progress import Progress
+from tisseract.ingest.report import IngestReport, SectionOutcome
 
 
 @given(st.text())
@@ -258,3 +263,57 @@ def test_our_warnings_are_one_line_and_others_are_not_shown(
         run(quiet=quiet)
     expected = "" if quiet else "warning: not measured \\x1b[2J\n"
     assert capsys.readouterr().err == expected
+
+
+def test_dropped_sections_are_told_and_not_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ..sections import make_raw, make_store
+
+    raws = {"a": make_raw(n_obs=30), "b": make_raw(n_obs=20, genes=["Other"], n_vars=1)}
+    store = make_store(tmp_path, raws)
+    target = tmp_path / "kept.csv"
+    options = ["--genes", "Gene0", "--missing", "drop_sections", "-o", str(target)]
+    assert main(["query", store.url, *options, "--run-json", "-", "--json"]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert (answer["n_obs"], answer["sections"], answer["dropped"]) == (30, {"a": 30}, ["b"])
+    assert "left out" in captured.err
+    assert len(target.read_text().splitlines()) == 31
+    assert main(["query", store.url, "--genes", "Gene0", "-o", str(tmp_path / "x.csv")]) == 1
+    assert "choose --missing nan, drop_sections or zero" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_writing_command_with_the_next_step(
+    number: int, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @command
+    def work(*, dry_run: bool = False) -> None:
+        signal.raise_signal(signal.Signals(number))
+        signal.sigtimedwait([], 5)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(typer.Exit) as leaving:
+        work(dry_run=False)
+    assert leaving.value.exit_code == code
+    assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_help_keeps_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--help"]) == 0
+    assert "tisseract[viz]" in capsys.readouterr().out
+
+
+def test_a_fault_that_names_its_row_is_told_once() -> None:
+    event = Progress("fail", "row 2 (A1)", "row 2 (A1): gone")
+    assert describe((event,)).text == "fail row 2 (A1): gone"
+    outcome = SectionOutcome("row 2 (A1)", "failed", "row 2 (A1): gone")
+    assert "failed row 2 (A1): gone" in str(IngestReport("a", "s", 1, (outcome,)))
+
+
+def test_a_file_is_no_atlas(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    with pytest.raises(AtlasError, match=r"a folder is wanted, but got the file.*file\.txt"):
+        open_storage(tmp_path / "file.txt", read_only=False).put("a", b"x")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, Literal
 
 import typer
@@ -26,10 +27,13 @@ from .output import Output
 from .progress import reporter
 from .record import Run
 from .session import dask_client, open_atlas
+from .text import clean
 
 __all__ = ["register"]
 
 Sheet = Annotated[str, typer.Argument(metavar="SAMPLES", help="Sample sheet (CSV, TSV, YAML).")]
+
+_COMMIT_SECONDS = 5.0  # a killed job loses at most this much finished work
 
 
 def register(app: typer.Typer) -> None:
@@ -48,7 +52,10 @@ def check_samples(
     with reporter(f"check {samples}", quiet=quiet) as progress:
         from ..ingest.check import check_samples as check
 
-        report = check(samples, progress=progress)
+        # notes are part of the report, which follows
+        report = check(
+            samples, progress=lambda event: None if event.kind == "note" else progress(event)
+        )
     output.data(report.to_json(), text=str(report))
     if not report.ok:
         raise typer.Exit(FAILURE)
@@ -99,9 +106,18 @@ def ingest(
             return
         with dask_client(dask, output, n_workers=n_workers) as client:
             report = pipeline.ingest(
-                samples, atlas, on_error=on_error, client=client, progress=progress, **options
+                samples,
+                atlas,
+                on_error=on_error,
+                client=client,
+                progress=progress,
+                commit_seconds=_COMMIT_SECONDS,
+                **options,
             )
-    output.data(report.to_json(), text=str(report))
+    output.summary(report.to_json(), text=str(report))
+    if quiet and not json:
+        for failed in report.failed:
+            sys.stderr.write(f"error: {clean(f'{failed.section}: {failed.message}')}\n")
     run.write(atlas, run_json, output, results=report.to_json())
     if report.exit_code:
         raise typer.Exit(report.exit_code)
@@ -112,11 +128,12 @@ def graph(
     atlas: AtlasArgument,
     *,
     knn: Annotated[
-        int | None, typer.Option("--knn", min=1, metavar="K", help="K nearest neighbors.")
+        int | None,
+        typer.Option("--knn", min=1, metavar="K", help="K nearest neighbors (6)."),
     ] = None,
     grid: Annotated[
         Literal["hex", "square"] | None,
-        typer.Option("--grid", help="Neighbors on the lattice of spots or bins."),
+        typer.Option("--grid", help="Neighbors on the lattice of spots or bins, instead of --knn."),
     ] = None,
     n_rings: Annotated[int, typer.Option(min=1, help="Rings of neighbors on a lattice.")] = 1,
     key_added: Annotated[str, typer.Option(help="Name of the graph.")] = "spatial",
@@ -142,9 +159,15 @@ def graph(
         from ..atlas.graph import build_graphs
 
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
+        wanted = section or opened.section_names
+        cells = {name: opened.section(name).n_obs for name in wanted}
+        small = [f"{name} ({n:,} cells)" for name, n in cells.items() if knn and n <= knn]
+        if small:
+            output.note(
+                f"note: --knn {knn} asks for more neighbors than there are in "
+                f"{', '.join(small[:5])}; every other cell becomes one"
+            )
         if dry_run:
-            wanted = section or opened.section_names
-            cells = {name: opened.section(name).n_obs for name in wanted}
             output.rows(
                 [{"section": name, "n_obs": n, **options} for name, n in cells.items()],
                 ["section", "n_obs", "kind"],
@@ -162,7 +185,8 @@ def graph(
                 progress=progress,
             )
     rows = [graph_row(entry) for entry in entries]
-    output.rows(rows, ["section", "graph", "kind", "bytes"])
+    if json or not quiet:
+        output.rows(rows, ["section", "graph", "kind", "bytes"])
     run.write(atlas, run_json, output, results={"snapshot": opened.version, "graphs": rows})
 
 

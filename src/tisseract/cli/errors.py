@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,11 +16,12 @@ from typing import Any
 
 import typer
 
-from .text import clean
+from .text import as_options, clean
 
 __all__ = ["DONE", "FAILURE", "PARTIAL", "USAGE", "UsageError", "command", "finish"]
 
 DONE, FAILURE, USAGE, PARTIAL = 0, 1, 2, 3
+INTERRUPTED, TERMINATED = 130, 143  # 128 and the number of the signal, as shells count
 
 
 class UsageError(ValueError):
@@ -32,11 +35,17 @@ def command[F: Callable[..., Any]](function: F) -> F:
 
     @functools.wraps(function)
     def guarded(*args: Any, **options: Any) -> Any:
+        writes = "dry_run" in options
         try:
-            with _plain_warnings(quiet=bool(options.get("quiet"))):
+            with _plain_warnings(quiet=bool(options.get("quiet"))), _heeding_sigterm(writes=writes):
                 return function(*args, **options)
-        except (typer.Exit, KeyboardInterrupt):
+        except typer.Exit:
             raise
+        except KeyboardInterrupt as interrupt:
+            again = "; run the same command again to go on" if writes else ""
+            sys.stderr.write(f"interrupted{again}\n")
+            terminated = isinstance(interrupt, _Terminated)
+            raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None
         except BrokenPipeError:
             # the reader has left (`| head`): stdout must not be flushed again at exit
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,6 +60,27 @@ def command[F: Callable[..., Any]](function: F) -> F:
     return guarded  # type: ignore[return-value]  # same signature, as functools.wraps declares
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, treated as Ctrl-C."""
+
+
+@contextmanager
+def _heeding_sigterm(*, writes: bool) -> Iterator[None]:
+    """Let a command that writes commit what is finished when a batch system ends its job."""
+    if not writes or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    usual = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual)
+
+
 @contextmanager
 def _plain_warnings(*, quiet: bool) -> Iterator[None]:
     """Show our warnings as one line without a source line, and other people's not at all.
@@ -61,7 +91,7 @@ def _plain_warnings(*, quiet: bool) -> Iterator[None]:
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if category.__module__.partition(".")[0] == "tisseract" and not quiet:
-            sys.stderr.write("warning: " + clean(message, lines=True) + "\n")
+            sys.stderr.write("warning: " + clean(as_options(str(message)), lines=True) + "\n")
 
     if not sys.warnoptions:
         warnings.showwarning = show
@@ -84,7 +114,10 @@ def _report(error: Exception, *, as_json: bool, verbose: int) -> bool:
         return False
     if verbose > 1:
         traceback.print_exception(error, file=sys.stderr)
-    lines = [str(error) or type(error).__name__, *getattr(error, "__notes__", ())]
+    text = str(error) or type(error).__name__
+    # A filter is repeated with a mark below it: its text must stay as it was typed.
+    spelled = text if getattr(error, "kind", "") == "query-syntax" else as_options(text)
+    lines = [spelled, *getattr(error, "__notes__", ())]
     sys.stderr.write("error: " + clean("\n".join(lines), lines=True) + "\n")
     if as_json:
         kind = getattr(error, "kind", type(error).__name__)

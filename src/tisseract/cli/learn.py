@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["register"]
 
 _STORED = "spatial"
+_FEW_GENES = 100
 
 GraphKey = Annotated[
     str | None,
@@ -81,8 +82,9 @@ def train(
         if not overwrite:
             _refuse_existing("run", key_added, opened.snapshot.runs)
         graph = find_graph(opened, graph_key, wanted)
+        shared = fitting_genes(opened, wanted, graph, output)
         if dry_run:
-            output.data(_intent(opened, wanted, graph, n_neighs) | {"run": key_added})
+            _print_intent(output, opened, wanted, graph or _on_the_way(n_neighs), shared)
             return
         from ..models import DomainGNN, GraphSource
 
@@ -101,13 +103,13 @@ def train(
     facts = {
         "run": key_added,
         "embedding": key_added,
-        "graph": graph or f"{n_neighs} nearest, on the way",
+        "graph": graph or _on_the_way(n_neighs),
         "snapshot": opened.version,
         "sections": [entry.section for entry in entries],
         "bytes": sum(entry.nbytes for entry in entries),
     }
     text = f"run {key_added}: embedded {len(entries)} sections; snapshot {opened.version}"
-    output.data(facts, text=text)
+    output.summary(facts, text=text)
     record.write(atlas, run_json, output, results=facts)
 
 
@@ -150,6 +152,8 @@ def domains(
     output = Output(json, quiet, verbose)
     inputs = {"method": method, "n_domains": n_domains, "key_added": key_added, "seed": seed}
     record = Run("domains", inputs)
+    from ..atlas.rebase import refuse_mixed
+
     with reporter(f"domains {atlas} ({method})", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
         wanted = section or opened.section_names
@@ -157,8 +161,19 @@ def domains(
             _refuse_existing("labels", key_added, opened.derived_keys("domains"))
         graph = find_graph(opened, graph_key, wanted)
         trained = find_run(opened, run) if method == "gnn" else run
+        if trained is not None and trained not in opened.snapshot.runs:
+            known = ", ".join(sorted(opened.snapshot.runs)) or "none"
+            raise UsageError(f"--run wants a run of this atlas ({known}), but got {trained!r}")
+        cells = sum(opened.section(name).n_obs for name in wanted)
+        if n_domains > cells:
+            raise UsageError(f"--n-domains wants at most the {cells:,} cells, but got {n_domains}")
+        labeled = opened.snapshot.runs_of("domains", key_added)
+        others = [name for name in labeled if name not in wanted]
+        refuse_mixed("domains", key_added, ", ".join(wanted[:3]), others)
+        # a trained run brings its own genes
+        shared = fitting_genes(opened, wanted, graph, output) if trained is None else None
         if dry_run:
-            output.data(_intent(opened, wanted, graph, n_neighs) | {"run": trained, **inputs})
+            _print_intent(output, opened, wanted, graph or _on_the_way(n_neighs), shared)
             return
         table = opened.find_domains(
             method,
@@ -177,7 +192,8 @@ def domains(
         {"domain": str(name), **{str(key): int(value) for key, value in row.items()}}
         for name, row in table.iterrows()
     ]
-    output.rows(rows, ["domain", *map(str, table.columns)])
+    if json or not quiet:
+        output.rows(rows, ["domain", *map(str, table.columns)])
     results = {"run": trained, "snapshot": opened.version, "cells_per_domain": rows}
     record.write(atlas, run_json, output, results=results)
 
@@ -213,9 +229,57 @@ def _refuse_existing(what: str, key: str, existing: Any) -> None:
         )
 
 
-def _intent(
-    atlas: Atlas, sections: Sequence[str], graph: str | None, n_neighs: int
-) -> dict[str, Any]:
-    cells = sum(atlas.section(name).n_obs for name in sections)
-    used = graph or f"{n_neighs} nearest, on the way"
-    return {"sections": list(sections), "cells": cells, "graph": used}
+def fitting_genes(atlas: Atlas, sections: Sequence[str], graph: str | None, output: Output) -> int:
+    """Count the genes that all sections share, and warn where they hardly fit together.
+
+    Raises
+    ------
+    InvalidArgument
+        If they share too few to work with.
+    NotInAtlas, StaleDerived
+        If a section or its graph is not there.
+    """
+    from ..models.features import common_genes
+
+    for name in sections if graph is not None else ():
+        atlas.derived("graph", str(graph), name)
+    opened = [atlas.section(name) for name in sections]
+    if not opened:
+        raise UsageError("sections to work on are wanted, but the atlas has none; ingest some")
+    shared = len(common_genes(opened)[1])
+    holds: dict[str, list[str]] = {}
+    for section in opened:
+        holds.setdefault(section.values, []).append(section.name)
+    if len(holds) > 1:
+        listed = "; ".join(f"{values}: {', '.join(names[:3])}" for values, names in holds.items())
+        output.note(
+            f"warning: the sections hold different values ({listed}); domains may follow them "
+            "instead of the tissue: choose sections of one kind with --section"
+        )
+    most = max(section.n_vars for section in opened)
+    if shared < min(_FEW_GENES, most / 2):
+        output.note(
+            f"warning: the sections share only {shared} genes, of up to {most:,} in one; domains "
+            "rest on these alone: choose sections of one panel with --section"
+        )
+    return shared
+
+
+def _on_the_way(n_neighs: int) -> str:
+    return f"{n_neighs} nearest, on the way"
+
+
+def _print_intent(
+    output: Output, atlas: Atlas, sections: Sequence[str], graph: str, shared: int | None
+) -> None:
+    rows = [
+        {
+            "section": name,
+            "n_obs": atlas.section(name).n_obs,
+            "values": atlas.section(name).values,
+            "shared_genes": shared,
+            "graph": graph,
+        }
+        for name in sections
+    ]
+    output.rows(rows, ["section", "n_obs", "values", "shared_genes", "graph"])

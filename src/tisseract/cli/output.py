@@ -52,6 +52,11 @@ class Output:
             sys.stdout.write(clean(str(value) if text is None else text, lines=True) + "\n")
         sys.stdout.flush()
 
+    def summary(self, value: object, text: str | None = None) -> None:
+        """Print what a command that writes has done: `data`, but nothing when quiet."""
+        if self.as_json or not self.quiet:
+            self.data(value, text)
+
     def rows(
         self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, empty: str = ""
     ) -> None:

@@ -16,7 +16,7 @@ __all__ = ["Reporter", "reporter"]
 
 _HEARTBEAT_SECONDS = 30.0
 _MINOR_SECONDS = 2.0  # between two lines about steps; a finished section is always told
-_MAJOR = ("done", "skip", "fail", "commit", "plan")
+_MAJOR = ("note", "done", "skip", "fail", "commit", "plan")
 
 
 class Reporter(Protocol):
@@ -83,9 +83,12 @@ def describe(event: tuple[Any, ...]) -> Step:
     if isinstance(value, str):
         return Step(value, major=True)
     kind = str(getattr(value, "kind", ""))
-    words = [kind if kind not in ("stage", "plan") else "", getattr(value, "section", "")]
+    section = str(getattr(value, "section", ""))
     # a plan prints itself over many lines; the first one says it all
-    words.append(str(getattr(value, "message", "")).partition("\n")[0])
+    message = str(getattr(value, "message", "")).partition("\n")[0]
+    if section and message.startswith(f"{section}: "):  # a fault that names its row
+        section = ""
+    words = [kind if kind not in ("stage", "plan") else "", section, message]
     text = " ".join(str(word) for word in words if word)
     done, total = float(getattr(value, "done", 0)), float(getattr(value, "total", 0))
     return Step("" if kind == "finish" else text, done, total, kind in _MAJOR)
@@ -173,6 +176,9 @@ class _Live:
 
     def __call__(self, *event: Any) -> None:
         step = describe(event)
+        if getattr(event[0] if event else None, "kind", "") == "note":  # must outlive the line
+            self._progress.console.print(clean(step.text), markup=False, highlight=False)
+            return
         text = f"{self._title}: {clean(step.text)}" if step.text else self._title
         self._progress.update(self._task, description=text)
         if step.total:

@@ -44,7 +44,7 @@ def demo(
         str | None, typer.Option(help="With --real: counts, expected, normalized, log1p ...")
     ] = None,
     organism: Annotated[str | None, typer.Option(help="With --real: e.g. mouse.")] = None,
-    figures: Annotated[bool, typer.Option(help="Draw figures (needs tisseract[viz]).")] = True,
+    figures: Annotated[bool, typer.Option(help="Draw figures (needs tisseract\\[viz]).")] = True,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
