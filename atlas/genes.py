@@ -180,9 +180,11 @@ class GeneUnion:
             f"{self.organism[r] or 'organism unknown'})"
             for r in rows
         )
+        organisms = {self.organism[r] for r in rows} - {""}
+        also = f", or name the organism: '{min(organisms)}:{name}'" if len(organisms) > 1 else ""
         raise GeneAmbiguous(
             f"expected one gene, but got {name!r}, which fits {len(rows)}: {listed}; "
-            "ask by identifier, or name the organism"
+            f"ask by identifier{also}"
         )
 
     def table(self) -> pd.DataFrame:

@@ -35,7 +35,8 @@ class Column:
     values: frozenset[str] | None
     """All text it takes, where the catalog lists it; None where it does not."""
     order: tuple[str, ...] | None = None
-    """Its text in ascending order, where it has one (timepoints in time)."""
+    """Its text in ascending order, where it has one: timepoints in time, ordered categories where
+    all sections agree."""
     optional: bool = False
     """Taken along unasked, so that stale labels count as missing instead of raising."""
 
@@ -106,20 +107,50 @@ class Columns:
             return self._from_metadata(name, key)
         if source == "obs" and key in obs:
             return self._from_obs(name, key)
+        if source == "obs" and (renamed := self._stored(key)) is not None:
+            return self._from_obs(name, renamed)
         if source == "domains" and key in self.domain_keys:
             return self._from_domains(name, key)
         if name == "section" or name in metadata:
             return self._from_metadata(name, name)
         if name in obs:
             return self._from_obs(name, name)
+        if (renamed := self._stored(name)) is not None:
+            return self._from_obs(name, renamed)
         if name in self.domain_keys:
             return self._from_domains(name, name)
         if name == "domain":
             return self._from_domains(name, self.domain())
+        if name == "timepoint":
+            raise ColumnNotFound(
+                "sections with a timepoint are wanted, but got a snapshot in which none has one; "
+                "fill in the column timepoint of the sample sheet and ingest it with overwrite"
+            )
         known = (*metadata, *obs, *self.domain_keys)
         raise ColumnNotFound(
             f"a column of sections or cells is wanted, but got {name!r}.{near(name, known)}"
         )
+
+    def _stored(self, source: str) -> str | None:
+        """Name under which a column of this name in the source is stored, where it was changed.
+
+        Raises
+        ------
+        InvalidArgument
+            Sections store it under several names.
+        """
+        found = {
+            name
+            for entry in self._entries.values()
+            for name, info in entry.columns.items()
+            if info.get("source") == source
+        }
+        if len(found) > 1:
+            raise InvalidArgument(
+                f"one obs column is wanted, but got {source!r}, which sections store as "
+                f"{' and '.join(sorted(found))}; name one of these"
+            )
+        return found.pop() if found else None
 
     def domain(self) -> str:
         """Tell the domain key that `domain` stands for.
@@ -157,7 +188,12 @@ class Columns:
         listed = [info.get("categories") for info in infos if info["kind"] != "numeric"]
         complete = bool(listed) and all(values is not None for values in listed)
         values = frozenset(str(v) for part in listed for v in part or ()) if complete else None
-        return Column(name, "obs", key, frozenset(str(i["kind"]) for i in infos), values)
+        kinds = frozenset(str(info["kind"]) for info in infos)
+        order = None
+        if all(info.get("ordered") and info.get("categories") is not None for info in infos):
+            orders = {tuple(map(str, info["categories"])) for info in infos}
+            order = orders.pop() if len(orders) == 1 else None
+        return Column(name, "obs", key, kinds, values, order)
 
     def _from_domains(self, name: str, key: str) -> Column:
         listed = [e.info.get("categories") for e in self._derived if e.key == key]
@@ -270,7 +306,7 @@ def _check_order(leaf: Compare, column: Column) -> None:
         reason = (
             "the timepoints have no order: give the sample sheet a time_value for each"
             if column.key == "timepoint"
-            else "text has no order: use ==, in or .startswith"
+            else "text has no order that its sections share: use ==, in or .startswith"
         )
         raise InvalidArgument(f"a number is wanted after {leaf.op}, but got {leaf}; {reason}")
 

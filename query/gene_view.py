@@ -1,5 +1,6 @@
 """One gene across the atlas, from the gene-major copy: no row of the matrix is read."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -7,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atlas.errors import GeneNotFound
+from ..atlas.errors import GeneNotFound, InvalidArgument
 from .columns import Columns
 from .fetch import read_column
-from .genes import GeneChoice, choose_genes
+from .genes import GeneChoice, UnmeasuredWarning, choose_genes, unmatched_warning
 from .rows import as_runs
 
 if TYPE_CHECKING:
@@ -20,9 +21,16 @@ if TYPE_CHECKING:
     from ..atlas.store import AtlasStore
 
 _NAMED = 8
+_OWN = ("n", "n_nonzero", "fraction", "values")
 
 
-def gene(store: "AtlasStore", name: str, *, sections: Sequence[str] | None = None) -> "GeneView":
+def gene(
+    store: "AtlasStore",
+    name: str,
+    *,
+    sections: Sequence[str] | None = None,
+    organism: str | None = None,
+) -> "GeneView":
     """Find a gene by identifier, symbol or alias.
 
     Parameters
@@ -33,14 +41,26 @@ def gene(store: "AtlasStore", name: str, *, sections: Sequence[str] | None = Non
         The gene.
     sections
         Look at these alone.
+    organism
+        Whose gene, where several have one of this name; `human:ERBB2` as a name says the same.
+
+    Warns
+    -----
+    UnmeasuredWarning
+        Sections that list identifiers without symbols, where a symbol could not be looked up.
 
     Raises
     ------
     GeneNotFound, GeneAmbiguous
         No section lists such a gene, or the name fits several.
     """
+    sections = [sections] if isinstance(sections, str) else sections
     names = list(store.section_names if sections is None else sections)
-    return GeneView(store, choose_genes(store, names, [name]), tuple(names))
+    choice = choose_genes(store, names, [f"{organism}:{name}" if organism else name])
+    unmatched = unmatched_warning(choice)
+    if unmatched:
+        warnings.warn(unmatched, UnmeasuredWarning, stacklevel=2)
+    return GeneView(store.frozen(), choice, tuple(names))
 
 
 @dataclass(frozen=True)
@@ -95,26 +115,37 @@ class GeneView:
         column = handle.gene_columns(self.choice.columns[section][:1])
         return np.asarray(column.toarray(), np.float32).ravel()
 
-    def per_section(self, by: str | Sequence[str] | None = None) -> "pd.DataFrame":
+    def per_section(
+        self, by: str | Sequence[str] | None = None, *, domain_key: str | None = None
+    ) -> "pd.DataFrame":
         """Summary of the gene in each section, or in each group of its cells.
 
         Parameters
         ----------
         by
             Columns: obs columns, domain keys, section metadata. Default sections as a whole.
+        domain_key
+            Which labels `domain` means; needed where there are several.
 
         Returns
         -------
         DataFrame
             Columns `section`, those of `by`, `n` (cells), `n_nonzero`, `fraction`,
-            `mean_counts` (stored values; `mean_normalized`, ... where a section says so in
-            `values`), `mean_log1p` (log1p of cells scaled to 10,000), `values`. A section that
-            did not measure the gene has its one row, with NaN: not zero.
+            the mean of stored values named by their kind (`mean_counts`, `mean_normalized`,
+            `mean_composition`; NaN in sections of another kind), `mean_log1p` (log1p of cells
+            scaled to 10,000), `values`. A section that did not measure the gene has its one row,
+            with NaN: not zero.
         """
         import pandas as pd
 
         names = [] if by is None else [by] if isinstance(by, str) else list(by)
-        columns = Columns(self.store)
+        for name in names:
+            if name in _OWN or name.startswith("mean_"):
+                raise InvalidArgument(
+                    f"columns that the table does not have itself are wanted for by=, but got "
+                    f"{name!r}; write obs:{name} for the cells' own column"
+                )
+        columns = Columns(self.store, domain_key)
         resolved = [columns.resolve(name) for name in names if name != "section"]
         rows: list[dict[str, Any]] = []
         for section in self.sections:
@@ -126,11 +157,17 @@ class GeneView:
             else:
                 rows.extend(self._grouped(handle, resolved))
         frame = pd.DataFrame(rows)
+        last = [name for name in ("mean_log1p", "values") if name in frame.columns]
+        frame = frame[[*(name for name in frame.columns if name not in last), *last]]
         frame.attrs = {
             "gene": self.gene_id,
             "snapshot": self.store.snapshot.number,
             "units": {
-                "mean_counts": "mean of stored values; their kind is in `values`",
+                **{
+                    name: f"mean of stored {name.removeprefix('mean_')} values"
+                    for name in frame.columns
+                    if name.startswith("mean_")
+                },
                 "mean_log1p": "mean log1p(counts per 10,000)",
             },
         }
@@ -209,7 +246,7 @@ def _summary(
         "n": n,
         "n_nonzero": nonzero,
         "fraction": nonzero * share,
-        "mean_counts": total * share,
+        f"mean_{section.values}": total * share,
         "mean_log1p": logged * share if section.values != "composition" else np.nan,
         "values": section.values,
     }
@@ -222,7 +259,7 @@ def _unmeasured(section: "Section", names: Sequence[str]) -> dict[str, Any]:
         "n": section.n_obs,
         "n_nonzero": np.nan,
         "fraction": np.nan,
-        "mean_counts": np.nan,
+        f"mean_{section.values}": np.nan,
         "mean_log1p": np.nan,
         "values": section.values,
     }

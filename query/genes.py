@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atlas.errors import GeneNotFound, InvalidArgument
+from ..atlas.gene_names import is_accession, organism_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +49,8 @@ class GeneChoice:
     """Matrix column of each gene in each section (g,), -1 where its panel does not list it."""
     measured: Mapping[str, NDArray[np.bool_]]
     """Whether each gene was measured in each section (g,)."""
+    nameless: frozenset[str] = frozenset()
+    """Sections that list identifiers without any symbol: a symbol alone cannot be found there."""
 
     def __len__(self) -> int:
         return len(self.name)
@@ -67,7 +70,14 @@ class GeneChoice:
             self.feature_type[keep],
             {section: self.columns[section][keep] for section in sections},
             {section: self.measured[section][keep] for section in sections},
+            self.nameless & set(sections),
         )
+
+    def unmatched(self, row: int) -> list[str]:
+        """Sections in which a gene known by symbol alone could not be looked up."""
+        if is_accession(str(self.gene_id[row])):
+            return []
+        return [s for s, columns in self.columns.items() if s in self.nameless and columns[row] < 0]
 
     def var(self) -> "pd.DataFrame":
         """One row a gene: gene_id, symbol, organism, feature_type, sections it was measured in."""
@@ -168,8 +178,9 @@ def choose_genes(
     sections
         Sections of the answer.
     genes
-        Identifiers, symbols or aliases, in the order wanted; None is every gene that some of
-        the sections lists, in the order in which they first list it.
+        Identifiers, symbols or aliases, in the order wanted, `human:ERBB2` where several
+        organisms have one; None is every gene that some of the sections lists, in the order in
+        which they first list it.
     known_in
         Sections over which names are looked up: a gene that only other sections have is
         "not measured here", not unknown. Default all of the atlas.
@@ -185,8 +196,9 @@ def choose_genes(
         rows = np.arange(len(union))
         names = _unique(union.gene_id, union.organism)
     else:
-        found = {union.find(str(name)): str(name) for name in reversed(list(genes))}
-        ordered = dict.fromkeys(union.find(str(name)) for name in genes)
+        looked_up = [(find_gene(union, str(name)), str(name)) for name in genes]
+        found = dict(reversed(looked_up))
+        ordered = dict.fromkeys(row for row, _ in looked_up)
         rows = np.fromiter(ordered, np.int64, len(ordered))
         names = np.array([found[row] for row in rows.tolist()], dtype=object)
     handles = {name: store.section(name) for name in sections}
@@ -201,7 +213,23 @@ def choose_genes(
             for name in sections
         },
         {name: measured_in(union, handles[name])[rows] for name in sections},
+        frozenset(s for s in sections if not any(handles[s].panel.symbol)),
     )
+
+
+def find_gene(union: "GeneUnion", name: str) -> int:
+    """Row of a gene by identifier, symbol or alias, or any of these as `organism:name`.
+
+    Raises
+    ------
+    GeneNotFound, GeneAmbiguous
+    """
+    prefix, colon, rest = name.partition(":")
+    if colon and not union.candidates(name):
+        organism = organism_of(prefix)
+        if organism and organism in set(union.organism.tolist()):
+            return union.find(rest, organism)
+    return union.find(name)
 
 
 def _unique(names: NDArray[np.object_], organism: NDArray[np.object_]) -> NDArray[np.object_]:
@@ -278,12 +306,38 @@ def _lacking(choice: GeneChoice, sections: Sequence[str]) -> str:
             shown = ", ".join(lacking[:_NAMED])
             more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
             parts.append(f"{name} is not measured in {len(lacking)}: {shown}{more}")
+            nameless = choice.unmatched(row)
+            if nameless:
+                parts[-1] += f" ({_no_symbols(nameless)})"
     shown = "; ".join(parts[:_NAMED])
     more = f"; and {len(parts) - _NAMED} more genes" if len(parts) > _NAMED else ""
     return (
         f"genes measured in all {len(sections)} sections of the answer are wanted, but got "
         f"{shown}{more}; choose missing='nan', 'drop_sections' or 'zero', or other sections"
     )
+
+
+def _no_symbols(sections: Sequence[str]) -> str:
+    """Say where a symbol could not be looked up, and what to do.
+
+    >>> _no_symbols(["a", "b"])
+    'a, b list identifiers without symbols: ask by identifier, or ingest them with a gene_map'
+    """
+    more = f" and {len(sections) - _NAMED} more" if len(sections) > _NAMED else ""
+    return (
+        f"{', '.join(sections[:_NAMED])}{more} list identifiers without symbols: ask by "
+        "identifier, or ingest them with a gene_map"
+    )
+
+
+def unmatched_warning(choice: GeneChoice) -> str:
+    """Say in which sections a gene asked for by symbol could not be looked up, or nothing."""
+    parts = [
+        f"{name}: {_no_symbols(sections)}"
+        for row, name in enumerate(choice.name.tolist())
+        if (sections := choice.unmatched(row))
+    ]
+    return "; ".join(parts)
 
 
 def _warning(choice: GeneChoice) -> str:

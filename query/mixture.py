@@ -28,12 +28,12 @@ class MixedValuesWarning(UserWarning):
 
 
 def unit_of(entry: "SectionEntry") -> str:
-    """Unit of the positions of a section, `um` or `source`."""
+    """Tell the unit of a section's positions, `um` or `source`."""
     return "um" if entry.um_per_unit is not None else "source"
 
 
 def differing(entries: Sequence["SectionEntry"]) -> dict[str, dict[str, str]]:
-    """What the sections differ in, `values` or `unit`: to each the value of every section."""
+    """Find what sections differ in, `values` or `unit`, and for each what every section has."""
     facts = {
         "values": {entry.section: entry.values for entry in entries},
         "unit": {entry.section: unit_of(entry) for entry in entries},

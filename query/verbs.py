@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ..atlas.errors import InvalidArgument, SectionNotFound, UnitUnknown, near
 from .columns import Columns
 from .parser import parse
-from .places import Place, place
+from .places import Box, Circle, Place, Polygon, place
 from .predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest, conjunction
 from .question import Question
 from .selection import Selection
@@ -14,6 +14,9 @@ from .sugar import lower
 
 if TYPE_CHECKING:
     from ..atlas.store import AtlasStore
+
+# Sections that a message lists; of more it offers near ones.
+_LISTED = 30
 
 
 def select(
@@ -25,6 +28,7 @@ def select(
     timepoint: object = None,
     domain: object = None,
     region: Place | None = None,
+    units: str = "um",
     domain_key: str | None = None,
     **sugar: object,
 ) -> "Selection":
@@ -44,7 +48,9 @@ def select(
         A value, a list (None in it means missing), or `slice(first, last)` with both ends, for
         timepoints in order of time.
     region
-        A `Box`, `Circle` or `polygon`, in the micrometers of one section; name the section.
+        A `Box`, `Circle` or `polygon`, in the coordinates of one section; name the section.
+    units
+        Of `region`: `um`, or `source` for a section whose unit is unknown.
     domain_key
         Which labels `domain` means; needed where there are several.
     **sugar
@@ -60,7 +66,16 @@ def select(
     QuerySyntax, ColumnNotFound, SectionNotFound, InvalidArgument
         The question does not parse, or names what this snapshot does not have; near matches
         are offered.
+    UnitUnknown
+        A region in micrometers of a section whose unit is unknown.
     """
+    if region is not None and not isinstance(region, Box | Circle | Polygon):
+        raise InvalidArgument(
+            f"a Box, Circle or polygon is wanted for region=, but got {type(region).__name__}; "
+            "write Box(xmin, ymin, xmax, ymax), or ask atlas.region(section, bbox=...)"
+        )
+    if units not in ("um", "source"):
+        raise InvalidArgument(f"units='um' or 'source' is wanted, but got {units!r}")
     columns = Columns(store, domain_key)
     parts: list[Predicate] = []
     if isinstance(obs, str):
@@ -83,6 +98,9 @@ def select(
     names = (genes,) if isinstance(genes, str) else genes
     question = Question(predicate, region, None if names is None else tuple(names), domain_key)
     selection = Selection(store, question)
+    if region is not None:
+        for name in selection.sections:
+            _check_unit(store.snapshot.sections[name].um_per_unit, name, units)
     if names is not None:
         # Panels are small and shared: an unknown gene is told now, not when the answer is read.
         _ = selection.genes
@@ -133,13 +151,8 @@ def region(
         raise InvalidArgument(
             f"predicate='centroid' is wanted, but got {predicate!r}; cells are tested by position"
         )
-    if units not in ("um", "source"):
-        raise InvalidArgument(f"units='um' or 'source' is wanted, but got {units!r}")
     where = place(bbox=bbox, polygon_like=polygon, circle=circle)
-    selection = select(store, section=section, region=where, **query)
-    for plan in selection.sections:
-        _check_unit(store.section(plan).entry.um_per_unit, plan, units)
-    return selection
+    return select(store, section=section, region=where, units=units, **query)
 
 
 def _check_unit(um_per_unit: float | None, section: str, units: str) -> None:
@@ -161,5 +174,13 @@ def _check_sections(store: "AtlasStore", section: object) -> None:
             if isinstance(name, str) and not store.has_section(name):
                 raise SectionNotFound(
                     f"a section of this snapshot is wanted, but got {name!r}."
-                    f"{near(name, store.section_names)}"
+                    f"{_listed(name, store.section_names)}"
                 )
+
+
+def _listed(name: str, known: Sequence[str]) -> str:
+    """Near names, and all of them where they are few."""
+    hint = near(name, known)
+    if len(known) < _LISTED and "There are" not in hint:
+        hint += f" The sections are {', '.join(map(repr, known))}."
+    return hint

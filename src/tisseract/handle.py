@@ -122,11 +122,13 @@ class Atlas(AtlasStore):
 
         return region(self, section, bbox=bbox, polygon=polygon, circle=circle, **query)
 
-    def gene(self, name: str, *, sections: Sequence[str] | None = None) -> GeneView:
+    def gene(
+        self, name: str, *, sections: Sequence[str] | None = None, organism: str | None = None
+    ) -> GeneView:
         """Look at one gene across the atlas, from the gene-major copy of the counts."""
         from .query import gene
 
-        return gene(self, name, sections=sections)
+        return gene(self, name, sections=sections, organism=organism)
 
     def domains(self, key: str | None = None) -> DomainView:
         """Look at one set of domain labels; the key may be left out where there is only one."""

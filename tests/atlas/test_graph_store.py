@@ -206,7 +206,8 @@ def test_progress_counts_every_task(store: FakeStore) -> None:
 
 def put_lattice(store: FakeStore, side: int) -> None:
     """Add a square lattice, `lattice`."""
-    xy = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2) * 200.0
+    x, y = np.divmod(np.arange(side * side), side)
+    xy = np.column_stack([x, y]).astype(np.float64) * 200
     section = quadtree_section(xy[morton_order(xy)], 256)
     section.name = "lattice"
     put_section(store, section)

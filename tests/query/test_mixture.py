@@ -73,7 +73,7 @@ def test_summaries_of_mixed_values_are_refused_within_a_group(store: AtlasStore)
     chosen = select(store, section=["counts", "log1p"])
     for func in ("mean", "sum"):
         with pytest.raises(InvalidArgument, match=r"counts \(counts\), log1p \(log1p\); group by"):
-            chosen.aggregate("layer", func)  # type: ignore[arg-type]
+            chosen.aggregate("layer", func)
     assert len(chosen.aggregate("section")) == 2
     assert chosen.aggregate("layer", "fraction")["n_obs"].sum() == 2 * N
     with pytest.warns(MixedValuesWarning):
@@ -91,3 +91,52 @@ def test_an_answer_without_cells_keeps_its_genes(store: AtlasStore, tmp_path: Pa
     with pytest.warns(EmptyAnswerWarning, match=r"'counts' spans x .* \(um\)"):
         export(empty, tmp_path / "none.zarr")
     assert sd.read_zarr(tmp_path / "none.zarr")["table"].shape == (0, 6)
+
+
+def test_sections_without_symbols_say_that_a_symbol_was_not_looked_up(tmp_path: Path) -> None:
+    from tisseract.atlas.errors import GeneNotFound
+    from tisseract.query import UnmeasuredWarning, gene
+
+    raws = {
+        "named": make_raw(n_obs=N, genes=["MBP", "GFAP"], n_vars=2),
+        "ids": make_raw(n_obs=N, genes=["ENSMUSG00000041607", "ENSMUSG00000020932"], n_vars=2),
+    }
+    store = make_store(tmp_path, raws)
+    with pytest.warns(UnmeasuredWarning, match="MBP: ids list identifiers without symbols"):
+        table = gene(store, "MBP").per_section()
+    assert table.set_index("section")["fraction"].isna().to_dict() == {"ids": True, "named": False}
+    with pytest.raises(GeneNotFound, match="ids list identifiers without symbols"):
+        select(store, genes=["MBP"]).to_anndata()
+    assert gene(store, "ENSMUSG00000041607").measured_in == ["ids"]
+
+
+def test_a_gene_of_two_organisms_is_named_with_its_own(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from tisseract.atlas.errors import GeneAmbiguous, GeneNotFound
+    from tisseract.atlas.panel import Panel
+    from tisseract.query import gene
+
+    raws = {
+        organism: replace(
+            make_raw(n_obs=N, n_vars=2), panel=Panel.of(["ERBB2", "SOX2"], organism=organism)
+        )
+        for organism in ("human", "chicken")
+    }
+    store = make_store(tmp_path, raws)
+    with pytest.raises(GeneAmbiguous, match=r"name the organism: '\w+:ERBB2'"):
+        select(store, genes=["ERBB2"])
+    assert gene(store, "ERBB2", organism="Homo sapiens").measured_in == ["human"]
+    adata: Any = select(store, genes=["human:ERBB2"], section="human").to_anndata()
+    assert adata.var["symbol"].tolist() == ["ERBB2"]
+    with pytest.raises(GeneNotFound):
+        select(store, genes=["mouse:ERBB2"])
+
+
+def test_names_that_are_not_there_come_with_those_that_are(store: AtlasStore) -> None:
+    from tisseract.atlas.errors import ColumnNotFound, SectionNotFound
+
+    with pytest.raises(SectionNotFound, match="'composition', 'counts', 'expected'"):
+        select(store, section="count")
+    with pytest.raises(ColumnNotFound, match="fill in the column timepoint"):
+        select(store, timepoint="E9.5")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -10,10 +11,11 @@ from .answers import check_target, write_answer
 from .errors import UsageError, command
 from .options import (
     AtlasArgument,
+    DomainKey,
     Json,
     MemoryLimit,
-    Overwrite,
     Quiet,
+    ReplaceOutput,
     RunJson,
     Sections,
     StorageOptions,
@@ -52,9 +54,6 @@ Missing = Annotated[
     Literal["error", "nan", "zero", "drop_sections"] | None,
     typer.Option(help="What to do about genes that a section did not measure."),
 ]
-DomainKey = Annotated[
-    str | None, typer.Option(help="Which labels 'domain' means, where there are several.")
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -79,7 +78,7 @@ def query(
     normalize: Normalize = None,
     missing: Missing = None,
     memory_limit: MemoryLimit = None,
-    overwrite: Overwrite = False,
+    overwrite: ReplaceOutput = False,
     version: Version = None,
     storage_option: StorageOptions = None,
     run_json: RunJson = None,
@@ -90,6 +89,15 @@ def query(
     """Ask for cells; without -o, say how many there are and what reading them takes."""
     say = Output(json, quiet, verbose)
     target = None if output is None else check_target(output, overwrite=overwrite)
+    if target is None:
+        _need_output(
+            {
+                "--memory-limit": memory_limit,
+                "--missing": missing,
+                "--normalize": normalize,
+                "--overwrite": overwrite or None,
+            }
+        )
     run = Run("query", {"obs": obs, "genes": genes, "section": section, "output": output})
     with reporter("query", quiet=quiet or target is None):
         opened = open_atlas(atlas, storage_option, version=version)
@@ -102,6 +110,7 @@ def query(
             domain_key=domain_key,
         )
         if target is not None:
+            asked, chosen = chosen, _without_dropped(chosen, missing)
             write_answer(
                 chosen,
                 target,
@@ -110,9 +119,10 @@ def query(
                 missing=missing,
                 memory_limit=memory_limit,
             )
-    _tell(say, chosen, output)
+    dropped = [] if target is None else [name for name in asked.runs if name not in chosen.runs]
+    _tell(say, chosen, output, dropped)
     if target is not None:
-        run.write(atlas, run_json, say, results=_facts(chosen, output))
+        run.write(atlas, run_json, say, results=_facts(chosen, output, dropped))
 
 
 @command
@@ -129,13 +139,15 @@ def region(
     ] = None,
     genes: Genes = None,
     obs: Filter = None,
+    domain_key: DomainKey = None,
     units: Annotated[
         Literal["um", "source"], typer.Option(help="'source' where the unit is unknown.")
     ] = "um",
     output: Target = None,
     normalize: Normalize = None,
+    missing: Missing = None,
     memory_limit: MemoryLimit = None,
-    overwrite: Overwrite = False,
+    overwrite: ReplaceOutput = False,
     version: Version = None,
     storage_option: StorageOptions = None,
     run_json: RunJson = None,
@@ -153,17 +165,35 @@ def region(
     if circle is not None:
         place["circle"] = numbers(circle, 3, "--circle", "X,Y,RADIUS")
     target = None if output is None else check_target(output, overwrite=overwrite)
+    if target is None:
+        _need_output(
+            {
+                "--memory-limit": memory_limit,
+                "--missing": missing,
+                "--normalize": normalize,
+                "--overwrite": overwrite or None,
+            }
+        )
     run = Run("region", {"section": section, **place, "output": output})
     with reporter("region", quiet=quiet or target is None):
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = opened.region(section, **place, units=units, genes=names(genes), obs=obs)
+        chosen = opened.region(
+            section, **place, units=units, genes=names(genes), obs=obs, domain_key=domain_key
+        )
         if target is not None:
+            asked, chosen = chosen, _without_dropped(chosen, missing)
             write_answer(
-                chosen, target, overwrite=overwrite, normalize=normalize, memory_limit=memory_limit
+                chosen,
+                target,
+                overwrite=overwrite,
+                normalize=normalize,
+                missing=missing,
+                memory_limit=memory_limit,
             )
-    _tell(say, chosen, output)
+    dropped = [] if target is None else [name for name in asked.runs if name not in chosen.runs]
+    _tell(say, chosen, output, dropped)
     if target is not None:
-        run.write(atlas, run_json, say, results=_facts(chosen, output))
+        run.write(atlas, run_json, say, results=_facts(chosen, output, dropped))
 
 
 @command
@@ -174,6 +204,10 @@ def gene(
     by: Annotated[
         str | None, typer.Option(metavar="COLUMNS", help="Also by these: domain,cell_type.")
     ] = None,
+    domain_key: DomainKey = None,
+    organism: Annotated[
+        str | None, typer.Option(help="Whose gene, where several organisms have one of this name.")
+    ] = None,
     version: Version = None,
     storage_option: StorageOptions = None,
     json: Json = False,
@@ -183,7 +217,7 @@ def gene(
     """Show one gene in every section, without reading the other genes."""
     say = Output(json, quiet, verbose)
     opened = open_atlas(atlas, storage_option, version=version)
-    table = opened.gene(name).per_section(by=names(by))
+    table = opened.gene(name, organism=organism).per_section(by=names(by), domain_key=domain_key)
     say.rows(table_rows(table), list(table.columns))
 
 
@@ -198,7 +232,7 @@ def export(
         typer.Option(help="Default: by the suffix of the output, .zarr or .h5ad."),
     ] = None,
     memory_limit: MemoryLimit = None,
-    overwrite: Overwrite = False,
+    overwrite: ReplaceOutput = False,
     version: Version = None,
     storage_option: StorageOptions = None,
     run_json: RunJson = None,
@@ -221,7 +255,18 @@ def export(
     run.write(atlas, run_json, say, results=_facts(chosen, output))
 
 
-def _facts(chosen: Selection, output: str | None) -> dict[str, Any]:
+def _need_output(options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UsageError(f"{', '.join(given)} goes with a file to write: add -o PATH")
+
+
+def _without_dropped(chosen: Selection, missing: str | None) -> Selection:
+    """Leave out sections that lack a gene before they are written, so that they can be told."""
+    return chosen.measured() if missing == "drop_sections" else chosen
+
+
+def _facts(chosen: Selection, output: str | None, dropped: Sequence[str] = ()) -> dict[str, Any]:
     per_section = {name: int((runs[:, 1] - runs[:, 0]).sum()) for name, runs in chosen.runs.items()}
     return {
         "n_obs": chosen.n_obs,
@@ -229,11 +274,18 @@ def _facts(chosen: Selection, output: str | None) -> dict[str, Any]:
         "nbytes": chosen.nbytes,
         "sections": per_section,
         "output": output,
+        **({"dropped": list(dropped)} if dropped else {}),
     }
 
 
-def _tell(say: Output, chosen: Selection, output: str | None) -> None:
-    facts = _facts(chosen, output)
+def _tell(say: Output, chosen: Selection, output: str | None, dropped: Sequence[str] = ()) -> None:
+    facts = _facts(chosen, output, dropped)
+    if dropped:
+        say.note(f"note: left out, as they did not measure every gene: {', '.join(dropped)}")
+    elif not facts["n_obs"]:
+        from ..query.empty import nothing_found
+
+        say.note(f"note: {nothing_found(chosen)}")
     if say.as_json:
         say.data(facts)
         return

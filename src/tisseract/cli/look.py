@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from .errors import command
-from .options import AtlasArgument, Json, Quiet, StorageOptions, Verbose, Version, storage_options
+from .options import (
+    AtlasArgument,
+    DomainKey,
+    Json,
+    Quiet,
+    StorageOptions,
+    Verbose,
+    Version,
+    storage_options,
+)
 from .output import Output
 from .session import open_atlas
 from .text import clean, size
@@ -68,6 +77,7 @@ def values(
     atlas: AtlasArgument,
     column: Annotated[str, typer.Argument(help="Column of obs, of the sections, or 'domain'.")],
     *,
+    domain_key: DomainKey = None,
     storage_option: StorageOptions = None,
     version: Version = None,
     json: Json = False,
@@ -77,7 +87,7 @@ def values(
     """Show the values of a column, with their numbers of cells: what can be asked for."""
     output = Output(json, quiet, verbose)
     opened = open_atlas(atlas, storage_option, version=version)
-    found = opened.values(column)
+    found = opened.values(column, domain_key=domain_key)
     rows = [
         {"value": value if isinstance(value, str) else _scalar(value), "n_obs": int(count)}
         for value, count in found.items()

@@ -12,11 +12,13 @@ from .errors import UsageError
 __all__ = [
     "AtlasArgument",
     "Dask",
+    "DomainKey",
     "DryRun",
     "Json",
     "MemoryLimit",
     "Overwrite",
     "Quiet",
+    "ReplaceOutput",
     "RunJson",
     "Sections",
     "Seed",
@@ -61,8 +63,16 @@ Dask = Annotated[
 Workers = Annotated[
     int | None, typer.Option("--n-workers", min=1, help="Sections worked on at the same time.")
 ]
+DomainKey = Annotated[
+    str | None,
+    typer.Option("--domain-key", help="Which labels 'domain' means, where there are several."),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there (older snapshots keep it).")
+]
+ReplaceOutput = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace the file, or SpatialData folder, of this name."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seeds every random choice.")]

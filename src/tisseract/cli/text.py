@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-__all__ = ["clean", "size"]
+__all__ = ["as_options", "clean", "size"]
 
 # Cc: control codes (escape sequences start with one); Cf: direction overrides and other invisible
 # marks; Cs, Zl, Zp: lone surrogates and line separators, which a terminal may act upon.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+# Arguments of Python that are options here; a value in quotes behind one goes with it.
+_ARGUMENT = re.compile(
+    r"(?<![\w.-])(section|domain_key|missing|memory_limit|genes|obs|timepoint|domain|normalize|units"
+    r"|organism|bbox|circle|polygon|n_rings|n_domains|key_added)=(?!=)(?:'(\w+)'|\[\.\.\.\])?"
+)
+_ALTERNATIVES = re.compile(r"(--missing \w+)((?:,? (?:or )?'\w+')+)")
+
+
+def as_options(message: str) -> str:
+    """Spell the arguments that a message of the library names as options of the command line.
+
+    Examples
+    --------
+    >>> as_options("name it with domain_key=, or a larger memory_limit")
+    'name it with --domain-key, or a larger --memory-limit'
+    >>> as_options("choose missing='nan', 'drop_sections' or 'zero', or other sections")
+    'choose --missing nan, drop_sections or zero, or other sections'
+    """
+    text = _ARGUMENT.sub(
+        lambda found: f"--{found[1].replace('_', '-')}" + (f" {found[2]}" if found[2] else ""),
+        message,
+    )
+    text = _ALTERNATIVES.sub(lambda found: found[1] + found[2].replace("'", ""), text)
+    return re.sub(r"(?<![\w-])memory_limit\b", "--memory-limit", text)
 
 
 def clean(value: object, *, lines: bool = False) -> str:
