@@ -142,8 +142,12 @@ class AtlasStore:
                 f"{near(name, self.snapshot.sections)}"
             )
         opened = self._opened.get(entry.attempt)
-        if opened is None or opened.entry != entry:
-            opened = self._opened[entry.attempt] = Section(self.storage, entry)
+        if opened is not None and opened.entry != entry:
+            self._opened.pop(entry.attempt, None)
+            opened = None
+        if opened is None:
+            # Two threads may both make it; setdefault gives all of them the one that came first.
+            opened = self._opened.setdefault(entry.attempt, Section(self.storage, entry))
         return opened
 
     def derived(self, kind: str, key: str, section: str) -> DerivedEntry:
@@ -234,6 +238,13 @@ class AtlasStore:
         self._snapshot = read_snapshot(self.storage)
         self._pinned = False
         return self
+
+    def frozen(self) -> Self:
+        """Make a copy that goes on showing this snapshot, whatever this handle does later."""
+        copy = type(self)(self.storage, self._snapshot, pinned=True)
+        # Attempts never change: both may open each other's sections.
+        copy._opened = self._opened
+        return copy
 
     def __reduce__(self) -> tuple[object, ...]:
         return _reopen, (type(self), self.storage, self.version, self._pinned)

@@ -232,7 +232,7 @@ class _Job:
         self, rows: RowOrder, columns: dict[str, dict[str, Any]], nnz: int, notes: tuple[str, ...]
     ) -> SectionSummary:
         raw = self.raw
-        keep = ("kind", "min", "max", "categories", "n_categories", "nulls", "source")
+        keep = ("kind", "min", "max", "categories", "n_categories", "ordered", "nulls", "source")
         return SectionSummary(
             n_obs=raw.n_obs,
             n_vars=raw.n_vars,

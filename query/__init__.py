@@ -6,6 +6,7 @@ from .files import export
 from .gene_view import GeneView, gene
 from .genes import UnmeasuredWarning
 from .mixture import MixedValuesWarning
+from .obs import CategoryOrderWarning, StaleLabelsWarning
 from .parser import parse
 from .places import Box, Circle, Place, Polygon, place, polygon
 from .plan import QueryPlan, SectionPlan
@@ -18,6 +19,7 @@ from .verbs import region, select
 __all__ = [
     "And",
     "Box",
+    "CategoryOrderWarning",
     "Circle",
     "Compare",
     "DomainView",
@@ -35,6 +37,7 @@ __all__ = [
     "Question",
     "SectionPlan",
     "Selection",
+    "StaleLabelsWarning",
     "StringTest",
     "UnmeasuredWarning",
     "domains",

@@ -34,7 +34,7 @@ def domains(store: "AtlasStore", key: str | None = None) -> "DomainView":
     """
     columns = Columns(store, key)
     chosen = columns.domain()
-    return DomainView(store, chosen, tuple(store.derived_keys("domains")[chosen]))
+    return DomainView(store.frozen(), chosen, tuple(store.derived_keys("domains")[chosen]))
 
 
 @dataclass(frozen=True)

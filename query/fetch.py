@@ -182,17 +182,23 @@ def read_counts(
     Notes
     -----
     Few genes of many cells are read gene by gene, else the rows are read; a gene costs its
-    whole vector, so the share of genes is weighed against the share of cells.
+    whole vector, so the non-zero values of the genes are weighed against those of the cells.
     """
     import scipy.sparse as sp
 
     n = count(runs)
-    if genes is not None and n and len(genes) * section.n_obs < n * max(section.n_vars, 1):
+    if genes is not None and n and by_gene(section, n, genes):
         matrix = sp.csr_array(section.gene_columns(genes))
         return matrix if n == section.n_obs else sp.csr_array(matrix[rows_of(runs)])
     wide = coalesce(runs, GAP_ROWS)
     matrix = sp.csr_array(section.counts(pairs_of(wide), genes=genes))
     return matrix if len(wide) == len(runs) else sp.csr_array(matrix[within(rows_of(runs), wide)])
+
+
+def by_gene(section: "Section", n: int, genes: NDArray[np.int64]) -> bool:
+    """Whether counts of some genes of `n` cells are read gene by gene, as that is less."""
+    whole = section.entry.nnz * n / section.n_obs
+    return len(genes) < section.n_vars and float(section.totals.nnz[genes].sum()) < whole
 
 
 def read_positions(section: "Section", runs: RunArray) -> NDArray[np.float64]:

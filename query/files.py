@@ -1,5 +1,6 @@
 """Write a selection to a file: the form is told by its ending."""
 
+import json
 import shutil
 import uuid
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..atlas.errors import AlreadyExists, InvalidArgument
+from ..atlas.keys import ATLAS_KEY
 
 if TYPE_CHECKING:
     from .selection import Selection
@@ -33,7 +35,8 @@ def export(
     to
         The form, where the ending does not say it: h5ad, spatialdata, csv, parquet.
     overwrite
-        Replace what is there; only once the new one is complete.
+        Replace the file, or the SpatialData folder, of this name; only once the new one is
+        complete. No other folder is replaced.
     **options
         For `to_anndata`, `to_spatialdata` or `to_pandas`.
 
@@ -45,9 +48,10 @@ def export(
     Raises
     ------
     AlreadyExists
-        Something is there and `overwrite` is false; nothing has been read then.
+        Something is there and `overwrite` is false, or it is a folder that is no SpatialData;
+        nothing has been read then.
     InvalidArgument
-        A form that is not known.
+        A form that is not known, or a place that is the atlas, in it, or around it.
     BudgetExceeded
         Estimated above `memory_limit`.
     """
@@ -57,6 +61,7 @@ def export(
         raise AlreadyExists(
             f"a new file is wanted, but got {target}, which exists; name another or overwrite it"
         )
+    check_place(target, selection.store.storage.local_path(), folder=form == "spatialdata")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     try:
@@ -80,6 +85,51 @@ def form_of(path: Path, to: str | None = None) -> str:
             f"but got {to or path.name!r}"
         )
     return str(form)
+
+
+def check_place(target: Path, atlas: Path | None, *, folder: bool) -> None:
+    """See that writing here harms neither an atlas nor a folder of another kind.
+
+    Parameters
+    ----------
+    target
+        Where an answer is to go.
+    atlas
+        Folder of the atlas asked, if it is a local one.
+    folder
+        Whether the answer is one, not a file.
+
+    Raises
+    ------
+    InvalidArgument
+        In an atlas, or around the one asked.
+    AlreadyExists
+        A folder is there that is no SpatialData, or that a file would replace.
+    """
+    place = target.resolve()
+    inside = next((f for f in (place, *place.parents) if (f / ATLAS_KEY).is_file()), None)
+    if inside is None and atlas is not None and place in atlas.resolve().parents:
+        inside = atlas
+    if inside is not None:
+        raise InvalidArgument(
+            f"a place outside the atlas {inside} is wanted, but got {target}; name another"
+        )
+    ours = folder and target.suffix.lower() == ".zarr" and _is_spatialdata(target)
+    if ours or not target.is_dir():
+        return
+    raise AlreadyExists(
+        f"a new name, or a SpatialData folder (.zarr) to replace, is wanted, but got {target}, "
+        "which is another folder; name another, or remove it yourself"
+    )
+
+
+def _is_spatialdata(folder: Path) -> bool:
+    try:
+        root = json.loads((folder / "zarr.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    attributes = root.get("attributes") if isinstance(root, dict) else None
+    return isinstance(attributes, dict) and "spatialdata_attrs" in attributes
 
 
 def _replace(partial: Path, target: Path) -> None:

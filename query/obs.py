@@ -158,6 +158,11 @@ def obs_table(selection: "Selection", names: Sequence[str] | None = None) -> "pd
     return table
 
 
+def stale_note(table: "pd.DataFrame") -> dict[str, Any]:
+    """Tell, for the notes of an export, which labels its table leaves out, if any."""
+    return {name: table.attrs[name] for name in ("stale_labels",) if name in table.attrs}
+
+
 def _empty(column: Column) -> Any:
     import pandas as pd
 
@@ -206,7 +211,7 @@ def _joined_numbers(parts: "list[pd.Series]", present: "list[pd.Series]") -> Any
         values = [part.to_numpy(dtype=np.float64, na_value=np.nan) for part in parts]
         return np.concatenate(values)
     if len(present) == len(parts) and all(isinstance(part.dtype, np.dtype) for part in parts):
-        return np.concatenate([part.to_numpy() for part in parts]).astype(dtype)
+        return np.concatenate([part.to_numpy().astype(dtype) for part in parts])
     nullable: Any = dtype.replace("uint", "UInt") if dtype.startswith("u") else dtype.capitalize()
     return pd.concat([part.astype(nullable) for part in parts], ignore_index=True).array
 

@@ -69,14 +69,14 @@ def bound_leaf_by_catalog(
         return bound_by_range(
             leaf, np.array([low], float), np.array([high], float), np.array([1]), np.array([2])
         )
-    return _bound_by_values(leaf, info.get("categories"))
+    return _bound_by_values(leaf, info.get("categories"), column.order)
 
 
-def _bound_by_values(leaf: Leaf, values: object) -> Bounds:
+def _bound_by_values(leaf: Leaf, values: object, order: tuple[str, ...] | None = None) -> Bounds:
     if not isinstance(values, list | tuple) or isinstance(leaf, Null):
         return Bounds.unknown(1)
     counts = np.ones((1, len(values)), np.int64)
-    return bound_by_histogram(leaf, tuple(values), counts, np.array([len(values) + 1]))
+    return bound_by_histogram(leaf, tuple(values), counts, np.array([len(values) + 1]), order)
 
 
 def plan_section(

@@ -10,7 +10,7 @@ import numpy as np
 from ..atlas.memory import format_bytes
 from . import pruning
 from .columns import Column, Columns
-from .fetch import Asked, find_rows
+from .fetch import Asked, by_gene, find_rows
 from .plan import QueryPlan, SectionPlan
 from .predicate import Bounds
 from .question import Question
@@ -165,6 +165,8 @@ class Selection:
         columns = columns[columns >= 0]
         # Genes asked for by name are often dense ones: their own number counts, not the average.
         own = float(section.totals.nnz[columns].sum())
+        if by_gene(section, plan.n_rows, columns):
+            return own
         return min(own, float(plan.n_rows * len(columns)))
 
     @property

@@ -54,18 +54,16 @@ def _obs_bounds(section: "Section", leaf: Leaf, column: Column) -> Bounds:
         values: tuple[Scalar, ...] = found.categories
         if found.kind == "boolean":
             values = (False, True)
-        return bound_by_histogram(leaf, values, np.asarray(found.histogram, np.int64), n_rows)
+        counts = np.asarray(found.histogram, np.int64)
+        return bound_by_histogram(leaf, values, counts, n_rows, column.order)
     return Bounds.unknown(section.n_tiles)
 
 
 def _domain_bounds(store: "AtlasStore", section: "Section", leaf: Leaf, column: Column) -> Bounds:
-    group = store.derived_group("domains", column.key, section.name)
-    categories = group.attrs.get("categories")
-    if "tile_hist" not in group or not isinstance(categories, list):
-        return Bounds.unknown(section.n_tiles)
-    counts = np.asarray(group["tile_hist"][:], np.int64)
-    n_rows = np.diff(section.tiles.ptr)
-    return bound_by_histogram(leaf, tuple(str(c) for c in categories), counts, n_rows)
+    from ..atlas.derived import read_tile_histogram
+
+    counts, categories = read_tile_histogram(store, column.key, section.name)
+    return bound_by_histogram(leaf, categories, counts, np.diff(section.tiles.ptr))
 
 
 def _everywhere(truth: Truth, n_tiles: int) -> Bounds:

@@ -12,7 +12,7 @@ from .fetch import read_counts, read_positions
 from .genes import GeneChoice, Join, Missing, settle
 from .mixture import LOG_RULES, check_log, told_apart, unit_of, warn_mixed
 from .normalize import TARGET_SUM, depth_of, log_normalize
-from .obs import obs_table
+from .obs import obs_table, stale_note
 from .rows import RunArray, count
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _assemble(
         var=choice.var(),
         obsm=obsm,
         varm=varm,
-        uns={"tisseract": describe(selection, normalize)},
+        uns={"tisseract": describe(selection, normalize) | stale_note(obs)},
     )
     if normalize:
         plain = all(entry.values == "counts" for entry in entries)

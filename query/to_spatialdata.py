@@ -9,7 +9,7 @@ from ..atlas.memory import parse_bytes, refuse_above
 from .empty import EmptyAnswerWarning, nothing_found
 from .genes import settle
 from .mixture import told_apart, warn_mixed
-from .obs import obs_table
+from .obs import obs_table, stale_note
 from .rows import RunArray, rows_of, within
 from .to_anndata import WAYS_OUT, aligned, describe, stack
 
@@ -92,7 +92,7 @@ def to_spatialdata(
         var=choice.var(),
         obsm={"spatial": _positions(parts)},
         varm=varm,
-        uns={"tisseract": describe(selection)},
+        uns={"tisseract": describe(selection) | stale_note(ids)},
     )
     if parts:
         table = TableModel.parse(

@@ -85,6 +85,9 @@ def test_targets(tmp_path: Path) -> None:
     (tmp_path / "b.csv").touch()
     with pytest.raises(UsageError, match="--overwrite"):
         check_target(str(tmp_path / "b.csv"), overwrite=False)
+    (tmp_path / "c.csv").mkdir()
+    with pytest.raises(UsageError, match="which is a folder"):
+        check_target(str(tmp_path / "c.csv"), overwrite=True)
 
 
 def test_tables_in_a_pipe_are_tab_separated(capsys: pytest.CaptureFixture[str]) -> None:

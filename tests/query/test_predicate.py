@@ -176,7 +176,7 @@ WHOLE_TESTS = st.one_of(
 def test_whole_numbers_are_told_apart_by_answers_and_bounds(
     predicate: Predicate, rows: list[int | None], size: int, dtype: str
 ) -> None:
-    frame = pd.DataFrame({"x": pd.array(rows, dtype=dtype)})
+    frame = pd.DataFrame({"x": pd.Series(rows, dtype=object).astype(dtype)})
     truth = answers(predicate, frame)
     wanted = [oracle(predicate, x, None) for x in rows]
     assert truth.yes.tolist() == [w is True for w in wanted]

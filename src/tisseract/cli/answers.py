@@ -26,7 +26,8 @@ def check_target(where: str, *, overwrite: bool) -> Path:
     Raises
     ------
     UsageError
-        If the ending names no form, the folder does not exist, or the output does.
+        If the ending names no form, the folder does not exist, or the output does (with
+        `overwrite`: as a folder where a file is to go).
 
     Examples
     --------
@@ -41,6 +42,8 @@ def check_target(where: str, *, overwrite: bool) -> Path:
         raise UsageError(f"the folder of {where!r} does not exist; create it first")
     if path.exists() and not overwrite:
         raise UsageError(f"{where!r} exists already; pass --overwrite to replace it")
+    if path.is_dir() and path.suffix.lower() != ".zarr":
+        raise UsageError(f"a file is wanted, but got {where!r}, which is a folder; name another")
     return path
 
 

@@ -101,7 +101,7 @@ def query(
     run = Run("query", {"obs": obs, "genes": genes, "section": section, "output": output})
     with reporter("query", quiet=quiet or target is None):
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = opened.query(
+        asked = chosen = opened.query(
             obs=obs,
             genes=names(genes),
             section=section,
@@ -110,7 +110,7 @@ def query(
             domain_key=domain_key,
         )
         if target is not None:
-            asked, chosen = chosen, _without_dropped(chosen, missing)
+            chosen = _without_dropped(asked, missing)
             write_answer(
                 chosen,
                 target,
@@ -119,7 +119,7 @@ def query(
                 missing=missing,
                 memory_limit=memory_limit,
             )
-    dropped = [] if target is None else [name for name in asked.runs if name not in chosen.runs]
+    dropped = [name for name in asked.runs if name not in chosen.runs]
     _tell(say, chosen, output, dropped)
     if target is not None:
         run.write(atlas, run_json, say, results=_facts(chosen, output, dropped))
@@ -177,11 +177,11 @@ def region(
     run = Run("region", {"section": section, **place, "output": output})
     with reporter("region", quiet=quiet or target is None):
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = opened.region(
+        asked = chosen = opened.region(
             section, **place, units=units, genes=names(genes), obs=obs, domain_key=domain_key
         )
         if target is not None:
-            asked, chosen = chosen, _without_dropped(chosen, missing)
+            chosen = _without_dropped(asked, missing)
             write_answer(
                 chosen,
                 target,
@@ -190,7 +190,7 @@ def region(
                 missing=missing,
                 memory_limit=memory_limit,
             )
-    dropped = [] if target is None else [name for name in asked.runs if name not in chosen.runs]
+    dropped = [name for name in asked.runs if name not in chosen.runs]
     _tell(say, chosen, output, dropped)
     if target is not None:
         run.write(atlas, run_json, say, results=_facts(chosen, output, dropped))
