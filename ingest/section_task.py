@@ -91,9 +91,12 @@ def write_one(task: SectionTask, stage: StageCallback | None = None) -> SectionR
         With a note that names the section.
     """
     from .partition import write_section
+    from .sort_plan import return_memory
 
     start = time.perf_counter()
     source = task.source
+    # What the section before left behind would count on top of this one.
+    return_memory()
     with _located(task):
         options = read_options(source)
         raw = _with_facts(
