@@ -43,7 +43,10 @@ def read_gene_map(path: Path) -> dict[str, GeneName]:
     'Sox2'
     >>> folder.cleanup()
     """
-    with faults_of(path, "a gene map"), path.open(encoding="utf-8-sig", newline="") as file:
+    with (
+        faults_of(path, "a gene map", parsing=True),
+        path.open(encoding="utf-8-sig", newline="") as file,
+    ):
         lines = list(csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
     header = [name.strip().casefold() for name in lines[0]] if lines else []
     at = {

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Literal, Protocol, runtime_checkable
 
 from ..atlas.errors import Fault, InputError, InvalidArgument, near
@@ -228,9 +229,44 @@ def reader_for(path: Path, format: str | None = None) -> Reader:  # noqa: A002 -
     )
 
 
+_ALWAYS_THE_FILE = (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError)
+_GUESTS = frozenset(
+    {"csv", "geopandas", "gzip", "h5py", "json", "numcodecs", "pyarrow", "shapely", "zarr", "zlib"}
+)
+
+
+def _raised_by_guest(error: BaseException) -> bool:
+    """Whether a library that reads files was at work below our own code when an error was raised.
+
+    Compiled guests leave no module in a traceback, but their sources' names: `h5py/_objects.pyx`.
+    """
+    if type(error).__module__.partition(".")[0] in _GUESTS:
+        return True
+    frames = []
+    step = error.__traceback__
+    while step is not None:
+        frames.append(step.tb_frame)
+        step = step.tb_next
+    package = __name__.partition(".")[0]
+    own = [k for k, frame in enumerate(frames) if _module(frame) == package]
+    below = frames[own[-1] + 1 :] if own else frames
+    return any(_module(f) in _GUESTS or _source(f) in _GUESTS for f in below)
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _source(frame: FrameType) -> str:
+    return frame.f_code.co_filename.partition("/")[0]
+
+
 @contextmanager
-def faults_of(path: Path, what: str) -> Iterator[None]:
+def faults_of(path: Path, what: str, *, parsing: bool = False) -> Iterator[None]:
     """Turn what guests raise on broken files into one InputError that names the file.
+
+    Errors of other kinds than of the disk become one only when a library that reads files raised
+    them; those of our own code are mistakes in it, and pass.
 
     Parameters
     ----------
@@ -238,6 +274,9 @@ def faults_of(path: Path, what: str) -> Iterator[None]:
         The file at fault.
     what : str
         What was being read, as "the gene list".
+    parsing : bool
+        Whether the block does nothing but parse the file, so that what our own code raises is the
+        file's fault as well.
     """
     import zlib
 
@@ -257,6 +296,8 @@ def faults_of(path: Path, what: str) -> Iterator[None]:
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, KeyError, ValueError, RuntimeError,
             TypeError, OverflowError) as error:  # fmt: skip
         if getattr(error, "errno", None) == 28:  # no space left is no fault of the input
+            raise
+        if not (parsing or isinstance(error, _ALWAYS_THE_FILE) or _raised_by_guest(error)):
             raise
         raise InputError(
             Fault(

@@ -96,7 +96,16 @@ def element_systems(group: Any) -> dict[str, NDArray[np.float64]]:
     """Coordinate systems of an element, with the matrix from its own coordinates to each."""
     attrs = group.attrs.asdict()
     scales = _multiscale(attrs)
-    return systems((scales or attrs).get("coordinateTransformations", ()))
+    try:
+        return systems((scales or attrs).get("coordinateTransformations", ()))
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise InputError(
+            Fault(
+                str(group.path),
+                "expected coordinate transformations as SpatialData writes them, but got "
+                f"{type(error).__name__}: {error}",
+            )
+        ) from error
 
 
 def _multiscale(attrs: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -151,7 +160,7 @@ def read_shapes(path: Path, name: str) -> Outlines:
             shapes[kinds == 6] = parts[order][last]
         centers = shapely.get_coordinates(shapely.centroid(shapes))
         if len(centers) != len(shapes):
-            raise ValueError("some shapes are empty")
+            raise InputError(Fault(str(file), "expected an outline of every cell, but got none"))
         polygons, radius = None, None
         if np.isin(kinds, (3, 6)).all():
             rings = shapely.get_exterior_ring(shapes)

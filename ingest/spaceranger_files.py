@@ -6,7 +6,6 @@ import csv
 import gzip
 import json
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError
 from .reader import faults_of
+from .source import StringValues
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -214,7 +214,7 @@ def _find_matrix(base: Path, path: Path, faults: list[Fault]) -> Path | None:
 class Spots:
     """All spots of the array, in the file's order."""
 
-    barcodes: list[str]
+    barcodes: StringValues
     in_tissue: NDArray[np.bool_]
     array_row: NDArray[np.int32]
     array_col: NDArray[np.int32]
@@ -230,7 +230,7 @@ def read_spots(path: Path) -> Spots:
     InputError
         If a row is not barcode and five numbers; naming the line.
     """
-    with faults_of(path, "spot positions"):
+    with faults_of(path, "spot positions", parsing=True):
         barcodes, numbers = _parquet(path) if path.suffix == ".parquet" else _text(path)
     if not 0 < len(barcodes) <= _MAX_SPOTS:
         raise InputError(Fault(str(path), f"expected spots, but got {len(barcodes)}"))
@@ -238,13 +238,14 @@ def read_spots(path: Path) -> Spots:
     if bad.size:
         raise InputError(
             Fault(
-                f"{path} spot {barcodes[bad[0]]}",
+                f"{path} spot {barcodes.take(bad[:1]).to_list()[0]}",
                 f"expected finite positions, but got {numbers[bad[0], 3:].tolist()}",
             )
         )
-    if len(set(barcodes)) != len(barcodes):
-        twice = next(b for b, n in Counter(barcodes).items() if n > 1)
-        raise InputError(Fault(str(path), f"expected every barcode once, but got {twice!r} again"))
+    if twice := barcodes.repeated():
+        raise InputError(
+            Fault(str(path), f"expected every barcode once, but got {twice[0]!r} again")
+        )
     return Spots(
         barcodes,
         numbers[:, 0] != 0,
@@ -255,15 +256,15 @@ def read_spots(path: Path) -> Spots:
     )
 
 
-def _parquet(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+def _parquet(path: Path) -> tuple[StringValues, NDArray[np.float64]]:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path, columns=list(_HEADER))
+    table = pq.read_table(path, columns=list(_HEADER), use_threads=False)
     numbers = [np.asarray(table[name], dtype=np.float64) for name in _HEADER[1:]]
-    return table["barcode"].to_pylist(), np.column_stack(numbers)
+    return StringValues.from_strings(table["barcode"]), np.column_stack(numbers)
 
 
-def _text(path: Path) -> tuple[list[str], NDArray[np.float64]]:
+def _text(path: Path) -> tuple[StringValues, NDArray[np.float64]]:
     """Read one line a spot; arrays have at most some 14,000, larger ones come as Parquet."""
     rows = list(_rows(path))
     barcodes, numbers = [], np.empty((len(rows), 5))
@@ -278,7 +279,7 @@ def _text(path: Path) -> tuple[list[str], NDArray[np.float64]]:
                     f"expected {', '.join(_HEADER)}, but got {','.join(map(str, row))[:80]!r}",
                 )
             ) from error
-    return barcodes, numbers
+    return StringValues.from_strings(barcodes), numbers
 
 
 def _rows(path: Path) -> Iterator[list[str]]:
@@ -301,10 +302,11 @@ def read_scalefactors(path: Path) -> dict[str, float]:
     InputError
         If the file is no JSON object.
     """
-    with faults_of(path, "scale factors"):
+    with faults_of(path, "scale factors", parsing=True):
         facts = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(facts, dict):
-            raise ValueError(f"a JSON object is needed, not {type(facts).__name__}")
+            got = type(facts).__name__
+            raise InputError(Fault(str(path), f"expected a JSON object, but got a {got}"))
     return {
         str(name): float(value)
         for name, value in facts.items()
@@ -327,7 +329,7 @@ def image_scale(image: Path) -> tuple[Path, float] | None:
 
 def read_lines(path: Path) -> list[str]:
     """Read the lines of a small text file, gzipped or not."""
-    with faults_of(path, "a table"):
+    with faults_of(path, "a table", parsing=True):
         if path.suffix == ".gz":
             with gzip.open(path, "rt", encoding="utf-8") as file:
                 return file.read().splitlines()

@@ -16,7 +16,7 @@ from .guard import Hdf5Node, open_hdf5
 from .hdf5 import Hdf5Matrix
 from .matrix import MatrixFacts
 from .reader import faults_of
-from .source import CountsSource, CsrBlock
+from .source import CountsSource, CsrBlock, StringValues
 from .spaceranger_files import read_lines
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 class FeatureMatrix:
     """A matrix with the names of its rows and columns."""
 
-    barcodes: list[str]
+    barcodes: StringValues
     """(n_obs,)"""
     gene_ids: list[str]
     """(n_vars,)"""
@@ -84,7 +84,7 @@ def open_h5(path: Path) -> FeatureMatrix:
         genomes = frozenset(_words(features["genome"])) if "genome" in features else frozenset()
         software = file.attrs.get("software_version", b"")
         return FeatureMatrix(
-            _words(group["barcodes"]),
+            read_text(group["barcodes"]),
             columns["id"],
             columns["name"],
             kinds or ["Gene Expression"] * n_vars,
@@ -108,7 +108,7 @@ def open_mtx(matrix: Path, barcodes: Path, features: Path) -> FeatureMatrix:
     """
     rows = [line.split("\t") for line in read_lines(features)]
     cells = [line.split("\t")[0] for line in read_lines(barcodes)]
-    with faults_of(matrix, "a Matrix Market file"), _open_text(matrix) as file:
+    with faults_of(matrix, "a Matrix Market file", parsing=True), _open_text(matrix) as file:
         n_vars, n_obs, nnz, integer, software = _header(file, matrix)
     if (n_vars, n_obs) != (len(rows), len(cells)):
         raise InputError(
@@ -119,7 +119,7 @@ def open_mtx(matrix: Path, barcodes: Path, features: Path) -> FeatureMatrix:
             )
         )
     return FeatureMatrix(
-        cells,
+        StringValues.from_strings(cells),
         [row[0] for row in rows],
         [row[1] if len(row) > 1 else "" for row in rows],
         [row[2] if len(row) > 2 else "Gene Expression" for row in rows],
@@ -202,7 +202,10 @@ class MtxCounts:
     def _pieces(self) -> Iterator[_Entries]:
         """Cells, genes (both from 0) and numbers of some entries at a time."""
         total, last = 0, 0
-        with faults_of(self.path, "a Matrix Market file"), _open_text(self.path) as file:
+        with (
+            faults_of(self.path, "a Matrix Market file", parsing=True),
+            _open_text(self.path) as file,
+        ):
             _header(file, self.path)
             rest = b""
             while chunk := file.read(_ENTRIES * 12):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -193,3 +195,44 @@ def test_real_histology(real_data: Path, tmp_path: Path) -> None:
     file_image(path).write(section, "he", coordinate_system="microns", memory_limit=LIMIT)
     with Image.open(path) as image:
         np.testing.assert_array_equal(written(section)[0], np.asarray(image).transpose(2, 0, 1))
+
+
+def test_black_chunks_are_written(tmp_path: Path) -> None:
+    data = np.zeros((3, 1200, 2600), np.uint8)
+    data[:, 1100, 2500] = 9
+    section = container(tmp_path / "s.zarr")
+    write_image(section, "he", ArrayPixels(data, "cyx"), memory_limit=LIMIT)
+    group: Any = zarr.open_group(section, mode="r")["images/he"]
+    for name, wanted in (("s0", data), ("s1", None)):
+        strict = group[name].with_config({"read_missing_chunks": False})
+        read = np.asarray(strict[:])
+        assert wanted is None or np.array_equal(read, wanted)
+
+
+def test_opening_images_leaves_the_limit_of_pillow_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(picture((8, 8))).save(path)
+    limit = Image.MAX_IMAGE_PIXELS
+    entered, opened = threading.Barrier(2, timeout=0.3), Image.open
+
+    def slow(*args: Any, **more: Any) -> Any:
+        # Two inside at once would each keep what the other had set.
+        with contextlib.suppress(threading.BrokenBarrierError):
+            entered.wait()
+            overlaps.append(1)
+        return opened(*args, **more)
+
+    def once() -> None:
+        with open_pixels(path):
+            pass
+
+    overlaps: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image, "open", slow)
+        threads = [threading.Thread(target=once) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not overlaps
+    assert limit == Image.MAX_IMAGE_PIXELS

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,6 +75,20 @@ class TestFingerprint:
         with pytest.raises(OSError, match="full") as caught, faults_of(tmp_path / "a.txt", "a"):
             raise OSError(28, "full")
         assert not isinstance(caught.value, InputError)
+
+    def test_mistakes_of_our_own_are_not_the_fault_of_the_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.h5"
+        for error in (KeyError("a"), ValueError("b"), TypeError("c"), RuntimeError("d")):
+            with pytest.raises(type(error)) as caught, faults_of(path, "a"):
+                raise error
+            assert not isinstance(caught.value, InputError)
+            with pytest.raises(InputError) as refused, faults_of(path, "a", parsing=True):
+                raise error
+            assert refused.value.__cause__ is error
+        with h5py.File(path, "w") as file:
+            with pytest.raises(InputError, match="doesn't exist") as refused, faults_of(path, "a"):
+                file["nothing"]
+            assert isinstance(refused.value.__cause__, KeyError)
 
 
 class TestUnits:
