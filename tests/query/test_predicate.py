@@ -174,7 +174,7 @@ WHOLE_TESTS = st.one_of(
     st.sampled_from(["Int64", "UInt64"]),
 )
 def test_whole_numbers_are_told_apart_by_answers_and_bounds(
-    predicate: Predicate, rows: list[int | None], size: int, dtype: str
+    predicate: Predicate, rows: list[int | None], size: int, dtype: Any
 ) -> None:
     frame = pd.DataFrame({"x": pd.Series(rows, dtype=object).astype(dtype)})
     truth = answers(predicate, frame)
