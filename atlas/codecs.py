@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 import numpy as np
 
+from .errors import InvalidArgument
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -45,6 +47,7 @@ _SHARD_BYTES = 64 * 2**20  # uncompressed; objects of this size suit disks and b
 _SHARD_CHUNKS = 1024  # 16 bytes each in the index, which every first read of a shard fetches
 _CODEC = ("zstd", 1, 1)  # blosc: inner compressor, level, shuffle mode (1 = bytes)
 _CRC_BYTES = 4
+_MAX_TEXT_BYTES = 2**28  # unpacked bytes of a chunk of strings; readers refuse more
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +212,18 @@ def decode(blob: bytes, dtype: np.dtype[Any], nbytes: int) -> NDArray[Any] | Non
     """Numbers of one inner chunk, flat; None when it is damaged or not `nbytes` long."""
     payload = unseal(blob)
     # Blosc's header says how much it would unpack: checked before, so that no bomb goes off.
-    if payload is None or int.from_bytes(payload[4:8], "little") != nbytes:
+    if payload is None or _unpacked_bytes(payload) != nbytes:
         return None
     try:
         return np.frombuffer(_blosc(dtype.itemsize).decode(payload), dtype)
     except (RuntimeError, ValueError):
         return None
+
+
+def _unpacked_bytes(payload: bytes) -> int:
+    """Bytes that a blosc frame says it unpacks to; -1 when it is not as long as it says."""
+    whole = len(payload) >= 16 and int.from_bytes(payload[12:16], "little") == len(payload)
+    return int.from_bytes(payload[4:8], "little") if whole else -1
 
 
 def encode_text(text: NDArray[np.uint8], offsets: NDArray[np.int64], length: int) -> bytes:
@@ -233,7 +242,13 @@ def encode_text(text: NDArray[np.uint8], offsets: NDArray[np.int64], length: int
     sizes[: offsets.size - 1] = np.diff(offsets)
     # vlen-utf8: a count, then for each string its length (uint32) and its bytes.
     starts = 4 + np.cumsum(sizes + 4) - sizes
-    out = np.zeros(4 + int(sizes.sum()) + 4 * length, np.uint8)
+    total = 4 + int(sizes.sum()) + 4 * length
+    if total > _MAX_TEXT_BYTES:
+        raise InvalidArgument(
+            f"{length} strings of at most {_MAX_TEXT_BYTES} bytes together are wanted in a chunk, "
+            f"but got {total} bytes; shorten the texts of this column, or leave it out"
+        )
+    out = np.zeros(total, np.uint8)
     out[:4] = np.frombuffer(np.uint32(length).tobytes(), np.uint8)
     heads = sizes.astype("<u4").view(np.uint8).reshape(length, 4)
     out[(starts - 4)[:, None] + np.arange(4)] = heads
@@ -242,15 +257,19 @@ def encode_text(text: NDArray[np.uint8], offsets: NDArray[np.int64], length: int
     return seal(bytes(_blosc(1).encode(out)))
 
 
-def decode_text(blob: bytes) -> NDArray[np.object_] | None:
-    """Strings of one inner chunk; None when the chunk is damaged."""
+def decode_text(blob: bytes, length: int) -> NDArray[np.object_] | None:
+    """Strings of one inner chunk; None when it is damaged, or not `length` strings."""
     from numcodecs.vlen import VLenUTF8
 
     payload = unseal(blob)
-    if payload is None:
+    if payload is None or not 4 <= _unpacked_bytes(payload) <= _MAX_TEXT_BYTES:
         return None
     try:
-        decoded: NDArray[np.object_] = VLenUTF8().decode(_blosc(1).decode(payload))
+        text = bytes(_blosc(1).decode(payload))
+        # The count in front decides how much the decoder allocates.
+        if int.from_bytes(text[:4], "little") != length:
+            return None
+        decoded: NDArray[np.object_] = VLenUTF8().decode(text)
     except (RuntimeError, ValueError):
         return None
     return decoded

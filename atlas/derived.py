@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import Corrupt, InvalidArgument
+from .errors import Corrupt, InvalidArgument, MissingKey
+from .manifest import parse_json
+from .section_arrays import RowArray, zarr_layout
 from .snapshot import DerivedEntry
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
+    from .storage import Storage
     from .store import AtlasStore
 
 __all__ = [
@@ -32,6 +35,7 @@ __all__ = [
     "RowBlocks",
     "read_domains",
     "read_embedding",
+    "read_tile_histogram",
     "tile_histogram",
     "write_derived",
 ]
@@ -39,6 +43,7 @@ __all__ = [
 # An inner chunk is about one tile of an embedding; a shard about 30 MB of it.
 _CHUNK_ROWS = 4096
 _SHARD_CHUNKS = 64
+_NODE_BYTES = 2**20
 
 type Runs = Sequence[tuple[int, int]]
 
@@ -142,13 +147,16 @@ def write_derived(
     ReadOnly
         The store was opened for reading.
     InvalidArgument
-        Blocks do not add up to the promised shape.
+        An array that has not one row a cell (one a tile, where its name begins with `tile_`), or
+        blocks that do not add up to the promised shape.
 
     Notes
     -----
     Memory: one shard, at most 262,144 rows of the widest array.
     """
-    n_obs = store.snapshot.sections[section].n_obs if store.has_section(section) else None
+    n_obs = store.section(section).n_obs
+    for name, source in arrays.items():
+        _check_rows(store, section, name, source.shape)
     with store.new_attempt(f"derived/{kind}/{key}/{section}") as attempt:
         _write_group(attempt.path, arrays, {"kind": kind, "n_obs": n_obs, **attrs})
         text = json.dumps(_provenance(store, provenance), indent=1, sort_keys=True)
@@ -201,6 +209,17 @@ def _write_group(
                 f"wanted blocks of {name!r} that add up to shape {blocks.shape}, "
                 f"but got {done} rows"
             )
+
+
+def _check_rows(store: AtlasStore, section: str, name: str, shape: tuple[int, ...]) -> None:
+    entry = store.section(section).entry
+    by_tile = name.startswith("tile_")
+    wanted = entry.n_tiles if by_tile else entry.n_obs
+    if not shape or shape[0] != wanted:
+        raise InvalidArgument(
+            f"wanted {wanted} rows in {name!r}, one a {'tile' if by_tile else 'cell'} of section "
+            f"{section!r}, but got shape {tuple(shape)}"
+        )
 
 
 def _as_blocks(values: NDArray[Any]) -> RowBlocks:
@@ -274,13 +293,54 @@ def tile_histogram(
     return counts.reshape(tiles, n_categories).astype(np.int32)
 
 
-def _read_runs(array: Any, runs: Runs | None) -> NDArray[Any]:
-    if runs is None:
-        return np.asarray(array[:])
-    parts = [np.asarray(array[start:stop]) for start, stop in runs]
-    if not parts:
-        return np.empty((0, *array.shape[1:]), dtype=array.dtype)
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One committed attempt; every chunk of its arrays must be there."""
+
+    storage: Storage
+    entry: DerivedEntry
+    n_obs: int
+
+    @classmethod
+    def open(cls, store: AtlasStore, kind: str, key: str, section: str) -> _Attempt:
+        entry = store.derived(kind, key, section)
+        return cls(store.storage, entry, store.snapshot.sections[section].n_obs)
+
+    def node(self, name: str = "") -> Mapping[str, Any]:
+        """Zarr metadata of the group, or of an array in it."""
+        key = "/".join(filter(None, (self.entry.prefix, name, "zarr.json")))
+        try:
+            return parse_json(self.storage.get(key, max_bytes=_NODE_BYTES), key)
+        except MissingKey as error:
+            raise Corrupt(
+                f"{key} is wanted in {self.entry.name!r}, but is missing; run `tisseract verify`, "
+                "then compute it again"
+            ) from error
+
+    def categories(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        attributes = self.node().get("attributes")
+        found = attributes.get("categories") if isinstance(attributes, dict) else None
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            raise Corrupt(
+                f"a list of categories is wanted in {self.entry.name!r}, but got {found!r:.80}; "
+                "run `tisseract verify`, then compute it again"
+            )
+        return tuple(found)
+
+    def read(
+        self, name: str, runs: Runs | None, ndim: int, n_rows: int | None = None
+    ) -> NDArray[Any]:
+        """Rows of an array that has one a cell, unless told otherwise."""
+        wanted = self.n_obs if n_rows is None else n_rows
+        label = f"array {name} of {self.entry.name}"
+        layout = zarr_layout(self.node(name), label)
+        if len(layout.shape) != ndim or layout.shape[0] != wanted or layout.dtype == "string":
+            raise Corrupt(
+                f"{wanted} rows of numbers are wanted in {label}, but got shape {layout.shape} "
+                f"of {layout.dtype}; run `tisseract verify`, then compute it again"
+            )
+        return RowArray(self.storage, f"{self.entry.prefix}/{name}", layout, label).read(runs)
 
 
 def read_embedding(
@@ -303,9 +363,11 @@ def read_embedding(
     ------
     DerivedNotFound, StaleDerived
         There is none, or what it was computed from was replaced.
+    Corrupt
+        A chunk is missing or damaged, or there is not one row a cell.
     """
-    values = store.derived_group("embedding", key, section)["values"]
-    return _read_runs(values, runs).astype(np.float32, copy=False)
+    values = _Attempt.open(store, "embedding", key, section).read("values", runs, 2)
+    return values.astype(np.float32, copy=False)
 
 
 def read_domains(
@@ -329,17 +391,44 @@ def read_domains(
     DerivedNotFound, StaleDerived
         There are none, or what they were computed from was replaced.
     Corrupt
-        The group does not hold labels.
+        It does not hold labels, a chunk is missing or damaged, or a label has no category.
     """
-    group = store.derived_group("domains", key, section)
-    categories = group.attrs.get("categories")
-    if not isinstance(categories, list):
+    attempt = _Attempt.open(store, "domains", key, section)
+    categories = attempt.categories()
+    codes = attempt.read("codes", runs, 1).astype(np.int16, copy=False)
+    if codes.size and not -1 <= int(codes.min()) <= int(codes.max()) < len(categories):
         raise Corrupt(
-            f"wanted a list of categories in domains {key!r} of section {section!r}, "
-            f"but got {categories!r:.80}; run `tisseract verify`"
+            f"codes in -1..{len(categories) - 1} are wanted in domains {key!r} of section "
+            f"{section!r}, but got {int(codes.min())}..{int(codes.max())}; run `tisseract verify`"
         )
     return DomainLabels(
-        _read_runs(group["codes"], runs).astype(np.int16, copy=False),
-        tuple(str(name) for name in categories),
-        _read_runs(group["confidence"], runs).astype(np.float32, copy=False),
+        codes,
+        categories,
+        attempt.read("confidence", runs, 1).astype(np.float32, copy=False),
     )
+
+
+def read_tile_histogram(
+    store: AtlasStore, key: str, section: str
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Read how many cells of each label each tile has, and the labels.
+
+    Returns
+    -------
+    counts : ndarray (T, K) int64
+    categories : tuple of str, (K,)
+
+    Raises
+    ------
+    DerivedNotFound, StaleDerived, Corrupt
+    """
+    attempt = _Attempt.open(store, "domains", key, section)
+    categories = attempt.categories()
+    n_tiles = store.snapshot.sections[section].n_tiles
+    counts = attempt.read("tile_hist", None, 2, n_tiles)
+    if counts.shape[1] != len(categories):
+        raise Corrupt(
+            f"{len(categories)} categories are wanted in tile_hist of {attempt.entry.name!r}, but "
+            f"got {counts.shape[1]}; run `tisseract verify`, then compute it again"
+        )
+    return counts.astype(np.int64, copy=False), categories

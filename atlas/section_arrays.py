@@ -6,6 +6,7 @@ Zarr's reader returns fill values for a chunk that is absent from its shard; thi
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .quadtree import Runs
     from .storage import Storage
 
-__all__ = ["ArrayLayout", "RowArray"]
+__all__ = ["ArrayLayout", "RowArray", "zarr_layout"]
 
 _GAP_BYTES = 2048  # bytes between wanted chunks that are cheaper to read than another request
 _ABSENT = np.iinfo(np.uint64).max
@@ -90,7 +91,36 @@ class ArrayLayout:
     def row_bytes(self) -> int:
         """Uncompressed bytes of a row; 1 for strings, whose length varies."""
         size = 1 if self.dtype == "string" else np.dtype(self.dtype).itemsize
-        return size * int(np.prod(self.shape[1:], dtype=np.int64))
+        return size * math.prod(self.shape[1:])
+
+
+def zarr_layout(metadata: Any, label: str) -> ArrayLayout:
+    """Read shape, type and grid of a sharded array from its own Zarr metadata.
+
+    Raises
+    ------
+    Corrupt
+        Not an array that is sharded along its first axis only.
+    """
+    try:
+        rest = list(metadata["shape"])[1:]
+        inner = metadata["codecs"][0]["configuration"]["chunk_shape"]
+        outer = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+        if list(inner)[1:] != rest or list(outer)[1:] != rest:
+            raise ValueError(f"chunks {inner} and {outer}")
+        return ArrayLayout.of(
+            {
+                "shape": metadata["shape"],
+                "dtype": metadata["data_type"],
+                "chunk": inner[0],
+                "shard": outer[0],
+            }
+        )
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise Corrupt(
+            "an array sharded along its first axis is wanted, but got something else in "
+            f"{label}; run `tisseract verify`"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,12 +237,10 @@ class RowArray:
         number, blob = item
         layout = self.layout
         if layout.dtype == "string":
-            values = codecs.decode_text(blob)
-            sound = values is not None and values.size == layout.chunk
+            values = codecs.decode_text(blob, layout.chunk)
         else:
             values = codecs.decode(blob, np.dtype(layout.dtype), layout.chunk * layout.row_bytes)
-            sound = values is not None
-        if values is None or not sound:
+        if values is None:
             raise self._corrupt(number, "its checksum or length is wrong")
         return values.reshape(layout.chunk, *layout.shape[1:])
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tisseract.atlas import codecs
 from tisseract.atlas.codecs import Grid, element_grid, row_grid
+from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.section_columns import StringValues
 
 DTYPES = ["uint8", "uint16", "uint32", "int32", "int64", "float32", "float64", "bool"]
@@ -41,9 +42,20 @@ def test_a_chunk_of_another_length_is_refused_before_it_is_unpacked() -> None:
 def test_strings_come_back_padded(words: list[str], more: int) -> None:
     packed = StringValues.from_strings(words)
     blob = codecs.encode_text(packed.text, packed.offsets, len(words) + more)
-    back = codecs.decode_text(blob)
+    back = codecs.decode_text(blob, len(words) + more)
     assert back is not None
     assert back.tolist() == words + [""] * more
+
+
+def test_text_that_would_unpack_to_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = StringValues.from_strings(["x" * 5000])
+    blob = codecs.encode_text(packed.text, packed.offsets, 1)
+    assert codecs.decode_text(blob, 1) is not None
+    assert codecs.decode_text(blob, 2) is None
+    monkeypatch.setattr(codecs, "_MAX_TEXT_BYTES", 1000)
+    assert codecs.decode_text(blob, 1) is None
+    with pytest.raises(InvalidArgument, match="shorten the texts"):
+        codecs.encode_text(packed.text, packed.offsets, 1)
 
 
 def test_grids_follow_rows_and_bounds() -> None:

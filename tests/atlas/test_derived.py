@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas import derived as module
+from tisseract.atlas.codecs import seal
 from tisseract.atlas.derived import (
     Provenance,
     RowBlocks,
@@ -117,7 +118,7 @@ def test_a_chunk_of_zeros_is_written_and_a_missing_one_is_an_error(
     assert not read_embedding(store, "key", "s1").any()
     for path in files_of(tmp_path, entry):
         path.unlink()
-    with pytest.raises(Exception, match=r"(?i)chunk"):
+    with pytest.raises(Corrupt, match=r"(?i)chunk"):
         read_embedding(open_store(store.url), "key", "s1")
 
 
@@ -130,7 +131,7 @@ def test_a_flipped_bit_is_an_error(store: AtlasStore, tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(ValueError, match=r"(?i)checksum"):
+    with pytest.raises(Corrupt, match=r"(?i)checksum"):
         read_embedding(open_store(store.url), "key", "s1")
 
 
@@ -140,6 +141,38 @@ def test_unknown_keys_and_readers(store: AtlasStore) -> None:
         read_embedding(store, "kei", "s1")
     with pytest.raises(ReadOnly):
         write(open_store(store.url), {"values": np.zeros((N, 1), np.float32)})
+
+
+def test_an_inner_chunk_absent_from_its_shard_is_an_error(
+    store: AtlasStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK_ROWS", 64)
+    codes = np.ones(N, np.int16)
+    arrays = {"codes": codes, "confidence": np.ones(N, np.float32)}
+    entry = write(store, arrays, "domains", categories=["x", "y"])
+    path = tmp_path / "atlas" / entry.prefix / "codes/c/0"
+    data = bytearray(path.read_bytes())
+    n_chunks = -(-N // 64)
+    index = bytearray(data[-16 * n_chunks - 4 : -4])
+    index[:16] = b"\xff" * 16
+    path.write_bytes(bytes(data[: -16 * n_chunks - 4]) + seal(bytes(index)))
+    with pytest.raises(Corrupt, match="absent from its shard"):
+        read_domains(store, "key", "s1")
+    assert read_domains(store, "key", "s1", [(64, 128)]).codes.all()
+
+
+def test_arrays_have_a_row_a_cell_or_tile(store: AtlasStore) -> None:
+    with pytest.raises(InvalidArgument, match=f"wanted {N} rows in 'values', one a cell"):
+        write(store, {"values": np.zeros((N - 1, 2), np.float32)})
+    with pytest.raises(InvalidArgument, match=r"wanted \d+ rows in 'tile_hist', one a tile"):
+        write(store, {"tile_hist": np.zeros((2, 2), np.int32)}, "domains")
+
+
+def test_labels_past_the_categories_are_corrupt(store: AtlasStore) -> None:
+    arrays = {"codes": np.full(N, 2, np.int16), "confidence": np.ones(N, np.float32)}
+    write(store, arrays, "domains", categories=["x", "y"])
+    with pytest.raises(Corrupt, match=r"codes in -1\.\.1 are wanted"):
+        read_domains(store, "key", "s1")
 
 
 @settings(deadline=None)
