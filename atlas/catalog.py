@@ -139,9 +139,11 @@ def read_record(storage: Storage, number: int) -> Snapshot | Tombstone:
             "`tisseract history` lists them"
         ) from None
     what = f"snapshot {number}"
-    if schema.TOMBSTONE_FORMAT.encode() not in data[:100]:
+    # A snapshot is parsed once; only one that mentions tombstones, in a message perhaps, twice.
+    named = schema.TOMBSTONE_FORMAT.encode() in data
+    body = parse_json(data, what) if named else {}
+    if body.get("format") != schema.TOMBSTONE_FORMAT:
         return Snapshot.from_bytes(data, number)
-    body = parse_json(data, what)
     schema.check_format(body, schema.TOMBSTONE_FORMAT, what)
     facts = schema.tombstone_facts(body, number, what)
     return Tombstone(**facts)

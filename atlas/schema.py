@@ -146,9 +146,19 @@ def _metadata(value: Any) -> dict[str, Any]:
 
 
 def _columns(value: Any) -> dict[str, Any]:
-    if not all(isinstance(inner, dict) for inner in _mapping(value).values()):
-        raise ValueError("an object of objects")
+    for name, inner in _mapping(value).items():
+        if not isinstance(inner, dict) or inner.get("kind") not in _COLUMN_KINDS:
+            raise ValueError(f"a column {name[:60]!r} with a kind of {', '.join(_COLUMN_KINDS)}")
+        for fact, check in _COLUMN.items():
+            if inner.get(fact) is not None:
+                check(inner[fact])
     return dict(value)
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(inner, str) for inner in value):
+        raise ValueError("a list of texts")
+    return value
 
 
 def _inputs(value: Any) -> dict[str, str]:
@@ -161,6 +171,15 @@ def _keys(value: Any) -> tuple[str, ...]:
     return tuple(check_key(_text(key)) for key in value)
 
 
+_COLUMN_KINDS = ("numeric", "categorical", "string", "boolean")
+_COLUMN: dict[str, Check] = {
+    "min": _number,
+    "max": _number,
+    "categories": _texts,
+    "n_categories": _count,
+    "nulls": _count,
+    "source": _text,
+}
 _COMMON: dict[str, Check] = {"attempt": _attempt, "digest": _digest, "nbytes": _count}
 SECTION: dict[str, Check] = _COMMON | {
     "section": _name,

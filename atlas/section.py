@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import ColumnNotFound, Corrupt, FormatUnsupported, InvalidArgument, MissingKey, near
-from .morton import Frame
 from .quadtree import Runs, TileTable, merge_runs
 from .section_arrays import ArrayLayout, RowArray
 from .section_frames import column_frame
+from .section_index import SectionIndex
 from .section_matrix import SparseArrays
 from .section_write import SECTION_FORMAT
 from .statistics import GeneStatistics, GeneTotals, ObsStatistics
@@ -120,13 +120,11 @@ class Section:
 
     # -- what the section's own index knows --------------------------------------------------
 
-    @cached_property
-    def attributes(self) -> Mapping[str, Any]:
-        """The section's own index: layouts of arrays, obs columns, frame, units."""
+    def _attributes(self) -> Mapping[str, Any]:
         key = f"{self._entry.prefix}/tisseract/zarr.json"
         try:
             node = json.loads(self._storage.get(key, max_bytes=_INDEX_BYTES))
-            attributes: dict[str, Any] = node["attributes"]
+            attributes: dict[str, Any] = dict(node["attributes"])
             form = attributes["format"]
         except MissingKey as error:
             raise self._corrupt(f"its index {key} is missing") from error
@@ -137,9 +135,15 @@ class Section:
                 f"section {self.name!r} must have layout {SECTION_FORMAT}, but got {form!r}; "
                 "read it with a newer tisseract"
             )
-        if (attributes.get("n_obs"), attributes.get("n_vars")) != (self.n_obs, self.n_vars):
-            raise self._corrupt("its index disagrees with the catalog on cells and genes")
         return attributes
+
+    @cached_property
+    def _index(self) -> SectionIndex:
+        attributes = self._attributes()
+        try:
+            return SectionIndex.of(attributes, self._entry)
+        except Corrupt as error:
+            raise self._corrupt(str(error)) from error
 
     @cached_property
     def group(self) -> zarr.Group:
@@ -151,13 +155,15 @@ class Section:
     @cached_property
     def tiles(self) -> TileTable:
         """Tiles: rows, tight boxes, quadtree squares."""
-        frame = self.attributes["frame"]
+        ptr = self._array("tisseract/tiles/ptr").read()
+        if ptr[0] != 0 or ptr[-1] != self.n_obs or (np.diff(ptr) <= 0).any():
+            raise self._corrupt("its tiles do not divide its rows")
         return TileTable(
-            self._array("tisseract/tiles/ptr").read(),
+            ptr,
             self._array("tisseract/tiles/bounds").read(),
             self._array("tisseract/tiles/code").read(),
             self._array("tisseract/tiles/level").read(),
-            Frame(float(frame["x"]), float(frame["y"]), float(frame["side"])),
+            self._index.frame,
         )
 
     @cached_property
@@ -173,8 +179,7 @@ class Section:
     @property
     def obs_columns(self) -> Mapping[str, Mapping[str, Any]]:
         """Obs columns by name: kind, dtype, extremes or categories, missing values."""
-        columns: Mapping[str, Mapping[str, Any]] = self.attributes["obs"]
-        return columns
+        return self._index.columns
 
     # -- rows --------------------------------------------------------------------------------
 
@@ -378,16 +383,15 @@ class Section:
     # -- arrays ------------------------------------------------------------------------------
 
     @property
-    def _layouts(self) -> Mapping[str, Any]:
-        layouts: Mapping[str, Any] = self.attributes["arrays"]
-        return layouts
+    def _layouts(self) -> Mapping[str, ArrayLayout]:
+        return self._index.layouts
 
     def _array(self, path: str) -> RowArray:
         known = self._arrays.get(path)
         if known is not None:
             return known
         try:
-            layout = ArrayLayout.of(self._layouts[path])
+            layout = self._layouts[path]
         except KeyError:
             raise self._corrupt(f"its index does not list {path}") from None
         where = f"section {self.name!r}, array {path}"

@@ -315,11 +315,13 @@ class LocalStorage(Storage):
 
     @override
     def zarr_store(self, prefix: str, read_only: bool = True) -> Store:
-        from zarr.storage import LocalStore
+        from .rooted_store import RootedStore, check_inside
 
         if not read_only:
             self.forbid_writing(f"writing {prefix!r}")
-        return LocalStore(self._path(prefix) if prefix else self._root, read_only=read_only)
+        path = self._path(prefix) if prefix else self._root
+        check_inside(path, self._real)
+        return RootedStore(path, read_only=read_only)
 
 
 def _reopen(url: str, read_only: bool) -> LocalStorage:
