@@ -205,6 +205,34 @@ class StringValues:
         first, second = self.take(order[same]).to_list(), self.take(order[same + 1]).to_list()
         return sorted({a for a, b in zip(first, second, strict=True) if a == b and a is not None})
 
+    def find_in(self, other: StringValues) -> NDArray[np.int64]:
+        """(n,) row of each string in another column, whose strings are unique; -1 where absent.
+
+        Memory: 24 bytes a row of each.
+
+        Examples
+        --------
+        >>> words = StringValues.from_strings(["b", "x", "a"])
+        >>> words.find_in(StringValues.from_strings(["a", "b"])).tolist()
+        [1, -1, 0]
+        """
+        import pyarrow.compute as pc
+
+        if len(other) == 0:
+            return np.full(len(self), -1, np.int64)
+        hashes = other.hashes()
+        order = np.argsort(hashes)
+        place = np.searchsorted(hashes, self.hashes(), sorter=order)
+        found = order[np.minimum(place, len(other) - 1)].astype(np.int64)
+        del hashes, order, place
+        same = pc.equal(self.to_arrow(), other.take(found).to_arrow())
+        wrong = np.flatnonzero(~np.asarray(same))
+        if wrong.size:
+            # Absent, or one of two strings with the same hash.
+            rest = pc.index_in(self.take(wrong).to_arrow(), value_set=other.to_arrow())
+            found[wrong] = np.asarray(rest.fill_null(-1))
+        return found
+
     def take(self, rows: NDArray[np.integer]) -> StringValues:
         """Strings of the given rows, in that order; cost is the size of the result.
 

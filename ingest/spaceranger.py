@@ -240,15 +240,14 @@ def _match(survey: _Survey, options: ReadOptions) -> None:
     matrix, spots = survey.matrix, survey.spots
     assert matrix is not None
     assert spots is not None
-    place = {barcode: i for i, barcode in enumerate(spots.barcodes)}
-    at = np.asarray([place.get(barcode, -1) for barcode in matrix.barcodes], dtype=np.int64)
-    if len(set(matrix.barcodes)) != len(matrix.barcodes):
+    at = matrix.barcodes.find_in(spots.barcodes)
+    if matrix.barcodes.repeated():
         raise InputError(
             Fault(str(survey.bundle.matrix), "expected every barcode once, but got some twice")
         )
     lost = np.flatnonzero(at < 0)
     if lost.size:
-        listed = ", ".join(matrix.barcodes[i] for i in lost[:_SHOWN])
+        listed = ", ".join(map(str, matrix.barcodes.take(lost[:_SHOWN]).to_list()))
         raise InputError(
             Fault(
                 str(survey.bundle.positions),
