@@ -49,5 +49,7 @@ def test_no_cells_are_refused() -> None:
 def test_coordinates_that_are_not_finite_are_refused(bad: float) -> None:
     positions = np.zeros((4, 2))
     positions[2, 1] = bad
-    with pytest.raises(InputError, match=r"must be finite, but got .* at row 2 \(1 of 4 rows\)"):
+    with pytest.raises(
+        InputError, match=r"must be finite and below 1e\+15, but got .* at row 2 \(1 of 4 rows\)"
+    ):
         Frame.around(positions)
