@@ -240,7 +240,7 @@ def test_sections_that_hardly_fit_are_warned_of(
     atlas: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = Path(atlas).parent / "data"
-    other = anndata.read_h5ad(data / "E11.5_e2.h5ad")[:, :12].copy()
+    other: Any = anndata.read_h5ad(data / "E11.5_e2.h5ad")[:, :12].copy()
     other.X = other.X.astype("float32") / 2
     other.write_h5ad(data / "few.h5ad")
     sheet = data / "few.csv"

@@ -66,7 +66,7 @@ def test_identifiers_beyond_float64_survive_a_section_without_them(tmp_path: Pat
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="The 'future.infer_string' option")
         select(store).to_anndata().write_h5ad(tmp_path / "all.h5ad")
-        back = ad.read_h5ad(tmp_path / "all.h5ad").obs
+        back: Any = ad.read_h5ad(tmp_path / "all.h5ad").obs
     assert sorted(back["id"].dropna().tolist()) == ids.tolist()
     assert select(store, f"top == {2**63 + 3}").n_obs == 1
     assert select(store, f"top in [{2**63 + 3}, 5]").n_obs == 1
@@ -153,7 +153,7 @@ def test_stale_labels_are_left_out_aloud(tmp_path: Path) -> None:
         label(store, name)
     replace_section(store, "s1", make_raw(n_obs=N + 1, seed=9, obs={}))
     with pytest.warns(StaleLabelsWarning, match="'dom' of s1 were computed") as caught:
-        adata = select(store).to_anndata()
+        adata: Any = select(store).to_anndata()
     assert len([w for w in caught if w.category is StaleLabelsWarning]) == 1
     assert adata.uns["tisseract"]["stale_labels"] == {"dom": ["s1"]}
     assert adata.obs.groupby("section", observed=True)["dom"].count().tolist() == [0, N]
@@ -164,10 +164,10 @@ def test_answers_stay_those_of_the_snapshot_that_was_asked(tmp_path: Path) -> No
     label(store, "s1")
     chosen, fresh = select(store, "area < 20"), select(store, section="s1")
     seen, labels = gene(store, "Gene1"), domains(store, "dom")
-    before = chosen.to_anndata()
+    before: Any = chosen.to_anndata()
     values, composition = seen.values("s1"), labels.composition()
     replace_section(store, "s1", make_raw(n_obs=N * 2, seed=5, obs={"area": np.zeros(N * 2)}))
-    after = chosen.to_anndata()
+    after: Any = chosen.to_anndata()
     pd.testing.assert_frame_equal(after.obs, before.obs)
     assert (after.X != before.X).nnz == 0
     assert fresh.n_obs == N
