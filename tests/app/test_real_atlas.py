@@ -117,3 +117,22 @@ def test_region_as_spatialdata_is_a_store_others_open(atlas: ts.Atlas, tmp_path:
     read: Any = spatialdata.read_zarr(tmp_path / "roi.zarr")
     assert read.tables["table"].n_obs == selection.n_obs > 100
     assert "domain" in read.tables["table"].obs
+
+
+def test_every_section_opens_in_scanpy_and_squidpy(real_atlas: Path, tmp_path: Path) -> None:
+    import anndata
+    import scanpy as sc
+    import squidpy as sq
+
+    from tisseract.query import export
+
+    atlas = ts.open(real_atlas)
+    for name in atlas.section_names:
+        path = tmp_path / f"{name}.h5ad"
+        export(atlas.query(section=name), path)
+        adata: Any = anndata.read_h5ad(path)
+        path.unlink()
+        assert adata.n_obs == atlas.snapshot.sections[name].n_obs, name
+        sc.pp.calculate_qc_metrics(adata, percent_top=None, inplace=True)
+        sq.gr.spatial_neighbors_knn(adata, n_neighs=4)
+        assert adata.obsp["spatial_connectivities"].shape == (adata.n_obs, adata.n_obs), name
