@@ -286,6 +286,6 @@ class TestKeys:
             check_key(key)
         except InvalidArgument:
             return
-        root = Path("/root/of/atlas")
+        root = Path("/data/of/atlas")
         assert Path(os.path.normpath(root / key)).is_relative_to(root)
         assert Path(os.path.normpath(root / key)) != root
