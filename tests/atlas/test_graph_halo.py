@@ -1,0 +1,122 @@
+"""A halo holds each cell of a section once, and nothing apart is within reach."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tisseract.atlas.errors import Corrupt
+from tisseract.atlas.graph.certificate import box_to_boxes
+from tisseract.atlas.graph.halo import PATCH_ROWS, Halo, read_patches, surround
+from tisseract.atlas.quadtree import TileTable, tight_boxes
+
+from .graph_fakes import FakeSection, cut_section, morton_order, quadtree_section
+
+
+@dataclasses.dataclass
+class BlockSection(FakeSection):
+    """A section that also knows boxes of short row blocks, as the stored ones do."""
+
+    block_rows: int = 256
+
+    @property
+    def blocks(self) -> TileTable:
+        ptr = np.append(np.arange(0, self.n_obs, self.block_rows, dtype=np.int64), self.n_obs)
+        return TileTable(ptr, tight_boxes(self.xy, ptr))
+
+
+def make_points(n: int, seed: int, spread: float) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    xy = rng.random((n, 2)) ** spread * 100.0
+    return xy[morton_order(xy)]
+
+
+def assert_divided(section: FakeSection, halo: Halo) -> None:
+    """Every cell once, with its position, inside the box that speaks for it."""
+    apart = [np.arange(start, stop) for start, stop in halo.apart.runs()]
+    rows = np.concatenate([halo.own.rows(), halo.band.rows(), *apart])
+    np.testing.assert_array_equal(np.sort(rows), np.arange(section.n_obs))
+    for patches in (halo.own, halo.band):
+        np.testing.assert_array_equal(patches.xy, section.xy[patches.rows()])
+        assert (np.diff(patches.ptr) > 0).all()
+        assert (np.diff(patches.ptr) <= PATCH_ROWS).all()
+        if len(patches):
+            np.testing.assert_array_equal(patches.boxes, tight_boxes(patches.xy, patches.ptr))
+    for box, start, stop in zip(halo.apart.boxes, halo.apart.start, halo.apart.stop, strict=True):
+        xy = section.xy[start:stop]
+        assert (xy >= box[:2]).all()
+        assert (xy <= box[2:]).all()
+
+
+def assert_reached(halo: Halo, reach: NDArray[np.float64]) -> None:
+    """Nothing apart is within reach, and nothing of the band is out of it."""
+    for box, far in zip(halo.own.boxes, reach, strict=True):
+        assert (box_to_boxes(box, halo.apart.boxes) > far * far).all()
+    for box in halo.band.boxes:
+        assert (box_to_boxes(box, halo.own.boxes) <= reach * reach).any()
+
+
+@given(
+    n=st.integers(1, 2000),
+    tile_cells=st.sampled_from([3, 64, 700]),
+    runs=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 300)), max_size=5),
+    blocks=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_halo_divides_the_section(
+    n: int, tile_cells: int, runs: list[tuple[int, int]], blocks: bool, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    section = quadtree_section(make_points(n, seed, rng.choice([1.0, 4.0])), tile_cells)
+    if blocks:
+        section = BlockSection(section.xy, section.tiles, block_rows=int(rng.choice([7, 64, 256])))
+    checked: list[tuple[int, int]] = []
+    end = 0
+    for start, length in sorted(runs):
+        if end <= start < n:
+            checked.append((start, end := min(n, start + length)))
+    own = read_patches(section, checked)
+    reach = rng.random(len(own)) * rng.choice([0.1, 10.0, 300.0])
+    halo = surround(section, own, reach)
+    assert_divided(section, halo)
+    assert_reached(halo, reach)
+    chosen = rng.random(len(halo.apart)) < 0.3
+    more = halo.load(section, chosen)
+    assert_divided(section, more)
+    assert len(more.apart) == np.count_nonzero(~chosen)
+
+
+def test_no_rows_need_nothing() -> None:
+    section = cut_section(make_points(50, 0, 1.0), [10, 30])
+    halo = surround(section, read_patches(section, []), 5.0)
+    assert_divided(section, halo)
+    assert section.rows_read == 0
+
+
+def test_an_endless_reach_takes_in_everything() -> None:
+    section = quadtree_section(make_points(3000, 1, 1.0), 256)
+    halo = surround(section, read_patches(section, [(100, 200)]), np.inf)
+    assert_divided(section, halo)
+    assert len(halo.apart) == 0
+
+
+def test_a_band_is_thin_and_little_is_read_for_it() -> None:
+    xy = make_points(40_000, 3, 1.0)
+    section = quadtree_section(xy, 1024)
+    fine = BlockSection(section.xy, section.tiles, block_rows=128)
+    rows = (int(section.tiles.ptr[16]), int(section.tiles.ptr[32]))
+    halo = surround(fine, read_patches(fine, [rows]), 1.0)
+    size = rows[1] - rows[0]
+    assert halo.band.xy.shape[0] < 0.4 * size
+    assert fine.rows_read < 1.6 * size
+
+
+def test_positions_that_are_not_finite_are_refused() -> None:
+    section = cut_section(make_points(50, 0, 1.0), [10, 30])
+    section.xy[20] = np.inf
+    with pytest.raises(Corrupt, match="finite positions"):
+        surround(section, read_patches(section, [(0, 5)]), 300.0)
