@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from ..errors import Corrupt, InvalidArgument
 from ..section_arrays import RowArray
 from .edges import Edges, check_runs
 from .layout import ARRAYS, read_layout, read_root
+from .spec import GraphSpec
 from .squidpy_form import to_squidpy
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class StoredGraph:
     entry : DerivedEntry
         Its entry in the snapshot.
     kind : str
-        knn or grid.
+        knn, radius, delaunay or grid.
     parameters : mapping
         As asked for.
     facts : mapping
@@ -109,15 +111,26 @@ class StoredGraph:
         """Read the whole graph, (n_obs, n_obs); 8 bytes an edge, twice that at the end."""
         return self.rows([(0, self.n_obs)])
 
-    def to_squidpy(self, *, set_diag: bool = False, key_added: str = "spatial") -> SquidpyGraph:
-        """Read everything, in squidpy's form; see `NeighborGraph.to_squidpy`.
+    def to_squidpy(
+        self, *, set_diag: bool | None = None, key_added: str = "spatial"
+    ) -> SquidpyGraph:
+        """Read everything, in squidpy's form; see `SectionGraph.to_squidpy`.
 
         Distances are float64 numbers of float32 precision.
         """
-        n_neighs = {"hex": 6, "square": 4}.get(str(self.facts.get("lattice_found")))
-        parameters = {**self.parameters, **({"n_neighs": n_neighs} if n_neighs else {})}
         edges = self.edges([(0, self.n_obs)])
-        return to_squidpy(edges, self.kind, parameters, set_diag=set_diag, key_added=key_added)
+        spec = self.spec if set_diag is None else replace(self.spec, set_diag=set_diag)
+        return to_squidpy(edges, spec, self.facts, key_added=key_added)
+
+    @property
+    def spec(self) -> GraphSpec:
+        """What graph it is."""
+        return GraphSpec.read(self.kind, self.parameters)
+
+    @property
+    def row_ptr(self) -> tuple[int, ...]:
+        """Borders of the blocks: block b is rows row_ptr[b]:row_ptr[b + 1]."""
+        return tuple(self._row_ptr.tolist())
 
     def _by_block(self, runs: Runs) -> list[tuple[int, list[tuple[int, int]]]]:
         """Cut runs at the borders of blocks."""
