@@ -1,0 +1,20 @@
+"""Statistics of neighborhood graphs, block by block: neither the graph nor the matrix is held."""
+
+from .components import ConnectedComponents, connected_components
+from .histograms import (
+    DegreeHistogram,
+    EdgeLengthHistogram,
+    degree_histogram,
+    edge_length_histogram,
+)
+from .row_graph import RowGraph
+
+__all__ = [
+    "ConnectedComponents",
+    "DegreeHistogram",
+    "EdgeLengthHistogram",
+    "RowGraph",
+    "connected_components",
+    "degree_histogram",
+    "edge_length_histogram",
+]
