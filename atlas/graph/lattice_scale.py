@@ -1,19 +1,21 @@
 """Kind and scale of a section's lattice, found in passes of bounded memory.
 
 A lattice edge is shorter than 1.3 times the median of all distances to the n nearest neighbors:
-squidpy's rule, kept. The median is global, so it is selected exactly, 16 bits of the numbers'
-order at a time, in four passes over the blocks; each leaves one small histogram, and nothing grows
-with the number of cells.
+squidpy's rule, kept. The median is global, so it is selected exactly, as `order_statistic` does:
+in one pass over the blocks where distances repeat as they do on lattices, in two elsewhere, and
+nothing grows with the number of cells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
+
+from .order_statistic import Run, order_statistics, run_serially
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,17 +27,10 @@ __all__ = ["LatticeKind", "LatticeScale", "Run", "measure_lattice", "run_seriall
 
 type LatticeKind = Literal["hex", "square"]
 
-type _Counts = tuple[NDArray[np.intp], NDArray[np.intp]]
-
-type Run = Callable[[Callable[[Runs], object], Sequence[Runs]], Iterable[object]]
-"""Applies a function to the row runs of each block, in any order, and hands out the results."""
-
 _N_NEIGHS: dict[LatticeKind, int] = {"hex": 6, "square": 4}
 _CUTOFF = 1.3  # squidpy's factor on the median
 # Fifth nearest over fourth: 1 inside a hexagonal lattice, 1.41 inside a square one.
 _GAP_D2 = 1.2**2
-_DIGIT_BITS = 16
-_DIGITS = 64 // _DIGIT_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +48,6 @@ class LatticeScale:
     def cutoff(self) -> float:
         """Distance below which one of the `n_neighs` nearest is a neighbor."""
         return self.median * _CUTOFF
-
-
-def run_serially(function: Callable[[Runs], object], blocks: Sequence[Runs]) -> Iterable[object]:
-    """Apply a function to one block after the other."""
-    return map(function, blocks)
 
 
 def measure_lattice(
@@ -89,12 +79,10 @@ def measure_lattice(
         votes = cast("Iterable[int]", run(partial(_vote, section), blocks))
         kind = "hex" if sum(votes) >= 0 else "square"
     n_neighs = _N_NEIGHS[kind]
-    count = section.n_obs * min(n_neighs, section.n_obs - 1)
-    if count == 0:
-        return LatticeScale(kind, n_neighs, 0.0)
-    ranks = ((count - 1) // 2, count // 2)
-    middle = _select(section, n_neighs, ranks, blocks, run)
-    return LatticeScale(kind, n_neighs, float(np.mean(middle)))
+    middle = order_statistics(partial(_squares, section, n_neighs), _middle, blocks, run)
+    # Roots of the selected squares: the root is monotone, also where it is rounded.
+    median = float(np.mean(np.sqrt(middle))) if middle else 0.0
+    return LatticeScale(kind, n_neighs, median)
 
 
 def _vote(section: PositionSource, runs: Runs) -> int:
@@ -108,52 +96,13 @@ def _vote(section: PositionSource, runs: Runs) -> int:
     return int(2 * np.count_nonzero(hexagonal) - hexagonal.size)
 
 
-def _select(
-    section: PositionSource,
-    n_neighs: int,
-    ranks: tuple[int, int],
-    blocks: Sequence[Runs],
-    run: Run,
-) -> list[float]:
-    """Return the distances of two ranks (0 is the smallest) among all neighbor distances."""
-    found = [(0, rank) for rank in ranks]  # bits so far, rank among the numbers that begin so
-    for digit in range(_DIGITS):
-        shift = 64 - _DIGIT_BITS * (digit + 1)
-        prefixes = tuple(dict.fromkeys(prefix for prefix, _ in found))
-        counts = np.zeros((len(prefixes), 2**_DIGIT_BITS), dtype=np.int64)
-        counting = partial(_count_digits, section, n_neighs, prefixes, shift)
-        results = cast("Iterable[list[_Counts]]", run(counting, blocks))
-        for result in results:
-            for total, (digits, times) in zip(counts, result, strict=True):
-                total[digits] += times
-        found = [_narrow(prefix, rank, counts[prefixes.index(prefix)]) for prefix, rank in found]
-    bits = np.array([prefix for prefix, _ in found], dtype=np.uint64)
-    return [float(distance) for distance in np.sqrt(bits.view(np.float64))]
+def _middle(count: int) -> tuple[int, ...]:
+    """Ranks of the one or two numbers in the middle."""
+    return ((count - 1) // 2, count // 2) if count else ()
 
 
-def _narrow(prefix: int, rank: int, counts: NDArray[np.int64]) -> tuple[int, int]:
-    """Append the digit in which a rank falls, and make the rank relative to it."""
-    cumulated = np.cumsum(counts)
-    digit = int(np.searchsorted(cumulated, rank, side="right"))
-    return (prefix << _DIGIT_BITS) | digit, rank - int(cumulated[digit] - counts[digit])
-
-
-def _count_digits(
-    section: PositionSource, n_neighs: int, prefixes: tuple[int, ...], shift: int, runs: Runs
-) -> list[_Counts]:
-    """Count, for each prefix, the next 16 bits of the squared distances that begin with it.
-
-    The bits of floating-point numbers >= 0 are ordered as the numbers are.
-    """
+def _squares(section: PositionSource, n_neighs: int, runs: Runs) -> NDArray[np.float64]:
+    """Squared distances of some rows to their neighbors."""
     from .nearest import ordered_d2
 
-    bits = ordered_d2(section, runs, n_neighs).d2.view(np.uint64).ravel()
-    head = shift + _DIGIT_BITS
-    results: list[_Counts] = []
-    for prefix in prefixes:
-        chosen = bits if head == 64 else bits[(bits >> np.uint64(head)) == np.uint64(prefix)]
-        digits = (chosen >> np.uint64(shift)) & np.uint64(2**_DIGIT_BITS - 1)
-        counts = np.bincount(digits.astype(np.intp), minlength=2**_DIGIT_BITS)
-        present = np.flatnonzero(counts)
-        results.append((present, counts[present]))
-    return results
+    return ordered_d2(section, runs, n_neighs).d2
