@@ -18,13 +18,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .errors import AlreadyExists, AtlasError, InvalidArgument
-from .keys import check_key, manifest_key
+from .errors import AlreadyExists, AtlasError, Corrupt, InvalidArgument
+from .keys import SCRATCH, check_key, manifest_key
 from .manifest import Manifest, ManifestKey, digest_bytes, digest_file
 from .storage import Storage
 from .storage_local import LocalStorage, flush_folder, name_os_error
 
-__all__ = ["Attempt", "Receipt", "new_attempt"]
+__all__ = ["Attempt", "Receipt", "new_attempt", "walk"]
 
 # Hashing and flushing leave the interpreter; uploads mostly wait.
 _THREADS = 8
@@ -67,16 +67,28 @@ class Attempt:
         Where the attempt lies, relative to the root.
     path : Path
         An empty local folder: the final place on a disk, a staging folder for a bucket.
+    parts : Path
+        A folder beside it, of the same file system, for what is renamed into `path` once it is
+        complete; not there yet, and removed at the end.
+    known : dict of str to ManifestKey
+        Files whose size and digest their writers took; `seal` does not read these again.
     """
 
     def __init__(
-        self, storage: Storage, parent: str, suffix: str = "", scratch: Path | None = None
+        self,
+        storage: Storage,
+        parent: str,
+        suffix: str = "",
+        scratch: Path | None = None,
+        *,
+        adopt: str | None = None,
     ) -> None:
         storage.forbid_writing(f"a new attempt under {parent!r}")
         if suffix not in ("", ".zarr"):
             raise InvalidArgument(f"the suffix '' or '.zarr' is wanted, but got {suffix!r}")
         self.storage = storage
-        self.id = uuid.uuid4().hex
+        self.id = uuid.uuid4().hex if adopt is None else adopt
+        self.known: dict[str, ManifestKey] = {}
         self.prefix = check_key(f"{parent}/{self.id}{suffix}")
         self.manifest = manifest_key(parent, self.id)
         self._receipt: Receipt | None = None
@@ -87,11 +99,13 @@ class Attempt:
             with _naming_full(f"making {self.prefix!r}"):
                 storage.make_folder(place)
             self.path = place
+            self.parts = storage.root / SCRATCH / self.id
         else:
             with _naming_full("making a staging folder"):
                 self._staging = Path(tempfile.mkdtemp(prefix="tisseract-", dir=scratch))
                 self.path = self._staging / f"{self.id}{suffix}"
                 self.path.mkdir()
+            self.parts = self._staging / "parts"
 
     def __enter__(self) -> Self:
         return self
@@ -103,9 +117,10 @@ class Attempt:
         traceback: TracebackType | None,
     ) -> None:
         if self._receipt is None:
-            self.discard()
+            self._give_up(error)
         elif self._staging is not None:
             shutil.rmtree(self._staging, ignore_errors=True)
+        shutil.rmtree(self.parts, ignore_errors=True)
         if isinstance(error, OSError) and not isinstance(error, AtlasError) and error.errno:
             named = name_os_error(error, f"writing {self.prefix!r}")
             if named.kind == "storage-full":
@@ -113,6 +128,11 @@ class Attempt:
 
     def __reduce__(self) -> tuple[object, ...]:
         raise TypeError("an Attempt stays in the process that writes it; send its Receipt instead")
+
+    def _give_up(self, error: BaseException | None) -> None:
+        """Leave without a seal."""
+        del error
+        self.discard()
 
     def discard(self) -> None:
         """Remove what was written; a sealed attempt is left to `gc`."""
@@ -137,12 +157,14 @@ class Attempt:
         ------
         InvalidArgument
             Nothing was written, or something other than regular files.
+        Corrupt
+            A file of `known` has another size by now.
         StorageFull, StorageUnavailable
             The storage failed; nothing is committed and the attempt is discarded on exit.
         """
         if self._receipt is not None:
             return self._receipt
-        files, folders = _walk(self.path)
+        files, folders = self._contents()
         if not files:
             raise InvalidArgument(f"an attempt with files is wanted, but got none in {self.path}")
         with _naming_full(f"writing {self.prefix!r}"), ThreadPoolExecutor(_THREADS) as pool:
@@ -163,12 +185,26 @@ class Attempt:
         )
         return self._receipt
 
+    def _contents(self) -> tuple[list[str], list[Path]]:
+        """Names of the files to seal, and the folders to flush."""
+        return walk(self.path)
+
     def _keep(self, name: str) -> ManifestKey:
         path = self.path / name
-        size, sha256 = digest_file(path, flush=self._staging is None)
+        key = self.known.get(name)
+        if key is None:
+            size, sha256 = digest_file(path, flush=self._staging is None)
+            key = ManifestKey(check_key(name), size, sha256)
+        elif path.stat().st_size != key.size:
+            raise Corrupt(
+                f"{key.size} bytes as written are wanted, but got {path.stat().st_size} in "
+                f"{self.prefix}/{name}; something else wrote there, run the step again"
+            )
+        elif self._staging is None:
+            flush_file(path)
         if self._staging is not None:
             self.storage.upload(path, f"{self.prefix}/{name}")
-        return ManifestKey(check_key(name), size, sha256)
+        return key
 
 
 def new_attempt(
@@ -219,8 +255,23 @@ def _naming_full(what: str) -> Iterator[None]:
         raise name_os_error(error, what) from error
 
 
-def _walk(top: Path) -> tuple[list[str], list[Path]]:
-    """Names of all files, sorted; all folders, deepest first."""
+def flush_file(path: Path) -> None:
+    """Put a file's contents on the disk for good."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def walk(top: Path) -> tuple[list[str], list[Path]]:
+    """Names of all files, sorted; all folders, deepest first.
+
+    Raises
+    ------
+    InvalidArgument
+        Something other than regular files and folders.
+    """
     files: list[str] = []
     folders: list[Path] = []
     for folder, inner, names in os.walk(top, topdown=False):

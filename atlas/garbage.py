@@ -23,6 +23,7 @@ from .catalog import Tombstone, latest_number, read_record
 from .errors import InvalidArgument
 from .keys import attempt_prefix, catalog_key, is_attempt, manifest_key
 from .memory import format_bytes
+from .resumable import in_use, retire
 from .snapshot import Change, Snapshot
 from .storage import Storage
 from .storage_local import LocalStorage
@@ -75,6 +76,8 @@ class GcReport:
         Snapshots replaced by tombstones.
     n_scratch : int
         Half-written objects of a local folder.
+    in_use : int
+        Attempts left alone, because a living process is writing them.
     """
 
     dry_run: bool
@@ -82,6 +85,7 @@ class GcReport:
     too_young: int
     snapshots: tuple[int, ...]
     n_scratch: int
+    in_use: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -94,6 +98,7 @@ class GcReport:
             f"{verb} {len(self.orphans)} attempts ({format_bytes(self.nbytes)}), "
             f"{len(self.snapshots)} snapshots, {self.n_scratch} half-written objects; "
             f"{self.too_young} younger attempts left alone"
+            + (f", {self.in_use} being written" if self.in_use else "")
         )
 
 
@@ -160,18 +165,23 @@ def gc(
     retained, expired = _retained(storage, newest, keep, before)
     used = {entry.prefix for snapshot in retained for entry in snapshot.entries()}
     found = list(_orphans(storage, used))
-    doomed = tuple(orphan for orphan in found if orphan.modified < before)
-    n_scratch = len(storage.scratch(before)) if isinstance(storage, LocalStorage) else 0
+    held = {orphan.prefix for orphan in found if in_use(storage, orphan.prefix)}
+    doomed = tuple(o for o in found if o.modified < before and o.prefix not in held)
+    ids = {prefix.rpartition("/")[2] for prefix in held}
+    n_scratch = len(storage.scratch(before, ids)) if isinstance(storage, LocalStorage) else 0
     if not dry_run:
+        # From here on no build goes on with one of them; one that just did keeps it.
+        doomed = tuple(orphan for orphan in doomed if retire(storage, orphan.prefix))
         doomed = _remove(store, doomed, expired, newest)
         if isinstance(storage, LocalStorage):
-            storage.clear_scratch(before)
+            storage.clear_scratch(before, ids)
     return GcReport(
         dry_run,
         doomed,
-        len(found) - len(doomed),
+        len(found) - len(doomed) - len(held),
         tuple(snapshot.number for snapshot in expired),
         n_scratch,
+        len(held),
     )
 
 

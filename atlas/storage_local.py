@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, override
 
@@ -292,22 +292,35 @@ class LocalStorage(Storage):
                 return
             folder = folder.parent
 
-    def clear_scratch(self, before: float) -> list[str]:
+    def clear_scratch(self, before: float, keep: Collection[str] = ()) -> list[str]:
         """Remove half-written objects last touched before a time; returns their names."""
         self.forbid_writing("clearing the scratch folder")
-        stale = self.scratch(before)
+        stale = self.scratch(before, keep)
         for path in stale:
             with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+                if path.is_dir() and not path.is_symlink():
+                    self._remove_folder(path)
+                else:
+                    path.unlink()
         return [path.name for path in stale]
 
-    def scratch(self, before: float) -> list[Path]:
-        """List half-written objects last touched before a time (seconds since 1970)."""
+    def scratch(self, before: float, keep: Collection[str] = ()) -> list[Path]:
+        """List half-written objects last touched before a time (seconds since 1970).
+
+        Parts of an attempt lie in a folder named after it; `keep` are the ids of attempts that
+        are being written.
+        """
         folder = self._root / SCRATCH
         if not folder.is_dir():
             return []
-        entries = [(path, self._entry(path)) for path in folder.iterdir()]
+        paths = [path for path in folder.iterdir() if path.name not in keep]
+        entries = [(path, self._entry(path)) for path in paths]
         return sorted(path for path, entry in entries if entry and entry.modified < before)
+
+    @property
+    def root(self) -> Path:
+        """Folder of the root."""
+        return self._root
 
     @override
     def local_path(self, key: str = "") -> Path | None:
