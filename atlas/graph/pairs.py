@@ -1,0 +1,170 @@
+"""Exact edges within a radius of some rows, reading only what can matter.
+
+Claim. No edge of a wanted row is missing if every cell of the section is among the wanted rows,
+or passes by, or lies in a box apart from all patches of wanted rows by more than `search_reach`,
+as `halo` promises. Proof. Let p be a cell in such a box b, and t a wanted row in a patch with box
+c. By the monotony of rounding shown in `certificate`, the computed squared distance of t and p is
+at least that of c and b, and this is greater than the rounded square of the reach. The reach
+exceeds the radius, so its rounded square is at least that of the radius, and (t, p) is no edge.
+Cells that pass by are compared; see `within`. []
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .edges import Edges
+from .halo import Patches, read_patches, surround
+from .within import count_within, crowding, fill_within, index_within, search_reach
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from ..quadtree import Runs
+    from .edges import PositionSource
+    from .grid_index import GridIndex
+
+__all__ = ["Pairs", "least_square"]
+
+# Targets that share a cell in the mean, above which a grid stretched by far targets is split, and
+# the number of targets below which it is not worth it.
+_CROWDED = 64.0
+_FEW_TARGETS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Targets:
+    """Consecutive wanted rows in a grid of their own."""
+
+    first: int
+    """Number of the first among the wanted rows."""
+    grid: GridIndex
+    box: NDArray[np.float64]
+
+    def numbers(self, own: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return the number in this grid of each passing point; negative where it is not in it."""
+        inside = own - np.int32(self.first)
+        inside[inside >= self.grid.x.size] = -1
+        return inside
+
+
+class Pairs:
+    """Pairs of wanted rows and all cells within a distance of them.
+
+    Parameters
+    ----------
+    section : PositionSource
+        The section.
+    runs : sequence of (int, int)
+        Wanted rows, m in all.
+    shortest, longest : float
+        Bounds of the distance, both included.
+
+    Notes
+    -----
+    Memory: 120 bytes a wanted row and 60 for every other cell near them; `edges` adds 12 bytes an
+    edge.
+    """
+
+    def __init__(
+        self, section: PositionSource, runs: Runs, shortest: float, longest: float
+    ) -> None:
+        self._low, self._high = least_square(shortest), longest * longest
+        self._reach = search_reach(longest)
+        own = read_patches(section, runs)
+        band = surround(section, own, self._reach).band
+        self._n_rows = own.xy.shape[0]
+        self._points, self._rows, self._own = _in_row_order(own, band)
+        self._targets = list(_split(own.xy, self._reach))
+
+    def counts(self) -> NDArray[np.int64]:
+        """Return the number of edges of each wanted row, (m,)."""
+        counts = np.zeros(self._n_rows, np.int64)
+        for part in self._targets:
+            count_within(
+                self._points,
+                part.numbers(self._own),
+                part.grid,
+                part.box,
+                self._reach,
+                self._low,
+                self._high,
+                counts[part.first : part.first + part.grid.x.size],
+            )
+        return counts
+
+    def edges(self) -> Edges:
+        """Return the edges of the wanted rows, columns ascending."""
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts())])
+        indices = np.empty(int(indptr[-1]), np.int32)
+        distances = np.empty(int(indptr[-1]), np.float64)
+        for part in self._targets:
+            fill_within(
+                self._points,
+                self._rows,
+                part.numbers(self._own),
+                part.grid,
+                part.box,
+                self._reach,
+                self._low,
+                self._high,
+                indptr[part.first : part.first + part.grid.x.size].copy(),
+                indices,
+                distances,
+            )
+        return Edges(indptr, indices, distances)
+
+
+def least_square(shortest: float) -> float:
+    """Return the smallest float64 number whose rounded square root is at least `shortest`.
+
+    The square root is monotone, so ``d2 >= least_square(s)`` says the same as ``sqrt(d2) >= s``.
+
+    Examples
+    --------
+    >>> least_square(0.0), bool(np.sqrt(least_square(0.1)) >= 0.1)
+    (0.0, True)
+    """
+    d2 = shortest * shortest
+    while np.sqrt(d2) < shortest:
+        d2 = float(np.nextafter(d2, np.inf))
+    while d2 > 0.0 and np.sqrt(below := float(np.nextafter(d2, 0.0))) >= shortest:
+        d2 = below
+    return d2
+
+
+def _in_row_order(
+    own: Patches, band: Patches
+) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
+    """Merge the wanted rows and the cells around them.
+
+    Returns
+    -------
+    xy (p, 2), section rows (p,), numbers among the wanted rows or -1 (p,)
+    """
+    both = Patches.concatenate([own, band])
+    order = np.argsort(both.first_row)
+    sizes = np.diff(both.ptr)[order]
+    shift = both.ptr[order] - (np.cumsum(sizes) - sizes)
+    at = np.arange(both.xy.shape[0]) + np.repeat(shift, sizes)
+    number = np.where(at < own.xy.shape[0], at, -1).astype(np.int32)
+    return both.xy[at], both.rows()[at], number
+
+
+def _split(xy: NDArray[np.float64], reach: float) -> Iterator[_Targets]:
+    """Divide the wanted rows until no grid is crowded; halves of a curve are compact."""
+    waiting = [(0, xy.shape[0])] if xy.shape[0] else []
+    while waiting:
+        first, stop = waiting.pop()
+        part = xy[first:stop]
+        grid = index_within(part, reach)
+        if stop - first > _FEW_TARGETS and crowding(grid, reach) > _CROWDED:
+            half = (first + stop) // 2
+            waiting += [(half, stop), (first, half)]
+            continue
+        yield _Targets(first, grid, np.concatenate([part.min(axis=0), part.max(axis=0)]))
