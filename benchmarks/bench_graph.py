@@ -134,7 +134,7 @@ def run_search(folder: Path, k: int, threads: int) -> dict[str, float]:
     from tisseract.atlas.store import open_store
 
     warm_up()
-    graph = knn(open_store(folder / "atlas"), "S1", k)
+    graph = knn(open_store(folder / "atlas"), "S1", k)["S1"]
     pairs = list(zip(graph.plan.row_ptr[:-1], graph.plan.row_ptr[1:], strict=True))
     meter = Meter()
     with ThreadPoolExecutor(threads) as pool:

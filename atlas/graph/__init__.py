@@ -1,23 +1,33 @@
 """Neighborhood graphs, tile by tile: exact, lazy, out of core.
 
-``knn`` and ``grid`` describe the graph of one section without computing it; ``build_graphs``
-builds and commits those of many; ``open_graph`` reads a committed one.
+``knn``, ``radius``, ``delaunay`` and ``grid`` describe the graphs of some sections and compute
+nothing; ``build_graphs`` builds and commits them; ``open_graph`` reads a committed one.
 """
 
-from .build import build_graphs, write_graphs
-from .neighbor_graph import NeighborGraph, grid, knn
-from .plan import GraphPlan
+from .build import write_graphs
+from .build_many import build_graphs
+from .neighbor_graph import NeighborGraph, delaunay, describe_graph, grid, knn, radius
+from .plan import GraphPlan, GraphPlans, plan_graph
+from .section_graph import SectionGraph
+from .spec import GraphSpec
 from .squidpy_form import SquidpyGraph
 from .stored import StoredGraph, open_graph
 
 __all__ = [
     "GraphPlan",
+    "GraphPlans",
+    "GraphSpec",
     "NeighborGraph",
+    "SectionGraph",
     "SquidpyGraph",
     "StoredGraph",
     "build_graphs",
+    "delaunay",
+    "describe_graph",
     "grid",
     "knn",
     "open_graph",
+    "plan_graph",
+    "radius",
     "write_graphs",
 ]

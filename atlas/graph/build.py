@@ -7,14 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InvalidArgument
 from ..memory import parse_bytes
 from ..snapshot import Change, DerivedEntry
-from .lattice_graph import LatticeEdges, check_lattice
 from .layout import GRAPH_FORMAT, BlockReceipt, seal_graph, write_block
-from .neighbor_graph import NeighborGraph, grid, knn
 from .workers import Workers, open_workers
 
 if TYPE_CHECKING:
@@ -24,10 +22,9 @@ if TYPE_CHECKING:
     from ..quadtree import Runs
     from ..store import AtlasStore
     from .edges import EdgeSource
+    from .section_graph import SectionGraph
 
-__all__ = ["GraphKind", "GraphProgress", "build_graphs", "write_graphs"]
-
-GraphKind = Literal["knn", "grid", "hex", "square"]
+__all__ = ["GraphProgress", "write_graphs"]
 
 type GraphProgress = Callable[[str, int, int], None]
 """Called with a sentence, tasks done and tasks in all; from the driver's thread or a worker's."""
@@ -37,87 +34,9 @@ _GROUP_BLOCKS = 256
 _GROUP_SECTIONS = 64
 
 
-def build_graphs(
-    store: AtlasStore,
-    *,
-    kind: GraphKind = "knn",
-    n_neighs: int = 6,
-    n_rings: int = 1,
-    sections: Iterable[str] | None = None,
-    key_added: str = "spatial",
-    client: Client | str | None = None,
-    memory_limit: str | int | None = None,
-    overwrite: bool = False,
-    progress: GraphProgress | None = None,
-) -> list[DerivedEntry]:
-    """Build and commit the graphs of many sections, out of core.
-
-    Sections whose graph is there already, with the same parameters and computed from the section
-    as it is now, are left alone: a build that was cut off is resumed by running it again.
-
-    Parameters
-    ----------
-    store : AtlasStore
-        Opened for writing.
-    kind : {'knn', 'grid', 'hex', 'square'}
-        Nearest neighbors; or the lattice: told from the positions, hexagonal, square.
-    n_neighs : int
-        Neighbors of each cell (`knn`).
-    n_rings : int
-        Rings of neighbors (lattices).
-    sections : iterable of str, optional
-        Names; all sections by default.
-    key_added : str
-        Name of the graph.
-    client : distributed.Client or str, optional
-        A Dask cluster or the address of its scheduler; threads of this process by default.
-    memory_limit : str or int, optional
-        For this process, or for each worker of a cluster; sets how many tasks run at once.
-    overwrite : bool
-        Replace a graph of the same name that was built otherwise; what was computed from it
-        becomes stale. A graph of a section that was itself replaced is rebuilt without asking.
-    progress : callable, optional
-        Told what is done.
-
-    Returns
-    -------
-    list of DerivedEntry
-        One a section, in the order asked for; those found done included.
-
-    Raises
-    ------
-    InvalidArgument, SectionNotFound, ReadOnly
-        Also for a name that a graph with other parameters has, and for a lattice that some
-        section does not lie on; nothing is built then.
-    BudgetExceeded
-        A single task would not fit.
-    """
-    if kind not in ("knn", "grid", "hex", "square"):
-        raise InvalidArgument(
-            f"a graph 'knn', 'grid', 'hex' or 'square' is wanted, but got {kind!r}"
-        )
-    sections = [sections] if isinstance(sections, str) else sections
-    names = list(dict.fromkeys(store.section_names if sections is None else sections))
-    graphs = [
-        knn(store, name, n_neighs)
-        if kind == "knn"
-        else grid(store, name, "auto" if kind == "grid" else kind, n_rings)
-        for name in names
-    ]
-    return write_graphs(
-        store,
-        graphs,
-        key_added,
-        client=client,
-        memory_limit=memory_limit,
-        overwrite=overwrite,
-        progress=progress,
-    )
-
-
 def write_graphs(
     store: AtlasStore,
-    graphs: Sequence[NeighborGraph],
+    graphs: Sequence[SectionGraph],
     key: str,
     *,
     client: Client | str | None = None,
@@ -134,8 +53,7 @@ def write_graphs(
         _refuse_replacing(store, missing, key)
     for graph in missing:
         # Before the first is built: a section without a lattice should not show up hours later.
-        if isinstance(graph.source, LatticeEdges):
-            check_lattice(graph.source.section, graph.source.lattice)
+        graph.check()
     report = _Report(progress, sum(graph.plan.n_tasks for graph in missing))
     with open_workers(
         client, max((graph.plan.task_bytes for graph in missing), default=0), limit
@@ -152,7 +70,7 @@ def write_graphs(
     return [done[graph.plan.section] for graph in graphs]
 
 
-def _committed(graph: NeighborGraph, key: str) -> DerivedEntry | None:
+def _committed(graph: SectionGraph, key: str) -> DerivedEntry | None:
     """Entry of a graph that is there already and equal to the one wanted."""
     plan = graph.plan
     entry = graph.store.snapshot.derived.get(f"graph/{key}/{plan.section}")
@@ -162,7 +80,7 @@ def _committed(graph: NeighborGraph, key: str) -> DerivedEntry | None:
     return entry if same else None
 
 
-def _refuse_replacing(store: AtlasStore, graphs: Sequence[NeighborGraph], key: str) -> None:
+def _refuse_replacing(store: AtlasStore, graphs: Sequence[SectionGraph], key: str) -> None:
     """Refuse to replace good graphs unasked: labels that hang on them would become stale."""
     for graph in graphs:
         section = graph.plan.section
@@ -180,13 +98,13 @@ def _refuse_replacing(store: AtlasStore, graphs: Sequence[NeighborGraph], key: s
         )
 
 
-def _inputs(graph: NeighborGraph) -> dict[str, str]:
+def _inputs(graph: SectionGraph) -> dict[str, str]:
     return {f"section:{graph.plan.section}": graph.section.attempt}
 
 
-def _groups(graphs: Sequence[NeighborGraph]) -> Iterator[list[NeighborGraph]]:
+def _groups(graphs: Sequence[SectionGraph]) -> Iterator[list[SectionGraph]]:
     """Consecutive sections that are built together and committed at once."""
-    group: list[NeighborGraph] = []
+    group: list[SectionGraph] = []
     blocks = 0
     for graph in graphs:
         size = len(graph.plan.blocks)
@@ -237,7 +155,7 @@ def _call(task: Callable[[], Any]) -> Any:
 
 
 def _build_group(
-    group: Sequence[NeighborGraph],
+    group: Sequence[SectionGraph],
     key: str,
     workers: Workers,
     stack: ExitStack,
@@ -247,7 +165,7 @@ def _build_group(
     if workers.client is not None and group[0].store.storage.local_path() is None:
         return _build_on_cluster(group, key, workers, report)
     attempts: dict[str, Attempt] = {}
-    ready: dict[str, NeighborGraph] = {}
+    ready: dict[str, SectionGraph] = {}
     tasks: list[_BlockTask] = []
     for graph in group:
         name = graph.plan.section
@@ -261,7 +179,7 @@ def _build_group(
     return [_seal(ready[name], key, attempts[name], nnz[name]) for name in ready]
 
 
-def _block_tasks(graph: NeighborGraph, folder: Path) -> list[_BlockTask]:
+def _block_tasks(graph: SectionGraph, folder: Path) -> list[_BlockTask]:
     ptr = graph.plan.row_ptr
     return [
         _BlockTask(graph.source, str(folder), graph.plan.section, block, rows)
@@ -269,7 +187,7 @@ def _block_tasks(graph: NeighborGraph, folder: Path) -> list[_BlockTask]:
     ]
 
 
-def _prepare(graph: NeighborGraph, workers: Workers, report: _Report) -> NeighborGraph:
+def _prepare(graph: SectionGraph, workers: Workers, report: _Report) -> SectionGraph:
     def run(function: Callable[[Runs], object], blocks: Sequence[Runs]) -> Iterable[object]:
         for result in workers.run(function, blocks):
             report.step(f"lattice of {graph.plan.section}")
@@ -278,7 +196,7 @@ def _prepare(graph: NeighborGraph, workers: Workers, report: _Report) -> Neighbo
     return graph.prepare(run)
 
 
-def _seal(graph: NeighborGraph, key: str, attempt: Attempt, nnz: int) -> DerivedEntry:
+def _seal(graph: SectionGraph, key: str, attempt: Attempt, nnz: int) -> DerivedEntry:
     """Write attributes and provenance, seal the attempt and describe it for the snapshot."""
     from importlib.metadata import version
 
@@ -329,7 +247,7 @@ def _seal(graph: NeighborGraph, key: str, attempt: Attempt, nnz: int) -> Derived
 class _SectionTask:
     """One whole section to build on a worker whose disk the driver does not see."""
 
-    graph: NeighborGraph
+    graph: SectionGraph
     key: str
 
     def __call__(self) -> DerivedEntry:
@@ -341,7 +259,7 @@ class _SectionTask:
 
 
 def _build_on_cluster(
-    group: Sequence[NeighborGraph],
+    group: Sequence[SectionGraph],
     key: str,
     workers: Workers,
     report: _Report,

@@ -1,64 +1,92 @@
-"""A neighborhood graph that is not there yet: says what it would cost, computes what is asked."""
+"""Graphs of many sections that are not there yet: what they would cost, what is asked of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidArgument
-from .edges import Edges, check_runs, cut_runs
-from .knn_graph import KnnEdges
-from .lattice_graph import LatticeEdges
-from .lattice_scale import run_serially
-from .plan import plan_grid, plan_knn
-from .squidpy_form import to_squidpy
+from ..errors import InvalidArgument, SectionNotFound, near
+from .cell_mask import masks_by_section
+from .plan import GraphPlans
+from .section_graph import SectionGraph, describe_section
+from .spec import GraphSpec
 
 if TYPE_CHECKING:
     import dask.array
     import scipy.sparse
 
     from ..quadtree import Runs
-    from ..section import Section
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
-    from .edges import EdgeSource, PositionSource
-    from .lattice_scale import Run
-    from .plan import GraphPlan
+    from .edges import Edges
+    from .spec import Lattice, Radius, Transform
     from .squidpy_form import SquidpyGraph
 
-__all__ = ["NeighborGraph", "grid", "knn"]
+__all__ = ["NeighborGraph", "delaunay", "describe_graph", "grid", "knn", "radius"]
 
 
 @dataclass(frozen=True, slots=True)
 class NeighborGraph:
-    """A lazy graph of one section: rows and columns are the section's rows.
+    """A lazy graph of some sections, each by itself; nothing is computed before it is asked for.
 
-    Element (i, j) is the distance from cell i to its neighbor j; zero, and stored, where two
-    cells share a position. Rows come out the same whichever way they are asked for.
+    Where there is one section, methods do without its name.
     """
 
     store: AtlasStore
     """The atlas, for `write`."""
-    section: Section
-    """The section."""
-    plan: GraphPlan
-    """What building all of it takes."""
-    source: EdgeSource
-    """What computes the edges."""
+    spec: GraphSpec
+    """What graph it is."""
+    graphs: Mapping[str, SectionGraph]
+    """The graph of each section, in order."""
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Names of the sections."""
+        return tuple(self.graphs)
+
+    @property
+    def plan(self) -> GraphPlans:
+        """What building all of it takes: tiles, tasks, bytes, memory."""
+        return GraphPlans(tuple(graph.plan for graph in self.graphs.values()))
 
     @property
     def n_obs(self) -> int:
-        """Number of cells."""
+        """Number of cells of all sections."""
         return self.plan.n_obs
 
-    def rows(self, runs: Runs) -> scipy.sparse.csr_array:
+    @property
+    def row_ptr(self) -> tuple[int, ...]:
+        """Borders of the blocks, where there is one section."""
+        return self._of(None).row_ptr
+
+    def __getitem__(self, section: str) -> SectionGraph:
+        return self._of(section)
+
+    def __iter__(self) -> Iterator[SectionGraph]:
+        return iter(self.graphs.values())
+
+    def __len__(self) -> int:
+        return len(self.graphs)
+
+    def tile(self, section: str | int, tile: int | None = None) -> scipy.sparse.csr_array:
+        """Compute the edges of the cells of one tile, (cells of the tile, n_obs)."""
+        if tile is None:
+            return self._of(None).tile(_given(section, "a tile"))
+        return self._of(section).tile(tile)
+
+    def rows(
+        self, section: str | slice | Runs, rows: slice | Runs | None = None
+    ) -> scipy.sparse.csr_array:
         """Compute the edges of some rows.
 
         Parameters
         ----------
-        runs : sequence of (int, int)
-            Ascending, disjoint row runs; m rows in all.
+        section : str
+            Name of the section; may be left out where there is one.
+        rows : slice or sequence of (int, int)
+            Consecutive rows, or ascending, disjoint row runs; m rows in all.
 
         Returns
         -------
@@ -68,101 +96,55 @@ class NeighborGraph:
         Raises
         ------
         InvalidArgument
-            Runs out of order or outside of the section.
+            Rows out of order or outside of the section.
         """
-        return self._edges(check_runs(runs, self.n_obs)).to_csr(self.n_obs)
+        if rows is None:
+            section, rows = None, _given(section, "rows")  # type: ignore[assignment]
+        graph = self._of(section)
+        return graph.rows(_as_runs(rows, graph.n_obs))
 
-    def tile(self, tile: int) -> scipy.sparse.csr_array:
-        """Compute the edges of the cells of one tile, (cells of the tile, n_obs)."""
-        n_tiles = self.plan.n_tiles
-        if not 0 <= tile < n_tiles:
-            raise InvalidArgument(
-                f"a tile of section {self.plan.section!r} is wanted, 0 to {n_tiles - 1}, but got "
-                f"{tile}"
-            )
-        return self.rows(self.section.tiles.runs([tile]))
+    def edges(self, runs: Runs) -> Edges:
+        """Compute the edges of some rows, where there is one section."""
+        return self._of(None).edges(runs)
 
-    def compute(self) -> scipy.sparse.csr_array:
-        """Compute the whole graph, (n_obs, n_obs); 12 bytes an edge, twice that at the end."""
-        return self.rows([(0, self.n_obs)])
+    def compute(self, section: str | None = None) -> scipy.sparse.csr_array:
+        """Compute the whole graph of a section; see `SectionGraph.compute`."""
+        return self._of(section).compute()
 
-    def to_dask(self) -> dask.array.Array:
-        """Return the graph as a Dask array of sparse blocks, one a task, (n_obs, n_obs).
+    def to_dask(self, section: str | None = None) -> dask.array.Array:
+        """Return the graph of a section as a Dask array; see `SectionGraph.to_dask`."""
+        return self._of(section).to_dask()
 
-        Returns
-        -------
-        dask.array.Array
-            Each chunk is a csr_array (rows of the block, n_obs).
-        """
-        import dask.array as da
-        import numpy as np
-        from dask.delayed import delayed
-        from scipy.sparse import csr_array
+    def to_squidpy(self, section: str | None = None, **options: Any) -> SquidpyGraph:
+        """Compute the graph of a section in squidpy's form; see `SectionGraph.to_squidpy`."""
+        return self._of(section).to_squidpy(**options)
 
-        ready = delayed(_prepared)(self)
-        ptr = self.plan.row_ptr
-        meta = csr_array((0, 0), dtype=np.float64)
-        blocks = [
-            da.from_delayed(
-                delayed(_block_rows)(ready, (start, stop)),
-                shape=(stop - start, self.n_obs),
-                dtype=np.float64,
-                meta=meta,
-            )
-            for start, stop in pairwise(ptr)
-        ]
-        return da.concatenate(blocks, axis=0)
-
-    def to_squidpy(self, *, set_diag: bool = False, key_added: str = "spatial") -> SquidpyGraph:
-        """Compute everything, in squidpy's form: the same edges, distances and `uns` entry.
-
-        Parameters
-        ----------
-        set_diag : bool
-            Ones on the diagonal of the connectivities.
-        key_added : str
-            Prefix of the keys that the `uns` entry names.
-        """
-        ready = self.prepare()
-        edges = ready._edges([(0, self.n_obs)])
-        parameters = ready.squidpy_parameters()
-        return to_squidpy(edges, self.plan.kind, parameters, set_diag=set_diag, key_added=key_added)
-
-    def write(self, key: str = "spatial", **options: Any) -> DerivedEntry:
-        """Build the graph out of core and commit it; see `build_graphs` for the options."""
+    def write(self, key: str = "spatial", **options: Any) -> list[DerivedEntry]:
+        """Build the graphs out of core and commit them; see `build_graphs` for the options."""
         from .build import write_graphs
 
-        return write_graphs(self.store, [self], key, **options)[0]
+        return write_graphs(self.store, list(self), key, **options)
 
     def explain(self) -> str:
-        """Describe the plan and every block of it."""
-        lines = [str(self.plan)]
-        ptr = self.plan.row_ptr
-        for b, (first, stop) in enumerate(self.plan.blocks):
-            lines.append(f"  block {b}: tiles {first}:{stop}, rows {ptr[b]:,}:{ptr[b + 1]:,}")
-        return "\n".join(lines)
+        """Describe the plan: the sum, then every section with its blocks."""
+        if len(self.graphs) == 1:
+            return self._of(None).explain()
+        return "\n".join([str(self.plan), *(graph.explain() for graph in self)])
 
-    def prepare(self, run: Run = run_serially) -> NeighborGraph:
-        """Find out what has to be known of the whole section first (a lattice's scale)."""
-        ptr = self.plan.row_ptr
-        blocks = [[rows] for rows in pairwise(ptr)]
-        source = self.source.prepare(blocks, run)
-        plan = replace(self.plan, facts=dict(source.facts), passes=1)
-        return replace(self, source=source, plan=plan)
-
-    def squidpy_parameters(self) -> dict[str, Any]:
-        """Parameters by squidpy's names, once prepared."""
-        found = self.plan.facts.get("lattice_found")
-        n_neighs = {"hex": 6, "square": 4}.get(str(found))
-        extra = {} if n_neighs is None else {"n_neighs": n_neighs}
-        return {**self.plan.parameters, **extra}
-
-    def _edges(self, runs: Runs) -> Edges:
-        ready = self.prepare()
-        # In pieces of a block's size, so that only the result grows with what is asked.
-        ptr = self.plan.row_ptr
-        largest = max(b - a for a, b in pairwise(ptr))
-        return Edges.concatenate([ready.source.edges(part) for part in cut_runs(runs, largest)])
+    def _of(self, section: object) -> SectionGraph:
+        if section is None:
+            if len(self.graphs) == 1:
+                return next(iter(self.graphs.values()))
+            raise InvalidArgument(
+                f"the name of one of {len(self.graphs)} sections is wanted, but got none"
+                f"{near('', self.graphs)}"
+            )
+        if section not in self.graphs:
+            raise SectionNotFound(
+                f"a section of this graph is wanted, but got {section!r}."
+                f"{near(section, self.graphs)}"
+            )
+        return self.graphs[str(section)]
 
     def __str__(self) -> str:
         return str(self.plan)
@@ -170,16 +152,83 @@ class NeighborGraph:
     def __repr__(self) -> str:
         return f"<lazy {self.plan}>"
 
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(plan.section)}</td><td>{plan.n_obs:,}</td><td>{plan.n_tiles:,}</td>"
+            f"<td>{plan.n_tasks:,}</td><td>{plan.edges:,}</td></tr>"
+            for plan in self.plan.sections
+        )
+        return (
+            f"<pre>{escape(str(self))}</pre><table><thead><tr><th>section</th><th>cells</th>"
+            f"<th>tiles</th><th>tasks</th><th>edges</th></tr></thead><tbody>{rows}</tbody></table>"
+        )
 
-def _prepared(graph: NeighborGraph) -> NeighborGraph:
-    return graph.prepare()
+
+def _given(value: Any, what: str) -> Any:
+    if isinstance(value, str):
+        raise InvalidArgument(f"{what} of section {value!r} is wanted, but got none; name it too")
+    return value
 
 
-def _block_rows(graph: NeighborGraph, rows: tuple[int, int]) -> scipy.sparse.csr_array:
-    return graph.source.edges([rows]).to_csr(graph.n_obs)
+def _as_runs(rows: slice | Runs | None, n_obs: int) -> Runs:
+    if not isinstance(rows, slice):
+        return rows or []
+    start, stop, step = rows.indices(n_obs)
+    if step != 1:
+        raise InvalidArgument(f"consecutive rows are wanted, but got a slice of step {step}")
+    return [(start, max(start, stop))]
 
 
-def knn(store: AtlasStore, section: str, n_neighs: int = 6) -> NeighborGraph:
+def describe_graph(
+    store: AtlasStore,
+    spec: GraphSpec,
+    sections: str | Iterable[str] | None = None,
+    *,
+    mask: Any = None,
+    where: str | None = None,
+) -> NeighborGraph:
+    """Describe the graph of some sections lazily.
+
+    Parameters
+    ----------
+    store : AtlasStore
+        The atlas.
+    spec : GraphSpec
+        The graph wanted.
+    sections : str or iterable of str, optional
+        Names; all sections by default.
+    mask : mapping of str to array, or array, optional
+        (n_obs,) bool for each section: cells that take part. A section that is left out keeps all.
+    where : str, optional
+        The expression that the masks were made from, to be recorded.
+
+    Returns
+    -------
+    NeighborGraph
+
+    Raises
+    ------
+    SectionNotFound, InvalidArgument
+    """
+    wanted = [sections] if isinstance(sections, str) else sections
+    names = list(dict.fromkeys(store.section_names if wanted is None else wanted))
+    masks = masks_by_section(mask, names, where)
+    graphs = {name: describe_section(store, name, spec, masks.get(name)) for name in names}
+    return NeighborGraph(store, spec, graphs)
+
+
+def knn(
+    store: AtlasStore,
+    sections: str | Sequence[str] | None = None,
+    n_neighs: int = 6,
+    *,
+    radius: Radius | None = None,
+    percentile: float | None = None,
+    symmetrize: bool = False,
+    transform: Transform | None = None,
+    set_diag: bool = False,
+    mask: Any = None,
+) -> NeighborGraph:
     """Describe the graph of each cell's k nearest others; nothing is computed yet.
 
     Exact: the same edges as `squidpy.gr.spatial_neighbors_knn` wherever the k-th distance is not
@@ -191,10 +240,22 @@ def knn(store: AtlasStore, section: str, n_neighs: int = 6) -> NeighborGraph:
     ----------
     store : AtlasStore
         The atlas.
-    section : str
-        Name of the section.
+    sections : str or sequence of str, optional
+        Names; all sections by default.
     n_neighs : int
         Neighbors of each cell, at least 1.
+    radius : float or (float, float), optional
+        Of these, only neighbors up to this distance, or at distances of this interval.
+    percentile : float, optional
+        Leave out edges longer than this percentile of all edges of the section.
+    symmetrize : bool
+        Make both cells neighbors of each other where one chose the other.
+    transform : {'spectral', 'cosine'}, optional
+        What squidpy's form does to the connectivities.
+    set_diag : bool
+        Ones on the diagonal of the connectivities in squidpy's form.
+    mask : mapping of str to array, or array, optional
+        (n_obs,) bool for each section: cells that take part.
 
     Returns
     -------
@@ -204,17 +265,99 @@ def knn(store: AtlasStore, section: str, n_neighs: int = 6) -> NeighborGraph:
     ------
     SectionNotFound, InvalidArgument
     """
-    check_count("n_neighs", n_neighs)
-    opened = store.section(section)
-    plan = plan_knn(section, opened.tiles, n_neighs=int(n_neighs))
-    return NeighborGraph(store, opened, plan, KnnEdges(_positions(opened), int(n_neighs)))
+    spec = GraphSpec.knn(
+        n_neighs,
+        radius=radius,
+        percentile=percentile,
+        symmetrize=symmetrize,
+        transform=transform,
+        set_diag=set_diag,
+    )
+    return describe_graph(store, spec, sections, mask=mask)
+
+
+def radius(
+    store: AtlasStore,
+    sections: str | Sequence[str] | None = None,
+    radius: Radius | None = None,
+    *,
+    percentile: float | None = None,
+    transform: Transform | None = None,
+    set_diag: bool = False,
+    mask: Any = None,
+) -> NeighborGraph:
+    """Describe the graph of all cells within a radius of each other; nothing is computed yet.
+
+    The same edges as `squidpy.gr.spatial_neighbors_radius`: distances up to the radius, itself
+    included, or from the smaller to the greater of two.
+
+    Parameters
+    ----------
+    store, sections, percentile, transform, set_diag, mask
+        See `knn`.
+    radius : float or (float, float)
+        In the unit of the positions: micrometers, unless the section's unit is unknown.
+
+    Returns
+    -------
+    NeighborGraph
+
+    Raises
+    ------
+    SectionNotFound, InvalidArgument
+    """
+    spec = GraphSpec.of(
+        "radius", radius=radius, percentile=percentile, transform=transform, set_diag=set_diag
+    )
+    return describe_graph(store, spec, sections, mask=mask)
+
+
+def delaunay(
+    store: AtlasStore,
+    sections: str | Sequence[str] | None = None,
+    *,
+    radius: Radius | None = None,
+    percentile: float | None = None,
+    transform: Transform | None = None,
+    set_diag: bool = False,
+    mask: Any = None,
+) -> NeighborGraph:
+    """Describe the graph of the Delaunay triangulation; nothing is computed yet.
+
+    Two cells are neighbors if some disc has both on its rim and no cell inside: the same edges as
+    `squidpy.gr.spatial_neighbors_delaunay` where no four cells lie on one such circle.
+
+    Parameters
+    ----------
+    store, sections, percentile, transform, set_diag, mask
+        See `knn`.
+    radius : float or (float, float), optional
+        Keep edges up to this length, or of lengths in this interval.
+
+    Returns
+    -------
+    NeighborGraph
+
+    Raises
+    ------
+    SectionNotFound, InvalidArgument
+    """
+    spec = GraphSpec.delaunay(
+        radius=radius, percentile=percentile, transform=transform, set_diag=set_diag
+    )
+    return describe_graph(store, spec, sections, mask=mask)
 
 
 def grid(
     store: AtlasStore,
-    section: str,
-    kind: Literal["hex", "square", "auto"] = "auto",
+    sections: str | Sequence[str] | None = None,
+    lattice: Lattice = "auto",
     n_rings: int = 1,
+    *,
+    symmetrize: bool = False,
+    transform: Transform | None = None,
+    set_diag: bool = False,
+    mask: Any = None,
 ) -> NeighborGraph:
     """Describe the graph of neighbors on a lattice of spots or bins; nothing is computed yet.
 
@@ -223,11 +366,9 @@ def grid(
 
     Parameters
     ----------
-    store : AtlasStore
-        The atlas.
-    section : str
-        Name of the section.
-    kind : {'hex', 'square', 'auto'}
+    store, sections, symmetrize, transform, set_diag, mask
+        See `knn`.
+    lattice : {'hex', 'square', 'auto'}
         Hexagonal (Visium), square (Spatial Transcriptomics, Visium HD bins), or told from the
         positions.
     n_rings : int
@@ -241,26 +382,7 @@ def grid(
     ------
     SectionNotFound, InvalidArgument
     """
-    if kind not in ("hex", "square", "auto"):
-        raise InvalidArgument(f"a lattice 'hex', 'square' or 'auto' is wanted, but got {kind!r}")
-    check_count("n_rings", n_rings)
-    opened = store.section(section)
-    plan = plan_grid(section, opened.tiles, lattice=kind, n_rings=int(n_rings))
-    return NeighborGraph(store, opened, plan, LatticeEdges(_positions(opened), kind, int(n_rings)))
-
-
-def _positions(section: Section) -> PositionSource:
-    # A section fits the protocol; type checkers differ on whether a cached property does.
-    return cast("PositionSource", section)
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise `InvalidArgument` unless a count is a whole number of at least one."""
-    import operator
-
-    try:
-        count = 0 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = 0
-    if count < 1:
-        raise InvalidArgument(f"{name} must be a whole number of at least 1, but got {value!r}")
+    spec = GraphSpec.grid(
+        lattice, n_rings=n_rings, symmetrize=symmetrize, transform=transform, set_diag=set_diag
+    )
+    return describe_graph(store, spec, sections, mask=mask)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from .edges import Edges
+    from .spec import GraphSpec
 
-__all__ = ["SquidpyGraph", "to_squidpy"]
+__all__ = ["SquidpyGraph", "to_squidpy", "uns_params"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class SquidpyGraph:
 
 
 def to_squidpy(
-    edges: Edges, kind: str, parameters: Mapping[str, Any], *, set_diag: bool, key_added: str
+    edges: Edges, spec: GraphSpec, facts: Mapping[str, Any], *, key_added: str
 ) -> SquidpyGraph:
     """Convert all rows of a graph.
 
@@ -59,13 +60,11 @@ def to_squidpy(
     ----------
     edges : Edges
         All n rows.
-    kind : str
-        knn or grid.
-    parameters : mapping
-        Of the graph, with `n_neighs`.
-    set_diag : bool
-        Put ones on the diagonal of the connectivities; squidpy leaves that of the distances
+    spec : GraphSpec
+        The graph, with its `transform` and `set_diag`; squidpy leaves the diagonal of the distances
         empty all the same.
+    facts : mapping
+        What was found out of the graph.
     key_added : str
         Prefix of the keys.
 
@@ -79,21 +78,51 @@ def to_squidpy(
     n = edges.indptr.size - 1
     ones = np.ones(edges.indices.size, dtype=np.float32)
     connectivities = csr_matrix((ones, edges.indices, edges.indptr), shape=(n, n))
-    if set_diag:
+    if spec.set_diag:
         connectivities = csr_matrix(connectivities + eye_array(n, dtype=np.float32, format="csr"))
     lengths = edges.distances.astype(np.float64)
     distances = csr_matrix((lengths, edges.indices.copy(), edges.indptr.copy()), shape=(n, n))
     distances.eliminate_zeros()
-    params: dict[str, Any] = {
-        "coord_type": "grid" if kind == "grid" else "generic",
-        "n_neighbors": int(parameters["n_neighs"]),
-        "transform": None,
-    }
-    if kind == "grid":
-        params |= {"n_rings": int(parameters["n_rings"]), "delaunay": False}
     uns = {
         "connectivities_key": f"{key_added}_connectivities",
         "distances_key": f"{key_added}_distances",
-        "params": params,
+        "params": uns_params(spec, facts),
     }
     return SquidpyGraph(connectivities, distances, uns)
+
+
+_N_NEIGHS = {"hex": 6, "square": 4}
+
+
+def uns_params(spec: GraphSpec, facts: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the parameters that squidpy's builder of this graph leaves in `uns`.
+
+    Parameters
+    ----------
+    spec : GraphSpec
+        The graph. What squidpy has no word for (a percentile, a cap on neighbors) is left out, as
+        squidpy does.
+    facts : mapping, optional
+        Of the graph: kind of the lattice found.
+
+    Returns
+    -------
+    dict
+
+    Examples
+    --------
+    >>> from tisseract.atlas.graph.spec import GraphSpec
+    >>> uns_params(GraphSpec.within((10, 30)))
+    {'coord_type': 'generic', 'radius': (10.0, 30.0), 'transform': None}
+    """
+    if spec.kind == "grid":
+        found = (facts or {}).get("lattice_found", spec.lattice)
+        return {
+            "coord_type": "grid",
+            "n_neighbors": _N_NEIGHS.get(str(found), 6),
+            "n_rings": spec.n_rings,
+            "delaunay": False,
+            "transform": spec.transform,
+        }
+    chosen = {"n_neighbors": spec.n_neighs} if spec.kind == "knn" else {"radius": spec.radius}
+    return {"coord_type": "generic", **chosen, "transform": spec.transform}

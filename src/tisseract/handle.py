@@ -167,9 +167,8 @@ class Atlas(AtlasStore):
 
     def build_graphs(
         self,
-        kind: Literal["knn", "grid", "hex", "square"] = "knn",
+        kind: str = "knn",
         *,
-        n_neighs: int = 6,
         key_added: str = "spatial",
         sections: Sequence[str] | None = None,
         **options: Any,
@@ -177,9 +176,7 @@ class Atlas(AtlasStore):
         """Build, tile by tile, and commit the graphs of all (or the named) sections."""
         from .atlas.graph import build_graphs
 
-        return build_graphs(
-            self, kind=kind, n_neighs=n_neighs, key_added=key_added, sections=sections, **options
-        )
+        return build_graphs(self, kind=kind, key_added=key_added, sections=sections, **options)
 
     def graph(self, section: str, key: str = "spatial") -> StoredGraph:
         """Open a committed graph of a section."""

@@ -154,7 +154,8 @@ def graph(
         raise UsageError("--knn and --grid are two kinds of graph: give one")
     output = Output(json, quiet, verbose)
     run = Run("graph", {"knn": knn, "grid": grid, "n_rings": n_rings, "key_added": key_added})
-    options: dict[str, Any] = {"kind": grid or "knn", "n_neighs": knn or 6, "n_rings": n_rings}
+    options: dict[str, Any] = {"kind": grid or "knn"}
+    options |= {"n_neighs": knn or 6} if grid is None else {"n_rings": n_rings}
     with reporter(f"graph {atlas}", quiet=quiet) as progress:
         from ..atlas.graph import build_graphs
 

@@ -1,0 +1,253 @@
+"""The graph of one section, not there yet: says what it would cost, computes what is asked."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, cast
+
+from ..errors import InvalidArgument
+from .edges import Edges, check_runs, cut_runs
+from .lattice_scale import run_serially
+from .plan import plan_graph
+from .sources import kept_cells, make_source
+from .squidpy_form import to_squidpy
+
+if TYPE_CHECKING:
+    import dask.array
+    import scipy.sparse
+
+    from ..quadtree import Runs
+    from ..section import Section
+    from ..snapshot import DerivedEntry
+    from ..store import AtlasStore
+    from .cell_mask import CellMask
+    from .edges import EdgeSource, PositionSource
+    from .lattice_scale import Run
+    from .plan import GraphPlan
+    from .spec import GraphSpec
+    from .squidpy_form import SquidpyGraph
+
+__all__ = ["SectionGraph", "describe_section"]
+
+
+class _Once:
+    """What `prepare` made, kept so that it is made once; travels without its lock."""
+
+    def __init__(self, source: EdgeSource | None = None) -> None:
+        self.source = source
+        self.lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[_Once], tuple[EdgeSource | None]]:
+        return _Once, (self.source,)
+
+
+@dataclass(frozen=True, slots=True)
+class SectionGraph:
+    """A lazy graph of one section: rows and columns are the section's rows.
+
+    Element (i, j) is the distance from cell i to its neighbor j; zero, and stored, where two
+    cells share a position. Rows come out the same whichever way they are asked for. Thread-safe.
+    """
+
+    store: AtlasStore
+    """The atlas, for `write`."""
+    section: Section
+    """The section."""
+    spec: GraphSpec
+    """What graph it is."""
+    plan: GraphPlan
+    """What building all of it takes."""
+    source: EdgeSource
+    """What computes the edges."""
+    _once: _Once = field(default_factory=_Once, repr=False, compare=False)
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.plan.n_obs
+
+    @property
+    def row_ptr(self) -> tuple[int, ...]:
+        """Borders of the blocks: block b is rows row_ptr[b]:row_ptr[b + 1]."""
+        return self.plan.row_ptr
+
+    def edges(self, runs: Runs) -> Edges:
+        """Compute the edges of some rows; see `rows`. Distances are float64."""
+        checked = check_runs(runs, self.n_obs)
+        source = self._ready()
+        # In pieces of a block's size, so that only the result grows with what is asked.
+        largest = max((b - a for a, b in pairwise(self.row_ptr)), default=1)
+        return Edges.concatenate([source.edges(part) for part in cut_runs(checked, largest)])
+
+    def rows(self, runs: Runs) -> scipy.sparse.csr_array:
+        """Compute the edges of some rows.
+
+        Parameters
+        ----------
+        runs : sequence of (int, int)
+            Ascending, disjoint row runs; m rows in all.
+
+        Returns
+        -------
+        csr_array (m, n_obs) float64
+            Columns ascend within a row.
+
+        Raises
+        ------
+        InvalidArgument
+            Runs out of order or outside of the section.
+        """
+        return self.edges(runs).to_csr(self.n_obs)
+
+    def tile(self, tile: int) -> scipy.sparse.csr_array:
+        """Compute the edges of the cells of one tile, (cells of the tile, n_obs)."""
+        n_tiles = self.plan.n_tiles
+        if not 0 <= tile < n_tiles:
+            raise InvalidArgument(
+                f"a tile of section {self.plan.section!r} is wanted, 0 to {n_tiles - 1}, but got "
+                f"{tile}"
+            )
+        return self.rows(self.section.tiles.runs([tile]))
+
+    def compute(self) -> scipy.sparse.csr_array:
+        """Compute the whole graph, (n_obs, n_obs); 12 bytes an edge, twice that at the end."""
+        return self.rows([(0, self.n_obs)])
+
+    def to_dask(self) -> dask.array.Array:
+        """Return the graph as a Dask array of sparse blocks, one a task, (n_obs, n_obs).
+
+        Returns
+        -------
+        dask.array.Array
+            Each chunk is a csr_array (rows of the block, n_obs).
+        """
+        import dask.array as da
+        import numpy as np
+        from dask.delayed import delayed
+        from scipy.sparse import csr_array
+
+        ready = delayed(_prepared)(self)
+        meta = csr_array((0, 0), dtype=np.float64)
+        blocks = [
+            da.from_delayed(
+                delayed(_block_rows)(ready, (start, stop)),
+                shape=(stop - start, self.n_obs),
+                dtype=np.float64,
+                meta=meta,
+            )
+            for start, stop in pairwise(self.row_ptr)
+        ]
+        return da.concatenate(blocks, axis=0)
+
+    def to_squidpy(
+        self, *, set_diag: bool | None = None, key_added: str = "spatial"
+    ) -> SquidpyGraph:
+        """Compute everything, in squidpy's form: the same edges, distances and `uns` entry.
+
+        Parameters
+        ----------
+        set_diag : bool, optional
+            Ones on the diagonal of the connectivities; as the graph was asked for by default.
+        key_added : str
+            Prefix of the keys that the `uns` entry names.
+        """
+        edges = self.edges([(0, self.n_obs)])
+        spec = self.spec if set_diag is None else replace(self.spec, set_diag=set_diag)
+        return to_squidpy(edges, spec, self._ready().facts, key_added=key_added)
+
+    def write(self, key: str = "spatial", **options: Any) -> DerivedEntry:
+        """Build the graph out of core and commit it; see `build_graphs` for the options."""
+        from .build import write_graphs
+
+        return write_graphs(self.store, [self], key, **options)[0]
+
+    def explain(self) -> str:
+        """Describe the plan and every block of it."""
+        lines = [str(self.plan)]
+        ptr = self.row_ptr
+        for b, (first, stop) in enumerate(self.plan.blocks):
+            lines.append(f"  block {b}: tiles {first}:{stop}, rows {ptr[b]:,}:{ptr[b + 1]:,}")
+        return "\n".join(lines)
+
+    def check(self) -> None:
+        """Refuse now what would be refused at the first row: a lattice graph without a lattice.
+
+        Raises
+        ------
+        InvalidArgument
+        """
+        if self.spec.kind == "grid":
+            from .lattice_graph import LatticeEdges, check_lattice
+
+            base: Any = self.source
+            while not isinstance(base, LatticeEdges):
+                base = base.inner
+            check_lattice(base.section, base.lattice)
+
+    def prepare(self, run: Run = run_serially) -> SectionGraph:
+        """Find out what has to be known of the whole section first (a lattice's scale)."""
+        source = self._ready(run)
+        plan = replace(self.plan, facts=dict(source.facts), passes=1)
+        return replace(self, source=source, plan=plan)
+
+    def _ready(self, run: Run = run_serially) -> EdgeSource:
+        once = self._once
+        if once.source is None:
+            with once.lock:
+                if once.source is None:
+                    blocks = [[rows] for rows in pairwise(self.row_ptr)]
+                    once.source = self.source.prepare(blocks, run)
+        return once.source
+
+    def __str__(self) -> str:
+        return str(self.plan)
+
+    def __repr__(self) -> str:
+        return f"<lazy {self.plan}>"
+
+
+def describe_section(
+    store: AtlasStore, name: str, spec: GraphSpec, mask: CellMask | None = None
+) -> SectionGraph:
+    """Describe the graph of one section; reads its metadata and tile table alone.
+
+    Parameters
+    ----------
+    store : AtlasStore
+        The atlas.
+    name : str
+        Name of the section.
+    spec : GraphSpec
+        The graph wanted.
+    mask : CellMask, optional
+        The cells that take part.
+
+    Returns
+    -------
+    SectionGraph
+
+    Raises
+    ------
+    SectionNotFound, InvalidArgument
+    """
+    section = store.section(name)
+    # A section fits the protocol; type checkers differ on whether a cached property does.
+    cells = cast("PositionSource", section)
+    plan = plan_graph(
+        name,
+        section.tiles,
+        spec,
+        kept=None if mask is None else kept_cells(cells, mask).tiles,
+        mask=None if mask is None else mask.parameters(),
+    )
+    return SectionGraph(store, section, spec, plan, make_source(cells, spec, mask))
+
+
+def _prepared(graph: SectionGraph) -> SectionGraph:
+    return graph.prepare()
+
+
+def _block_rows(graph: SectionGraph, rows: tuple[int, int]) -> scipy.sparse.csr_array:
+    return graph.source.edges([rows]).to_csr(graph.n_obs)

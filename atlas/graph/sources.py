@@ -1,0 +1,93 @@
+"""From what is wanted to what computes it: sources, each wrapped around the one before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from ..errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from .cell_mask import CellMask
+    from .edges import EdgeSource, PositionSource
+    from .spec import GraphSpec
+
+__all__ = ["kept_cells", "make_source"]
+
+
+def kept_cells(section: PositionSource, mask: CellMask | None) -> PositionSource:
+    """Return the section as if it had the cells of a mask alone.
+
+    Raises
+    ------
+    InvalidArgument
+        The mask is not one value for each cell.
+    """
+    if mask is None:
+        return section
+    if mask.rows.size != section.n_obs:
+        raise InvalidArgument(
+            f"a mask of {section.n_obs:,} cells is wanted for section {section.name!r}, but got "
+            f"{mask.rows.size:,} values"
+        )
+    from .masked import MaskedSection
+
+    return cast("PositionSource", MaskedSection(section, mask.rows))
+
+
+def make_source(
+    section: PositionSource, spec: GraphSpec, mask: CellMask | None = None
+) -> EdgeSource:
+    """Put together what computes the edges of a graph; nothing is read.
+
+    The base graph of the cells that take part, then pruned by length, then made symmetric, then
+    spread over the rows of the whole section.
+
+    Parameters
+    ----------
+    section : PositionSource
+        The whole section.
+    spec : GraphSpec
+        The graph wanted.
+    mask : CellMask, optional
+        The cells that take part.
+
+    Returns
+    -------
+    EdgeSource
+        Of all rows of the section.
+    """
+    cells = kept_cells(section, mask)
+    source = _base(cells, spec)
+    if spec.prunes:
+        from .pruned import PrunedEdges
+
+        shortest, longest = spec.interval
+        source = PrunedEdges(source, shortest, longest, spec.percentile)
+    if spec.symmetrize:
+        from .symmetric import SymmetricEdges
+
+        source = SymmetricEdges(source, cells)
+    if mask is not None:
+        from .masked import MaskedEdges
+
+        source = MaskedEdges(source, mask.rows)
+    return source
+
+
+def _base(section: PositionSource, spec: GraphSpec) -> EdgeSource:
+    """Return the source of the kind, before its edges are chosen or changed."""
+    if spec.kind == "radius":
+        from .radius_graph import RadiusEdges
+
+        return RadiusEdges(section, *spec.interval)
+    if spec.kind == "delaunay":
+        from .delaunay_graph import DelaunayEdges
+
+        return DelaunayEdges(section)
+    if spec.kind == "grid":
+        from .lattice_graph import LatticeEdges
+
+        return LatticeEdges(section, spec.lattice or "auto", spec.n_rings or 1)
+    from .knn_graph import KnnEdges
+
+    return KnnEdges(section, spec.n_neighs or 1)
