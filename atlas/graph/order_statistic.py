@@ -38,8 +38,8 @@ type _Span = tuple[int, int]
 type Values = Callable[[Runs], NDArray[np.float64]]
 """Picklable; gives the numbers of some rows, none negative, in any shape and order."""
 
-# Bins that a block may send: 0.5 MiB. Bins that are kept of all blocks: 4 MiB, three times that while
-# they are merged.
+# Bins that a block may send: 0.5 MiB. Bins that are kept of all blocks: 4 MiB, a few times that
+# while they are merged.
 _BLOCK_BINS = 2**15
 _ALL_BINS = 2**18
 _INFINITY = 0x7FF0_0000_0000_0000
