@@ -1,5 +1,6 @@
 """Statistics of neighborhood graphs, block by block: neither the graph nor the matrix is held."""
 
+from .autocorrelation import Autocorrelation, spatial_autocorrelation
 from .components import ConnectedComponents, connected_components
 from .histograms import (
     DegreeHistogram,
@@ -10,6 +11,7 @@ from .histograms import (
 from .row_graph import RowGraph
 
 __all__ = [
+    "Autocorrelation",
     "ConnectedComponents",
     "DegreeHistogram",
     "EdgeLengthHistogram",
@@ -17,4 +19,5 @@ __all__ = [
     "connected_components",
     "degree_histogram",
     "edge_length_histogram",
+    "spatial_autocorrelation",
 ]
