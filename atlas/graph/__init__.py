@@ -7,7 +7,8 @@ nothing; ``build_graphs`` builds and commits them; ``open_graph`` reads a commit
 from .build import write_graphs
 from .build_many import build_graphs
 from .neighbor_graph import NeighborGraph, delaunay, describe_graph, grid, knn, radius
-from .plan import GraphPlan, GraphPlans, plan_graph
+from .plan import GraphPlan, plan_graph
+from .plan_sum import GraphPlans
 from .section_graph import SectionGraph
 from .spec import GraphSpec
 from .squidpy_form import SquidpyGraph

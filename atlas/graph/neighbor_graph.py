@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument, SectionNotFound, near
 from .cell_mask import masks_by_section
-from .plan import GraphPlans
+from .plan_sum import GraphPlans
 from .section_graph import SectionGraph, describe_section
 from .spec import GraphSpec
 
