@@ -17,22 +17,20 @@ visible to a reader.
 
 from __future__ import annotations
 
-import errno
 import json
 import shutil
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .attempt import Attempt, walk
 from .catalog import read_snapshot
 from .errors import AtlasError, InvalidArgument
-from .keys import check_key, is_attempt
+from .keys import is_attempt
 from .lock import FileLock, is_locked, try_lock
-from .manifest import ManifestKey, digest_bytes, digest_file, parse_json
+from .manifest import digest_bytes, parse_json
+from .parts import PartReceipt, part_digests
 from .storage_local import LocalStorage, flush_folder
 
 if TYPE_CHECKING:
@@ -42,11 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECORDS",
-    "PartReceipt",
     "ResumableAttempt",
     "in_use",
     "open_resumable",
-    "place_part",
     "retire",
 ]
 
@@ -57,82 +53,6 @@ _FORMAT = "tisseract-building/1"
 _PLAN, _LOCK = "plan.json", "lock"
 _LARGEST = 16 * 2**20
 _THREADS = 4
-_TAKEN = {errno.EEXIST, errno.ENOTEMPTY}
-
-
-@dataclass(frozen=True, slots=True)
-class PartReceipt:
-    """What a task says about the part it made; small enough to send to the driver."""
-
-    part: str
-    """Folder relative to the attempt, two names: `blocks/12`."""
-    files: tuple[ManifestKey, ...]
-    """Every file of it, keys relative to the attempt, sorted."""
-    facts: Mapping[str, int]
-    """What else the driver has to know."""
-
-    def to_bytes(self) -> bytes:
-        """Serialize as JSON."""
-        files = [[key.key, key.size, key.sha256] for key in self.files]
-        return json.dumps({"part": self.part, "files": files, "facts": dict(self.facts)}).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes, what: str) -> PartReceipt | None:
-        """Read one back; None when it is torn or not one."""
-        try:
-            match parse_json(data, what):
-                case {"part": str(part), "files": [*rows], "facts": dict(facts)}:
-                    pass
-                case _:
-                    return None
-            files = tuple(ManifestKey(check_key(key), size, sha256) for key, size, sha256 in rows)
-            check_key(part)
-        except (AtlasError, TypeError, ValueError):
-            return None
-        whole = all(type(fact) is int for fact in facts.values())
-        return cls(part, files, facts) if whole and part.count("/") == 1 else None
-
-
-def place_part(
-    attempt: Path, scratch: Path, part: str, write: Callable[[Path], Mapping[str, int]]
-) -> PartReceipt:
-    """Make one part: write it aside, then rename it into place.
-
-    Safe to run twice at once, on any machine that sees the disk: the second finds the place taken
-    and reports what is there. Only the rename ever touches the attempt, so a task that outlives
-    its driver cannot leave half a part in it.
-
-    Parameters
-    ----------
-    attempt, scratch : Path
-        `path` and `parts` of the attempt.
-    part : str
-        Folder relative to the attempt.
-    write : callable
-        Called with an empty place; makes the part there, under the same relative name, and
-        returns small facts for the receipt.
-
-    Returns
-    -------
-    PartReceipt
-        Of the files in place.
-    """
-    own = scratch / uuid.uuid4().hex
-    try:
-        facts = write(own)
-        try:
-            (own / part).rename(attempt / part)
-        except OSError as error:
-            if error.errno not in _TAKEN:
-                raise
-        return PartReceipt(part, _digests(attempt, part), facts)
-    finally:
-        shutil.rmtree(own, ignore_errors=True)
-
-
-def _digests(attempt: Path, part: str) -> tuple[ManifestKey, ...]:
-    names = [f"{part}/{name}" for name in walk(attempt / part)[0]]
-    return tuple(ManifestKey(name, *digest_file(attempt / name)) for name in names)
 
 
 class ResumableAttempt(Attempt):
@@ -207,7 +127,7 @@ class ResumableAttempt(Attempt):
                 zip(names, sizes, strict=True)
             ):
                 return False
-            return bool(names) and _digests(self.path, receipt.part) == receipt.files
+            return bool(names) and part_digests(self.path, receipt.part) == receipt.files
         except (InvalidArgument, OSError):
             return False
 
@@ -260,8 +180,11 @@ class ResumableAttempt(Attempt):
 
     def _give_up(self, error: BaseException | None) -> None:
         """Keep finished parts for the next run, unless the parameters were what failed."""
-        wrong = error is None or isinstance(error, InvalidArgument)
-        if wrong or not self.resumable or not self.finished:
+        if (
+            error is None
+            or isinstance(error, InvalidArgument)
+            or not (self.resumable and self.finished)
+        ):
             self.discard()
             return
         error.add_note(

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
 from ..memory import parse_bytes
+from ..resumable import ResumableAttempt, open_resumable
 from ..snapshot import Change, DerivedEntry
-from .layout import GRAPH_FORMAT, BlockReceipt, seal_graph, write_block
+from .block_task import BlockTask, block_tasks, build_plan
+from .layout import GRAPH_FORMAT, seal_graph
 from .workers import Workers, open_workers
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from ..attempt import Attempt
+    from ..parts import PartReceipt
     from ..quadtree import Runs
     from ..store import AtlasStore
-    from .edges import EdgeSource
     from .section_graph import SectionGraph
 
 __all__ = ["GraphProgress", "write_graphs"]
@@ -44,7 +44,21 @@ def write_graphs(
     overwrite: bool = False,
     progress: GraphProgress | None = None,
 ) -> list[DerivedEntry]:
-    """Build and commit lazy graphs; see `build_graphs`."""
+    """Build and commit lazy graphs; see `build_graphs` for the options.
+
+    Nothing is visible to readers before a commit, one for a group of sections. A build that was
+    cut off, by an error, by Ctrl-C or by the death of the process, is resumed by running it again:
+    sections that were committed are left alone, and of the others, on a disk, the blocks that
+    were finished are used, after a comparison with the digests taken when they were written.
+    Passes over the whole section (a lattice's scale, percentiles) are made again. Only blocks of
+    an equal build are used: the same attempt of the section, parameters, findings, block borders
+    and version of this package. A build refused for its parameters leaves nothing; what any other
+    leaves is found by gc once it is older than the grace period. Of a build for a bucket nothing
+    but committed sections is used again.
+
+    Two builds of one graph at the same time never share an attempt: both are completed, and the
+    later commit stands.
+    """
     store.require_writing("a graph")
     limit = parse_bytes(memory_limit)
     done = {graph.plan.section: entry for graph in graphs if (entry := _committed(graph, key))}
@@ -125,29 +139,15 @@ class _Report:
         self._total = total
         self._done = 0
 
-    def step(self, message: str) -> None:
-        self._done += 1
+    def found(self, message: str, count: int) -> None:
+        """Count tasks that need not be run any more."""
+        if count:
+            self.step(message, count)
+
+    def step(self, message: str, count: int = 1) -> None:
+        self._done += count
         if self._progress is not None:
             self._progress(message, min(self._done, self._total), self._total)
-
-
-@dataclass(frozen=True, slots=True)
-class _BlockTask:
-    """One block to build, as a value: opened on arrival, returns a receipt."""
-
-    source: EdgeSource
-    folder: str
-    section: str
-    block: int
-    rows: tuple[int, int]
-
-    def __call__(self) -> tuple[str, BlockReceipt]:
-        try:
-            edges = self.source.edges([self.rows])
-            return self.section, write_block(Path(self.folder), self.block, edges)
-        except Exception as error:
-            error.add_note(f"while building block {self.block} of section {self.section!r}")
-            raise
 
 
 def _call(task: Callable[[], Any]) -> Any:
@@ -164,42 +164,53 @@ def _build_group(
     """Build some sections, all their blocks side by side; nothing is committed."""
     if workers.client is not None and group[0].store.storage.local_path() is None:
         return _build_on_cluster(group, key, workers, report)
-    attempts: dict[str, Attempt] = {}
+    attempts: dict[str, ResumableAttempt] = {}
     ready: dict[str, SectionGraph] = {}
-    tasks: list[_BlockTask] = []
+    tasks: list[BlockTask] = []
     for graph in group:
         name = graph.plan.section
-        attempts[name] = stack.enter_context(graph.store.new_attempt(f"derived/graph/{key}/{name}"))
         ready[name] = _prepare(graph, workers, report)
-        tasks.extend(_block_tasks(ready[name], attempts[name].path))
-    nnz = dict.fromkeys(ready, 0)
-    for name, receipt in workers.run(_call, tasks):
-        nnz[name] += receipt.nnz
-        report.step(f"graph of {name}")
-    return [_seal(ready[name], key, attempts[name], nnz[name]) for name in ready]
-
-
-def _block_tasks(graph: SectionGraph, folder: Path) -> list[_BlockTask]:
-    ptr = graph.plan.row_ptr
-    return [
-        _BlockTask(graph.source, str(folder), graph.plan.section, block, rows)
-        for block, rows in enumerate(pairwise(ptr))
+        attempts[name] = stack.enter_context(_open_attempt(ready[name], key))
+        finished = attempts[name].finished
+        tasks.extend(block_tasks(ready[name], attempts[name], finished))
+        report.found(f"graph of {name}", len(finished))
+    # Closed before the attempts are left: no task of this process may outlive its attempt.
+    with closing(workers.run(_call, tasks)) as receipts:
+        for name, receipt in receipts:
+            attempts[name].record(receipt)
+            report.step(f"graph of {name}")
+    entries = [
+        _seal(graph, key, attempts[name], attempts[name].finished.values())
+        for name, graph in ready.items()
     ]
+    for attempt in attempts.values():
+        attempt.close_records()
+    return entries
+
+
+def _open_attempt(graph: SectionGraph, key: str) -> ResumableAttempt:
+    """Go on with what a build of the same graph left, or begin afresh."""
+    parent = f"derived/graph/{key}/{graph.plan.section}"
+    return open_resumable(graph.store.storage, parent, build_plan(graph))
 
 
 def _prepare(graph: SectionGraph, workers: Workers, report: _Report) -> SectionGraph:
     def run(function: Callable[[Runs], object], blocks: Sequence[Runs]) -> Iterable[object]:
-        for result in workers.run(function, blocks):
-            report.step(f"lattice of {graph.plan.section}")
-            yield result
+        with closing(workers.run(function, blocks)) as results:
+            for result in results:
+                report.step(f"lattice of {graph.plan.section}")
+                yield result
 
     return graph.prepare(run)
 
 
-def _seal(graph: SectionGraph, key: str, attempt: Attempt, nnz: int) -> DerivedEntry:
+def _seal(
+    graph: SectionGraph, key: str, attempt: Attempt, blocks: Iterable[PartReceipt]
+) -> DerivedEntry:
     """Write attributes and provenance, seal the attempt and describe it for the snapshot."""
     from importlib.metadata import version
 
+    nnz = sum(block.facts["nnz"] for block in blocks)
     plan = graph.plan
     unit = "micrometers" if graph.section.um_per_unit is not None else "source_units"
     facts = dict(plan.facts)
@@ -254,8 +265,9 @@ class _SectionTask:
         graph = self.graph.prepare()
         name = graph.plan.section
         with graph.store.new_attempt(f"derived/graph/{self.key}/{name}") as attempt:
-            receipts = [task() for task in _block_tasks(graph, attempt.path)]
-            return _seal(graph, self.key, attempt, sum(receipt.nnz for _, receipt in receipts))
+            blocks = [task()[1] for task in block_tasks(graph, attempt)]
+            attempt.known.update((key.key, key) for block in blocks for key in block.files)
+            return _seal(graph, self.key, attempt, blocks)
 
 
 def _build_on_cluster(
@@ -267,7 +279,8 @@ def _build_on_cluster(
     """Build for a bucket from a cluster: each worker stages and uploads whole sections."""
     tasks = [_SectionTask(graph, key) for graph in group]
     entries: list[DerivedEntry] = []
-    for entry in cast("Iterator[DerivedEntry]", workers.run(_call, tasks)):
-        entries.append(entry)
-        report.step(f"graph of {entry.section}")
+    with closing(workers.run(_call, tasks)) as built:
+        for entry in built:
+            entries.append(entry)
+            report.step(f"graph of {entry.section}")
     return entries

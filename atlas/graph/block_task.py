@@ -1,0 +1,99 @@
+"""One block of a graph as a task, and what decides whether a block built earlier will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..parts import PartReceipt, place_part
+from .layout import GRAPH_FORMAT, write_block
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ..attempt import Attempt
+    from .edges import EdgeSource
+    from .section_graph import SectionGraph
+
+__all__ = ["BlockTask", "block_tasks", "build_plan"]
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTask:
+    """One block to build, as a value: opened on arrival, returns a receipt.
+
+    May run twice, also at the same time: a worker that was given up may still be alive. The block
+    is written aside and renamed into place; the second finds the place taken.
+    """
+
+    source: EdgeSource
+    """Prepared."""
+    folder: str
+    """The attempt."""
+    parts: str
+    """Where the block is made; on the same file system."""
+    section: str
+    """Name of the section."""
+    block: int
+    """Number of the block."""
+    rows: tuple[int, int]
+    """Its first row and the one after its last."""
+
+    def __call__(self) -> tuple[str, PartReceipt]:
+        """Build the block; returns the section's name and the receipt, with `nnz`."""
+        try:
+            part = part_name(self.block)
+            return self.section, place_part(Path(self.folder), Path(self.parts), part, self._write)
+        except Exception as error:
+            error.add_note(f"while building block {self.block} of section {self.section!r}")
+            raise
+
+    def _write(self, place: Path) -> dict[str, int]:
+        edges = self.source.edges([self.rows])
+        return {"nnz": write_block(place, self.block, edges).nnz}
+
+
+def part_name(block: int) -> str:
+    """Folder of a block, relative to the attempt."""
+    return f"blocks/{block}"
+
+
+def block_tasks(
+    graph: SectionGraph, attempt: Attempt, finished: Collection[str] = ()
+) -> list[BlockTask]:
+    """Make the tasks of a prepared graph, without those whose parts are finished."""
+    # Renaming a block into place makes no folders: a task that outlives its attempt must not.
+    (attempt.path / "blocks").mkdir(exist_ok=True)
+    return [
+        BlockTask(
+            graph.source, str(attempt.path), str(attempt.parts), graph.plan.section, block, rows
+        )
+        for block, rows in enumerate(pairwise(graph.plan.row_ptr))
+        if part_name(block) not in finished
+    ]
+
+
+def build_plan(graph: SectionGraph) -> Mapping[str, Any]:
+    """Say all that decides what the blocks of a prepared graph hold, as JSON.
+
+    Equal plans give equal blocks, byte for byte; the passes over the whole section are in it by
+    what they found. The version of the tool is part of it, since a newer one may compute or encode
+    otherwise.
+    """
+    from importlib.metadata import version
+
+    plan = graph.plan
+    return {
+        "what": "graph",
+        "format": GRAPH_FORMAT,
+        "version": version("tisseract"),
+        "section": plan.section,
+        "attempt": graph.section.attempt,
+        "kind": plan.kind,
+        "parameters": dict(plan.parameters),
+        "facts": dict(plan.facts),
+        "n_obs": plan.n_obs,
+        "row_ptr": list(plan.row_ptr),
+    }
