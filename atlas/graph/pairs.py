@@ -11,8 +11,9 @@ Cells that pass by are compared; see `within`. []
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from .edges import PositionSource
     from .grid_index import GridIndex
 
-__all__ = ["Pairs", "least_square"]
+__all__ = ["Pairs", "Passing", "least_square", "pairs_within"]
 
 # Targets that share a cell in the mean, above which a grid stretched by far targets is split, and
 # the number of targets below which it is not worth it.
@@ -54,33 +55,30 @@ class _Targets:
 
 
 class Pairs:
-    """Pairs of wanted rows and all cells within a distance of them.
+    """Pairs of wanted rows and cells passing by, by their squared distance.
 
     Parameters
     ----------
-    section : PositionSource
-        The section.
-    runs : sequence of (int, int)
-        Wanted rows, m in all.
-    shortest, longest : float
-        Bounds of the distance, both included.
+    wanted : array (m, 2) float64
+        Positions of the wanted rows, in row order.
+    passing : Passing
+        All cells that can be within the distance.
+    low, high : float
+        Bounds of the squared distance, both included.
 
     Notes
     -----
-    Memory: 120 bytes a wanted row and 60 for every other cell near them; `edges` adds 12 bytes an
-    edge.
+    Memory: 60 bytes a wanted row and 24 a cell passing by; `edges` adds 12 bytes an edge.
     """
 
     def __init__(
-        self, section: PositionSource, runs: Runs, shortest: float, longest: float
+        self, wanted: NDArray[np.float64], passing: Passing, low: float, high: float
     ) -> None:
-        self._low, self._high = least_square(shortest), longest * longest
-        self._reach = search_reach(longest)
-        own = read_patches(section, runs)
-        band = surround(section, own, self._reach).band
-        self._n_rows = own.xy.shape[0]
-        self._points, self._rows, self._own = _in_row_order(own, band)
-        self._targets = list(_split(own.xy, self._reach))
+        self._low, self._high = low, high
+        self._reach = search_reach(math.sqrt(high))
+        self._n_rows = wanted.shape[0]
+        self._points, self._rows, self._own = passing
+        self._targets = list(_split(wanted, self._reach))
 
     def counts(self) -> NDArray[np.int64]:
         """Return the number of edges of each wanted row, (m,)."""
@@ -138,22 +136,45 @@ def least_square(shortest: float) -> float:
     return d2
 
 
-def _in_row_order(
-    own: Patches, band: Patches
-) -> tuple[NDArray[np.float64], NDArray[np.int32], NDArray[np.int32]]:
-    """Merge the wanted rows and the cells around them.
+class Passing(NamedTuple):
+    """Cells in ascending row order."""
 
-    Returns
-    -------
-    xy (p, 2), section rows (p,), numbers among the wanted rows or -1 (p,)
+    xy: NDArray[np.float64]
+    """(p, 2) positions."""
+    row: NDArray[np.int32]
+    """(p,) section rows."""
+    own: NDArray[np.int32]
+    """(p,) numbers among the wanted rows, or -1."""
+
+
+def pairs_within(section: PositionSource, runs: Runs, shortest: float, longest: float) -> Pairs:
+    """Read some rows and what is near them.
+
+    Parameters
+    ----------
+    section : PositionSource
+        The section.
+    runs : sequence of (int, int)
+        Wanted rows.
+    shortest, longest : float
+        Bounds of the distance, both included.
     """
+    high = longest * longest
+    own = read_patches(section, runs)
+    # The root of a square that underflowed is no radius: look as far as the search will.
+    band = surround(section, own, search_reach(longest)).band
+    return Pairs(own.xy, _in_row_order(own, band), least_square(shortest), high)
+
+
+def _in_row_order(own: Patches, band: Patches) -> Passing:
+    """Merge the wanted rows and the cells around them."""
     both = Patches.concatenate([own, band])
     order = np.argsort(both.first_row)
     sizes = np.diff(both.ptr)[order]
     shift = both.ptr[order] - (np.cumsum(sizes) - sizes)
     at = np.arange(both.xy.shape[0]) + np.repeat(shift, sizes)
     number = np.where(at < own.xy.shape[0], at, -1).astype(np.int32)
-    return both.xy[at], both.rows()[at], number
+    return Passing(both.xy[at], both.rows()[at], number)
 
 
 def _split(xy: NDArray[np.float64], reach: float) -> Iterator[_Targets]:

@@ -72,19 +72,19 @@ class RadiusEdges:
         Memory does not grow with the number of edges: about 120 bytes for each of 65,536 rows,
         and 40 for each cell within the radius around them.
         """
-        from .pairs import Pairs  # brings numba: only where neighbors are computed
+        from .pairs import pairs_within  # brings numba: only where neighbors are computed
 
         parts = [
-            Pairs(self.section, part, self.shortest, self.longest).counts()
+            pairs_within(self.section, part, self.shortest, self.longest).counts()
             for part in cut_runs(runs, _COUNTED_ROWS)
         ]
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
     def edges(self, runs: Runs) -> Edges:
         """Return the edges of the rows; see `pairs`."""
-        from .pairs import Pairs
+        from .pairs import pairs_within
 
-        return Pairs(self.section, runs, self.shortest, self.longest).edges()
+        return pairs_within(self.section, runs, self.shortest, self.longest).edges()
 
 
 def check_radius(radius: object, unit: str | None = None) -> tuple[float, float]:
@@ -138,7 +138,9 @@ def _number(value: object) -> float:
     return number
 
 
-def expected_degree(tiles: TileTable, longest: float) -> NDArray[np.float64]:
+def expected_degree(
+    tiles: TileTable, longest: float, others: TileTable | None = None
+) -> NDArray[np.float64]:
     """Estimate the neighbors of a cell of each tile, from the tile table alone.
 
     Cells are taken for evenly spread over the tight boxes of their tiles; the estimate is the
@@ -151,6 +153,8 @@ def expected_degree(tiles: TileTable, longest: float) -> NDArray[np.float64]:
         The section's tiles, n_tiles of them.
     longest : float
         The radius, in the unit of the boxes.
+    others : TileTable, optional
+        Tiles of another section, in the same frame, whose cells are the neighbors.
 
     Returns
     -------
@@ -170,8 +174,14 @@ def expected_degree(tiles: TileTable, longest: float) -> NDArray[np.float64]:
     """
     from .tile_degree import degrees
 
-    order = np.argsort(tiles.bounds[:, 0], kind="stable")
-    boxes = np.array(tiles.bounds[order], dtype=np.float64)
+    table = tiles if others is None else others
+    order = np.argsort(table.bounds[:, 0], kind="stable")
+    boxes = np.array(table.bounds[order], dtype=np.float64)
+    cells = table.n_cells[order].astype(np.float64)
+    if others is not None:
+        # A copy: compiled code knows read-only arrays as another type.
+        own = np.array(tiles.bounds, dtype=np.float64)
+        return np.asarray(degrees(own, boxes, cells, float(longest), False))
     found = np.empty(len(tiles))
-    found[order] = degrees(boxes, tiles.n_cells[order].astype(np.float64), float(longest))
+    found[order] = degrees(boxes, boxes, cells, float(longest), True)
     return found

@@ -43,40 +43,44 @@ def _share(a: float, b: float, c: float, d: float, r: float) -> float:
 
 
 @njit
-def degrees(boxes: Any, cells: Any, r: float) -> Any:
-    """Return the expected neighbors of a cell of each tile.
+def degrees(boxes: Any, others: Any, cells: Any, r: float, same: bool) -> Any:
+    """Return the expected neighbors of a cell of each tile among the cells of other tiles.
 
     Parameters
     ----------
     boxes : array (T, 4) float64
-        Tight boxes, ascending by xmin.
-    cells : array (T,) float64
-        Cells of each tile.
+        Tight boxes.
+    others : array (U, 4) float64
+        Tight boxes of the tiles with the neighbors, ascending by xmin.
+    cells : array (U,) float64
+        Cells of each of them.
     r : float
         The radius.
+    same : bool
+        Whether both are one table, so that no cell is its own neighbor.
 
     Returns
     -------
     array (T,) float64
     """
-    n = boxes.shape[0]
+    n = others.shape[0]
     # The farthest right end so far: tiles before the first that reaches r near are out of reach.
     ends = np.empty(n)
     farthest = -np.inf
-    for t in range(n):
-        farthest = max(farthest, boxes[t, 2])
-        ends[t] = farthest
-    found = np.zeros(n)
-    for t in range(n):
+    for u in range(n):
+        farthest = max(farthest, others[u, 2])
+        ends[u] = farthest
+    found = np.zeros(boxes.shape[0])
+    for t in range(boxes.shape[0]):
         x0, y0, x1, y1 = boxes[t, 0], boxes[t, 1], boxes[t, 2], boxes[t, 3]
         for u in range(np.searchsorted(ends, x0 - r), n):
-            if boxes[u, 0] - x1 > r:
+            if others[u, 0] - x1 > r:
                 break
-            across = _share(x0, x1, boxes[u, 0], boxes[u, 2], r)
+            across = _share(x0, x1, others[u, 0], others[u, 2], r)
             if across == 0.0:
                 continue
-            down = _share(y0, y1, boxes[u, 1], boxes[u, 3], r)
+            down = _share(y0, y1, others[u, 1], others[u, 3], r)
             # A square cut in both directions loses its corners, one that holds all does not.
             share = across * down * (1.0 - (1.0 - _DISC_IN_SQUARE) * (1.0 - across) * (1.0 - down))
-            found[t] += (cells[u] - 1.0 if u == t else cells[u]) * share
+            found[t] += (cells[u] - 1.0 if same and u == t else cells[u]) * share
     return found
