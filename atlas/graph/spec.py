@@ -10,6 +10,7 @@ from numbers import Real
 from typing import Any, Literal, cast
 
 from ..errors import InvalidArgument, near
+from .radius_graph import check_radius
 
 __all__ = ["GraphKind", "GraphSpec", "Lattice", "ParameterValue", "Radius", "Transform"]
 
@@ -184,7 +185,8 @@ class GraphSpec:
                 values[name] = _CHECKS[name](value)
             except _Unfit as unfit:
                 faults.append(str(unfit))
-        faults.extend(_misfits(kind, values, missing="radius" not in given))
+        if kind == "radius" and "radius" not in given:
+            faults.append("a radius graph wants a radius, but got none; give one, such as 30")
         if faults:
             head = "" if len(faults) == 1 else f"{len(faults)} faults in the graph asked for:\n  "
             raise InvalidArgument(head + "\n  ".join(faults))
@@ -266,21 +268,6 @@ def _stranger(kind: str, name: str, value: object) -> str:
     )
 
 
-def _misfits(kind: str, values: Mapping[str, Any], *, missing: bool) -> list[str]:
-    """Faults that no option has alone."""
-    if kind != "radius":
-        return []
-    if missing:
-        return ["a radius graph wants a radius, but got none; give radius=30 or radius=(10, 30)"]
-    if "radius" in values and math.isinf(_longest(values["radius"])):
-        return ["radius must be finite, but got inf, which makes neighbors of all pairs"]
-    return []
-
-
-def _longest(radius: Radius) -> float:
-    return radius[1] if isinstance(radius, tuple) else radius
-
-
 def _count(name: str) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         try:
@@ -313,28 +300,19 @@ def _one_of(name: str, choices: tuple[str, ...]) -> Callable[[Any], str]:
     return check
 
 
-def _number(value: Any) -> float:
-    """Any real number as float; NaN for everything else."""
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    return float(value) if real else math.nan
-
-
 def _radius(value: Any) -> Radius:
-    pair = isinstance(value, list | tuple)
-    ends = sorted(map(_number, value)) if pair else [0.0, _number(value)]
-    if len(ends) != 2 or not 0 <= ends[0] <= ends[1] or ends[1] == 0:
-        raise _Unfit(
-            "radius must be a length above 0, or a pair of lengths (shortest, longest), in the "
-            f"unit of the positions, but got {value!r}"
-        )
-    return (ends[0], ends[1]) if pair else ends[1]
+    try:
+        shortest, longest = check_radius(value)
+    except InvalidArgument as error:
+        raise _Unfit(str(error)) from error
+    return longest if isinstance(value, Real) else (shortest, longest)
 
 
 def _percentile(value: Any) -> float:
-    number = _number(value)
-    if not 0 <= number <= 100:
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not (real and 0 <= value <= 100):
         raise _Unfit(f"percentile must be a number from 0 to 100, but got {value!r}")
-    return number
+    return float(value)
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {

@@ -19,10 +19,10 @@ _NAMES = {
     "check_samples": "ingest.check",
     "TisseractError": "atlas.errors",
 }
-_MODULES = ("atlas", "ingest", "models", "query", "simulator", "testing")
+_MODULES = ("atlas", "gr", "ingest", "models", "query", "simulator", "testing")
 
 if TYPE_CHECKING:
-    from . import atlas, models, query
+    from . import atlas, gr, models, query
     from .atlas.errors import TisseractError
     from .handle import Atlas, create, open  # noqa: A004
     from .ingest.check import check_samples
@@ -49,6 +49,7 @@ __all__ = [
     "atlas",
     "check_samples",
     "create",
+    "gr",
     "ingest",
     "models",
     "open",

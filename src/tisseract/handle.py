@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .atlas.store import AtlasStore
+from .graph_verbs import GraphVerbs
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from .atlas.catalog import Tombstone
     from .atlas.garbage import GcReport
-    from .atlas.graph import NeighborGraph, StoredGraph
-    from .atlas.snapshot import DerivedEntry, Snapshot
+    from .atlas.snapshot import Snapshot
     from .atlas.verify import VerifyReport
     from .ingest.report import IngestReport
     from .query.domain_view import DomainView
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Atlas", "create", "open"]
 
 
-class Atlas(AtlasStore):
+class Atlas(GraphVerbs):
     """An atlas opened at one snapshot, with everything one can ask of it and do to it.
 
     What it shows changes only by its own writing verbs and by `refresh`. Open it with
@@ -152,37 +151,6 @@ class Atlas(AtlasStore):
             return ingest(samples, self, **options)
         finally:
             self.refresh()
-
-    def knn(self, section: str, n_neighs: int = 6) -> NeighborGraph:
-        """Describe the exact k-nearest-neighbor graph of a section, lazily."""
-        from .atlas.graph import knn
-
-        return knn(self, section, n_neighs=n_neighs)
-
-    def grid(self, section: str, *, n_rings: int = 1, **options: Any) -> NeighborGraph:
-        """Describe the lattice graph of a section of spots, lazily."""
-        from .atlas.graph import grid
-
-        return grid(self, section, n_rings=n_rings, **options)
-
-    def build_graphs(
-        self,
-        kind: str = "knn",
-        *,
-        key_added: str = "spatial",
-        sections: Sequence[str] | None = None,
-        **options: Any,
-    ) -> list[DerivedEntry]:
-        """Build, tile by tile, and commit the graphs of all (or the named) sections."""
-        from .atlas.graph import build_graphs
-
-        return build_graphs(self, kind=kind, key_added=key_added, sections=sections, **options)
-
-    def graph(self, section: str, key: str = "spatial") -> StoredGraph:
-        """Open a committed graph of a section."""
-        from .atlas.graph import open_graph
-
-        return open_graph(self, key, section)
 
     def find_domains(
         self,

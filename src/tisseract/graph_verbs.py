@@ -1,0 +1,165 @@
+"""Verbs of an atlas that describe, build and open neighborhood graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from .atlas.store import AtlasStore
+
+if TYPE_CHECKING:
+    from .atlas.graph import NeighborGraph, StoredGraph
+    from .atlas.snapshot import DerivedEntry
+
+__all__ = ["GraphVerbs"]
+
+
+class GraphVerbs(AtlasStore):
+    """An atlas with its verbs on graphs; see `Atlas`."""
+
+    def knn(
+        self,
+        sections: str | Sequence[str] | None = None,
+        n_neighs: int = 6,
+        *,
+        where: str | None = None,
+        mask: Any = None,
+        **options: Any,
+    ) -> NeighborGraph:
+        """Describe the graph of each cell's nearest others, lazily.
+
+        Parameters
+        ----------
+        sections
+            Names; None is all.
+        n_neighs
+            Neighbors of each cell.
+        where
+            Filter string, as of `query`: only these cells take part.
+        mask
+            The same as arrays: (n_obs,) bool by section, or one where there is one section.
+        **options
+            `radius`, `percentile`, `symmetrize`, `transform`, `set_diag`; see
+            `tisseract.atlas.graph.knn`.
+
+        Returns
+        -------
+        NeighborGraph
+            Lazy: `.plan`, `.explain()`, then `.tile(...)`, `.rows(...)`, `.to_dask(...)`,
+            `.compute(...)` or `.write(key=...)`.
+        """
+        return self._describe("knn", sections, where, mask, n_neighs=n_neighs, **options)
+
+    def radius(
+        self,
+        sections: str | Sequence[str] | None = None,
+        radius: float | tuple[float, float] | None = None,
+        *,
+        where: str | None = None,
+        mask: Any = None,
+        **options: Any,
+    ) -> NeighborGraph:
+        """Describe the graph of cells within a radius of each other, lazily; see `knn`.
+
+        `radius` is a length, or the shortest and the longest, in micrometers (the unit of the
+        positions where it is unknown).
+        """
+        return self._describe("radius", sections, where, mask, radius=radius, **options)
+
+    def delaunay(
+        self,
+        sections: str | Sequence[str] | None = None,
+        *,
+        where: str | None = None,
+        mask: Any = None,
+        **options: Any,
+    ) -> NeighborGraph:
+        """Describe the graph of the Delaunay triangulation, lazily; see `knn`."""
+        return self._describe("delaunay", sections, where, mask, **options)
+
+    def grid(
+        self,
+        sections: str | Sequence[str] | None = None,
+        lattice: Literal["hex", "square", "auto"] = "auto",
+        *,
+        n_rings: int = 1,
+        where: str | None = None,
+        mask: Any = None,
+        **options: Any,
+    ) -> NeighborGraph:
+        """Describe the lattice graph of sections of spots or bins, lazily; see `knn`."""
+        return self._describe(
+            "grid", sections, where, mask, lattice=lattice, n_rings=n_rings, **options
+        )
+
+    def _describe(
+        self,
+        kind: str,
+        sections: str | Sequence[str] | None,
+        where: str | None,
+        mask: Any,
+        **options: Any,
+    ) -> NeighborGraph:
+        from .atlas.graph import GraphSpec, describe_graph
+
+        spec = GraphSpec.of(kind, **options)
+        mask = self._masks(where, mask, sections)
+        return describe_graph(self, spec, sections, mask=mask, where=where)
+
+    def _masks(self, where: str | None, mask: Any, sections: str | Sequence[str] | None) -> Any:
+        """Turn a filter into the mask of every section."""
+        if where is None:
+            return mask
+        if mask is not None:
+            from .atlas.errors import InvalidArgument
+
+            raise InvalidArgument(
+                "one way to restrict the cells is wanted, but got where= and mask=; give one"
+            )
+        from .query.masks import select_masks
+
+        names = [sections] if isinstance(sections, str) else sections
+        return select_masks(self, where, self.section_names if names is None else names)
+
+    def build_graphs(
+        self,
+        kind: str = "knn",
+        *,
+        key_added: str = "spatial",
+        sections: str | Sequence[str] | None = None,
+        where: str | None = None,
+        mask: Any = None,
+        **options: Any,
+    ) -> list[DerivedEntry]:
+        """Build, tile by tile, and commit the graphs of all (or the named) sections.
+
+        Parameters
+        ----------
+        kind
+            `knn`, `radius`, `delaunay`, `grid`; `hex` or `square` for a grid of that lattice.
+        key_added
+            Name of the graphs.
+        sections, where, mask
+            See `knn`.
+        **options
+            Of the kind, under squidpy's names (`n_neighs`, `radius`, `n_rings`, `percentile`,
+            `transform`, `set_diag`, `symmetrize`); `client`, `memory_limit`, `overwrite` and
+            `progress`; see `tisseract.atlas.graph.build_graphs`.
+        """
+        from .atlas.graph import build_graphs
+
+        return build_graphs(
+            self,
+            kind=kind,
+            key_added=key_added,
+            sections=sections,
+            mask=self._masks(where, mask, sections),
+            where=where,
+            **options,
+        )
+
+    def graph(self, section: str, key: str = "spatial") -> StoredGraph:
+        """Open a committed graph of a section."""
+        from .atlas.graph import open_graph
+
+        return open_graph(self, key, section)
