@@ -1,0 +1,136 @@
+"""Graphs of some cells of a section: the others are not there, neither as ends nor in between."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import InvalidArgument
+from ..quadtree import TileTable
+from .edges import Edges, cut_runs, n_rows
+from .mask import Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ..quadtree import Runs
+    from .edges import EdgeSource, PositionSource
+    from .order_statistic import Run
+
+__all__ = ["Mask", "MaskedEdges", "MaskedSection"]
+
+# Rows read at once, excluded ones among them.
+_READ_ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class MaskedSection:
+    """The kept cells of a section, numbered in its order, as a section of their own.
+
+    Its tiles are the section's, with fewer rows; tiles without a kept cell are gone. Their boxes
+    stay as they are, so nothing has to be read: all that a certificate asks of a box is that it
+    holds the cells of its tile (`certificate`), and a box that holds all cells of a tile holds
+    some of them. It may be wider than they are, which can only load a tile in vain.
+    """
+
+    section: PositionSource
+    """The whole section."""
+    mask: Mask
+    """The cells that take part."""
+
+    def __post_init__(self) -> None:
+        if self.mask.n_obs != self.section.n_obs:
+            raise InvalidArgument(
+                f"a mask of {self.section.n_obs:,} cells is wanted for section "
+                f"{self.section.name!r}, but got one of {self.mask.n_obs:,}"
+            )
+
+    @property
+    def name(self) -> str:
+        """Name of the section."""
+        return self.section.name
+
+    @property
+    def n_obs(self) -> int:
+        """Number of kept cells."""
+        return self.mask.n_kept
+
+    @property
+    def tiles(self) -> TileTable:
+        """Tiles that hold kept cells, with the ranges of these."""
+        return self._tiles
+
+    @cached_property
+    def _tiles(self) -> TileTable:
+        tiles = self.section.tiles
+        before = self.mask.before(tiles.ptr)
+        held = np.diff(before) > 0
+        return TileTable(
+            np.append(before[:-1][held], before[-1]),
+            tiles.bounds[held],
+            None if tiles.code is None else tiles.code[held],
+            None if tiles.level is None else tiles.level[held],
+            tiles.frame,
+        )
+
+    def positions(self, runs: Runs | None = None) -> NDArray[np.float64]:
+        """Return (m, 2) float64 positions of kept cells.
+
+        Excluded cells between them are read too, 65,536 rows at a time.
+        """
+        runs = [(0, self.n_obs)] if runs is None else runs
+        groups = cut_runs(self.mask.section_runs(runs), _READ_ROWS)
+        parts = [self.section.positions(group)[self.mask.take(group)] for group in groups]
+        return np.concatenate([np.empty((0, 2)), *parts])
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedEdges:
+    """A graph of the kept cells, spread over the rows of the whole section.
+
+    Rows of excluded cells are empty, and no column names one.
+
+    Examples
+    --------
+    >>> from tisseract.atlas.graph.knn_graph import KnnEdges
+    >>> mask = Mask.of(np.array([True, False, True]))
+    >>> def make(section):  # of a section of three cells
+    ...     return MaskedEdges(KnnEdges(MaskedSection(section, mask), 6), mask)
+    """
+
+    inner: EdgeSource
+    """Graph of the `MaskedSection`."""
+    mask: Mask
+    """The cells that take part."""
+
+    @property
+    def facts(self) -> dict[str, str | float]:
+        """What was found out about the kept cells."""
+        return dict(self.inner.facts)
+
+    def prepare(self, blocks: Sequence[Runs], run: Run) -> MaskedEdges:
+        """Prepare the inner source with the kept cells of the blocks."""
+        kept = [runs for block in blocks if (runs := self.mask.kept_runs(block))]
+        return replace(self, inner=self.inner.prepare(kept, run))
+
+    def edges(self, runs: Runs) -> Edges:
+        """Return the edges of the rows.
+
+        Notes
+        -----
+        Memory: the edges of the inner source and 36 bytes for each of them.
+        """
+        counts = np.zeros(n_rows(runs), dtype=np.int64)
+        kept = self.mask.kept_runs(runs)
+        if not kept:
+            none = np.concatenate([np.zeros(1, np.int64), counts])
+            return Edges(none, np.empty(0, np.int32), np.empty(0))
+        edges = self.inner.edges(kept)
+        counts[self.mask.take(runs)] = np.diff(edges.indptr)
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        return Edges(indptr, self.mask.rows(edges.indices).astype(np.int32), edges.distances)
