@@ -8,9 +8,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument, SectionNotFound, near
-from .cell_mask import masks_by_section
 from .plan_sum import GraphPlans
 from .section_graph import SectionGraph, describe_section
+from .section_masks import masks_by_section
 from .spec import GraphSpec
 
 if TYPE_CHECKING:
@@ -212,8 +212,8 @@ def describe_graph(
     """
     wanted = [sections] if isinstance(sections, str) else sections
     names = list(dict.fromkeys(store.section_names if wanted is None else wanted))
-    masks = masks_by_section(mask, names, where)
-    graphs = {name: describe_section(store, name, spec, masks.get(name)) for name in names}
+    masks = masks_by_section(mask, names)
+    graphs = {name: describe_section(store, name, spec, masks.get(name), where) for name in names}
     return NeighborGraph(store, spec, graphs)
 
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from ..section import Section
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
-    from .cell_mask import CellMask
     from .edges import EdgeSource, PositionSource
     from .lattice_scale import Run
+    from .mask import Mask
     from .plan import GraphPlan
-    from .spec import GraphSpec
+    from .spec import GraphSpec, ParameterValue
     from .squidpy_form import SquidpyGraph
 
 __all__ = ["SectionGraph", "describe_section"]
@@ -209,7 +209,11 @@ class SectionGraph:
 
 
 def describe_section(
-    store: AtlasStore, name: str, spec: GraphSpec, mask: CellMask | None = None
+    store: AtlasStore,
+    name: str,
+    spec: GraphSpec,
+    mask: Mask | None = None,
+    where: str | None = None,
 ) -> SectionGraph:
     """Describe the graph of one section; reads its metadata and tile table alone.
 
@@ -221,8 +225,10 @@ def describe_section(
         Name of the section.
     spec : GraphSpec
         The graph wanted.
-    mask : CellMask, optional
+    mask : Mask, optional
         The cells that take part.
+    where : str, optional
+        The filter that chose them.
 
     Returns
     -------
@@ -235,12 +241,16 @@ def describe_section(
     section = store.section(name)
     # A section fits the protocol; type checkers differ on whether a cached property does.
     cells = cast("PositionSource", section)
+    restricted: dict[str, ParameterValue] = {}
+    if mask is not None:
+        restricted = {"where": where} if where is not None else {}
+        restricted["mask"] = mask.digest
     plan = plan_graph(
         name,
         section.tiles,
         spec,
         kept=None if mask is None else kept_cells(cells, mask).tiles,
-        mask=None if mask is None else mask.parameters(),
+        mask=restricted,
     )
     return SectionGraph(store, section, spec, plan, make_source(cells, spec, mask))
 

@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
-from ..errors import InvalidArgument
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .cell_mask import CellMask
     from .edges import EdgeSource, PositionSource
+    from .mask import Mask
     from .spec import GraphSpec
 
 __all__ = ["kept_cells", "make_source"]
 
 
-def kept_cells(section: PositionSource, mask: CellMask | None) -> PositionSource:
+def kept_cells(section: PositionSource, mask: Mask | None) -> PositionSource:
     """Return the section as if it had the cells of a mask alone.
 
     Raises
     ------
     InvalidArgument
-        The mask is not one value for each cell.
+        The mask has not one value for each cell.
     """
     if mask is None:
         return section
-    if mask.rows.size != section.n_obs:
-        raise InvalidArgument(
-            f"a mask of {section.n_obs:,} cells is wanted for section {section.name!r}, but got "
-            f"{mask.rows.size:,} values"
-        )
     from .masked import MaskedSection
 
-    return cast("PositionSource", MaskedSection(section, mask.rows))
+    return MaskedSection(section, mask)
 
 
-def make_source(
-    section: PositionSource, spec: GraphSpec, mask: CellMask | None = None
-) -> EdgeSource:
+def make_source(section: PositionSource, spec: GraphSpec, mask: Mask | None = None) -> EdgeSource:
     """Put together what computes the edges of a graph; nothing is read.
 
     The base graph of the cells that take part, then pruned by length, then made symmetric, then
@@ -48,7 +39,7 @@ def make_source(
         The whole section.
     spec : GraphSpec
         The graph wanted.
-    mask : CellMask, optional
+    mask : Mask, optional
         The cells that take part.
 
     Returns
@@ -70,7 +61,7 @@ def make_source(
     if mask is not None:
         from .masked import MaskedEdges
 
-        source = MaskedEdges(source, mask.rows)
+        source = MaskedEdges(source, mask)
     return source
 
 
