@@ -1,4 +1,4 @@
-"""Points of one tile, sorted into a uniform grid by compiled code."""
+"""Points sorted into a uniform grid by compiled code."""
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +28,7 @@ _CELL_SHARE, _CELL_LEAST = 0.3, 2.5
 
 
 class GridIndex(NamedTuple):
-    """Points of one tile, sorted by the cell of a uniform grid over their tight box."""
+    """Points sorted by the cell of a uniform grid over their tight box."""
 
     x: "NDArray[np.float64]"
     """x of the points in cell order, shape (m,)."""
@@ -97,8 +97,8 @@ def _keep(xy: Any, k: int) -> Any:
 
 
 @njit
-def index_points(xy: Any, first_row: int, k: int) -> GridIndex:
-    """Sort the points of a tile into a uniform grid.
+def index_points(xy: Any, rows: Any, k: int) -> GridIndex:
+    """Sort points into a uniform grid over their tight box.
 
     Of a run of equal positions only the first k + 1 rows are kept: under the tie rule no other
     one can be among the k nearest of any point, and thousands of duplicates stay cheap.
@@ -107,8 +107,8 @@ def index_points(xy: Any, first_row: int, k: int) -> GridIndex:
     ----------
     xy : array (m, 2) float64
         Positions in row order, m >= 1.
-    first_row : int
-        Section row of ``xy[0]``.
+    rows : array (m,) int32
+        Section rows, ascending.
     k : int
         Neighbors that will be asked for.
 
@@ -140,5 +140,5 @@ def index_points(xy: Any, first_row: int, k: int) -> GridIndex:
         i = kept[j]
         p = cursor[cell[j]]
         cursor[cell[j]] = p + 1
-        x[p], y[p], row[p] = xy[i, 0], xy[i, 1], first_row + i
+        x[p], y[p], row[p] = xy[i, 0], xy[i, 1], rows[i]
     return GridIndex(x, y, row, start, x0, y0, per_unit, nx, ny)

@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from ..quadtree import Runs
     from .edges import PositionSource
 
-__all__ = ["PATCH_ROWS", "Apart", "Halo", "Patches", "read_patches", "read_positions", "surround"]
+__all__ = [
+    "PATCH_ROWS",
+    "Apart",
+    "BandPlan",
+    "Halo",
+    "Patches",
+    "plan_band",
+    "read_patches",
+    "read_positions",
+    "surround",
+]
 
 PATCH_ROWS = 64
 """Most rows of a patch: about 8 by 8 cells."""
@@ -165,7 +175,7 @@ def read_positions(section: PositionSource, runs: Runs) -> NDArray[np.float64]:
 
 
 def read_patches(section: PositionSource, runs: Runs) -> Patches:
-    """Read rows and divide them into patches; cuts lie at multiples of 64 rows and between runs.
+    """Read rows and divide them into patches; cuts lie at multiples of 64 rows and between tiles.
 
     Parameters
     ----------
@@ -180,27 +190,75 @@ def read_patches(section: PositionSource, runs: Runs) -> Patches:
         A position is not finite.
     """
     xy = read_positions(section, runs) if runs else np.empty((0, 2))
-    starts, sizes = _cut(runs)
+    starts, sizes = _cut(runs, section.tiles.ptr)
     ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     boxes = np.empty((starts.size, 4))
     _tight(xy, ptr, boxes)
     return Patches(xy, ptr, starts, boxes)
 
 
-def _cut(runs: Runs) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _cut(runs: Runs, tile_ptr: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First rows and sizes of the patches of row runs."""
-    parts = [
-        np.concatenate(
-            [[start], np.arange((start // PATCH_ROWS + 1) * PATCH_ROWS, stop, PATCH_ROWS)]
-        )
-        for start, stop in runs
-        if stop > start
-    ]
-    if not parts:
+    starts: list[NDArray[np.int64]] = []
+    sizes: list[NDArray[np.int64]] = []
+    for start, stop in runs:
+        if stop <= start:
+            continue
+        first = np.arange(start // PATCH_ROWS * PATCH_ROWS, stop, PATCH_ROWS, dtype=np.int64)
+        inner = tile_ptr[np.searchsorted(tile_ptr, start) : np.searchsorted(tile_ptr, stop)]
+        first[0] = start
+        first = np.union1d(first, inner) if inner.size else first
+        starts.append(first)
+        sizes.append(np.diff(first, append=stop))
+    if not starts:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    ends = [stop for start, stop in runs if stop > start]
-    sizes = [np.diff(part, append=end) for part, end in zip(parts, ends, strict=True)]
-    return np.concatenate(parts).astype(np.int64), np.concatenate(sizes).astype(np.int64)
+    return np.concatenate(starts), np.concatenate(sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class BandPlan:
+    """What to read around some rows, decided from stored boxes alone."""
+
+    own: Patches
+    """The rows."""
+    reach_d2: NDArray[np.float64]
+    """(p,) squared reach of each patch of `own`."""
+    near: Apart
+    """Row runs to read."""
+    far: Apart
+    """Row runs not to read."""
+
+    @property
+    def n_rows(self) -> int:
+        """Rows to read; the band keeps those patches that are in reach."""
+        return int((self.near.stop - self.near.start).sum())
+
+    def load(self, section: PositionSource) -> Halo:
+        """Read, and keep what is within reach."""
+        read = read_patches(section, merge_runs(self.near.runs()))
+        hit = _Near(self.own.boxes, self.reach_d2).of(read.boxes)
+        start = read.first_row[~hit]
+        left = Apart(read.boxes[~hit], start, start + np.diff(read.ptr)[~hit])
+        return Halo(self.own, read.take(hit), Apart.concatenate([self.far, left]))
+
+
+def plan_band(
+    section: PositionSource, own: Patches, reach: float | NDArray[np.float64]
+) -> BandPlan:
+    """Decide what to read so that everything within reach is loaded; see `surround`.
+
+    A reach that is no number (NaN) takes in nothing. Cost: 2 ns for each tile of the section and each group of 32 patches.
+    """
+    with np.errstate(over="ignore"):  # an infinite reach takes in everything
+        reach_d2 = np.square(np.broadcast_to(np.asarray(reach, np.float64), (len(own),)))
+    near = _Near(own.boxes, reach_d2)
+    tiles = section.tiles
+    hit = near.of(tiles.bounds)
+    hit[tiles.owner(own.first_row)] = True  # also where the reach is no number
+    far = Apart(tiles.bounds[~hit], tiles.ptr[:-1][~hit], tiles.ptr[1:][~hit])
+    rest = _without(_units(section, tiles, np.flatnonzero(hit)), own)
+    hit = near.of(rest.boxes)
+    return BandPlan(own, reach_d2, rest.take(hit), Apart.concatenate([far, rest.take(~hit)]))
 
 
 def surround(section: PositionSource, own: Patches, reach: float | NDArray[np.float64]) -> Halo:
@@ -221,21 +279,7 @@ def surround(section: PositionSource, own: Patches, reach: float | NDArray[np.fl
     Halo
         Memory: 16 bytes for each row read and 48 for each tile of the section.
     """
-    with np.errstate(over="ignore"):  # an infinite reach takes in everything
-        reach_d2 = np.square(np.broadcast_to(np.asarray(reach, np.float64), (len(own),)))
-    near = _Near(own.boxes, reach_d2)
-    tiles = section.tiles
-    hit = near.of(tiles.bounds)
-    apart = [Apart(tiles.bounds[~hit], tiles.ptr[:-1][~hit], tiles.ptr[1:][~hit])]
-    rest = _without(_units(section, tiles, np.flatnonzero(hit)), own)
-    hit = near.of(rest.boxes)
-    apart.append(rest.take(~hit))
-    read = read_patches(section, merge_runs(rest.runs(hit)))
-    hit = near.of(read.boxes)
-    far = ~hit
-    start = read.first_row[far]
-    apart.append(Apart(read.boxes[far], start, start + np.diff(read.ptr)[far]))
-    return Halo(own, read.take(hit), Apart.concatenate(apart))
+    return plan_band(section, own, reach).load(section)
 
 
 def _units(section: PositionSource, tiles: TileTable, near: NDArray[np.int64]) -> Apart:

@@ -1,22 +1,19 @@
-"""Neighbor search on the sorted grid of one tile.
+"""Neighbor search on sorted grids.
 
-Only compiled loops live here; which tiles must be searched is decided in `certificate`.
+Only compiled loops live here; what must be searched is decided in `nearest` and `certificate`.
 The kernels release the interpreter lock, never use fast-math and compute every squared distance
 as ``dx * dx + dy * dy`` of unshifted float64 coordinates, so that the value belongs to the pair
-of cells alone and not to the tile in which it was met.
+of cells alone and not to the grid in which it was met.
 """
 
 # ruff: noqa: PLR0917 - compiled loops take plain arrays, see `extend`
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .grid_index import cell_of, njit
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["Candidates", "extend", "finish", "mark_open"]
+__all__ = ["NONE", "cell_areas", "emit", "gather", "search", "search_grid"]
 
 # Widens the search square by far more than the rounding of one square root, so that no pair whose
 # computed squared distance ties with the current k-th can fall outside of it. The second number
@@ -28,37 +25,13 @@ _HITS = 12
 # Guesses that may fail before the good ones must outnumber them (on a lattice all are ties).
 _FREE_MISSES = 64
 # Marks an empty place in the search buffer.
-_NONE = -(2**62)
-
-
-class Candidates(NamedTuple):
-    """The best k points known for each query, nearest first under (d2, x, y, row)."""
-
-    d2: "NDArray[np.float64]"
-    """Squared distances, shape (q, k); infinity where fewer than k are known."""
-    row: "NDArray[np.int32]"
-    """Section rows, shape (q, k); -1 where fewer than k are known."""
-    x: "NDArray[np.float64]"
-    """x of the neighbors, shape (q, k): ties are broken by it."""
-    y: "NDArray[np.float64]"
-    """y of the neighbors, shape (q, k): ties are broken by it."""
-
-    @classmethod
-    def empty(cls, n_queries: int, k: int) -> "Candidates":
-        """Return a table in which nothing is known yet; 28 bytes per query and neighbor."""
-        shape = (n_queries, k)
-        return cls(
-            np.full(shape, np.inf),
-            np.full(shape, -1, dtype=np.int32),
-            np.empty(shape),
-            np.empty(shape),
-        )
+NONE = -(2**62)
 
 
 @njit
 def _wins_tie(p: int, held: int, gx: Any, gy: Any, grow: Any, cx: Any, cy: Any, crow: Any) -> bool:
     """Tell whether grid point p precedes a held point at the same distance, by (x, y, row)."""
-    if held == _NONE:
+    if held == NONE:
         return True
     if held >= 0:
         x, y, row = gx[held], gy[held], grow[held]
@@ -101,7 +74,7 @@ def _scan(
 
 
 @njit
-def _search(
+def search_grid(
     qx: float, qy: float, qrow: int, gx: Any, gy: Any, grow: Any, start: Any, x0: float, y0: float,
     per_unit: float, nx: int, ny: int, cx: Any, cy: Any, crow: Any, d2s: Any, at: Any,
 ) -> None:  # fmt: skip
@@ -115,7 +88,7 @@ def _search(
     reach = 1
     column, line = cell_of(qx, x0, per_unit, nx), cell_of(qy, y0, per_unit, ny)
     while True:
-        if at[k - 1] != _NONE:
+        if at[k - 1] != NONE:
             r = np.sqrt(d2s[k - 1]) * _WIDEN + _TINY
             a, b = cell_of(qx - r, x0, per_unit, nx), cell_of(qx + r, x0, per_unit, nx)
             e, f = cell_of(qy - r, y0, per_unit, ny), cell_of(qy + r, y0, per_unit, ny)
@@ -166,155 +139,195 @@ def _gather(
 def _rank(n: int, hit_d2: Any, hit_at: Any, d2s: Any, at: Any) -> bool:
     """Put the k nearest of n > k collected points in order; False when distances are tied."""
     k = d2s.size
-    at[:] = _NONE
+    at[:] = NONE
     for i in range(n):
         d2 = hit_d2[i]
         place = 0
         for j in range(n):
             place += hit_d2[j] < d2
         if place < k:
-            if at[place] != _NONE:
+            if at[place] != NONE:
                 return False
             d2s[place], at[place] = d2, hit_at[i]
     return True
 
 
 @njit
-def box_d2(x: float, y: float, box: Any) -> float:
-    """Return the squared distance from a point to a closed box (xmin, ymin, xmax, ymax)."""
-    dx = max(box[0] - x, x - box[2], 0.0)
-    dy = max(box[1] - y, y - box[3], 0.0)
-    return float(dx * dx + dy * dy)
+def emit(d2s: Any, rows: Any, columns: bool, out_row: Any, out_value: Any) -> None:
+    """Write the neighbors of one query: nearest first with d2, or by column with distances."""
+    k = d2s.size
+    if not columns:
+        for j in range(k):
+            out_row[j], out_value[j] = rows[j], d2s[j]
+        return
+    for j in range(k):
+        row, d = rows[j], np.sqrt(d2s[j])
+        p = j
+        while p > 0 and out_row[p - 1] > row:
+            out_row[p], out_value[p] = out_row[p - 1], out_value[p - 1]
+            p -= 1
+        out_row[p], out_value[p] = row, d
 
 
 @njit
-def extend(xy: Any, first_row: int, g: Any, box: Any, shrink: float, c: Any) -> int:
-    """Offer the points of one tile to the queries that it can still improve.
+def gather(
+    boxes: Any, ptr: Any, first_row: Any, xy: Any, order: Any, own: Any, reach_d2: Any,
+    near_xy: Any, near_row: Any, taken: Any,
+) -> int:  # fmt: skip
+    """Collect the points of all patches that come within reach of some own patch.
 
     Parameters
     ----------
-    xy : array (q, 2) float64
-        Positions of the queries; query i is section row ``first_row + i`` and never its own
-        neighbor.
-    first_row : int
-        Section row of the first query.
-    g : GridIndex
-        The tile.
-    box : array (4,) float64
-        Tight box of the tile.
-    shrink : float
-        Factor just below one put on the squared box distance; see `certificate`.
-    c : Candidates
-        Improved in place.
+    boxes, ptr, first_row, xy : arrays
+        The patches to choose from, see `Patches`.
+    order : array (p,) int64
+        In which order to go through them.
+    own, reach_d2 : array (o, 4) float64, array (o,) float64
+        Boxes and squared reach of the own patches.
+    near_xy, near_row : array (m, 2) float64, array (m,) int32
+        Filled from the start with positions and section rows.
+    taken : array (p,) bool
+        Set to true for the patches whose points were collected.
 
     Returns
     -------
     int
-        Number of queries for which the tile was searched.
+        Number of points collected.
     """
-    k = c.d2.shape[1]
+    x0, y0, x1, y1, far = own[0, 0], own[0, 1], own[0, 2], own[0, 3], reach_d2[0]
+    for o in range(own.shape[0]):
+        x0, y0, x1, y1 = (
+            min(x0, own[o, 0]),
+            min(y0, own[o, 1]),
+            max(x1, own[o, 2]),
+            max(y1, own[o, 3]),
+        )
+        far = max(far, reach_d2[o])
+    n = 0
+    for p in order:
+        dx = max(boxes[p, 0] - x1, x0 - boxes[p, 2], 0.0)
+        dy = max(boxes[p, 1] - y1, y0 - boxes[p, 3], 0.0)
+        if dx * dx + dy * dy > far:
+            continue
+        for o in range(own.shape[0]):
+            dx = max(boxes[p, 0] - own[o, 2], own[o, 0] - boxes[p, 2], 0.0)
+            dy = max(boxes[p, 1] - own[o, 3], own[o, 1] - boxes[p, 3], 0.0)
+            if dx * dx + dy * dy <= reach_d2[o]:
+                taken[p] = True
+                for i in range(ptr[p], ptr[p + 1]):
+                    near_xy[n, 0], near_xy[n, 1] = xy[i, 0], xy[i, 1]
+                    near_row[n] = first_row[p] + i - ptr[p]
+                    n += 1
+                break
+    return n
+
+
+@njit
+def search(
+    xy: Any, rows: Any, ptr: Any, certain_d2: Any, g: Any, columns: bool, out_row: Any,
+    out_value: Any, unsure: Any,
+) -> int:  # fmt: skip
+    """Find the k nearest of each query among the points of one grid, and say which are certain.
+
+    Parameters
+    ----------
+    xy, rows : array (q, 2) float64, array (q,) int32
+        The queries; none is its own neighbor.
+    ptr, certain_d2 : array (p + 1,) int64, array (p,) float64
+        Patch i is queries ``ptr[i]`` to ``ptr[i + 1]``, counted from ``ptr[0]``; a query of it is
+        certain when its k-th squared distance is below ``certain_d2[i]``.
+    g : GridIndex
+        The points.
+    columns : bool
+        Whether to write neighbors by ascending row with distances; else nearest first with squared
+        distances.
+    out_row, out_value : array (q, k) int32, array (q, k) float64
+        Filled for the queries that are certain.
+    unsure : array (q,) bool
+        Set for the others.
+
+    Returns
+    -------
+    int
+        Number of queries that are not certain.
+    """
+    k = out_row.shape[1]
     # Plain locals: fields of a tuple, read in a loop, cost an atomic reference count each.
     gx, gy, grow, start = g.x, g.y, g.row, g.start
     x0, y0, per_unit, nx, ny = g.x0, g.y0, g.per_unit, g.nx, g.ny
-    cd2, crow, cx, cy = c.d2, c.row, c.x, c.y
-    d2s, at = np.empty(k), np.empty(k, dtype=np.int64)
+    d2s, at, found_row = np.empty(k), np.empty(k, dtype=np.int64), np.empty(k, dtype=np.int32)
+    none_x, none_row = np.empty(0), np.empty(0, dtype=np.int32)
     hit_d2, hit_at = np.empty(_HITS * k), np.empty(_HITS * k, dtype=np.int64)
     # Queries follow each other along a space-filling curve: the squared k-th distance of the ones
     # before tells how far to look. Wrong guesses, and ties, only cost the slow way.
     usual, guessed, missed = 0.0, 0, 0
     margin = 1.0 + 2.0 / np.sqrt(k)
-    searched = 0
-    for i in range(xy.shape[0]):
-        qx, qy = xy[i, 0], xy[i, 1]
-        if crow[i, k - 1] >= 0 and box_d2(qx, qy, box) * shrink > cd2[i, k - 1]:
-            continue
-        found = False
-        if crow[i, 0] < 0 and usual > 0.0 and missed <= _FREE_MISSES + guessed:
-            n = _gather(
-                qx, qy, first_row + i, usual * margin, gx, gy, grow, start, x0, y0, per_unit,
-                nx, ny, hit_d2, hit_at,
-            )  # fmt: skip
-            found = n >= k and _rank(n, hit_d2, hit_at, d2s, at)
-            guessed += found
-            missed += not found
-        if not found:
-            for j in range(k):
-                d2s[j] = cd2[i, j]
-                at[j] = -1 - j if crow[i, j] >= 0 else _NONE
-            _search(
-                qx, qy, first_row + i, gx, gy, grow, start, x0, y0, per_unit, nx, ny,
-                cx[i], cy[i], crow[i], d2s, at,
-            )  # fmt: skip
-        if at[k - 1] != _NONE:
+    n_unsure = 0
+    for p in range(certain_d2.size):
+        certain = certain_d2[p]
+        for i in range(ptr[p] - ptr[0], ptr[p + 1] - ptr[0]):
+            qx, qy, qrow = xy[i, 0], xy[i, 1], rows[i]
+            found = False
+            if usual > 0.0 and missed <= _FREE_MISSES + guessed:
+                n = _gather(
+                    qx, qy, qrow, usual * margin, gx, gy, grow, start, x0, y0, per_unit, nx, ny,
+                    hit_d2, hit_at,
+                )  # fmt: skip
+                found = n >= k and _rank(n, hit_d2, hit_at, d2s, at)
+                guessed += found
+                missed += not found
+            if not found:
+                d2s[:], at[:] = np.inf, NONE
+                search_grid(
+                    qx, qy, qrow, gx, gy, grow, start, x0, y0, per_unit, nx, ny, none_x, none_x,
+                    none_row, d2s, at,
+                )  # fmt: skip
+            if at[k - 1] == NONE or not d2s[k - 1] < certain:
+                unsure[i] = True
+                n_unsure += 1
+                if at[k - 1] == NONE:
+                    continue
+            else:
+                for j in range(k):
+                    found_row[j] = grow[at[j]]
+                emit(d2s, found_row, columns, out_row[i], out_value[i])
             usual = d2s[k - 1] if usual == 0.0 else 0.875 * usual + 0.125 * d2s[k - 1]
-        # From the end: a held point only ever moves back, so its old place is still unwritten.
-        for j in range(k - 1, -1, -1):
-            p = at[j]
-            if p >= 0:
-                cd2[i, j], crow[i, j], cx[i, j], cy[i, j] = d2s[j], grow[p], gx[p], gy[p]
-            elif p != _NONE:
-                o = -1 - p
-                cd2[i, j], crow[i, j], cx[i, j], cy[i, j] = d2s[j], crow[i, o], cx[i, o], cy[i, o]
-        searched += 1
-    return searched
+    return n_unsure
 
 
 @njit
-def mark_open(xy: Any, c: Any, boxes: Any, shrink: float, marks: Any) -> int:
-    """Mark, for every query, the nearest box that its k-th distance does not rule out.
+def cell_areas(xy: Any, ptr: Any, k: int, area: Any) -> None:
+    """Estimate the area around one cell of each patch from the boxes of its quarters.
+
+    The second smallest of the four counts: neither far cells nor a jump of the space-filling curve
+    change it. Cells on a line get the area whose circle reaches as many of them.
 
     Parameters
     ----------
-    xy : array (q, 2) float64
-        Positions of the queries.
-    c : Candidates
-        What is known of them.
-    boxes : array (b, 4) float64
-        Tight boxes of tiles that were not searched.
-    shrink : float
-        Factor just below one put on squared box distances; see `certificate`.
-    marks : array (b,) bool
-        Set to true for the marked boxes, in place.
-
-    Returns
-    -------
-    int
-        Number of queries that are not certified.
+    xy, ptr : array (m, 2) float64, array (p + 1,) int64
+        Patches, none empty.
+    k : int
+        Neighbors wanted.
+    area : array (p,) float64
+        Filled; 0 where there are fewer than 16 cells, or all at one position.
     """
-    k = c.d2.shape[1]
-    n_open = 0
-    for i in range(xy.shape[0]):
-        reach = c.d2[i, k - 1] if c.row[i, k - 1] >= 0 else np.inf
-        best, nearest = -1, np.inf
-        for b in range(boxes.shape[0]):
-            d2 = box_d2(xy[i, 0], xy[i, 1], boxes[b])
-            if d2 * shrink <= reach and (best < 0 or d2 < nearest):
-                best, nearest = b, d2
-        if best >= 0:
-            marks[best] = True
-            n_open += 1
-    return n_open
-
-
-@njit
-def finish(c: Any, indices: Any, distances: Any) -> None:
-    """Write each query's neighbors in ascending column order, with their distances.
-
-    Parameters
-    ----------
-    c : Candidates
-        Full table, shape (q, k).
-    indices : array (q, k) int32
-        Filled with the neighbors' section rows.
-    distances : array (q, k) float64
-        Filled with the distances, in the unit of the positions.
-    """
-    n, k = c.d2.shape
-    for i in range(n):
-        for j in range(k):
-            row, d = c.row[i, j], np.sqrt(c.d2[i, j])
-            p = j
-            while p > 0 and indices[i, p - 1] > row:
-                indices[i, p], distances[i, p] = indices[i, p - 1], distances[i, p - 1]
-                p -= 1
-            indices[i, p], distances[i, p] = row, d
+    for p in range(ptr.size - 1):
+        first, n = ptr[p], ptr[p + 1] - ptr[p]
+        least, second = np.inf, np.inf
+        for q in range(4):
+            a, b = first + q * n // 4, first + (q + 1) * n // 4
+            x0, y0, x1, y1 = np.inf, np.inf, -np.inf, -np.inf
+            for i in range(a, b):
+                x0, x1 = min(x0, xy[i, 0]), max(x1, xy[i, 0])
+                y0, y1 = min(y0, xy[i, 1]), max(y1, xy[i, 1])
+            w, h, m = x1 - x0, y1 - y0, b - a
+            # The tight box of m random points leaves out two shares of m + 1 along each side.
+            one = w * h * (m + 1) / (m - 1) * (m + 1) / (m - 1) / m if m > 1 else 0.0
+            step = max(w, h) / m
+            if min(w, h) < step:
+                one = max(one, 2.0 * k * step * step)
+            if one < least:
+                least, second = one, least
+            elif one < second:
+                second = one
+        area[p] = second if n >= 16 and second < np.inf else 0.0

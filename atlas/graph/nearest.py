@@ -1,197 +1,85 @@
-"""Exact k nearest neighbors of some rows, reading only the tiles that can matter."""
+"""Exact k nearest neighbors of some rows, reading only what can matter.
+
+The fast road: load the rows with a band as wide as their density suggests, and search groups of
+patches on one grid each. What the certificate does not prove final, few rows next to holes and far
+from the rest, takes the slow road: for each of them the nearest boxes that were left apart, round
+after round.
+"""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ..errors import Corrupt
+from ..quadtree import merge_runs
 from . import kernel
-from .certificate import SHRINK, reachable
-from .edges import Edges, n_rows
-from .grid_index import GridIndex, index_points
+from .certificate import SHRINK
+from .edges import Edges, cut_runs, n_rows
+from .grid_index import index_points
+from .halo import PATCH_ROWS, Patches, plan_band, read_patches
+from .wider import Candidates, extend, extend_all, mark_open, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
     from numpy.typing import NDArray
 
     from ..quadtree import Runs
     from .edges import PositionSource
+    from .halo import Apart, BandPlan, Halo
 
-__all__ = ["nearest", "ordered_d2", "read_positions"]
+__all__ = ["Ordered", "nearest", "ordered_d2"]
 
-# Points whose sorted grids a search keeps at once: 4 blocks of 65,536, about 7 MiB. Enough for the
-# ring of tiles around a block, so that each is read once; more far tiles than that are read in
-# turn, so that an outlier costs time and not memory.
-_CACHED_POINTS = 4 * 65_536
-
-
-@dataclass(slots=True)
-class _Piece:
-    """Queries of one tile and what is known of them."""
-
-    tile: int
-    first_row: int
-    xy: NDArray[np.float64]
-    table: kernel.Candidates
-    seen: list[int] = field(default_factory=list)
-
-    def search(self, tile: int, grid: GridIndex, box: NDArray[np.float64]) -> None:
-        kernel.extend(self.xy, self.first_row, grid, box, SHRINK, self.table)
-        self.seen.append(tile)
-
-    def box(self) -> NDArray[np.float64]:
-        return np.concatenate([self.xy.min(axis=0), self.xy.max(axis=0)])
-
-    def reach_d2(self) -> float:
-        return float(self.table.d2[:, -1].max())
+# Rows of tiles that share a grid; a tile is never divided, for its cells lie equally dense.
+_GROUP_ROWS = 1024
+# Points expected within the reach of a patch, in k: fewer leave more rows to the slow road.
+_EXPECTED = 2.5
+# Rows of a band: more than a block has only where the guess is bad, and then it is cut.
+_BAND_ROWS = 131_072
+_HALVINGS = 8
+# Rows loaded at once on the slow road.
+_ROUND_ROWS = 65_536
+_EVERYWHERE = np.array([-np.inf, -np.inf, np.inf, np.inf])
 
 
-class _Tiles:
-    """Sorted grids of tiles, the least recently used dropped first; read in batches."""
+class Ordered(NamedTuple):
+    """The k nearest of each query, nearest first under (d2, x, y, row)."""
 
-    def __init__(self, section: PositionSource, k: int) -> None:
-        self._section = section
-        self._table = section.tiles
-        self._k = k
-        self._grids: OrderedDict[int, GridIndex] = OrderedDict()
-        self._points = 0
-
-    def batches(self, tiles: Iterable[int]) -> Iterator[list[int]]:
-        """Yield groups of tiles, ascending, whose grids fit at the same time; then all are held."""
-        batch: list[int] = []
-        points = 0
-        sizes = self._table.n_cells
-        for tile in sorted(tiles):
-            if batch and points + int(sizes[tile]) > _CACHED_POINTS:
-                self._hold(batch)
-                yield batch
-                batch, points = [], 0
-            batch.append(tile)
-            points += int(sizes[tile])
-        if batch:
-            self._hold(batch)
-            yield batch
-
-    def __getitem__(self, tile: int) -> GridIndex:
-        return self._grids[tile]
-
-    def _hold(self, tiles: list[int]) -> None:
-        missing = [tile for tile in tiles if tile not in self._grids]
-        for tile in tiles:
-            if tile in self._grids:
-                self._grids.move_to_end(tile)
-        if not missing:
-            return
-        xy = read_positions(self._section, self._table.runs(missing))
-        at = 0
-        for tile in missing:
-            first, last = int(self._table.ptr[tile]), int(self._table.ptr[tile + 1])
-            self.put(tile, xy[at : at + last - first])
-            at += last - first
-
-    def put(self, tile: int, xy: NDArray[np.float64]) -> None:
-        """Take in a tile whose positions are at hand."""
-        self._grids[tile] = index_points(xy, int(self._table.ptr[tile]), self._k)
-        self._points += xy.shape[0]
-        sizes = self._table.n_cells
-        while self._points > 2 * _CACHED_POINTS and len(self._grids) > 1:
-            dropped, _ = self._grids.popitem(last=False)
-            self._points -= int(sizes[dropped])
+    d2: NDArray[np.float64]
+    """Squared distances, shape (q, k)."""
+    row: NDArray[np.int32]
+    """Section rows, shape (q, k)."""
 
 
-def read_positions(section: PositionSource, runs: Runs) -> NDArray[np.float64]:
-    """Read positions and refuse what no distance can be computed from."""
-    xy = np.ascontiguousarray(section.positions(runs), dtype=np.float64)
-    if not xy.flags.writeable:  # another type to compiled code
-        xy = xy.copy()
-    if not np.isfinite(xy).all():
-        bad = int(np.flatnonzero(~np.isfinite(xy).all(axis=1))[0])
-        raise Corrupt(
-            f"finite positions are wanted, but got {xy[bad].tolist()} in section "
-            f"{section.name!r}; run verify, then ingest the section again"
-        )
-    return xy
-
-
-def ordered_d2(section: PositionSource, runs: Runs, k: int) -> kernel.Candidates:
-    """Find the k nearest other cells of some rows, nearest first under (d2, x, y, row).
+def ordered_d2(section: PositionSource, runs: Runs, k: int) -> Ordered:
+    """Return the k nearest neighbors of some rows, nearest first.
 
     Parameters
     ----------
     section : PositionSource
-        The section; its rows are in an order that does not depend on the tiles.
+        The section; see `halo.surround` for what is read.
     runs : sequence of (int, int)
         Row runs, m rows in all.
     k : int
-        Neighbors; at most ``n_obs - 1`` are there to be found.
+        Neighbors of each cell, at least one; all n - 1 others in a section of n <= k cells.
 
     Returns
     -------
-    Candidates
-        Shape (m, min(k, n_obs - 1)).
+    Ordered
+        Table of (m, min(k, n_obs - 1)).
+
+    Raises
+    ------
+    Corrupt
+        A position is not finite.
 
     Notes
     -----
-    Memory: 28 m k bytes for the table, 16 m for the queries, and the grids of at most twice
-    `_CACHED_POINTS` points or of the rows' own tile. The proof is in `certificate`.
+    Memory: 12 bytes a row and neighbor; 24 a row and 36 a band row besides.
     """
-    k = min(k, section.n_obs - 1)
-    table = kernel.Candidates.empty(n_rows(runs), k)
-    if k == 0 or table.d2.shape[0] == 0:
-        return table
-    tiles = _Tiles(section, k)
-    # A copy: compiled code knows read-only arrays as another type, and would be compiled again.
-    bounds = np.array(section.tiles.bounds, dtype=np.float64)
-    pieces = list(_pieces(section, runs, table))
-    wanted: dict[int, list[_Piece]] = {}
-    for piece in pieces:
-        wanted.setdefault(piece.tile, []).append(piece)
-        if piece.xy.shape[0] == section.tiles.ptr[piece.tile + 1] - section.tiles.ptr[piece.tile]:
-            tiles.put(piece.tile, piece.xy)
-    while wanted:
-        for batch in tiles.batches(wanted):
-            for tile in batch:
-                for piece in wanted[tile]:
-                    piece.search(tile, tiles[tile], bounds[tile])
-        wanted = _wanted(pieces, bounds)
-    return table
-
-
-def _wanted(pieces: list[_Piece], bounds: NDArray[np.float64]) -> dict[int, list[_Piece]]:
-    """Tiles to search next, each with the pieces that need it; finished pieces leave the list."""
-    wanted: dict[int, list[_Piece]] = {}
-    unfinished: list[_Piece] = []
-    for piece in pieces:
-        near = reachable(piece.box(), piece.reach_d2(), bounds, piece.seen)
-        marks = np.zeros(near.size, dtype=np.bool_)
-        if near.size and kernel.mark_open(piece.xy, piece.table, bounds[near], SHRINK, marks):
-            unfinished.append(piece)
-            for tile in near[marks].tolist():
-                wanted.setdefault(tile, []).append(piece)
-    pieces[:] = unfinished
-    return wanted
-
-
-def _pieces(section: PositionSource, runs: Runs, table: kernel.Candidates) -> Iterator[_Piece]:
-    """Cut the rows at the borders of tiles."""
-    ptr = section.tiles.ptr
-    xy = read_positions(section, runs)
-    at = 0
-    for start, stop in runs:
-        row = start
-        while row < stop:
-            tile = int(np.searchsorted(ptr, row, side="right")) - 1
-            end = min(stop, int(ptr[tile + 1]))
-            rows = slice(at, at + end - row)
-            part = kernel.Candidates(table.d2[rows], table.row[rows], table.x[rows], table.y[rows])
-            yield _Piece(tile, row, xy[rows], part)
-            at += end - row
-            row = end
+    row, d2 = _solve(section, runs, k, columns=False)
+    return Ordered(d2, row)
 
 
 def nearest(section: PositionSource, runs: Runs, k: int) -> Edges:
@@ -200,6 +88,7 @@ def nearest(section: PositionSource, runs: Runs, k: int) -> Edges:
     Parameters
     ----------
     section : PositionSource
+        The section.
     runs : sequence of (int, int)
         Row runs, m rows in all.
     k : int
@@ -212,12 +101,158 @@ def nearest(section: PositionSource, runs: Runs, k: int) -> Edges:
 
     Notes
     -----
-    Memory: as `ordered_d2`, and 12 bytes an edge.
+    Memory: as `ordered_d2`.
     """
-    table = ordered_d2(section, runs, k)
-    m, k = table.d2.shape
-    indices = np.empty((m, k), dtype=np.int32)
-    distances = np.empty((m, k), dtype=np.float64)
-    kernel.finish(table, indices, distances)
-    indptr = np.arange(m + 1, dtype=np.int64) * k
-    return Edges(indptr, indices.ravel(), distances.ravel())
+    row, distances = _solve(section, runs, k, columns=True)
+    indptr = np.arange(row.shape[0] + 1, dtype=np.int64) * row.shape[1]
+    return Edges(indptr, row.ravel(), distances.ravel())
+
+
+@dataclass(slots=True)
+class _Result:
+    """What is filled, and how: by column with distances, or nearest first with squared ones."""
+
+    row: NDArray[np.int32]
+    value: NDArray[np.float64]
+    columns: bool
+
+
+def _solve(
+    section: PositionSource, runs: Runs, k: int, *, columns: bool
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Neighbors of the rows, (m, k) each; see `_Result`."""
+    m, k = n_rows(runs), min(k, section.n_obs - 1)
+    result = _Result(np.empty((m, k), np.int32), np.empty((m, k)), columns)
+    if m == 0 or k == 0:
+        return result.row, result.value
+    own = read_patches(section, runs)
+    plan = _plan(section, own, k)
+    halo = plan.load(section)
+    open_ = _search_loaded(_groups(section, own), halo, plan.reach_d2, result)
+    if open_ is not None:
+        _search_apart(section, halo.apart, open_, result)
+    return result.row, result.value
+
+
+def _plan(section: PositionSource, own: Patches, k: int) -> BandPlan:
+    """Plan a band of bounded size that should make most rows final."""
+    reach = _reach(section, own, k)
+    for _ in range(_HALVINGS):
+        plan = plan_band(section, own, reach)
+        if plan.n_rows <= _BAND_ROWS:
+            return plan
+        reach = reach / 2.0
+    return plan_band(section, own, np.nan)  # within reach of nothing: no band
+
+
+def _reach(section: PositionSource, own: Patches, k: int) -> NDArray[np.float64]:
+    """Radius of a circle that holds `_EXPECTED` k cells at the density of each patch.
+
+    Small patches take the density of their tile; in others it is at least a ninth of that.
+    """
+    tiles = section.tiles
+    side = tiles.bounds[:, 2:] - tiles.bounds[:, :2]
+    area = np.empty(len(own))
+    kernel.cell_areas(own.xy, own.ptr, k, area)
+    with np.errstate(over="ignore", invalid="ignore"):  # no number: within reach of nothing
+        of_tile = (side[:, 0] * side[:, 1] / tiles.n_cells)[tiles.owner(own.first_row)]
+        area = np.where(area > 0.0, np.minimum(area, 9.0 * of_tile), of_tile)
+    return np.asarray(np.sqrt(_EXPECTED * k / np.pi * area))
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """Queries that are not final, and what is known of them."""
+
+    xy: NDArray[np.float64]
+    rows: NDArray[np.int32]
+    into: NDArray[np.int64]
+    table: Candidates
+
+    def take(self, kept: NDArray[np.bool_]) -> _Open:
+        table = Candidates(*(part[kept] for part in self.table))
+        return _Open(self.xy[kept], self.rows[kept], self.into[kept], table)
+
+    @classmethod
+    def concatenate(cls, parts: list[_Open]) -> _Open:
+        table = Candidates(*map(np.concatenate, zip(*(p.table for p in parts), strict=True)))
+        return cls(
+            np.concatenate([part.xy for part in parts]),
+            np.concatenate([part.rows for part in parts]),
+            np.concatenate([part.into for part in parts]),
+            table,
+        )
+
+
+def _groups(section: PositionSource, own: Patches) -> list[tuple[int, int]]:
+    """Patches of one tile each, or of consecutive small tiles."""
+    tile = section.tiles.owner(own.first_row)
+    first = np.flatnonzero(np.append(True, tile[1:] != tile[:-1]))
+    cuts = [0]
+    for patch, end in zip(
+        first.tolist(), np.append(own.ptr[first][1:], own.ptr[-1]).tolist(), strict=True
+    ):
+        if end - own.ptr[cuts[-1]] > _GROUP_ROWS and patch > cuts[-1]:
+            cuts.append(patch)
+    return list(pairwise([*cuts, len(own)]))
+
+
+def _search_loaded(
+    groups: list[tuple[int, int]], halo: Halo, reach_d2: NDArray[np.float64], result: _Result
+) -> _Open | None:
+    """Search all rows in what was loaded; return those that it does not prove final."""
+    own, k = halo.own, result.row.shape[1]
+    reach_d2 = np.where(np.isnan(reach_d2), 0.0, reach_d2)
+    loaded = Patches.concatenate([own, halo.band])
+    # By row: of equal positions `index_points` keeps the first, which win ties.
+    order = np.argsort(loaded.first_row)
+    own_rows = own.rows()
+    near_xy, near_row = np.empty_like(loaded.xy), np.empty(loaded.xy.shape[0], np.int32)
+    left: list[_Open] = []
+    for a, b in groups:
+        taken = np.zeros(len(loaded), dtype=np.bool_)
+        n = kernel.gather(
+            *(loaded.boxes, loaded.ptr, loaded.first_row, loaded.xy, order),
+            *(own.boxes[a:b], reach_d2[a:b], near_xy, near_row, taken),
+        )
+        everything = taken.all() and len(halo.apart) == 0
+        certain_d2 = np.full(b - a, np.inf) if everything else reach_d2[a:b] * SHRINK
+        grid = index_points(near_xy[:n], near_row[:n], k)
+        rows = slice(int(own.ptr[a]), int(own.ptr[b]))
+        unsure = np.zeros(rows.stop - rows.start, dtype=np.bool_)
+        if not kernel.search(
+            *(own.xy[rows], own_rows[rows], own.ptr[a : b + 1], certain_d2, grid),
+            *(result.columns, result.row[rows], result.value[rows], unsure),
+        ):
+            continue
+        into = np.flatnonzero(unsure) + rows.start
+        open_ = _Open(own.xy[into], own_rows[into], into, Candidates.empty(into.size, k))
+        extend(open_.xy, open_.rows, grid, _EVERYWHERE, SHRINK, open_.table)
+        _offer(open_, loaded.take(~taken))
+        left.append(open_)
+    return _Open.concatenate(left) if left else None
+
+
+def _offer(open_: _Open, patches: Patches) -> None:
+    """Let queries choose among the points of some patches."""
+    extend_all(
+        *(open_.xy, open_.rows, patches.xy, patches.rows(), patches.ptr, patches.boxes),
+        *(SHRINK, open_.table),
+    )
+
+
+def _search_apart(section: PositionSource, apart: Apart, open_: _Open, result: _Result) -> None:
+    """Load what is still in the way of the certificate, nearest first, until all is final."""
+    while True:
+        marks = np.zeros(len(apart), dtype=np.bool_)
+        waiting = np.zeros(open_.into.size, dtype=np.bool_)
+        ptr = np.append(np.arange(0, waiting.size, PATCH_ROWS), waiting.size)
+        mark_open(open_.xy, open_.table, ptr, apart.boxes, SHRINK, marks, waiting)
+        final = open_.take(~waiting)
+        settle(final.table, final.into, result.columns, result.row, result.value)
+        if not waiting.any():
+            return
+        open_ = open_.take(waiting)
+        for runs in cut_runs(merge_runs(apart.runs(marks)), _ROUND_ROWS):
+            _offer(open_, read_patches(section, runs))
+        apart = apart.take(~marks)

@@ -71,7 +71,7 @@ def test_a_halo_divides_the_section(
     n: int, tile_cells: int, runs: list[tuple[int, int]], blocks: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    section = quadtree_section(make_points(n, seed, rng.choice([1.0, 4.0])), tile_cells)
+    section = quadtree_section(make_points(n, seed, float(rng.choice([1.0, 4.0]))), tile_cells)
     if blocks:
         section = BlockSection(section.xy, section.tiles, block_rows=int(rng.choice([7, 64, 256])))
     checked: list[tuple[int, int]] = []
@@ -95,6 +95,15 @@ def test_no_rows_need_nothing() -> None:
     halo = surround(section, read_patches(section, []), 5.0)
     assert_divided(section, halo)
     assert section.rows_read == 0
+
+
+def test_a_reach_that_is_no_number_loads_nothing() -> None:
+    section = quadtree_section(make_points(500, 1, 1.0), 64)
+    own = read_patches(section, [(100, 200)])
+    section.rows_read = 0
+    halo = surround(section, own, np.nan)
+    assert_divided(section, halo)
+    assert len(halo.band) == section.rows_read == 0
 
 
 def test_an_endless_reach_takes_in_everything() -> None:
