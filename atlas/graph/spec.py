@@ -243,9 +243,19 @@ class GraphSpec:
 
 
 def describe(kind: str, parameters: Mapping[str, ParameterValue], of: str = "") -> str:
-    """Name a graph by kind and parameters."""
-    shown = ", ".join(f"{name}={value}" for name, value in parameters.items())
-    return f"{kind} graph{of}" + (f": {shown}" if shown else "")
+    """Name a graph by kind and parameters; of a mask without a filter, the head of its digest.
+
+    Examples
+    --------
+    >>> describe("delaunay", {"where": "qc_pass", "mask": "sha256:155fb37aaaf840d3"}, of=" of S1")
+    'delaunay graph of S1: where=qc_pass'
+    """
+    shown = dict(parameters)
+    mask = str(shown.pop("mask", ""))
+    if mask and "where" not in shown:
+        shown["mask"] = mask.removeprefix("sha256:")[:12]
+    listed = ", ".join(f"{name}={value}" for name, value in shown.items())
+    return f"{kind} graph{of}" + (f": {listed}" if listed else "")
 
 
 class _Unfit(Exception):  # noqa: N818 - caught a few lines below, never seen by a caller

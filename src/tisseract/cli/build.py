@@ -1,4 +1,4 @@
-"""Commands that build an atlas: `check-samples`, `ingest`, `graph`."""
+"""Commands that build an atlas: `check-samples`, `ingest`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from .options import (
     Overwrite,
     Quiet,
     RunJson,
-    Sections,
     StorageOptions,
     Verbose,
     Workers,
@@ -26,7 +25,7 @@ from .options import (
 from .output import Output
 from .progress import reporter
 from .record import Run
-from .session import dask_client, open_atlas
+from .session import dask_client
 from .text import clean
 
 __all__ = ["register"]
@@ -40,7 +39,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("check-samples")(check_samples)
     app.command("ingest")(ingest)
-    app.command("graph")(graph)
 
 
 @command
@@ -121,82 +119,3 @@ def ingest(
     run.write(atlas, run_json, output, results=report.to_json())
     if report.exit_code:
         raise typer.Exit(report.exit_code)
-
-
-@command
-def graph(
-    atlas: AtlasArgument,
-    *,
-    knn: Annotated[
-        int | None,
-        typer.Option("--knn", min=1, metavar="K", help="K nearest neighbors (6)."),
-    ] = None,
-    grid: Annotated[
-        Literal["hex", "square"] | None,
-        typer.Option("--grid", help="Neighbors on the lattice of spots or bins, instead of --knn."),
-    ] = None,
-    n_rings: Annotated[int, typer.Option(min=1, help="Rings of neighbors on a lattice.")] = 1,
-    key_added: Annotated[str, typer.Option(help="Name of the graph.")] = "spatial",
-    section: Sections = None,
-    memory_limit: MemoryLimit = None,
-    n_workers: Workers = None,
-    dask: Dask = None,
-    overwrite: Overwrite = False,
-    dry_run: DryRun = False,
-    storage_option: StorageOptions = None,
-    run_json: RunJson = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-) -> None:
-    """Build the neighbor graph of every section, exactly, tile by tile."""
-    if knn is not None and grid is not None:
-        raise UsageError("--knn and --grid are two kinds of graph: give one")
-    output = Output(json, quiet, verbose)
-    run = Run("graph", {"knn": knn, "grid": grid, "n_rings": n_rings, "key_added": key_added})
-    options: dict[str, Any] = {"kind": grid or "knn"}
-    options |= {"n_neighs": knn or 6} if grid is None else {"n_rings": n_rings}
-    with reporter(f"graph {atlas}", quiet=quiet) as progress:
-        from ..atlas.graph import build_graphs
-
-        opened = open_atlas(atlas, storage_option, read_only=dry_run)
-        wanted = section or opened.section_names
-        cells = {name: opened.section(name).n_obs for name in wanted}
-        small = [f"{name} ({n:,} cells)" for name, n in cells.items() if knn and n <= knn]
-        if small:
-            output.note(
-                f"note: --knn {knn} asks for more neighbors than there are in "
-                f"{', '.join(small[:5])}; every other cell becomes one"
-            )
-        if dry_run:
-            output.rows(
-                [{"section": name, "n_obs": n, **options} for name, n in cells.items()],
-                ["section", "n_obs", "kind"],
-            )
-            return
-        with dask_client(dask, output, n_workers=n_workers) as client:
-            entries = build_graphs(
-                opened,
-                **options,
-                sections=section,
-                key_added=key_added,
-                overwrite=overwrite,
-                client=client,
-                memory_limit=memory_limit,
-                progress=progress,
-            )
-    rows = [graph_row(entry) for entry in entries]
-    if json or not quiet:
-        output.rows(rows, ["section", "graph", "kind", "bytes"])
-    run.write(atlas, run_json, output, results={"snapshot": opened.version, "graphs": rows})
-
-
-def graph_row(entry: Any) -> dict[str, Any]:
-    """Tell what `graph` made for one section."""
-    return {
-        "section": entry.section,
-        "graph": entry.key,
-        "kind": entry.info.get("kind"),
-        "parameters": dict(entry.info.get("parameters", {})),
-        "bytes": entry.nbytes,
-    }

@@ -1,0 +1,277 @@
+"""Commands on neighborhood graphs: `graph`, `graph-stats`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+from typer.core import TyperCommand
+
+from .errors import UsageError, command
+from .options import (
+    AtlasArgument,
+    Dask,
+    DryRun,
+    Json,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    RunJson,
+    Sections,
+    StorageOptions,
+    Verbose,
+    Workers,
+)
+from .output import Output
+from .progress import reporter
+from .record import Run
+from .session import dask_client, open_atlas
+
+__all__ = ["register"]
+
+_LATTICES = ("hex", "square", "auto")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("graph", cls=_GraphCommand)(graph)
+
+
+class _GraphCommand(TyperCommand):
+    """Lets ``--grid`` stand alone and ``--radius`` take two lengths."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spell_out(args))
+
+
+def spell_out(arguments: list[str]) -> list[str]:
+    """Give every option of `graph` exactly one value.
+
+    Examples
+    --------
+    >>> spell_out(["A", "--grid", "--radius", "10", "30"])
+    ['A', '--grid', 'auto', '--radius', '10:30']
+    """
+    spelled: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        spelled.append(word)
+        if word == "--grid" and (not rest or rest[0] not in _LATTICES):
+            spelled.append("auto")
+        elif word == "--radius" and len(rest) > 1 and all(map(_is_number, rest[:2])):
+            spelled.append(f"{rest.pop(0)}:{rest.pop(0)}")
+    return spelled
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def lengths(text: str) -> float | tuple[float, float]:
+    """Read one length, or two with a colon between them.
+
+    Raises
+    ------
+    UsageError
+        If there are no such numbers.
+
+    Examples
+    --------
+    >>> lengths("30"), lengths("10:30")
+    (30.0, (10.0, 30.0))
+    """
+    parts = text.split(":")
+    if len(parts) > 2 or not all(map(_is_number, parts)):
+        raise UsageError(
+            f"--radius wants a length, or the shortest and the longest (10:30), but got {text!r}"
+        )
+    values = sorted(float(part) for part in parts)
+    if not (values[0] >= 0 and 0 < values[-1] < float("inf")) or len(set(values)) < len(values):
+        raise UsageError(
+            f"--radius wants a finite length above 0, or two that differ, but got {text!r}"
+        )
+    return values[0] if len(values) == 1 else (values[0], values[1])
+
+
+@command
+def graph(
+    atlas: AtlasArgument,
+    *,
+    knn: Annotated[
+        int | None,
+        typer.Option("--knn", min=1, metavar="K", help="K nearest neighbors (6)."),
+    ] = None,
+    radius: Annotated[
+        str | None,
+        typer.Option(
+            "--radius",
+            metavar="LENGTH[:LENGTH]",
+            help="All cells up to this distance (micrometers), or between two. With --knn: the "
+            "nearest of these; with --delaunay: its edges of such lengths.",
+        ),
+    ] = None,
+    delaunay: Annotated[
+        bool, typer.Option("--delaunay", help="Edges of the Delaunay triangulation.")
+    ] = False,
+    grid: Annotated[
+        Literal["hex", "square", "auto"] | None,
+        typer.Option("--grid", help="Neighbors on the lattice of spots or bins; alone: auto."),
+    ] = None,
+    n_rings: Annotated[
+        int | None, typer.Option(min=1, help="Rings of neighbors on a lattice (1).")
+    ] = None,
+    percentile: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, help="Leave out edges longer than this percentile of all."),
+    ] = None,
+    symmetrize: Annotated[
+        bool, typer.Option("--symmetrize", help="Neighbors of each other where one chose.")
+    ] = False,
+    set_diag: Annotated[
+        bool, typer.Option("--set-diag", help="Ones on the diagonal, in squidpy's form.")
+    ] = False,
+    transform: Annotated[
+        Literal["spectral", "cosine"] | None,
+        typer.Option(help="Of the connectivities, in squidpy's form."),
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="FILTER", help='Only these cells take part: "qc_pass and n > 9".'),
+    ] = None,
+    key_added: Annotated[str, typer.Option(help="Name of the graph.")] = "spatial",
+    section: Sections = None,
+    memory_limit: MemoryLimit = None,
+    n_workers: Workers = None,
+    dask: Dask = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    storage_option: StorageOptions = None,
+    run_json: RunJson = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Build the neighbor graph of every section, exactly, tile by tile."""
+    output = Output(json, quiet, verbose)
+    chosen: dict[str, Any] = {
+        "n_neighs": knn,
+        "radius": None if radius is None else lengths(radius),
+        "lattice": grid,
+        "n_rings": n_rings,
+        "percentile": percentile,
+        "symmetrize": symmetrize or None,
+        "transform": transform,
+        "set_diag": set_diag or None,
+    }
+    kind = choose_kind(chosen, delaunay=delaunay)
+    given = {name: value for name, value in chosen.items() if value is not None}
+    run = Run("graph", {"kind": kind, **given, "where": where, "key_added": key_added})
+    with reporter(f"graph {atlas}", quiet=quiet) as progress:
+        opened = open_atlas(atlas, storage_option, read_only=dry_run)
+        _tell_small(output, opened, section, knn)
+        if dry_run:
+            _explain(output, opened, kind, {**given, "where": where}, section)
+            return
+        with dask_client(dask, output, n_workers=n_workers) as client:
+            entries = opened.build_graphs(
+                kind,
+                **given,
+                where=where,
+                sections=section,
+                key_added=key_added,
+                overwrite=overwrite,
+                client=client,
+                memory_limit=memory_limit,
+                progress=progress,
+            )
+    rows = [graph_row(entry) for entry in entries]
+    if json or not quiet:
+        output.rows(rows, ["section", "graph", "kind", "edges", "bytes"])
+    run.write(atlas, run_json, output, results={"snapshot": opened.version, "graphs": rows})
+
+
+def choose_kind(chosen: dict[str, Any], *, delaunay: bool) -> str:
+    """Tell the kind of graph from the options given.
+
+    Raises
+    ------
+    UsageError
+        Options of two kinds.
+
+    Examples
+    --------
+    >>> choose_kind({"n_neighs": 10, "radius": 30.0}, delaunay=False)
+    'knn'
+    """
+    kinds = {
+        "--knn": chosen.get("n_neighs") is not None,
+        "--delaunay": delaunay,
+        "--grid": chosen.get("lattice") is not None,
+    }
+    asked = [option for option, given in kinds.items() if given]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} are different kinds of graph: give one")
+    kind = asked[0].lstrip("-") if asked else ""
+    if not kind:
+        kind = "radius" if chosen.get("radius") is not None else "knn"
+    if kind == "grid":
+        for name in ("radius", "percentile"):
+            if chosen.get(name) is not None:
+                raise UsageError(f"--{name} is about lengths, which --grid does not have: drop one")
+    elif chosen.get("n_rings") is not None:
+        raise UsageError("--n-rings belongs to --grid: give both or none")
+    return kind
+
+
+def _tell_small(output: Output, atlas: Any, section: list[str] | None, knn: int | None) -> None:
+    """Note which sections have fewer cells than neighbors are asked for."""
+    sizes = {name: atlas.section(name).n_obs for name in section or atlas.section_names}
+    small = [f"{name} ({n:,} cells)" for name, n in sizes.items() if knn and n <= knn]
+    if small:
+        output.note(
+            f"note: --knn {knn} asks for more neighbors than there are in "
+            f"{', '.join(small[:5])}; every other cell becomes one"
+        )
+
+
+def _explain(
+    output: Output, atlas: Any, kind: str, options: dict[str, Any], section: list[str] | None
+) -> None:
+    """Print what building would take; refuse what it would refuse."""
+    described = getattr(atlas, kind)(section, **options)
+    for one in described:
+        one.check()
+    rows = [
+        {
+            "section": plan.section,
+            "kind": plan.kind,
+            "parameters": dict(plan.parameters),
+            "n_obs": plan.n_obs,
+            "tiles": plan.n_tiles,
+            "tasks": plan.n_tasks,
+            "edges": plan.edges,
+            "edges_are_at_most": plan.bounded,
+            "bytes_read": plan.bytes_read * plan.passes,
+            "bytes_written": plan.bytes_written,
+            "task_bytes": plan.task_bytes,
+        }
+        for plan in described.plan.sections
+    ]
+    output.data(rows, text=described.explain())
+
+
+def graph_row(entry: Any) -> dict[str, Any]:
+    """Tell what `graph` made for one section."""
+    return {
+        "section": entry.section,
+        "graph": entry.key,
+        "kind": entry.info.get("kind"),
+        "parameters": dict(entry.info.get("parameters", {})),
+        "edges": entry.info.get("nnz"),
+        "bytes": entry.nbytes,
+    }
