@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,7 @@ _DTYPES = frozenset(
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 _THREADED_CHUNKS = 16  # below this a hand-over to threads costs more than it saves
+_CALL_CHUNKS = 8
 _MAX_CHUNK_BYTES = 1 << 30
 
 
@@ -184,10 +186,13 @@ class RowArray:
         pieces = self._pieces(wanted)
         chunks = sorted({number for number, *_ in pieces})
         blobs = dict(self._fetch(chunks))
-        if len(blobs) >= _THREADED_CHUNKS:
-            decoded = dict(zip(chunks, _pool().map(self._decode, blobs.items()), strict=True))
+        items = list(blobs.items())
+        if len(items) >= _THREADED_CHUNKS:
+            # Several chunks to a call: small ones decode faster than a call is handed over.
+            calls = [items[at : at + _CALL_CHUNKS] for at in range(0, len(items), _CALL_CHUNKS)]
+            decoded = dict(chain.from_iterable(_pool().map(self._decode_all, calls)))
         else:
-            decoded = {item[0]: self._decode(item) for item in blobs.items()}
+            decoded = dict(self._decode_all(items))
         for number, low, high, at in pieces:
             out[at : at + high - low] = decoded[number][low:high]
         return out
@@ -232,6 +237,9 @@ class RowArray:
         for (_, _, _, members), body in zip(groups, bodies, strict=True):
             for number, offset, size in members:
                 yield number, body[offset : offset + size]
+
+    def _decode_all(self, items: list[tuple[int, bytes]]) -> list[tuple[int, NDArray[Any]]]:
+        return [(item[0], self._decode(item)) for item in items]
 
     def _decode(self, item: tuple[int, bytes]) -> NDArray[Any]:
         number, blob = item

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from . import codecs
-from .codecs import Grid
+from .codecs import Codec, Grid
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -136,13 +136,15 @@ class ArrayWriter(_Appender):
     shape : tuple of int
         Full shape; only the first axis is chunked.
     dtype : numpy dtype
-        Number type on disk; appended values are cast, never rounded.
+        Number type on disk; appended values are cast to it.
     grid : Grid
         Chunk and shard along the first axis.
     pool : Executor, optional
         Threads that encode; without it encoding happens in the caller.
     attributes : dict, optional
         Attributes of the array.
+    codec : Codec
+        How chunks are compressed.
     """
 
     def __init__(
@@ -154,15 +156,16 @@ class ArrayWriter(_Appender):
         *,
         pool: Executor | None = None,
         attributes: dict[str, object] | None = None,
+        codec: Codec = codecs.ZSTD,
     ) -> None:
         super().__init__(folder, grid, len(shape), pool)
         self._shape, self._dtype = shape, np.dtype(dtype)
-        self._chunk = grid.chunk
+        self._chunk, self._codec = grid.chunk, codec
         chunk_bytes = grid.chunk * int(np.prod(shape[1:], dtype=np.int64)) * self._dtype.itemsize
         self._job = grid.chunk * max(1, _JOB_BYTES // max(1, chunk_bytes))
         self._parts: list[NDArray[Any]] = []
         self._held = self._written = 0
-        write_node(folder, codecs.array_metadata(shape, self._dtype.name, grid, attributes))
+        write_node(folder, codecs.array_metadata(shape, self._dtype.name, grid, attributes, codec))
 
     def __enter__(self) -> ArrayWriter:
         return self
@@ -196,7 +199,7 @@ class ArrayWriter(_Appender):
                 filler = np.zeros((short, *self._shape[1:]), self._dtype)
                 block = np.concatenate([block, filler])
             return [
-                codecs.encode(block[at : at + self._chunk])
+                codecs.encode(block[at : at + self._chunk], self._codec)
                 for at in range(0, block.shape[0], self._chunk)
             ]
 
@@ -270,13 +273,24 @@ def write_array(
     values: NDArray[Any],
     grid: Grid | None = None,
     *,
+    dtype: np.dtype[Any] | type | str | None = None,
     attributes: dict[str, object] | None = None,
     pool: Executor | None = None,
+    codec: Codec = codecs.ZSTD,
 ) -> None:
-    """Write a whole array that is in memory; without a grid it becomes one chunk."""
+    """Write a whole array that is in memory; without a grid it becomes one chunk.
+
+    Another `dtype` than its own is cast to a megabyte at a time.
+    """
     grid = grid or Grid(max(1, values.shape[0]), max(1, values.shape[0]))
     with ArrayWriter(
-        folder, values.shape, values.dtype, grid, pool=pool, attributes=attributes
+        folder,
+        values.shape,
+        values.dtype if dtype is None else dtype,
+        grid,
+        pool=pool,
+        attributes=attributes,
+        codec=codec,
     ) as writer:
         writer.append(values)
 

@@ -74,9 +74,10 @@ def write_block(folder: Path, block: int, edges: Edges) -> BlockReceipt:
     rows, nnz = edges.indptr.size - 1, edges.indices.size
     write_node(place, _group({}))
     grid = codecs.element_grid(nnz, rows, 4, rows=_CHUNK_ROWS)
-    write_array(place / "indices", edges.indices, grid)
-    write_array(place / "distances", edges.distances.astype(np.float32), grid)
-    write_array(place / "indptr", edges.indptr, codecs.row_grid(_CHUNK_ROWS, rows + 1, 8))
+    write_array(place / "indices", edges.indices, grid, codec=codecs.LZ4)
+    write_array(place / "distances", edges.distances, grid, dtype=np.float32, codec=codecs.LZ4)
+    pointer_grid = codecs.row_grid(_CHUNK_ROWS, rows + 1, 8)
+    write_array(place / "indptr", edges.indptr, pointer_grid, codec=codecs.LZ4)
     return BlockReceipt(block, nnz)
 
 

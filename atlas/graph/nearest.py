@@ -170,7 +170,8 @@ class _Open:
     table: Candidates
 
     def take(self, kept: NDArray[np.bool_]) -> _Open:
-        table = Candidates(*(part[kept] for part in self.table))
+        c = self.table
+        table = Candidates(c.d2[kept], c.row[kept], c.x[kept], c.y[kept])
         return _Open(self.xy[kept], self.rows[kept], self.into[kept], table)
 
     @classmethod
