@@ -1,0 +1,125 @@
+"""One column of labels of a section as small numbers, and the graph of the cells that have one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ColumnNotFound, InvalidArgument, near
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..graph.edges import Edges
+    from ..quadtree import Runs
+    from ..section import Section
+    from .row_graph import RowGraph
+
+__all__ = ["LabelledGraph", "Labels", "labelled_graph", "read_labels"]
+
+_ROWS = 2**18  # rows of a column read at once; text is the widest, about 100 bytes a row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labels:
+    """Labels of all cells of a section."""
+
+    codes: NDArray[np.int32]
+    """(n_obs,) number of the category; -1 where the label is missing."""
+    categories: tuple[str, ...]
+    """Names: the column's categories in their order, or the values of a text column, sorted."""
+
+
+def read_labels(section: Section, column: str) -> Labels:
+    """Read a categorical, text or boolean obs column.
+
+    Parameters
+    ----------
+    section : Section
+        Where the column is.
+    column : str
+        Its name.
+
+    Returns
+    -------
+    Labels
+        Memory: 4 bytes a cell. Categories that no cell has are kept.
+
+    Raises
+    ------
+    ColumnNotFound
+        With near names.
+    InvalidArgument
+        A column of numbers.
+    """
+    if column not in section.obs_columns:
+        raise ColumnNotFound(
+            f"an obs column of labels is wanted, but section {section.name!r} has no {column!r}."
+            f"{near(column, section.obs_columns)}"
+        )
+    kind = str(section.obs_columns[column]["kind"])
+    if kind not in ("categorical", "string", "boolean"):
+        raise InvalidArgument(
+            f"a categorical, text or boolean column is wanted, but got {column!r} of section "
+            f"{section.name!r}, which is {kind}; store its labels as text"
+        )
+    known = {name: code for code, name in enumerate(section.categories(column) or ())}
+    codes = np.empty(section.n_obs, np.int32)
+    for start in range(0, section.n_obs, _ROWS):
+        stop = min(start + _ROWS, section.n_obs)
+        part = section.obs([(start, stop)], [column], index=False)[column]
+        codes[start:stop] = part.cat.codes if kind == "categorical" else _encode(part, known)
+    if kind != "string":
+        return Labels(codes, tuple(known))
+    names = sorted(known)
+    place = np.empty(len(known) + 1, np.int32)
+    place[[known[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+    place[-1] = -1
+    return Labels(place[codes], tuple(names))
+
+
+def _encode(part: Any, known: dict[str, int]) -> NDArray[np.int32]:
+    """Turn the values of a series into numbers; new ones are added to those known."""
+    import pandas as pd
+
+    codes, values = pd.factorize(part)
+    numbers = [known.setdefault(str(value), len(known)) for value in values]
+    return np.array([*numbers, -1], np.int32)[codes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledGraph:
+    """A graph without the edges from and to cells that have no label."""
+
+    graph: RowGraph
+    """The whole graph."""
+    labelled: NDArray[np.bool_]
+    """(n_obs,) whether a cell has a label."""
+
+    @property
+    def n_obs(self) -> int:
+        """Cells, those without a label included."""
+        return self.graph.n_obs
+
+    @property
+    def row_ptr(self) -> tuple[int, ...]:
+        """Borders of the blocks."""
+        return self.graph.row_ptr
+
+    def edges(self, runs: Runs) -> Edges:
+        """Return the edges between labelled cells."""
+        from ..graph.edges import Edges
+
+        whole = self.graph.edges(runs)
+        rows = np.concatenate([self.labelled[start:stop] for start, stop in runs])
+        kept = np.repeat(rows, np.diff(whole.indptr)) & self.labelled[whole.indices]
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+        return Edges(before[whole.indptr], whole.indices[kept], whole.distances[kept])
+
+
+def labelled_graph(graph: RowGraph, labels: Labels) -> RowGraph:
+    """Leave out cells without a label; the graph itself where there are none."""
+    labelled = labels.codes >= 0
+    return graph if labelled.all() else LabelledGraph(graph, labelled)
