@@ -128,20 +128,33 @@ def run_ours(folder: Path, threads: int) -> dict[str, Any]:
 
     store = open_store(folder / "atlas")
     graph, section = open_graph(store, "spatial", "S1"), store.section("S1")
-    spatial_autocorrelation(_Corner(graph), _Corner(section), "gene0", threads=1)  # compiles
+    spatial_autocorrelation(Two(), Two())  # type: ignore[arg-type]
     meter = Meter()
     found = spatial_autocorrelation(graph, section, threads=threads)
     return {**meter.read(), "edges": graph.nnz, "statistic": found.statistic.tolist()}
 
 
-class _Corner:
-    """The same object; its first pass brings compiled code from the cache."""
+class Two:
+    """Graph and section of two cells: brings compiled code from its cache, without their memory."""
 
-    def __init__(self, whole: Any) -> None:
-        self._whole = whole
+    name, n_obs, n_vars, values, row_ptr = "two", 2, 1, "counts", (0, 2)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._whole, name)
+    def __init__(self) -> None:
+        from tisseract.atlas.panel import Panel
+        from tisseract.atlas.statistics import GeneTotals
+
+        self.panel = Panel.of(["gene"])
+        self.totals = GeneTotals(np.ones(1), np.ones(1, np.int64), np.ones(1), np.ones(1))
+
+    def edges(self, runs: Any) -> Any:
+        from tisseract.atlas.graph.edges import Edges
+
+        return Edges(np.arange(3), np.array([1, 0], np.int32), np.ones(2, np.float32))
+
+    def gene_columns(self, genes: Any) -> Any:
+        from scipy.sparse import csc_matrix
+
+        return csc_matrix(np.array([[1.0], [0.0]], np.float32))
 
 
 def run_squidpy(folder: Path, threads: int, dense: bool) -> dict[str, Any]:

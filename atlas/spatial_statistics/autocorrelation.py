@@ -13,6 +13,7 @@ from ..errors import InvalidArgument
 from ..memory import parse_bytes, refuse_above
 from .gene_batches import GeneBatch, GeneReader, Normalize, plan_batches
 from .moments import GraphMoments, graph_moments
+from .restricted import check_mask, restrict
 from .row_graph import check_cells, count_threads, map_blocks
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def spatial_autocorrelation(
     transformation: bool = True,
     two_tailed: bool = False,
     normalize: Normalize = None,
+    cells: NDArray[np.bool_] | None = None,
     threads: int | None = None,
     memory_limit: str | int | None = None,
 ) -> Autocorrelation:
@@ -118,6 +120,8 @@ def spatial_autocorrelation(
     normalize : {None, 'log1p'}
         Values as stored; or scaled to 10,000 counts a cell where they are counts, and then
         log1p, as `to_anndata` has it.
+    cells : (n_obs,) bool, optional
+        Only these cells and the edges between them, such as those of a graph built with a mask.
     threads : int, optional
         One a core without; makes no difference to the result.
     memory_limit : str or int, optional
@@ -147,6 +151,8 @@ def spatial_autocorrelation(
     budget = _entry_budget(section.n_obs, n_threads, parse_bytes(memory_limit))
     nnz = section.totals.nnz[columns].astype(np.int64)
     batches = plan_batches(nnz, budget)
+    kept = check_mask(cells, section.n_obs)
+    graph, n = restrict(graph, kept), section.n_obs if kept is None else int(kept.sum())
     moments = graph_moments(graph, normalized=transformation, threads=n_threads)
     if moments.s0 == 0.0:
         raise InvalidArgument(
@@ -154,13 +160,13 @@ def spatial_autocorrelation(
             "build it with a larger radius or more neighbors"
         )
     ends = moments.row_sums + moments.column_sums
-    reader = GeneReader.of(section, ends, normalize, n_threads)
+    reader = GeneReader.of(section, ends, normalize, kept, n_threads)
     parts = []
     for first, stop in batches:
         batch = reader.read(columns[first:stop], nnz[first:stop])
         products = _products(graph, batch, transformation, n_threads)
-        parts.append(_statistic(mode, section.n_obs, moments.s0, batch, products))
-    n, statistic = section.n_obs, np.concatenate(parts)
+        parts.append(_statistic(mode, n, moments.s0, batch, products))
+    statistic = np.concatenate(parts)
     expected, variance = -1.0 / (n - 1) if mode == "moran" else 1.0, _variance(mode, n, moments)
     p = _p_values(statistic, expected, variance, two_tailed)
     names = tuple(str(section.panel.name[g]) for g in columns)

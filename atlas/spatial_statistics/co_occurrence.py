@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import InvalidArgument
 from ..memory import parse_bytes, refuse_above
 from .labels import Labels, read_labels
+from .restricted import check_mask
 from .row_graph import count_threads, map_in_order
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def co_occurrence(
     interval: int | Sequence[float] | NDArray[np.floating] = 50,
     *,
     max_distance: float | None = None,
+    cells: NDArray[np.bool_] | None = None,
     threads: int | None = None,
     memory_limit: str | int | None = None,
 ) -> CoOccurrence:
@@ -107,6 +109,8 @@ def co_occurrence(
         Distances in the units of the positions; or how many, evenly from 0 to `max_distance`.
     max_distance : float, optional
         Largest distance, where `interval` is a number.
+    cells : (n_obs,) bool, optional
+        Only these cells.
     threads : int, optional
         One a core without; makes no difference to the result.
     memory_limit : str or int, optional
@@ -129,7 +133,7 @@ def co_occurrence(
         Too many labels times distances for the limit.
     """
     ends = _distances(interval, max_distance)
-    labels = read_labels(section, column)
+    labels = read_labels(section, column, check_mask(cells, section.n_obs))
     c, m, n_threads = len(labels.categories), ends.size - 1, count_threads(threads)
     refuse_above(
         parse_bytes(memory_limit),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .restricted import check_mask, restrict
 from .row_graph import map_blocks
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class ConnectedComponents:
     """Sets of cells that edges join, whatever the direction of the edges (weak components)."""
 
     labels: NDArray[np.int32]
-    """(n_obs,) component of each cell; components are numbered by their first row."""
+    """(n_obs,) component of each cell, numbered by their first row; -1 for cells left out."""
     sizes: NDArray[np.int64]
     """(n_components,) cells of each component."""
 
@@ -41,28 +42,33 @@ class ConnectedComponents:
         return pd.DataFrame({"component": order, "n_cells": self.sizes[order]})
 
     def __str__(self) -> str:
-        largest = int(self.sizes.max())
+        cells, largest = int(self.sizes.sum()), int(self.sizes.max())
         return (
-            f"components: {self.n_components:,} of {self.labels.size:,} cells, the largest of "
-            f"{largest:,} ({largest / self.labels.size:.1%}), {int((self.sizes == 1).sum()):,} of "
+            f"components: {self.n_components:,} of {cells:,} cells, the largest of "
+            f"{largest:,} ({largest / cells:.1%}), {int((self.sizes == 1).sum()):,} of "
             "one cell"
         )
 
 
-def connected_components(graph: RowGraph, *, threads: int | None = None) -> ConnectedComponents:
+def connected_components(
+    graph: RowGraph, *, cells: NDArray[np.bool_] | None = None, threads: int | None = None
+) -> ConnectedComponents:
     """Find the connected components, as `scipy.sparse.csgraph.connected_components` (weak) does.
 
     Parameters
     ----------
     graph : RowGraph
         Read once, in threads; sets are joined in one thread, in the order of the rows.
+    cells : (n_obs,) bool, optional
+        Only these cells and the edges between them, such as those of a graph built with a mask.
     threads : int, optional
         One a core without; makes no difference to the result.
 
     Returns
     -------
     ConnectedComponents
-        Memory: 4 bytes a cell, which become the labels, and the blocks in work.
+        Memory: 4 bytes a cell, which become the labels, one more at the end, and the blocks in
+        work.
 
     Examples
     --------
@@ -75,13 +81,14 @@ def connected_components(graph: RowGraph, *, threads: int | None = None) -> Conn
     >>> found.labels.tolist(), found.sizes.tolist()
     ([0, 1, 0], [2, 1])
     """
-    from .union_find import join, number  # brings numba
+    from .union_find import component_sizes, join, number  # brings numba
 
     parent = np.arange(graph.n_obs, dtype=np.int32)
-    for first_row, edges in map_blocks(graph, _with_row, threads):
+    kept = check_mask(cells, graph.n_obs)
+    for first_row, edges in map_blocks(restrict(graph, kept), _with_row, threads):
         join(parent, first_row, edges.indptr, edges.indices)
-    n = number(parent)
-    return ConnectedComponents(parent, np.bincount(parent, minlength=n))
+    n = number(parent, np.ones(graph.n_obs, bool) if kept is None else kept)
+    return ConnectedComponents(parent, component_sizes(parent, n))
 
 
 def _with_row(first_row: int, edges: Edges) -> tuple[int, Edges]:

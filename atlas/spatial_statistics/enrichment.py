@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import InvalidArgument
 from ..memory import parse_bytes, refuse_above
 from .join_counts import join_count_moments
-from .labels import Labels, labelled_graph, read_labels
+from .labels import Labels, read_labels
+from .restricted import check_mask, restrict
 from .row_graph import check_cells, count_threads, map_blocks, map_in_order
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def neighborhood_enrichment(
     *,
     n_perms: int | None = 1000,
     seed: int = 0,
+    cells: NDArray[np.bool_] | Sequence[NDArray[np.bool_] | None] | None = None,
     threads: int | None = None,
     memory_limit: str | int | None = None,
 ) -> NeighborhoodEnrichment:
@@ -114,6 +116,8 @@ def neighborhood_enrichment(
         Number of shuffles; None for exact moments.
     seed : int
         Of the shuffles.
+    cells : (n_obs,) bool, or a sequence of them, optional
+        Only these cells and the edges between them, such as those of a graph built with a mask.
     threads : int, optional
         One a core without; makes no difference to the result.
     memory_limit : str or int, optional
@@ -130,16 +134,17 @@ def neighborhood_enrichment(
     BudgetExceeded
         The limit does not hold a single shuffle.
     """
-    graphs, sections = _paired(graph, section)
+    graphs, sections, masks = _paired(graph, section, cells)
     if n_perms is not None and n_perms < 1:
         raise InvalidArgument(f"n_perms must be at least 1, or None, but got {n_perms}")
     n_threads, limit = count_threads(threads), parse_bytes(memory_limit)
     categories: dict[str, int] = {}
     parts = []
-    for number, (one, where) in enumerate(zip(graphs, sections, strict=True)):
+    for number, (one, where, kept) in enumerate(zip(graphs, sections, masks, strict=True)):
         check_cells(one, where.n_obs, where.name)
-        labels = read_labels(where, column)
-        work = _Work(labelled_graph(one, labels), labels, number, seed, n_threads, limit)
+        labels = read_labels(where, column, check_mask(kept, where.n_obs))
+        labelled = restrict(one, labels.codes >= 0)
+        work = _Work(labelled, labels, number, seed, n_threads, limit)
         places = [categories.setdefault(name, len(categories)) for name in labels.categories]
         parts.append((places, work.count(n_perms), int((labels.codes >= 0).sum())))
     c = len(categories)
@@ -161,19 +166,21 @@ def neighborhood_enrichment(
 
 
 def _paired(
-    graph: RowGraph | Sequence[RowGraph], section: Section | Sequence[Section]
-) -> tuple[list[RowGraph], list[Section]]:
+    graph: RowGraph | Sequence[RowGraph], section: Section | Sequence[Section], cells: Any
+) -> tuple[list[RowGraph], list[Section], list[Any]]:
     graphs = list(graph) if isinstance(graph, Sequence) else [graph]
     sections = list(section) if isinstance(section, Sequence) else [section]
-    if len(graphs) != len(sections) or not graphs:
+    masks = list(cells) if isinstance(section, Sequence) and cells is not None else [cells]
+    masks = masks * len(sections) if cells is None else masks
+    if not len(graphs) == len(sections) == len(masks) or not graphs:
         raise InvalidArgument(
-            f"one graph a section is wanted, but got {len(graphs)} graphs and {len(sections)} "
-            "sections"
+            "one graph (and one mask, if any) a section is wanted, but got "
+            f"{len(graphs)} graphs, {len(sections)} sections and {len(masks)} masks"
         )
-    return graphs, sections
+    return graphs, sections, masks
 
 
-type Codes = NDArray[np.uint8] | NDArray[np.uint16]
+type Codes = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -110,12 +110,19 @@ class GeneReader:
     """(n,) factor of each cell before the logarithm; None without."""
     logarithm: bool
     """Whether to take log1p."""
+    kept: NDArray[np.bool_] | None
+    """(n,) cells that are read; all without."""
     threads: int
     """Threads that read."""
 
     @classmethod
     def of(
-        cls, section: Section, ends: NDArray[np.float64], normalize: Normalize, threads: int
+        cls,
+        section: Section,
+        ends: NDArray[np.float64],
+        normalize: Normalize,
+        kept: NDArray[np.bool_] | None,
+        threads: int,
     ) -> GeneReader:
         """Make a reader of values as stored, or as `to_anndata(normalize="log1p")` hands them out.
 
@@ -125,7 +132,7 @@ class GeneReader:
             An unknown normalization, or one of compositions.
         """
         if normalize is None:
-            return cls(section, ends, None, False, threads)
+            return cls(section, ends, None, False, kept, threads)
         if normalize != "log1p":
             raise InvalidArgument(f"normalize=None or 'log1p' is wanted, but got {normalize!r}")
         if section.values == "composition":
@@ -137,7 +144,7 @@ class GeneReader:
         if section.values in ("counts", "expected"):
             depth = section.depth()
             scale = np.divide(_TARGET_SUM, depth, out=np.zeros_like(depth), where=depth > 0)
-        return cls(section, ends, scale, section.values != "log1p", threads)
+        return cls(section, ends, scale, section.values != "log1p", kept, threads)
 
     def read(self, genes: NDArray[np.int64], nnz: NDArray[np.int64]) -> GeneBatch:
         """Read genes by number; `nnz` has their non-zero values, which decide what is read at once.
@@ -168,18 +175,21 @@ class GeneReader:
     def _column(self, cells: NDArray[np.int32], stored: NDArray[np.float32]) -> _Column:
         """Transform and sum one gene."""
         values = stored
+        if self.kept is not None:
+            inside = self.kept[cells]
+            cells, values = cells[inside], values[inside]
         if self.logarithm:
-            exact = stored * self.scale[cells] if self.scale is not None else stored
+            exact = values * self.scale[cells] if self.scale is not None else values
             values = np.log1p(exact).astype(np.float32)
-        n = self.section.n_obs
+        n = self.section.n_obs if self.kept is None else int(self.kept.sum())
         column = _Column.of(cells, values, self.ends, n)
         total, squares, variation = column.sums[:3]
         if variation > 0.0 and squares > _BARELY_DIFFERENT * variation:
-            dense = np.full(n, -total / n)
+            dense = np.full(self.section.n_obs, -total / n)
             dense[cells] += values
-            column = _Column.of(
-                np.arange(n, dtype=np.int32), dense.astype(np.float32), self.ends, n
-            )
+            every = np.flatnonzero(np.ones(dense.size, bool) if self.kept is None else self.kept)
+            rest = dense[every].astype(np.float32)
+            column = _Column.of(every.astype(np.int32), rest, self.ends, n)
         return column
 
 

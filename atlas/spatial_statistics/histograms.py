@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InvalidArgument
+from .restricted import check_mask, restrict
 from .row_graph import map_blocks
 
 if TYPE_CHECKING:
@@ -69,13 +70,17 @@ class DegreeHistogram:
         )
 
 
-def degree_histogram(graph: RowGraph, *, threads: int | None = None) -> DegreeHistogram:
+def degree_histogram(
+    graph: RowGraph, *, cells: NDArray[np.bool_] | None = None, threads: int | None = None
+) -> DegreeHistogram:
     """Count the cells that have 0, 1, 2 ... neighbors.
 
     Parameters
     ----------
     graph : RowGraph
         Read once; the neighbors counted are those in a cell's own row.
+    cells : (n_obs,) bool, optional
+        Only these cells and the edges between them, such as those of a graph built with a mask.
     threads : int, optional
         One a core without; makes no difference to the result.
 
@@ -98,16 +103,19 @@ def degree_histogram(graph: RowGraph, *, threads: int | None = None) -> DegreeHi
     degrees: 3 cells, 4 edges, 1 to 2 neighbors a cell, 1.33 on average, 0 cells with none
     """
     total = np.zeros(1, np.int64)
-    for counts in map_blocks(graph, _block_degrees, threads):
+    kept = check_mask(cells, graph.n_obs)
+
+    def count(first_row: int, edges: Edges) -> NDArray[np.int64]:
+        degree = np.diff(edges.indptr)
+        if kept is not None:
+            degree = degree[kept[first_row : first_row + degree.size]]
+        return np.bincount(degree, minlength=1).astype(np.int64, copy=False)
+
+    for counts in map_blocks(restrict(graph, kept), count, threads):
         longer, shorter = (counts, total) if counts.size > total.size else (total, counts)
         longer[: shorter.size] += shorter
         total = longer
     return DegreeHistogram(total)
-
-
-def _block_degrees(first_row: int, edges: Edges) -> NDArray[np.int64]:
-    del first_row
-    return np.bincount(np.diff(edges.indptr), minlength=1).astype(np.int64, copy=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,7 +166,11 @@ class _Extent:
 
 
 def edge_length_histogram(
-    graph: RowGraph, bins: int | Sequence[float] = 50, *, threads: int | None = None
+    graph: RowGraph,
+    bins: int | Sequence[float] = 50,
+    *,
+    cells: NDArray[np.bool_] | None = None,
+    threads: int | None = None,
 ) -> EdgeLengthHistogram:
     """Count the edges by length: `numpy.histogram` of all distances, without holding them.
 
@@ -168,6 +180,8 @@ def edge_length_histogram(
         Read once, or twice where `bins` is a number: the extremes must be known first.
     bins : int or sequence of float
         Number of equal bins from the shortest to the longest edge, or the ends of the bins.
+    cells : (n_obs,) bool, optional
+        Only these cells and the edges between them, such as those of a graph built with a mask.
     threads : int, optional
         One a core without; makes no difference to the result.
 
@@ -181,6 +195,7 @@ def edge_length_histogram(
     InvalidArgument
         Bins that do not ascend, or fewer than one.
     """
+    graph = restrict(graph, check_mask(cells, graph.n_obs))
     if isinstance(bins, int):
         extent = _merge([found for found, _ in map_blocks(graph, partial(_measure, None), threads)])
         ends = _equal_ends(extent, bins)

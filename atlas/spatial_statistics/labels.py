@@ -1,4 +1,4 @@
-"""One column of labels of a section as small numbers, and the graph of the cells that have one."""
+"""One column of labels of a section as small numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from ..errors import ColumnNotFound, InvalidArgument, near
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..graph.edges import Edges
-    from ..quadtree import Runs
     from ..section import Section
-    from .row_graph import RowGraph
 
-__all__ = ["LabelledGraph", "Labels", "labelled_graph", "read_labels"]
+__all__ = ["Labels", "read_labels"]
 
 _ROWS = 2**18  # rows of a column read at once; text is the widest, about 100 bytes a row
 
@@ -32,7 +29,7 @@ class Labels:
     """Names: the column's categories in their order, or the values of a text column, sorted."""
 
 
-def read_labels(section: Section, column: str) -> Labels:
+def read_labels(section: Section, column: str, kept: NDArray[np.bool_] | None = None) -> Labels:
     """Read a categorical, text or boolean obs column.
 
     Parameters
@@ -41,6 +38,8 @@ def read_labels(section: Section, column: str) -> Labels:
         Where the column is.
     column : str
         Its name.
+    kept : (n_obs,) bool, optional
+        Cells whose label is wanted; -1 for others.
 
     Returns
     -------
@@ -71,13 +70,15 @@ def read_labels(section: Section, column: str) -> Labels:
         stop = min(start + _ROWS, section.n_obs)
         part = section.obs([(start, stop)], [column], index=False)[column]
         codes[start:stop] = part.cat.codes if kind == "categorical" else _encode(part, known)
-    if kind != "string":
-        return Labels(codes, tuple(known))
-    names = sorted(known)
-    place = np.empty(len(known) + 1, np.int32)
-    place[[known[name] for name in names]] = np.arange(len(names), dtype=np.int32)
-    place[-1] = -1
-    return Labels(place[codes], tuple(names))
+    if kind == "string":
+        names = sorted(known)
+        place = np.empty(len(known) + 1, np.int32)
+        place[[known[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+        place[-1] = -1
+        codes, known = place[codes], dict.fromkeys(names, 0)
+    if kept is not None:
+        codes[~kept] = -1
+    return Labels(codes, tuple(known))
 
 
 def _encode(part: Any, known: dict[str, int]) -> NDArray[np.int32]:
@@ -87,39 +88,3 @@ def _encode(part: Any, known: dict[str, int]) -> NDArray[np.int32]:
     codes, values = pd.factorize(part)
     numbers = [known.setdefault(str(value), len(known)) for value in values]
     return np.array([*numbers, -1], np.int32)[codes]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledGraph:
-    """A graph without the edges from and to cells that have no label."""
-
-    graph: RowGraph
-    """The whole graph."""
-    labelled: NDArray[np.bool_]
-    """(n_obs,) whether a cell has a label."""
-
-    @property
-    def n_obs(self) -> int:
-        """Cells, those without a label included."""
-        return self.graph.n_obs
-
-    @property
-    def row_ptr(self) -> tuple[int, ...]:
-        """Borders of the blocks."""
-        return self.graph.row_ptr
-
-    def edges(self, runs: Runs) -> Edges:
-        """Return the edges between labelled cells."""
-        from ..graph.edges import Edges
-
-        whole = self.graph.edges(runs)
-        rows = np.concatenate([self.labelled[start:stop] for start, stop in runs])
-        kept = np.repeat(rows, np.diff(whole.indptr)) & self.labelled[whole.indices]
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
-        return Edges(before[whole.indptr], whole.indices[kept], whole.distances[kept])
-
-
-def labelled_graph(graph: RowGraph, labels: Labels) -> RowGraph:
-    """Leave out cells without a label; the graph itself where there are none."""
-    labelled = labels.codes >= 0
-    return graph if labelled.all() else LabelledGraph(graph, labelled)

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from ..graph.grid_index import njit
 
-__all__ = ["join", "number"]
+__all__ = ["component_sizes", "join", "number"]
 
 
 @njit
@@ -41,14 +43,29 @@ def join(parent: Any, first_row: int, indptr: Any, indices: Any) -> None:
 
 
 @njit
-def number(parent: Any) -> int:
-    """Turn parents into component numbers 0, 1, 2 ... by first row; return how many there are."""
+def number(parent: Any, kept: Any) -> int:
+    """Turn parents into component numbers 0, 1, 2 ... by first row; return how many there are.
+
+    Rows that are not kept, which no other row may have joined, become -1.
+    """
     n = 0
     for i in range(parent.size):
         # A parent is a smaller row, whose number stands there already.
-        if parent[i] == i:
+        if not kept[i]:
+            parent[i] = -1
+        elif parent[i] == i:
             parent[i] = n
             n += 1
         else:
             parent[i] = parent[parent[i]]
     return n
+
+
+@njit
+def component_sizes(labels: Any, n: int) -> Any:
+    """Count the rows of each of n components, (n,) int64."""
+    sizes = np.zeros(n, np.int64)
+    for i in range(labels.size):
+        if labels[i] >= 0:
+            sizes[labels[i]] += 1
+    return sizes
