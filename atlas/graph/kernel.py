@@ -13,7 +13,7 @@ import numpy as np
 
 from .grid_index import cell_of, njit
 
-__all__ = ["NONE", "cell_areas", "emit", "gather", "search", "search_grid"]
+__all__ = ["LANES", "NONE", "cell_areas", "emit", "gather", "search", "search_grid"]
 
 # Widens the search square by far more than the rounding of one square root, so that no pair whose
 # computed squared distance ties with the current k-th can fall outside of it. The second number
@@ -24,6 +24,11 @@ _TINY = 1e-150
 _HITS = 12
 # Guesses that may fail before the good ones must outnumber them (on a lattice all are ties).
 _FREE_MISSES = 64
+# Guesses, each twice the one before, until enough points are within one.
+_GUESSES = 3
+# Arrays that are compared all with all are filled up to whole vectors: loops without a rest.
+LANES = 8
+_LAST = 2**62
 # Marks an empty place in the search buffer.
 NONE = -(2**62)
 
@@ -113,60 +118,68 @@ def search_grid(
 
 @njit
 def _gather(
-    qx: float, qy: float, qrow: int, limit: float, gx: Any, gy: Any, grow: Any, start: Any,
-    x0: float, y0: float, per_unit: float, nx: int, ny: int, hit_d2: Any, hit_at: Any,
+    qx: float, qy: float, limit: float, gx: Any, gy: Any, start: Any, x0: float, y0: float,
+    per_unit: float, nx: int, ny: int, hit_d2: Any, hit_at: Any,
 ) -> int:  # fmt: skip
-    """Collect all points within a squared distance, in no order; -1 when they do not fit."""
+    """Collect all points within a squared distance, in no order; -1 when they do not fit.
+
+    Numbers of points are unsigned here: those need no check for indices that count from the end.
+    """
     r = np.sqrt(limit) * _WIDEN + _TINY
     a, b = cell_of(qx - r, x0, per_unit, nx), cell_of(qx + r, x0, per_unit, nx)
     e, f = cell_of(qy - r, y0, per_unit, ny), cell_of(qy + r, y0, per_unit, ny)
-    n = 0
+    n = np.uint64(0)
+    room = np.uint64(hit_d2.size - LANES)
     for row in range(e, f + 1):
         first, last = start[row * nx + a], start[row * nx + b + 1]
-        if n + last - first > hit_d2.size:
+        if n + np.uint64(last - first) > room:
             return -1
-        for p in range(first, last):
+        for p in range(np.uint64(first), np.uint64(last)):
             dx = gx[p] - qx
             dy = gy[p] - qy
             d2 = dx * dx + dy * dy
             # Written always, kept if near: a branch here would be guessed wrong half the time.
-            hit_d2[n], hit_at[n] = d2, p
-            n += (d2 <= limit) & (grow[p] != qrow)
-    return n
+            hit_d2[n] = d2
+            hit_at[n] = p
+            n += np.uint64(d2 <= limit)
+    return np.int64(n)
 
 
 @njit
 def _rank(n: int, hit_d2: Any, hit_at: Any, d2s: Any, at: Any) -> bool:
-    """Put the k nearest of n > k collected points in order; False when distances are tied."""
-    k = d2s.size
-    at[:] = NONE
+    """Put n collected points in order; False, and no order, when distances are tied."""
+    m = (n + LANES - 1) // LANES * LANES
+    hit_d2[n:m] = np.inf
+    total = 0
     for i in range(n):
         d2 = hit_d2[i]
         place = 0
-        for j in range(n):
+        for j in range(m):
             place += hit_d2[j] < d2
-        if place < k:
-            if at[place] != NONE:
-                return False
-            d2s[place], at[place] = d2, hit_at[i]
-    return True
+        d2s[place], at[place] = d2, hit_at[i]
+        total += place
+    return total == n * (n - 1) // 2
 
 
 @njit
 def emit(d2s: Any, rows: Any, columns: bool, out_row: Any, out_value: Any) -> None:
-    """Write the neighbors of one query: nearest first with d2, or by column with distances."""
-    k = d2s.size
+    """Write the neighbors of one query: nearest first with d2, or by column with distances.
+
+    `rows` is int64 and has room for `LANES` more numbers than there are neighbors.
+    """
+    k = out_row.size
     if not columns:
         for j in range(k):
             out_row[j], out_value[j] = rows[j], d2s[j]
         return
-    for j in range(k):
-        row, d = rows[j], np.sqrt(d2s[j])
-        p = j
-        while p > 0 and out_row[p - 1] > row:
-            out_row[p], out_value[p] = out_row[p - 1], out_value[p - 1]
-            p -= 1
-        out_row[p], out_value[p] = row, d
+    m = (k + LANES - 1) // LANES * LANES
+    rows[k:m] = _LAST
+    for i in range(k):
+        row = rows[i]
+        place = 0
+        for j in range(m):
+            place += rows[j] < row
+        out_row[place], out_value[place] = row, np.sqrt(d2s[i])
 
 
 @njit
@@ -255,9 +268,12 @@ def search(
     # Plain locals: fields of a tuple, read in a loop, cost an atomic reference count each.
     gx, gy, grow, start = g.x, g.y, g.row, g.start
     x0, y0, per_unit, nx, ny = g.x0, g.y0, g.per_unit, g.nx, g.ny
-    d2s, at, found_row = np.empty(k), np.empty(k, dtype=np.int64), np.empty(k, dtype=np.int32)
+    size = _HITS * k + LANES
+    hit_d2, hit_at = np.empty(size), np.empty(size, dtype=np.int64)
+    ranked_d2, ranked_at = np.empty(size), np.empty(size, dtype=np.int64)
+    best_d2, best_at = np.empty(k), np.empty(k, dtype=np.int64)
+    found_row = np.empty(k + LANES, dtype=np.int64)
     none_x, none_row = np.empty(0), np.empty(0, dtype=np.int32)
-    hit_d2, hit_at = np.empty(_HITS * k), np.empty(_HITS * k, dtype=np.int64)
     # Queries follow each other along a space-filling curve: the squared k-th distance of the ones
     # before tells how far to look. Wrong guesses, and ties, only cost the slow way.
     usual, guessed, missed = 0.0, 0, 0
@@ -269,14 +285,23 @@ def search(
             qx, qy, qrow = xy[i, 0], xy[i, 1], rows[i]
             found = False
             if usual > 0.0 and missed <= _FREE_MISSES + guessed:
-                n = _gather(
-                    qx, qy, qrow, usual * margin, gx, gy, grow, start, x0, y0, per_unit, nx, ny,
-                    hit_d2, hit_at,
-                )  # fmt: skip
-                found = n >= k and _rank(n, hit_d2, hit_at, d2s, at)
+                limit = usual * margin
+                for _ in range(_GUESSES):
+                    n = _gather(
+                        qx, qy, limit, gx, gy, start, x0, y0, per_unit, nx, ny, hit_d2, hit_at
+                    )
+                    if n < 0 or n > k:
+                        break
+                    limit *= 2.0
+                # The query is among the points, and alone at distance zero if nothing is tied.
+                found = n > k and _rank(n, hit_d2, hit_at, ranked_d2, ranked_at)
+                found = found and grow[ranked_at[0]] == qrow
                 guessed += found
                 missed += not found
-            if not found:
+            if found:
+                d2s, at = ranked_d2[1:], ranked_at[1:]
+            else:
+                d2s, at = best_d2, best_at
                 d2s[:], at[:] = np.inf, NONE
                 search_grid(
                     qx, qy, qrow, gx, gy, grow, start, x0, y0, per_unit, nx, ny, none_x, none_x,

@@ -229,16 +229,16 @@ def _search_loaded(
         into = np.flatnonzero(unsure) + rows.start
         open_ = _Open(own.xy[into], own_rows[into], into, Candidates.empty(into.size, k))
         extend(open_.xy, open_.rows, grid, _EVERYWHERE, SHRINK, open_.table)
-        _offer(open_, loaded.take(~taken))
+        _offer(open_, loaded, taken)
         left.append(open_)
     return _Open.concatenate(left) if left else None
 
 
-def _offer(open_: _Open, patches: Patches) -> None:
-    """Let queries choose among the points of some patches."""
+def _offer(open_: _Open, patches: Patches, skipped: NDArray[np.bool_]) -> None:
+    """Let queries choose among the points of patches."""
     extend_all(
-        *(open_.xy, open_.rows, patches.xy, patches.rows(), patches.ptr, patches.boxes),
-        *(SHRINK, open_.table),
+        *(open_.xy, open_.rows, patches.xy, patches.first_row, patches.ptr, patches.boxes),
+        *(skipped, SHRINK, open_.table),
     )
 
 
@@ -255,5 +255,6 @@ def _search_apart(section: PositionSource, apart: Apart, open_: _Open, result: _
             return
         open_ = open_.take(waiting)
         for runs in cut_runs(merge_runs(apart.runs(marks)), _ROUND_ROWS):
-            _offer(open_, read_patches(section, runs))
+            found = read_patches(section, runs)
+            _offer(open_, found, np.zeros(len(found), dtype=np.bool_))
         apart = apart.take(~marks)

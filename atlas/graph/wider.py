@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .grid_index import index_points, njit
-from .kernel import NONE, emit, search_grid
+from .kernel import LANES, NONE, emit, search_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,16 +91,19 @@ def extend(xy: Any, rows: Any, g: Any, box: Any, shrink: float, c: Any) -> None:
 
 @njit
 def extend_all(
-    xy: Any, rows: Any, found_xy: Any, found_row: Any, ptr: Any, boxes: Any, shrink: float, c: Any
-) -> None:
+    xy: Any, rows: Any, found_xy: Any, first_row: Any, ptr: Any, boxes: Any, skipped: Any,
+    shrink: float, c: Any,
+) -> None:  # fmt: skip
     """Offer the points of many patches to the queries, one patch after the other.
 
     Parameters
     ----------
     xy, rows : array (q, 2) float64, array (q,) int32
         The queries.
-    found_xy, found_row, ptr, boxes : arrays
-        The patches: points, their section rows, extents and tight boxes.
+    found_xy, first_row, ptr, boxes : arrays
+        The patches, see `Patches`.
+    skipped : array (p,) bool
+        Patches to leave out.
     shrink : float
         As in `extend`.
     c : Candidates
@@ -108,6 +111,8 @@ def extend_all(
     """
     k = c.d2.shape[1]
     for p in range(boxes.shape[0]):
+        if skipped[p]:
+            continue
         wanted = False
         for i in range(xy.shape[0]):
             d2 = box_d2(xy[i, 0], xy[i, 1], boxes[p])
@@ -117,7 +122,8 @@ def extend_all(
         if not wanted:
             continue
         first, last = ptr[p], ptr[p + 1]
-        g = index_points(found_xy[first:last], found_row[first:last], k)
+        found_row = np.arange(first_row[p], first_row[p] + last - first).astype(np.int32)
+        g = index_points(found_xy[first:last], found_row, k)
         extend(xy, rows, g, boxes[p], shrink, c)
 
 
@@ -200,5 +206,8 @@ def settle(c: Any, into: Any, columns: bool, out_row: Any, out_value: Any) -> No
     out_row, out_value : array (m, k) int32, array (m, k) float64
         Lines filled in place.
     """
+    k = c.d2.shape[1]
+    rows = np.empty(k + LANES, dtype=np.int64)
     for i in range(into.size):
-        emit(c.d2[i], c.row[i], columns, out_row[into[i]], out_value[into[i]])
+        rows[:k] = c.row[i]
+        emit(c.d2[i], rows, columns, out_row[into[i]], out_value[into[i]])
