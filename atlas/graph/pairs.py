@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .edges import PositionSource
     from .grid_index import GridIndex
 
-__all__ = ["Pairs", "Passing", "least_square", "pairs_within"]
+__all__ = ["Pairs", "Passing", "in_row_order", "least_square", "pairs_within"]
 
 # Targets that share a cell in the mean, above which a grid stretched by far targets is split, and
 # the number of targets below which it is not worth it.
@@ -65,6 +65,8 @@ class Pairs:
         All cells that can be within the distance.
     low, high : float
         Bounds of the squared distance, both included.
+    lift : float
+        Added to the squared distances of the edges found.
 
     Notes
     -----
@@ -72,9 +74,14 @@ class Pairs:
     """
 
     def __init__(
-        self, wanted: NDArray[np.float64], passing: Passing, low: float, high: float
+        self,
+        wanted: NDArray[np.float64],
+        passing: Passing,
+        low: float,
+        high: float,
+        lift: float = 0.0,
     ) -> None:
-        self._low, self._high = low, high
+        self._low, self._high, self._lift = low, high, lift
         self._reach = search_reach(math.sqrt(high))
         self._n_rows = wanted.shape[0]
         self._points, self._rows, self._own = passing
@@ -111,6 +118,7 @@ class Pairs:
                 self._reach,
                 self._low,
                 self._high,
+                self._lift,
                 indptr[part.first : part.first + part.grid.x.size].copy(),
                 indices,
                 distances,
@@ -163,18 +171,18 @@ def pairs_within(section: PositionSource, runs: Runs, shortest: float, longest: 
     own = read_patches(section, runs)
     # The root of a square that underflowed is no radius: look as far as the search will.
     band = surround(section, own, search_reach(longest)).band
-    return Pairs(own.xy, _in_row_order(own, band), least_square(shortest), high)
+    passing = in_row_order(Patches.concatenate([own, band]), own.xy.shape[0])
+    return Pairs(own.xy, passing, least_square(shortest), high)
 
 
-def _in_row_order(own: Patches, band: Patches) -> Passing:
-    """Merge the wanted rows and the cells around them."""
-    both = Patches.concatenate([own, band])
-    order = np.argsort(both.first_row)
-    sizes = np.diff(both.ptr)[order]
-    shift = both.ptr[order] - (np.cumsum(sizes) - sizes)
-    at = np.arange(both.xy.shape[0]) + np.repeat(shift, sizes)
-    number = np.where(at < own.xy.shape[0], at, -1).astype(np.int32)
-    return Passing(both.xy[at], both.rows()[at], number)
+def in_row_order(patches: Patches, n_own: int) -> Passing:
+    """Put patches in row order; the first `n_own` of their cells are the wanted rows."""
+    order = np.argsort(patches.first_row)
+    sizes = np.diff(patches.ptr)[order]
+    shift = patches.ptr[order] - (np.cumsum(sizes) - sizes)
+    at = np.arange(patches.xy.shape[0]) + np.repeat(shift, sizes)
+    number = np.where(at < n_own, at, -1).astype(np.int32)
+    return Passing(patches.xy[at], patches.rows()[at], number)
 
 
 def _split(xy: NDArray[np.float64], reach: float) -> Iterator[_Targets]:

@@ -62,6 +62,8 @@ class StoredGraph:
         self.distance_unit: str = attributes["distance_unit"]
         self.n_obs: int = attributes["n_obs"]
         self.nnz: int = attributes["nnz"]
+        # The cells of another section, where the graph leads from one to another.
+        self.n_columns: int = attributes.get("n_columns", self.n_obs)
         self._row_ptr = np.asarray(attributes["row_ptr"], dtype=np.int64)
         self._arrays: dict[tuple[int, str], RowArray] = {}
         if self.n_obs != section.n_obs or self._row_ptr[-1] != self.n_obs:
@@ -98,7 +100,7 @@ class StoredGraph:
         Corrupt
             Columns outside of the section.
         """
-        return self.edges(runs).to_csr(self.n_obs)
+        return self.edges(runs).to_csr(self.n_columns)
 
     def tile(self, tile: int) -> scipy.sparse.csr_array:
         """Read the edges of the cells of one tile, (cells of the tile, n_obs)."""
@@ -159,8 +161,8 @@ class StoredGraph:
         if (counts < 0).any() or any(not 0 <= first <= last <= nnz for first, last in spans):
             raise self._corrupt(block, f"row pointers within {nnz} edges")
         indices = self._array(block, "indices").read(spans)
-        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < self.n_obs:
-            raise self._corrupt(block, f"columns within {self.n_obs} cells")
+        if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < self.n_columns:
+            raise self._corrupt(block, f"columns within {self.n_columns} cells")
         indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         return Edges(indptr, indices, self._array(block, "distances").read(spans))
 

@@ -170,7 +170,7 @@ def count_within(
 @njit
 def fill_within(
     xy: Any, row: Any, target: Any, g: Any, box: Any, reach: float, low: float, high: float,
-    cursor: Any, indices: Any, distances: Any,
+    lift: float, cursor: Any, indices: Any, distances: Any,
 ) -> None:  # fmt: skip
     """Enter passing points into the rows of the targets at a squared distance of low to high.
 
@@ -180,6 +180,8 @@ def fill_within(
         As in `count_within`.
     row : array (p,) int32
         Section rows of the points, ascending.
+    lift : float
+        Added to squared distances before the root is taken: the square of a gap in z, or zero.
     cursor : array (m,) int64
         Place of each target's next edge; moved on.
     indices : array (nnz,) int32
@@ -216,4 +218,4 @@ def fill_within(
                 t = hit_at[h]
                 at = cursor[t]
                 cursor[t] = at + 1
-                indices[at], distances[at] = qrow, np.sqrt(hit_d2[h])
+                indices[at], distances[at] = qrow, np.sqrt(hit_d2[h] + lift)
