@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    def njit(function: "Callable[..., Any]") -> "Callable[..., Any]":
+    def njit[F: Callable[..., Any]](function: F) -> F:
         """Stand in for numba's decorator, which ships without types."""
         return function
 
