@@ -122,10 +122,11 @@ def _search_loaded(
     nobody = np.full(xy.shape[0], -1, np.int32)
     box = np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
     near = box_to_boxes(box, band.boxes) <= reach_d2
-    chosen, rest = band.take(near), band.take(~near)
+    chosen = band.take(near)
     if len(chosen):
         extend(xy, nobody, index_points(chosen.xy, chosen.rows(), k), _EVERYWHERE, SHRINK, part)
-    extend_all(xy, nobody, rest.xy, rest.rows(), rest.ptr, rest.boxes, SHRINK, part)
+    others = (band.xy, band.first_row, band.ptr, band.boxes, near)
+    extend_all(xy, nobody, *others, SHRINK, part)
 
 
 def _search_apart(
