@@ -11,6 +11,7 @@ from .plan import GraphPlan, plan_graph
 from .plan_sum import GraphPlans
 from .section_graph import SectionGraph
 from .spec import GraphSpec
+from .squidpy_builder import squidpy_builder
 from .squidpy_form import SquidpyGraph
 from .stored import StoredGraph, open_graph
 
@@ -30,5 +31,6 @@ __all__ = [
     "open_graph",
     "plan_graph",
     "radius",
+    "squidpy_builder",
     "write_graphs",
 ]

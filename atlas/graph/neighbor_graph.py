@@ -73,7 +73,8 @@ class NeighborGraph:
     def tile(self, section: str | int, tile: int | None = None) -> scipy.sparse.csr_array:
         """Compute the edges of the cells of one tile, (cells of the tile, n_obs)."""
         if tile is None:
-            return self._of(None).tile(_given(section, "a tile"))
+            number = _given(section, "a tile")
+            return self._of(None).tile(number)
         return self._of(section).tile(tile)
 
     def rows(
@@ -136,7 +137,7 @@ class NeighborGraph:
             if len(self.graphs) == 1:
                 return next(iter(self.graphs.values()))
             raise InvalidArgument(
-                f"the name of one of {len(self.graphs)} sections is wanted, but got none"
+                f"the name of one of {len(self.graphs)} sections is wanted, but got none."
                 f"{near('', self.graphs)}"
             )
         if section not in self.graphs:

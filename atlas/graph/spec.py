@@ -213,7 +213,7 @@ class GraphSpec:
         """
         if self.radius is None:
             return 0.0, math.inf
-        return (0.0, self.radius) if isinstance(self.radius, float) else self.radius
+        return self.radius if isinstance(self.radius, tuple) else (0.0, self.radius)
 
     @property
     def prunes(self) -> bool:
@@ -320,9 +320,10 @@ def _radius(value: Any) -> Radius:
 
 def _percentile(value: Any) -> float:
     real = isinstance(value, Real) and not isinstance(value, bool)
-    if not (real and 0 <= value <= 100):
+    number = float(value) if real else math.nan
+    if not 0 <= number <= 100:
         raise _Unfit(f"percentile must be a number from 0 to 100, but got {value!r}")
-    return float(value)
+    return number
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {

@@ -22,14 +22,14 @@ __all__ = ["SquidpyGraph", "to_squidpy", "uns_params"]
 class SquidpyGraph:
     """Two matrices and the entry of `uns` that names them.
 
-    `connectivities` are float32 ones. `distances` are float64; as in squidpy, edges of length
-    zero (between cells at one position) are in `connectivities` alone.
+    `connectivities` are float32, ones unless transformed. As in squidpy,
+    edges of length zero (between cells at one position) are in `connectivities` alone.
     """
 
     connectivities: scipy.sparse.csr_matrix
     """(n, n) float32, for ``obsp["<key>_connectivities"]``."""
     distances: scipy.sparse.csr_matrix
-    """(n, n) float64, rings for a lattice; for ``obsp["<key>_distances"]``."""
+    """(n, n) float64, rings as float32 for a lattice; for ``obsp["<key>_distances"]``."""
     uns: Mapping[str, Any]
     """For ``uns["<key>_neighbors"]``."""
 
@@ -80,7 +80,8 @@ def to_squidpy(
     connectivities = csr_matrix((ones, edges.indices, edges.indptr), shape=(n, n))
     if spec.set_diag:
         connectivities = csr_matrix(connectivities + eye_array(n, dtype=np.float32, format="csr"))
-    lengths = edges.distances.astype(np.float64)
+    # As squidpy's: rings are float32, lengths float64.
+    lengths = edges.distances.astype(np.float32 if spec.kind == "grid" else np.float64)
     distances = csr_matrix((lengths, edges.indices.copy(), edges.indptr.copy()), shape=(n, n))
     distances.eliminate_zeros()
     uns = {
@@ -88,8 +89,47 @@ def to_squidpy(
         "distances_key": f"{key_added}_distances",
         "params": uns_params(spec, facts),
     }
-    return SquidpyGraph(connectivities, distances, uns)
+    transformed = _TRANSFORMS[spec.transform](connectivities)
+    return SquidpyGraph(transformed, distances, uns)
 
+
+def _spectral(adjacency: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """Divide each edge by the roots of the degrees of its ends: D^-1/2 A D^-1/2.
+
+    Degrees are column sums, as in squidpy. A cell that no cell has for a neighbor divides its own
+    edges by zero there, and they become infinite; here they become zero.
+    """
+    from scipy.sparse import csr_matrix
+
+    degrees = np.asarray(adjacency.sum(axis=0), dtype=np.float64).ravel()
+    factor = np.zeros_like(degrees)
+    np.divide(1.0, degrees, out=factor, where=degrees > 0)
+    factor = np.sqrt(factor)
+    row_factor = np.repeat(factor, np.diff(adjacency.indptr))
+    data = (row_factor * factor[adjacency.indices] * adjacency.data).astype(np.float32)
+    return csr_matrix((data, adjacency.indices, adjacency.indptr), shape=adjacency.shape)
+
+
+def _cosine(adjacency: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """Replace edges by the cosine of the angle between rows: shared over all neighbors.
+
+    Memory: an element for each pair of cells with a neighbor in common, about the degree squared
+    for each cell.
+    """
+    from scipy.sparse import csr_matrix
+
+    norms = np.sqrt(np.asarray(adjacency.multiply(adjacency).sum(axis=1), np.float64)).ravel()
+    norms[norms == 0] = 1.0
+    data = adjacency.data / np.repeat(norms, np.diff(adjacency.indptr))
+    unit = csr_matrix(
+        (data.astype(np.float32), adjacency.indices, adjacency.indptr), shape=adjacency.shape
+    )
+    similar = csr_matrix(unit @ unit.T)
+    similar.sort_indices()
+    return similar
+
+
+_TRANSFORMS = {None: lambda adjacency: adjacency, "spectral": _spectral, "cosine": _cosine}
 
 _N_NEIGHS = {"hex": 6, "square": 4}
 

@@ -15,7 +15,8 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Arguments of Python that are options here; a value in quotes behind one goes with it.
 _ARGUMENT = re.compile(
     r"(?<![\w.-])(section|domain_key|missing|memory_limit|genes|obs|timepoint|domain|normalize|units"
-    r"|organism|bbox|circle|polygon|n_rings|n_domains|key_added|where|percentile|symmetrize)=(?!=)(?:'(\w+)'|\[\.\.\.\])?"
+    r"|organism|bbox|circle|polygon|n_rings|n_domains|key_added|where|percentile|symmetrize)=(?!=)"
+    r"(?:'(\w+)'|\[\.\.\.\])?"
 )
 _ALTERNATIVES = re.compile(r"(--missing \w+)((?:,? (?:or )?'\w+')+)")
 
@@ -35,7 +36,6 @@ def as_options(message: str) -> str:
         message,
     )
     text = _ALTERNATIVES.sub(lambda found: found[1] + found[2].replace("'", ""), text)
-    text = re.sub(r"(?<![\w-])n_neighs\b", "--knn", text)
     return re.sub(
         r"(?<![\w.-])(memory_limit|key_added)\b", lambda m: f"--{m[1].replace('_', '-')}", text
     )

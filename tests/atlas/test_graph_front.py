@@ -1,0 +1,448 @@
+"""The front of the graph engine: what is asked, what it costs, many sections, squidpy's form."""
+
+import pickle
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tisseract.atlas.errors import InputError, InvalidArgument, SectionNotFound
+from tisseract.atlas.graph import (
+    GraphSpec,
+    NeighborGraph,
+    build_graphs,
+    delaunay,
+    describe_graph,
+    grid,
+    knn,
+    open_graph,
+    plan_graph,
+    radius,
+)
+from tisseract.atlas.graph.points import PointSection, points_graph
+from tisseract.atlas.graph.squidpy_builder import squidpy_builder
+from tisseract.atlas.graph.squidpy_form import to_squidpy, uns_params
+from tisseract.atlas.quadtree import TileTable
+
+from .graph_fakes import FakeStore, morton_order, put_section, quadtree_section
+
+SPECS = [
+    GraphSpec.knn(6),
+    GraphSpec.knn(6, radius=60),
+    GraphSpec.knn(5, symmetrize=True),
+    GraphSpec.knn(5, percentile=80),
+    GraphSpec.within(50),
+    GraphSpec.within((20, 50)),
+    GraphSpec.within(50, percentile=50),
+    GraphSpec.delaunay(),
+    GraphSpec.delaunay(radius=70),
+    GraphSpec.delaunay(percentile=90),
+]
+
+
+def put_points(store: FakeStore, name: str, xy: NDArray[np.float64], tile_cells: int = 128) -> None:
+    section = quadtree_section(xy[morton_order(xy)], tile_cells)
+    section.name = name
+    put_section(store, section)
+
+
+def lattice_points(side: int) -> NDArray[np.float64]:
+    x, y = np.divmod(np.arange(side * side), side)
+    return np.column_stack([x, y]).astype(np.float64) * 100
+
+
+def spread(seed: int, n: int) -> NDArray[np.float64]:
+    """Points at random in a square of 1,000."""
+    return np.random.default_rng(seed).random((n, 2)) * 1000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FakeStore:
+    """Two sections of 700 and 300 cells spread at random."""
+    made = FakeStore.create(tmp_path / "atlas")
+    rng = np.random.default_rng(8)
+    put_points(made, "a", rng.random((700, 2)) * 1000)
+    put_points(made, "b", rng.random((300, 2)) * 600)
+    return made
+
+
+@pytest.fixture(scope="module")
+def builders() -> Any:
+    """Builders of squidpy, which warns while it is imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("squidpy.gr.neighbors")
+
+
+# ---- what is asked ------------------------------------------------------------------------------
+
+
+def test_parameters_of_plain_graphs_are_those_of_older_atlases() -> None:
+    assert GraphSpec.knn(6).parameters() == {"n_neighs": 6}
+    assert GraphSpec.grid().parameters() == {"lattice": "auto", "n_rings": 1}
+
+
+@pytest.mark.parametrize("spec", [*SPECS, GraphSpec.grid("hex", n_rings=2, set_diag=True)])
+def test_a_spec_is_read_back_from_its_parameters(spec: GraphSpec) -> None:
+    assert GraphSpec.read(spec.kind, spec.parameters()) == spec
+    assert GraphSpec.read(spec.kind, {**spec.parameters(), "mask": "sha256:0"}) == spec
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        GraphSpec.of("knn", n_neighs=0, percentile=101, transform="spektral", n_rings=2, radius=-1)
+    text = str(caught.value)
+    for part in (
+        "5 faults",
+        "n_neighs must be a whole number of at least 1, but got 0",
+        "percentile must be a number from 0 to 100, but got 101",
+        "Did you mean 'spectral'?",
+        "n_rings belongs to grid graphs, but got n_rings=2 for a knn graph",
+        "but got -1",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    "value", [0, -3, np.nan, np.inf, "30", True, (10,), (1, 2, 3), (5, 5), (-1, 4), (1, np.nan)]
+)
+def test_bad_radii_are_refused(value: Any) -> None:
+    with pytest.raises(InvalidArgument, match="radius must be"):
+        GraphSpec.within(value)
+    with pytest.raises(InvalidArgument, match="radius must be"):
+        GraphSpec.knn(6, radius=value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("nearest", {}, "a graph 'knn', 'radius', 'delaunay' or 'grid' is wanted"),
+        ("radius", {}, "a radius graph wants a radius"),
+        ("delaunay", {"n_neighs": 6}, "n_neighs belongs to knn graphs"),
+        ("grid", {"percentile": 50}, "percentile belongs to knn and radius and delaunay graphs"),
+        ("grid", {"delaunay": True}, "an option of graphs is wanted, but got delaunay=True"),
+        ("knn", {"n_neigs": 6}, "Did you mean 'n_neighs' or 'n_rings'?"),
+        ("knn", {"percentile": np.nan}, "percentile must be"),
+        ("knn", {"set_diag": 2}, "set_diag must be True or False"),
+        ("grid", {"lattice": "cube"}, "'cube'"),
+    ],
+)
+def test_what_does_not_fit_is_named(kind: str, options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        GraphSpec.of(kind, **options)
+    assert words in str(caught.value)
+
+
+# ---- what it costs ------------------------------------------------------------------------------
+
+
+def tile_table(n_tiles: int, cells: int) -> TileTable:
+    side = int(np.ceil(np.sqrt(n_tiles)))
+    x, y = np.arange(n_tiles) % side, np.arange(n_tiles) // side
+    boxes = np.column_stack([x, y, x + 1, y + 1]).astype(np.float64) * 500
+    return TileTable(np.arange(0, n_tiles * cells + 1, cells), boxes)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *SPECS,
+        GraphSpec.grid(n_rings=3),
+        GraphSpec.within((20, 50), percentile=99),
+        GraphSpec.knn(30, radius=40, percentile=95, symmetrize=True),
+    ],
+)
+def test_large_sections_are_planned_quickly(spec: GraphSpec) -> None:
+    plan_graph("warm", tile_table(4, 10), spec)  # loads compiled code
+    for n_tiles, seconds in ((2_500, 1.0), (12_500, 5.0)):
+        started = time.process_time()
+        plan = plan_graph("huge", tile_table(n_tiles, 4_000), spec)
+        assert time.process_time() - started < seconds
+        assert plan.n_obs == n_tiles * 4_000
+        assert plan.n_tasks < 50_000
+        assert plan.row_ptr[0] == 0
+        assert plan.row_ptr[-1] == plan.n_obs
+        assert [a for a, _ in plan.blocks[1:]] == [b for _, b in plan.blocks[:-1]]
+        assert plan.task_bytes < 128 * 2**20  # whatever the size of the section
+
+
+def test_blocks_are_smaller_where_cells_are_dense() -> None:
+    boxes = np.array([[i * 100.0, 0.0, i * 100.0 + 100, 100.0] for i in range(8)])
+    boxes[:4] /= 10  # a hundred times denser
+    tiles = TileTable(np.arange(0, 8 * 4_000 + 1, 4_000), boxes)
+    plan = plan_graph("s", tiles, GraphSpec.within(5))
+    widths = {last - first for first, last in plan.blocks}
+    assert len(widths) > 1
+    assert not plan.bounded
+    assert "about" in str(plan).split("writes ")[1]
+
+
+@pytest.mark.parametrize("spec", [*SPECS, GraphSpec.grid(n_rings=2), GraphSpec.grid("square")])
+def test_bounds_of_edges_hold(spec: GraphSpec) -> None:
+    points = (
+        lattice_points(30) if spec.kind == "grid" else np.random.default_rng(5).random((900, 2))
+    )
+    points = points * (1.0 if spec.kind == "grid" else 1000.0)
+    plan = plan_graph("s", PointSection.of(points, 128).tiles, spec)
+    edges, _ = points_graph(points, spec)
+    assert plan.bounded == (spec.kind != "radius")
+    if plan.bounded:
+        assert edges.indices.size <= plan.edges
+    elif spec.percentile is None:
+        assert edges.indices.size == pytest.approx(plan.edges, rel=0.25)
+
+
+# ---- many sections ------------------------------------------------------------------------------
+
+
+def test_a_graph_of_many_sections(store: FakeStore) -> None:
+    graph = knn(store, n_neighs=6)
+    assert graph.sections == ("a", "b")
+    assert len(graph) == 2
+    assert [one.plan.section for one in graph] == ["a", "b"]
+    assert graph.plan.n_obs == 1000
+    assert graph.plan.edges == 6000
+    assert graph.plan.n_tasks == sum(plan.n_tasks for plan in graph.plan.sections)
+    assert graph.plan.task_bytes == max(plan.task_bytes for plan in graph.plan.sections)
+    assert "knn graph of 2 sections: n_neighs=6" in repr(graph)
+    assert "knn graph of a" in graph.explain()
+    assert "<td>a</td><td>700</td>" in graph._repr_html_()
+    whole = graph.compute("a")
+    ptr = store.section("a").tiles.ptr
+    np.testing.assert_array_equal(graph.tile("a", 2).indices, whole[ptr[2] : ptr[3]].indices)
+    np.testing.assert_array_equal(graph.rows("a", slice(5, 9)).indices, whole[5:9].indices)
+    np.testing.assert_array_equal(graph.rows("a", [(5, 9)]).indices, whole[5:9].indices)
+    np.testing.assert_array_equal(graph["a"].compute().indices, whole.indices)
+    np.testing.assert_array_equal(graph.to_dask("b").compute().indices, graph.compute("b").indices)
+    written = graph.write(key="near")
+    assert [entry.section for entry in written] == ["a", "b"]
+    again: NeighborGraph = pickle.loads(pickle.dumps(graph))
+    np.testing.assert_array_equal(again.compute("a").data, whole.data)
+
+
+def test_of_one_section_the_name_may_be_left_out(store: FakeStore) -> None:
+    one = knn(store, "b", 4)
+    np.testing.assert_array_equal(
+        one.compute().indices, knn(store, ["a", "b"], 4)["b"].compute().indices
+    )
+    assert one.rows(slice(0, 3)).shape == (3, 300)
+    assert one.row_ptr == one["b"].row_ptr
+    both = knn(store, n_neighs=4)
+    with pytest.raises(InvalidArgument, match="one of 2 sections"):
+        both.compute()
+    with pytest.raises(InvalidArgument, match="a tile of section 'a'"):
+        both.tile("a")
+    with pytest.raises(SectionNotFound, match="There are: 'a', 'b'"):
+        both.tile("c", 0)
+    with pytest.raises(InvalidArgument, match="step 2"):
+        one.rows(slice(0, 9, 2))
+
+
+def test_a_lattice_is_measured_once(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tisseract.atlas.graph import lattice_graph
+
+    module: Any = lattice_graph
+    put_points(store, "lattice", lattice_points(20))
+    measure = module.measure_lattice
+    calls = []
+
+    def counted(*args: Any) -> Any:
+        calls.append(args)
+        return measure(*args)
+
+    monkeypatch.setattr(module, "measure_lattice", counted)
+    graph = grid(store, "lattice")
+    for tile in range(3):
+        graph.tile(tile)
+    graph.edges([(0, 5)])
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_what_is_written_is_what_is_lazy(store: FakeStore, spec: GraphSpec) -> None:
+    options: dict[str, Any] = dict(spec.parameters())
+    entries = build_graphs(store, kind=spec.kind, key_added="k", **options)
+    assert build_graphs(store, kind=spec.kind, key_added="k", **options) == entries
+    for name in ("a", "b"):
+        lazy = describe_graph(store, spec, name).compute()
+        stored = open_graph(store, "k", name)
+        assert stored.spec == spec
+        assert stored.kind == spec.kind
+        np.testing.assert_array_equal(stored.to_csr().indptr, lazy.indptr)
+        np.testing.assert_array_equal(stored.to_csr().indices, lazy.indices)
+        np.testing.assert_array_equal(stored.to_csr().data, lazy.data.astype(np.float32))
+
+
+# ---- restricted cells ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [*SPECS, GraphSpec.grid("square")])
+def test_a_masked_graph_is_that_of_the_kept_cells(store: FakeStore, spec: GraphSpec) -> None:
+    put_points(store, "lattice", lattice_points(25))
+    name = "lattice" if spec.kind == "grid" else "a"
+    xy = store.section(name).xy
+    keep = np.random.default_rng(1).random(len(xy)) < 0.7
+    graph = describe_graph(store, spec, name, mask=keep, where="qc_pass")
+    assert graph[name].plan.n_kept == keep.sum()
+    matrix = graph.compute()
+    assert not matrix[np.flatnonzero(~keep)].nnz
+    edges, _ = points_graph(xy[keep], spec)
+    alone = matrix[np.flatnonzero(keep)][:, np.flatnonzero(keep)]
+    wanted = edges.to_csr(int(keep.sum()))
+    np.testing.assert_array_equal(alone.indptr, wanted.indptr)
+    np.testing.assert_array_equal(alone.indices, wanted.indices)
+    np.testing.assert_array_equal(alone.data, wanted.data)
+
+
+def test_masks_are_part_of_what_is_stored(store: FakeStore) -> None:
+    keep = {"a": np.arange(700) % 2 == 0}
+    first = build_graphs(store, n_neighs=3, mask=keep, where="qc_pass", key_added="m")
+    parameters = first[0].info["parameters"]
+    assert parameters["where"] == "qc_pass"
+    assert parameters["mask"].startswith("sha256:")
+    assert first[1].info["parameters"] == {"n_neighs": 3}  # b keeps all its cells
+    assert build_graphs(store, n_neighs=3, mask=keep, where="qc_pass", key_added="m") == first
+    assert open_graph(store, "m", "a").spec == GraphSpec.knn(3)
+    other = {"a": np.arange(700) % 2 == 1}
+    with pytest.raises(InvalidArgument, match="a new name is wanted"):
+        build_graphs(store, n_neighs=3, mask=other, where="qc_pass", key_added="m")
+
+
+def test_no_cell_kept_is_a_graph_without_edges(store: FakeStore) -> None:
+    for spec in (*SPECS, GraphSpec.grid("square")):
+        graph = describe_graph(store, spec, "b", mask=np.zeros(300, bool))
+        assert graph.compute().nnz == 0, spec
+
+
+def test_bad_masks_are_refused(store: FakeStore) -> None:
+    with pytest.raises(InvalidArgument, match="a mask for each of 2 sections"):
+        knn(store, mask=np.ones(700, bool))
+    with pytest.raises(InvalidArgument, match="700 cells"):
+        knn(store, "a", mask=np.ones(3, bool))
+    with pytest.raises(InvalidArgument, match="booleans"):
+        knn(store, "a", mask=np.ones(700))
+    with pytest.raises(InvalidArgument, match="one of 'c'"):
+        knn(store, mask={"c": np.ones(700, bool)})
+
+
+# ---- squidpy ------------------------------------------------------------------------------------
+
+
+def squidpys(builders: Any, spec: GraphSpec) -> Any:
+    common = {"transform": spec.transform, "set_diag": spec.set_diag}
+    if spec.kind == "knn":
+        return builders.KNNBuilder(spec.n_neighs, **common)
+    if spec.kind == "radius":
+        return builders.RadiusBuilder(spec.radius, **common)
+    if spec.kind == "delaunay":
+        return builders.DelaunayBuilder(spec.radius, **common)
+    return builders.GridBuilder(4, n_rings=spec.n_rings, **common)
+
+
+@pytest.mark.parametrize("transform", [None, "spectral", "cosine"])
+@pytest.mark.parametrize("set_diag", [False, True])
+@pytest.mark.parametrize("kind", ["knn", "radius", "interval", "delaunay", "pruned", "grid"])
+def test_squidpys_form_is_squidpys(
+    builders: Any, kind: str, set_diag: bool, transform: Any
+) -> None:
+    options: dict[str, Any] = {"set_diag": set_diag, "transform": transform}
+    spec = {
+        "knn": lambda: GraphSpec.knn(6, **options),
+        "radius": lambda: GraphSpec.within(60, **options),
+        "interval": lambda: GraphSpec.within((20.0, 60.0), **options),
+        "delaunay": lambda: GraphSpec.delaunay(**options),
+        "pruned": lambda: GraphSpec.delaunay(radius=70, **options),
+        "grid": lambda: GraphSpec.grid("square", n_rings=2, **options),
+    }[kind]()
+    points = lattice_points(15) if kind == "grid" else spread(2, 500)
+    builder = squidpys(builders, spec)
+    with np.errstate(divide="ignore"):  # squidpy divides by a degree of zero
+        adjacency, distances = builder.build(points)
+    edges, facts = points_graph(points, spec)
+    form = to_squidpy(edges, spec, facts, key_added="spatial")
+    for ours, theirs in ((form.connectivities, adjacency), (form.distances, distances)):
+        theirs.sort_indices()
+        np.testing.assert_array_equal(ours.indptr, theirs.indptr)
+        np.testing.assert_array_equal(ours.indices, theirs.indices)
+        assert ours.dtype == theirs.dtype
+        finite = np.isfinite(theirs.data)
+        np.testing.assert_allclose(ours.data[finite], theirs.data[finite], rtol=1e-6)
+        assert not ours.data[~finite].any()  # cells that are nobody's neighbor
+    assert form.uns["params"] == builder.uns_params()
+
+
+def test_uns_names_the_lattice_that_was_found() -> None:
+    assert uns_params(GraphSpec.grid(), {"lattice_found": "square"})["n_neighbors"] == 4
+    assert uns_params(GraphSpec.grid("hex"))["n_neighbors"] == 6
+
+
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
+def test_our_builder_works_in_squidpy(builders: Any) -> None:
+    import anndata
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import squidpy as sq
+
+    rng = np.random.default_rng(3)
+    points = rng.random((400, 2)) * 500
+    library = pd.Categorical(rng.choice(["x", "y"], 400))  # libraries interleaved
+    for spec in (GraphSpec.knn(7), GraphSpec.within(60), GraphSpec.delaunay()):
+        found = []
+        for builder in (squidpy_builder(spec), squidpys(builders, spec)):
+            obs = pd.DataFrame({"lib": library}, index=[f"c{i}" for i in range(400)])
+            obsm: Any = {"spatial": points}
+            adata = anndata.AnnData(obs=obs, obsm=obsm)
+            sq.gr.spatial_neighbors_from_builder(adata, builder, library_key="lib")
+            found.append(adata)
+        ours, theirs = found
+        for key in ("spatial_connectivities", "spatial_distances"):
+            difference = abs(ours.obsp[key] - theirs.obsp[key])
+            assert difference.nnz == 0 or difference.max() < 1e-9
+            assert ours.obsp[key].nnz == theirs.obsp[key].nnz
+        assert ours.uns["spatial_neighbors"] == theirs.uns["spatial_neighbors"]
+
+
+def test_our_builder_takes_what_squidpy_cannot(builders: Any) -> None:
+    del builders
+    few = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])  # on a line, fewer than k
+    assert squidpy_builder(GraphSpec.knn(6)).build(few)[0].nnz == 6
+    assert squidpy_builder(GraphSpec.delaunay()).build(few)[0].nnz == 4
+    assert squidpy_builder().build(np.empty((0, 2)))[0].shape == (0, 0)
+    with pytest.raises(InvalidArgument, match=r"shape \(3, 3\)"):
+        squidpy_builder().build(np.ones((3, 3)))
+    with pytest.raises(InputError):
+        squidpy_builder().build(np.array([[np.nan, 0.0], [1.0, 1.0]]))
+    again = pickle.loads(pickle.dumps(squidpy_builder(GraphSpec.within(5))))
+    assert again.spec == GraphSpec.within(5)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_threads_and_tiles_do_not_show_in_graphs_of_points(
+    spec: GraphSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tisseract.atlas.graph import plan, points
+
+    xy = np.random.default_rng(9).random((600, 2)) * 700
+    xy[:20] = xy[20:40]
+    first, _ = points_graph(xy, spec, threads=1)
+    of: Any = points.PointSection.of
+    monkeypatch.setattr(of.__func__, "__defaults__", (32,))
+    monkeypatch.setattr(plan, "_BLOCK_ROWS", 100)
+    second, _ = points_graph(xy, spec, threads=3)
+    np.testing.assert_array_equal(first.indptr, second.indptr)
+    np.testing.assert_array_equal(first.indices, second.indices)
+    np.testing.assert_array_equal(first.distances, second.distances)
+
+
+def test_kinds_have_constructors(store: FakeStore) -> None:
+    assert radius(store, "a", 30).spec == GraphSpec.within(30)
+    assert delaunay(store, "a", radius=30).spec == GraphSpec.delaunay(radius=30)
+    assert grid(store, "a", "hex", 2).spec == GraphSpec.grid("hex", n_rings=2)
+    with pytest.raises(InvalidArgument, match="wants a radius"):
+        radius(store, "a")
