@@ -73,7 +73,8 @@ class LatticeEdges:
         if scale is None:
             raise RuntimeError("the lattice must be measured first: call prepare")
         n_obs = self.section.n_obs
-        rows = np.concatenate([np.arange(*run, dtype=np.int64) for run in runs])
+        asked = [np.arange(*run, dtype=np.int64) for run in runs]
+        rows = np.concatenate([np.empty(0, np.int64), *asked])
         shells = _FirstShells(self.section, scale)
         # A key is (position in `rows`, section row): sorted keys are CSR order.
         frontier = np.arange(rows.size, dtype=np.int64) * n_obs + rows
