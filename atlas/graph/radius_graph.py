@@ -12,7 +12,7 @@ from ..errors import InvalidArgument
 from .edges import Edges, cut_runs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .edges import PositionSource
     from .lattice_scale import Run
 
-__all__ = ["RadiusEdges", "check_radius", "expected_degree"]
+__all__ = ["RadiusEdges", "check_radius", "cut_by_edges", "expected_degree"]
 
 # Rows counted at once: a block's worth.
 _COUNTED_ROWS = 65_536
@@ -80,11 +80,73 @@ class RadiusEdges:
         ]
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
+    def pieces(self, runs: Runs, most_edges: int) -> Iterator[Edges]:
+        """Compute the edges of consecutive rows piece by piece, for blocks of dense nests.
+
+        Parameters
+        ----------
+        runs : sequence of (int, int)
+            Row runs.
+        most_edges : int
+            Edges of a piece, where a single row has no more.
+
+        Yields
+        ------
+        Edges
+            Of consecutive rows; together those of all.
+        """
+        for part in cut_by_edges(runs, self.counts(runs), most_edges):
+            yield self.edges(part)
+
     def edges(self, runs: Runs) -> Edges:
         """Return the edges of the rows; see `pairs`."""
         from .pairs import pairs_within
 
         return pairs_within(self.section, runs, self.shortest, self.longest).edges()
+
+
+def cut_by_edges(
+    runs: Runs, counts: NDArray[np.int64], most_edges: int
+) -> list[list[tuple[int, int]]]:
+    """Divide runs into consecutive groups whose rows have at most so many edges together.
+
+    Parameters
+    ----------
+    runs : sequence of (int, int)
+        Row runs, m rows in all.
+    counts : array (m,) int64
+        Edges of each row.
+    most_edges : int
+        Of a group; a row with more makes one of its own.
+
+    Examples
+    --------
+    >>> cut_by_edges([(0, 3), (7, 9)], np.array([2, 2, 9, 1, 1]), 4)
+    [[(0, 2)], [(2, 3)], [(7, 9)]]
+    """
+    held = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    kept = [(start, stop) for start, stop in runs if stop > start]
+    # Number of the first wanted row of each run.
+    first = np.concatenate([[0], np.cumsum([stop - start for start, stop in kept])]).astype(
+        np.int64
+    )
+    groups: list[list[tuple[int, int]]] = []
+    at = 0
+    while at < counts.size:
+        end = max(int(np.searchsorted(held, held[at] + most_edges, side="right")) - 1, at + 1)
+        inside = range(
+            int(np.searchsorted(first, at, side="right")) - 1,
+            int(np.searchsorted(first, end, side="left")),
+        )
+        groups.append(
+            [
+                (start + max(0, at - int(first[i])), min(stop, start + end - int(first[i])))
+                for i in inside
+                for start, stop in [kept[i]]
+            ]
+        )
+        at = end
+    return groups
 
 
 def check_radius(radius: object, unit: str | None = None) -> tuple[float, float]:

@@ -17,8 +17,14 @@ from tisseract.atlas.graph import pairs
 from tisseract.atlas.graph.edges import Edges
 from tisseract.atlas.graph.halo import surround
 from tisseract.atlas.graph.pairs import least_square
-from tisseract.atlas.graph.radius_graph import RadiusEdges, check_radius, expected_degree
+from tisseract.atlas.graph.radius_graph import (
+    RadiusEdges,
+    check_radius,
+    cut_by_edges,
+    expected_degree,
+)
 from tisseract.atlas.graph.within import search_reach
+from tisseract.atlas.quadtree import TileTable, tight_boxes
 
 from .graph_fakes import FakeSection, cut_section, quadtree_section
 from .test_graph_nearest import SHAPES, make_points
@@ -248,6 +254,60 @@ def test_far_cells_do_not_make_a_dense_nest_slow() -> None:
     alone = RadiusEdges(cut_section(nest, []), 0.0, 0.01).counts([(0, 20_000)])
     np.testing.assert_array_equal(counts[1:-1], alone)
     assert counts[0] == counts[-1] == 0
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9)), max_size=8),
+    most=st.integers(1, 30),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_groups_of_rows_by_their_edges(sizes: list[tuple[int, int]], most: int, seed: int) -> None:
+    starts = np.cumsum([gap + size for gap, size in sizes])
+    runs = [(int(end) - size, int(end)) for end, (_, size) in zip(starts, sizes, strict=True)]
+    rows = np.concatenate([np.arange(0), *(np.arange(a, b) for a, b in runs)])
+    counts = np.random.default_rng(seed).integers(0, 20, rows.size)
+    groups = cut_by_edges(runs, counts, most)
+    found = [np.concatenate([np.arange(a, b) for a, b in group]) for group in groups]
+    np.testing.assert_array_equal(np.concatenate([np.arange(0), *found]), rows)
+    at = 0
+    for group in found:
+        total = counts[at : at + group.size].sum()
+        at += group.size
+        assert total <= most or group.size == 1
+        assert at == rows.size or total + counts[at] > most
+
+
+def test_a_dense_nest_comes_in_pieces() -> None:
+    xy = np.concatenate([np.zeros((300, 2)), make_points("uniform", 500, 0) + 1.0])
+    source = RadiusEdges(cut_section(xy, [250, 400]), 0.0, 0.05)
+    parts = list(source.pieces([(0, 800)], 5000))
+    assert max(part.indices.size for part in parts) <= 5000
+    assert len(parts) > 15
+    assert_same(Edges.concatenate(parts).to_csr(800), source.edges([(0, 800)]).to_csr(800))
+
+
+class BlockSection(FakeSection):
+    """A section that also knows boxes of 32 rows, rounded outwards as the store rounds them."""
+
+    @property
+    def blocks(self) -> TileTable:
+        ptr = np.unique(np.append(np.arange(0, self.n_obs, 32), self.n_obs))
+        boxes = tight_boxes(self.xy, ptr).astype(np.float32)
+        boxes[:, :2] = np.nextafter(boxes[:, :2], np.float32(-np.inf))
+        boxes[:, 2:] = np.nextafter(boxes[:, 2:], np.float32(np.inf))
+        return TileTable(ptr, boxes.astype(np.float64))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_boxes_of_blocks_are_used(shape: str) -> None:
+    xy = make_points(shape, 700, 4)
+    section = BlockSection(xy, quadtree_section(xy, 512).tiles)
+    assert_exact(section, 0.0, some_radius(xy, 0.005))
+    part = [(100, 150), (600, 640)]
+    section.rows_read = 0
+    RadiusEdges(section, 0.0, some_radius(xy, 0.0)).counts(part)
+    assert section.rows_read < 700 or shape in {"duplicates", "lattice"}
 
 
 def test_only_what_is_near_is_read() -> None:

@@ -39,6 +39,8 @@ from .graph_fakes import (
     quadtree_section,
 )
 from .test_graph_nearest import SHAPES, make_points
+from .test_graph_radius import BlockSection
+from .test_graph_real import read_sections
 
 
 def plane_d2(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -187,7 +189,26 @@ def test_mapped_boxes_hold_the_mapped_cells(numbers: list[float], seed: int) -> 
     assert (xy >= tiles.bounds[owner, :2]).all()
     assert (xy <= tiles.bounds[owner, 2:]).all()
     assert placed.blocks is None
+    fine = PlacedSection(BlockSection(section.xy, section.tiles), placed.affine).blocks
+    assert fine is not None
+    owner = fine.owner(np.arange(80))
+    assert (xy >= fine.bounds[owner, :2]).all()
+    assert (xy <= fine.bounds[owner, 2:]).all()
     assert (placed.name, placed.n_obs) == (section.name, 80)
+
+
+@pytest.mark.real
+def test_real_sections_equal_a_tree_in_space(real_data: Path) -> None:
+    """Two neighboring slices of cortex, taken for registered, 10 um apart."""
+    folder = real_data / "dlpfc"
+    points = [
+        *read_sections(folder / "151673.h5ad", None).values(),
+        *read_sections(folder / "151674.h5ad", None).values(),
+    ]
+    a, b = (quadtree_section(xy, 512) for xy in points)
+    assert_knn(a, b, 6, 10.0)
+    assert_knn(b, a, 6, 10.0)
+    assert assert_radius(a, b, 300.0, 10.0).indices.size > a.n_obs
 
 
 # -- sections of an atlas -----------------------------------------------------------------------
