@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ArrayLayout", "RowArray", "zarr_layout"]
 
-_GAP_BYTES = 2048  # bytes between wanted chunks that are cheaper to read than another request
+_GAP_BYTES = 16_384  # bytes between wanted chunks that are cheaper to read than another request
 _ABSENT = np.iinfo(np.uint64).max
 _DTYPES = frozenset(
     ["bool", "string", "float32", "float64"]

@@ -25,6 +25,7 @@ _HITS = 12
 # Guesses that may fail before the good ones must outnumber them (on a lattice all are ties).
 _FREE_MISSES = 64
 # Guesses, each twice the one before, until enough points are within one.
+_MARGIN = 1.4
 _GUESSES = 3
 # Arrays that are compared all with all are filled up to whole vectors: loops without a rest.
 LANES = 8
@@ -277,7 +278,7 @@ def search(
     # Queries follow each other along a space-filling curve: the squared k-th distance of the ones
     # before tells how far to look. Wrong guesses, and ties, only cost the slow way.
     usual, guessed, missed = 0.0, 0, 0
-    margin = 1.0 + 2.0 / np.sqrt(k)
+    margin = 1.0 + _MARGIN / np.sqrt(k)
     n_unsure = 0
     for p in range(certain_d2.size):
         certain = certain_d2[p]
