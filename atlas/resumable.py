@@ -299,21 +299,27 @@ def _adopt(
 
 def in_use(storage: Storage, prefix: str) -> bool:
     """Tell whether a living writer is at work in an attempt; False where that is not known."""
-    path = storage.local_path(prefix)
-    return path is not None and is_locked(path / RECORDS / _LOCK)
+    records = _records(storage, prefix)
+    return records is not None and is_locked(records / _LOCK)
 
 
 def retire(storage: Storage, prefix: str) -> bool:
     """Make sure that nobody goes on with an attempt; False where a living writer does."""
-    path = storage.local_path(prefix)
-    if path is None:
+    records = _records(storage, prefix)
+    if records is None:
         return True
-    lock = try_lock(path / RECORDS / _LOCK)
+    lock = try_lock(records / _LOCK)
     if lock is None:
-        return not is_locked(path / RECORDS / _LOCK)
+        return not is_locked(records / _LOCK)
     with lock:
-        (path / RECORDS / _PLAN).unlink(missing_ok=True)
+        (records / _PLAN).unlink(missing_ok=True)
     return True
+
+
+def _records(storage: Storage, prefix: str) -> Path | None:
+    """Find the records of an attempt on a disk; a link, which may lead anywhere, is none."""
+    path = storage.local_path(f"{prefix}/{RECORDS}")
+    return None if path is None or path.is_symlink() or not path.is_dir() else path
 
 
 def _receipt_name(part: str) -> str:

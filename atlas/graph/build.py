@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ type GraphProgress = Callable[[str, int, int], None]
 # A commit is one object of the catalog: groups keep it rare, and bound what a crash throws away.
 _GROUP_BLOCKS = 256
 _GROUP_SECTIONS = 64
+_FLUSHES = 8
 
 
 def write_graphs(
@@ -183,8 +185,9 @@ def _build_group(
         _seal(graph, key, attempts[name], attempts[name].finished.values())
         for name, graph in ready.items()
     ]
-    for attempt in attempts.values():
-        attempt.close_records()
+    # Side by side, right before the commit: what a crash between the two cuts off is built again.
+    with ThreadPoolExecutor(_FLUSHES) as pool:
+        list(pool.map(ResumableAttempt.close_records, attempts.values()))
     return entries
 
 
