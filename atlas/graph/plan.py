@@ -106,15 +106,17 @@ def describe_costs(plan: GraphPlan | GraphPlans, read: int) -> str:
     )
 
 
-def plan_blocks(tiles: TileTable, elements: NDArray[np.float64]) -> tuple[tuple[int, int], ...]:
+def plan_blocks(
+    tiles: TileTable, elements: float | NDArray[np.float64]
+) -> tuple[tuple[int, int], ...]:
     """Group consecutive tiles into blocks; depends on the tiles and the graph's degree only.
 
     Parameters
     ----------
     tiles : TileTable
         T tiles.
-    elements : array (T,) float64
-        Numbers that a task holds for each row of a tile.
+    elements : float or array (T,) float64
+        Numbers that a task holds for each row (of a tile).
 
     Returns
     -------
@@ -125,7 +127,7 @@ def plan_blocks(tiles: TileTable, elements: NDArray[np.float64]) -> tuple[tuple[
     --------
     >>> from tisseract.atlas.quadtree import TileTable
     >>> tiles = TileTable(np.array([0, 30_000, 60_000, 90_000]), np.zeros((3, 4)))
-    >>> plan_blocks(tiles, np.full(3, 6.0))
+    >>> plan_blocks(tiles, 6)
     ((0, 2), (2, 3))
     """
     rows = tiles.ptr

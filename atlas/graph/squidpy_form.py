@@ -81,7 +81,7 @@ def to_squidpy(
     if spec.set_diag:
         connectivities = csr_matrix(connectivities + eye_array(n, dtype=np.float32, format="csr"))
     # As squidpy's: rings are float32, lengths float64.
-    lengths = edges.distances.astype(np.float32 if spec.kind == "grid" else np.float64)
+    lengths: Any = edges.distances.astype(np.float32 if spec.kind == "grid" else np.float64)
     distances = csr_matrix((lengths, edges.indices.copy(), edges.indptr.copy()), shape=(n, n))
     distances.eliminate_zeros()
     uns = {

@@ -1,7 +1,8 @@
 """Graphs under squidpy's names: ``ts.gr.spatial_neighbors_knn(atlas, n_neighs=10)`` and siblings.
 
 Where squidpy works on one table in memory, these build, tile by tile, and commit the graphs of
-sections of an atlas; what is there already is left alone.
+sections of an atlas; what is there already is left alone. Statistics of committed graphs are in
+`graph_statistics` and offered here too.
 """
 
 from __future__ import annotations
@@ -9,11 +10,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from .graph_statistics import co_occurrence, graph_stats, nhood_enrichment, spatial_autocorr
+
 if TYPE_CHECKING:
     from .atlas.snapshot import DerivedEntry
     from .handle import Atlas
 
 __all__ = [
+    "co_occurrence",
+    "graph_stats",
+    "nhood_enrichment",
+    "spatial_autocorr",
     "spatial_neighbors_delaunay",
     "spatial_neighbors_grid",
     "spatial_neighbors_knn",

@@ -1,0 +1,284 @@
+"""Statistics of committed graphs of an atlas, under squidpy's names; see `gr`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from .atlas.graph import StoredGraph
+    from .atlas.spatial_statistics import CoOccurrence, NeighborhoodEnrichment
+    from .handle import Atlas
+
+__all__ = ["co_occurrence", "graph_stats", "nhood_enrichment", "spatial_autocorr"]
+
+
+def graph_stats(
+    atlas: Atlas,
+    *,
+    key: str = "spatial",
+    sections: str | Sequence[str] | None = None,
+    threads: int | None = None,
+) -> pd.DataFrame:
+    """Summarize committed graphs: degrees, lengths of edges, connected components.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The atlas.
+    key : str
+        Name of the graphs.
+    sections : str or sequence of str, optional
+        Names; all that have such a graph by default.
+    threads : int, optional
+        One a core by default; makes no difference to the result.
+
+    Returns
+    -------
+    DataFrame
+        One row a section: section, kind, n_obs, n_edges (each direction on its own),
+        degree_min, degree_mean, degree_max, n_isolated, length_min, length_mean, length_max,
+        unit, n_components, largest_component. Of a graph that was built with `where`, all
+        numbers are of the cells that take part.
+
+    Raises
+    ------
+    DerivedNotFound, StaleDerived
+        No such graph, or one of a section that was replaced since.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from .atlas.spatial_statistics import (
+        connected_components,
+        degree_histogram,
+        edge_length_histogram,
+    )
+
+    rows = []
+    for name in _sections(atlas, key, sections):
+        graph = atlas.graph(name, key)
+        cells = kept_cells(atlas, graph)
+        degrees = degree_histogram(graph, threads=threads).counts
+        n_obs = graph.n_obs if cells is None else int(np.count_nonzero(cells))
+        degrees[0] -= graph.n_obs - n_obs
+        used = np.flatnonzero(degrees)
+        lengths = edge_length_histogram(graph, 1, threads=threads)
+        sizes = connected_components(graph, threads=threads).sizes
+        rows.append(
+            {
+                "section": name,
+                "kind": graph.kind,
+                "n_obs": n_obs,
+                "n_edges": graph.nnz,
+                "degree_min": int(used[0]) if used.size else 0,
+                "degree_mean": graph.nnz / n_obs if n_obs else 0.0,
+                "degree_max": int(used[-1]) if used.size else 0,
+                "n_isolated": int(degrees[0]),
+                "length_min": lengths.min,
+                "length_mean": lengths.mean,
+                "length_max": lengths.max,
+                "unit": graph.distance_unit,
+                "n_components": sizes.size - (graph.n_obs - n_obs),
+                "largest_component": int(sizes.max(initial=0)) if n_obs else 0,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def spatial_autocorr(
+    atlas: Atlas,
+    genes: str | Sequence[str] | None = None,
+    *,
+    mode: Literal["moran", "geary"] = "moran",
+    key: str = "spatial",
+    sections: str | Sequence[str] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Compute Moran's I or Geary's C of genes over committed graphs, section by section.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The atlas.
+    genes : str or sequence of str, optional
+        Identifiers, symbols or aliases; all genes of a section by default.
+    mode : {'moran', 'geary'}
+        Which statistic.
+    key, sections
+        See `graph_stats`.
+    **options
+        `normalize`, `transformation`, `two_tailed`, `threads`, `memory_limit`; see
+        `tisseract.atlas.spatial_statistics.spatial_autocorrelation`.
+
+    Returns
+    -------
+    DataFrame
+        section, gene, I (or C), pval_norm, var_norm, pval_norm_fdr_bh; the strongest
+        autocorrelation of a section first.
+
+    Raises
+    ------
+    DerivedNotFound, StaleDerived, GeneNotFound, InvalidArgument, BudgetExceeded
+    """
+    import pandas as pd
+
+    from .atlas.spatial_statistics import spatial_autocorrelation
+
+    parts = []
+    for name in _sections(atlas, key, sections):
+        graph = atlas.graph(name, key)
+        cells = kept_cells(atlas, graph)
+        found = spatial_autocorrelation(
+            graph, atlas.section(name), genes, mode=mode, cells=cells, **options
+        )
+        table = found.to_frame().rename_axis("gene").reset_index()
+        table.insert(0, "section", name)
+        parts.append(table)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def nhood_enrichment(
+    atlas: Atlas,
+    cluster_key: str,
+    *,
+    key: str = "spatial",
+    sections: str | Sequence[str] | None = None,
+    n_perms: int | None = 1000,
+    seed: int = 0,
+    **options: Any,
+) -> NeighborhoodEnrichment:
+    """Tell which labels are neighbors more often than chance has it, over all sections together.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The atlas.
+    cluster_key : str
+        Column of labels in the table of cells.
+    key, sections
+        See `graph_stats`.
+    n_perms : int, optional
+        Shuffles of the labels, within each section; None for exact mean and variance of all.
+    seed : int
+        Of the shuffles.
+    **options
+        `threads`, `memory_limit`.
+
+    Returns
+    -------
+    NeighborhoodEnrichment
+        `.counts`, `.zscore`, `.categories`, `.to_frame()`.
+
+    Raises
+    ------
+    DerivedNotFound, StaleDerived, ColumnNotFound, InvalidArgument, BudgetExceeded
+    """
+    from .atlas.spatial_statistics import neighborhood_enrichment
+
+    names = _sections(atlas, key, sections)
+    graphs = [atlas.graph(name, key) for name in names]
+    return neighborhood_enrichment(
+        graphs,
+        [atlas.section(name) for name in names],
+        cluster_key,
+        n_perms=n_perms,
+        seed=seed,
+        cells=[kept_cells(atlas, graph) for graph in graphs],
+        **options,
+    )
+
+
+def co_occurrence(
+    atlas: Atlas,
+    cluster_key: str,
+    *,
+    section: str,
+    interval: int | Sequence[float] = 50,
+    max_distance: float | None = None,
+    where: str | None = None,
+    **options: Any,
+) -> CoOccurrence:
+    """Count pairs of cells by label and distance, up to a distance; no graph is needed.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The atlas.
+    cluster_key : str
+        Column of labels in the table of cells.
+    section : str
+        Name of the section.
+    interval : int or sequence of float
+        Distances, or how many evenly up to `max_distance`.
+    max_distance : float, optional
+        Largest distance, where `interval` is a number.
+    where : str, optional
+        Filter string: only these cells.
+    **options
+        `threads`, `memory_limit`.
+
+    Returns
+    -------
+    CoOccurrence
+
+    Raises
+    ------
+    SectionNotFound, ColumnNotFound, InvalidArgument, BudgetExceeded
+    """
+    from .atlas.spatial_statistics import co_occurrence as count
+
+    cells = None
+    if where is not None:
+        from .query.masks import select_masks
+
+        cells = select_masks(atlas, where, [section])[section]
+    return count(
+        atlas.section(section),
+        cluster_key,
+        interval,
+        max_distance=max_distance,
+        cells=cells,
+        **options,
+    )
+
+
+def kept_cells(atlas: Atlas, graph: StoredGraph) -> NDArray[Any] | None:
+    """Find again the cells that a graph was restricted to; None where it was not.
+
+    Raises
+    ------
+    InvalidArgument
+        The filter finds other cells than when the graph was built, or a mask without a filter was
+        given then.
+    """
+    digest = graph.parameters.get("mask")
+    if digest is None:
+        return None
+    from .atlas.errors import InvalidArgument
+    from .atlas.graph.mask import Mask
+    from .query.masks import select_masks
+
+    where, name = graph.parameters.get("where"), graph.entry.section
+    found = None if where is None else select_masks(atlas, str(where), [name])[name]
+    if found is None or Mask.of(found).digest != digest:
+        why = "a mask without a filter" if found is None else f"{where!r}, which now finds others"
+        raise InvalidArgument(
+            f"the cells of graph {graph.entry.key!r} of section {name!r} are wanted, but it was "
+            f"restricted by {why}; build the graph again"
+            + (" with where=" if found is None else "")
+        )
+    return found
+
+
+def _sections(atlas: Atlas, key: str, sections: str | Sequence[str] | None) -> list[str]:
+    """Names asked for, or those of all sections that have the graph."""
+    if sections is not None:
+        return [sections] if isinstance(sections, str) else list(dict.fromkeys(sections))
+    found = list(atlas.derived_keys("graph").get(key, ()))
+    if not found:
+        atlas.derived("graph", key, next(iter(atlas.section_names), ""))  # raises, with near names
+    return found
