@@ -21,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,7 @@ class Meter:
 
 
 def make_counts(xy: Any, n_genes: int, density: float) -> Any:
-    """Counts whose rates vary slowly over the tissue for every second gene, (n, n_genes) CSR."""
+    """Make counts, CSR; the rate of every second gene varies slowly over the tissue."""
     from scipy.sparse import csc_matrix
 
     rng = np.random.default_rng(3)
@@ -157,7 +159,7 @@ class Two:
         return csc_matrix(np.array([[1.0], [0.0]], np.float32))
 
 
-def run_squidpy(folder: Path, threads: int, dense: bool) -> dict[str, Any]:
+def run_squidpy(folder: Path, threads: int, *, dense: bool) -> dict[str, Any]:
     """Test every gene of an AnnData in memory."""
     import warnings
 
@@ -180,10 +182,10 @@ def run_squidpy(folder: Path, threads: int, dense: bool) -> dict[str, Any]:
     return {**meter.read(), "statistic": order.tolist()}
 
 
-RUNS = {
+RUNS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "ours": run_ours,
-    "squidpy, dense": lambda folder, threads: run_squidpy(folder, threads, True),
-    "squidpy, sparse": lambda folder, threads: run_squidpy(folder, threads, False),
+    "squidpy, dense": partial(run_squidpy, dense=True),
+    "squidpy, sparse": partial(run_squidpy, dense=False),
 }
 
 
