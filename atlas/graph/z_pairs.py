@@ -70,10 +70,12 @@ def choose_pairs(
 
     Examples
     --------
-    >>> choose_pairs({}, pairs=[])
-    Traceback (most recent call last):
-    ...
-    tisseract.atlas.errors.InvalidArgument: two sections of one series, with z_um, are wanted, ...
+    >>> from types import SimpleNamespace
+    >>> heights = {"s1": 0.0, "s2": 10.0, "s3": 25.0}
+    >>> entries = {s: SimpleNamespace(um_per_unit=1.0, metadata={"z_um": z})
+    ...            for s, z in heights.items()}
+    >>> [(pair.section, pair.neighbor, pair.gap_um) for pair in choose_pairs(entries)]
+    [('s1', 's2', 10.0), ('s2', 's1', 10.0), ('s2', 's3', 15.0), ('s3', 's2', 15.0)]
     """
     if sections is not None and pairs is not None:
         raise InvalidArgument("either sections or pairs are wanted, but got both; leave one out")

@@ -1,6 +1,7 @@
 """Neighbors between serial sections: the definition, trees in space, and the store."""
 
 import pickle
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -453,6 +454,38 @@ def test_a_build_cut_off_is_resumed(store: FakeStore, monkeypatch: pytest.Monkey
         open_z_graph(store, "z", "low", "mid").to_csr(),
         graphs["low", "mid"].compute().astype(np.float32),
     )
+
+
+def test_graphs_in_a_bucket() -> None:
+    made = FakeStore.create(f"memory://{uuid.uuid4().hex}")
+    for name, z in (("a", 1.0), ("b", 1.5)):
+        put_z(made, name, make_points("uniform", 300, int(z)), z)
+    graphs = z_neighbors(made, 3)
+    graphs.write()
+    for pair in (("a", "b"), ("b", "a")):
+        read = open_z_graph(made, "z", *pair).to_csr()
+        assert_same(read, graphs[pair].compute().astype(np.float32))
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same(store: FakeStore) -> None:
+    from distributed import Client
+
+    graphs = z_neighbors(store, 4)
+    with Client(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as client:
+        graphs.write("there", client=client)
+        bucket = FakeStore.create(f"memory://{uuid.uuid4().hex}")
+        for name, z in (("low", 0.0), ("mid", 10.0)):
+            put_z(bucket, name, store.section(name).xy, z)
+        z_neighbors(bucket, 4).write("there", client=client)
+    graphs.write("here")
+    for pair in graphs.graphs:
+        here = open_z_graph(store, "here", *pair).to_csr()
+        assert_same(open_z_graph(store, "there", *pair).to_csr(), here)
+    staged = open_z_graph(bucket, "there", "low", "mid").to_csr()
+    assert_same(staged, open_z_graph(store, "here", "low", "mid").to_csr())
 
 
 def test_names_of_graphs(store: FakeStore) -> None:
