@@ -59,7 +59,7 @@ def edge_keys(edges: Edges | Any, n: int) -> NDArray[np.int64]:
     return np.asarray(np.sort(rows * n + edges.indices))
 
 
-def test_delaunay_equals_squidpy(real_data: Path, squidpy_builders: Any) -> None:  # noqa: F811
+def test_delaunay_equals_squidpy(real_data: Path, squidpy_builders: Any) -> None:
     general = 0
     for name, xy in all_sections(real_data).items():
         ours = whole(xy)
