@@ -169,7 +169,6 @@ def pairs_within(section: PositionSource, runs: Runs, shortest: float, longest: 
     """
     high = longest * longest
     own = read_patches(section, runs)
-    # The root of a square that underflowed is no radius: look as far as the search will.
     band = surround(section, own, search_reach(longest)).band
     passing = in_row_order(Patches.concatenate([own, band]), own.xy.shape[0])
     return Pairs(own.xy, passing, least_square(shortest), high)
