@@ -145,7 +145,7 @@ def spatial_autocorrelation(
     """
     if mode not in ("moran", "geary"):
         raise InvalidArgument(f"mode 'moran' or 'geary' is wanted, but got {mode!r}")
-    check_cells(graph, section.n_obs, section.name)
+    check_cells(graph, section)
     columns = _gene_columns(section, genes)
     n_threads = count_threads(threads)
     budget = _entry_budget(section.n_obs, n_threads, parse_bytes(memory_limit))

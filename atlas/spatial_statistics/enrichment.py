@@ -141,7 +141,7 @@ def neighborhood_enrichment(
     categories: dict[str, int] = {}
     parts = []
     for number, (one, where, kept) in enumerate(zip(graphs, sections, masks, strict=True)):
-        check_cells(one, where.n_obs, where.name)
+        check_cells(one, where)
         labels = read_labels(where, column, check_mask(kept, where.n_obs))
         labelled = restrict(one, labels.codes >= 0)
         work = _Work(labelled, labels, number, seed, n_threads, limit)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from ..graph.edges import Edges
     from ..quadtree import Runs
+    from ..section import Section
 
 __all__ = ["RowGraph", "check_cells", "count_threads", "map_blocks", "map_in_order"]
 
@@ -40,19 +41,28 @@ class RowGraph(Protocol):
         ...
 
 
-def check_cells(graph: RowGraph, n_obs: int, name: str) -> None:
+def check_cells(graph: RowGraph, section: Section) -> None:
     """Refuse a graph of other cells than the section's.
 
     Raises
     ------
     InvalidArgument
-        The numbers of cells differ.
+        The numbers of cells differ, or the graph says that it is another section's.
     """
-    if graph.n_obs != n_obs:
+    owner = _section_name(graph)
+    if graph.n_obs != section.n_obs or owner not in (None, section.name):
+        of = f" of section {owner!r}" if owner else ""
         raise InvalidArgument(
-            f"a graph of the {n_obs:,} cells of section {name!r} is wanted, but got one of "
-            f"{graph.n_obs:,} cells; open the graph of this section"
+            f"a graph of the {section.n_obs:,} cells of section {section.name!r} is wanted, but "
+            f"got one of {graph.n_obs:,} cells{of}; open the graph of this section"
         )
+
+
+def _section_name(graph: RowGraph) -> str | None:
+    """Name of the section that a stored or a lazy graph belongs to, where it says so."""
+    stored = getattr(getattr(graph, "entry", None), "section", None)
+    lazy = getattr(getattr(graph, "section", None), "name", None)
+    return stored or lazy
 
 
 def count_threads(threads: int | None) -> int:

@@ -1,6 +1,7 @@
 """Moran's I and Geary's C of streamed graphs against their definitions on dense matrices."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -192,6 +193,10 @@ def test_bad_arguments_are_refused(section: Section) -> None:
         spatial_autocorrelation(graph, section, [])
     with pytest.raises(InvalidArgument, match="a graph of the 90 cells"):
         spatial_autocorrelation(cut(random_matrix(9, 5, 1)), section)
+    graph.section = SimpleNamespace(name="s2")  # type: ignore[attr-defined]
+    with pytest.raises(InvalidArgument, match="got one of 90 cells of section 's2'"):
+        spatial_autocorrelation(graph, section)
+    graph = cut(random_matrix(N, 5, 1))
     with pytest.raises(InvalidArgument, match="a graph with edges"):
         spatial_autocorrelation(cut(random_matrix(N, 0, 1)), section)
     with pytest.raises(BudgetExceeded, match="spatial autocorrelation over 90 cells"):
