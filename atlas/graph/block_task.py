@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..parts import PartReceipt, place_part
-from .layout import GRAPH_FORMAT, write_block
+from .layout import GRAPH_FORMAT, write_block, write_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from .edges import EdgeSource
     from .section_graph import SectionGraph
 
-__all__ = ["BlockTask", "block_tasks", "build_plan"]
+__all__ = ["BlockTask", "block_tasks", "build_plan", "part_name"]
+
+# Edges held at a time where a source can hand them out in pieces: twice what blocks are planned
+# for, so that only blocks far off the plan are cut.
+_MOST_EDGES = 2 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +55,12 @@ class BlockTask:
             raise
 
     def _write(self, place: Path) -> dict[str, int]:
-        edges = self.source.edges([self.rows])
-        return {"nnz": write_block(place, self.block, edges).nnz}
+        # Dense nests can hold far more edges than planned; some sources know how many in time.
+        stream = getattr(self.source, "stream", None)
+        if stream is None:
+            return {"nnz": write_block(place, self.block, self.source.edges([self.rows])).nnz}
+        indptr, pieces = stream([self.rows], _MOST_EDGES)
+        return {"nnz": write_pieces(place, self.block, indptr, pieces).nnz}
 
 
 def part_name(block: int) -> str:

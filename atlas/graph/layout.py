@@ -7,7 +7,7 @@ The layout is specified in `docs/format.md`; why it is so, in
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,12 @@ from .. import codecs
 from ..errors import Corrupt, FormatUnsupported
 from ..manifest import parse_json
 from ..section_arrays import ArrayLayout
-from ..section_shards import write_array, write_node
+from ..section_shards import ArrayWriter, write_array, write_node
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from ..storage import Storage
     from .edges import Edges
@@ -33,6 +35,7 @@ __all__ = [
     "read_root",
     "seal_graph",
     "write_block",
+    "write_pieces",
 ]
 
 GRAPH_FORMAT = "1"
@@ -70,14 +73,41 @@ def write_block(folder: Path, block: int, edges: Edges) -> BlockReceipt:
         Its rows. Distances are narrowed to float32, relative error 6e-8: positions give back the
         exact ones.
     """
+    return write_pieces(folder, block, edges.indptr, [edges])
+
+
+def write_pieces(
+    folder: Path, block: int, indptr: NDArray[np.int64], pieces: Iterable[Edges]
+) -> BlockReceipt:
+    """Write the arrays of one block from edges that are made a piece at a time.
+
+    Holds one piece and the pointers, whatever the number of edges; the same bytes as from one
+    piece. See `write_block`.
+
+    Parameters
+    ----------
+    folder : Path
+        The attempt.
+    block : int
+        Number of the block.
+    indptr : array (rows + 1,) int64
+        Row pointers of the whole block, known before its edges.
+    pieces : iterable of Edges
+        Consecutive rows, together all of them.
+    """
     place = folder / "blocks" / str(block)
-    rows, nnz = edges.indptr.size - 1, edges.indices.size
+    rows, nnz = indptr.size - 1, int(indptr[-1])
     write_node(place, _group({}))
     grid = codecs.element_grid(nnz, rows, 4, rows=_CHUNK_ROWS)
-    write_array(place / "indices", edges.indices, grid, codec=codecs.LZ4)
-    write_array(place / "distances", edges.distances, grid, dtype=np.float32, codec=codecs.LZ4)
+    with (
+        ArrayWriter(place / "indices", (nnz,), np.int32, grid, codec=codecs.LZ4) as indices,
+        ArrayWriter(place / "distances", (nnz,), np.float32, grid, codec=codecs.LZ4) as distances,
+    ):
+        for piece in pieces:
+            indices.append(piece.indices)
+            distances.append(piece.distances)
     pointer_grid = codecs.row_grid(_CHUNK_ROWS, rows + 1, 8)
-    write_array(place / "indptr", edges.indptr, pointer_grid, codec=codecs.LZ4)
+    write_array(place / "indptr", indptr, pointer_grid, codec=codecs.LZ4)
     return BlockReceipt(block, nnz)
 
 

@@ -103,9 +103,10 @@ class Pairs:
             )
         return counts
 
-    def edges(self) -> Edges:
-        """Return the edges of the wanted rows, columns ascending."""
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts())])
+    def edges(self, counts: NDArray[np.int64] | None = None) -> Edges:
+        """Return the edges of the wanted rows, columns ascending; `counts` if they are known."""
+        counts = self.counts() if counts is None else counts
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
         indices = np.empty(int(indptr[-1]), np.int32)
         distances = np.empty(int(indptr[-1]), np.float64)
         for part in self._targets:

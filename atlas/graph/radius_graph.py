@@ -98,6 +98,33 @@ class RadiusEdges:
         for part in cut_by_edges(runs, self.counts(runs), most_edges):
             yield self.edges(part)
 
+    def stream(self, runs: Runs, most_edges: int) -> tuple[NDArray[np.int64], Iterator[Edges]]:
+        """Compute row pointers first, then the edges: at once, or in pieces where they are many.
+
+        Costs no more than `edges` where there are at most `most_edges`.
+
+        Parameters
+        ----------
+        runs : sequence of (int, int)
+            Row runs, m rows in all.
+        most_edges : int
+            Edges of a piece, where a single row has no more.
+
+        Returns
+        -------
+        indptr : array (m + 1,) int64
+        pieces : iterator of Edges
+            Of consecutive rows; see `pieces`.
+        """
+        from .pairs import pairs_within
+
+        found = pairs_within(self.section, runs, self.shortest, self.longest)
+        counts = found.counts()
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        if int(indptr[-1]) <= most_edges:
+            return indptr, iter([found.edges(counts)])
+        return indptr, (self.edges(part) for part in cut_by_edges(runs, counts, most_edges))
+
     def edges(self, runs: Runs) -> Edges:
         """Return the edges of the rows; see `pairs`."""
         from .pairs import pairs_within

@@ -22,10 +22,12 @@ import pytest
 from tisseract.atlas import resumable
 from tisseract.atlas.errors import CommitConflict, InvalidArgument, StaleDerived, StorageFull
 from tisseract.atlas.garbage import gc
-from tisseract.atlas.graph import block_task, build, build_graphs, layout, open_graph, plan
+from tisseract.atlas.graph import block_task, build, build_graphs, knn, layout, open_graph, plan
 from tisseract.atlas.graph.workers import Workers
 from tisseract.atlas.lock import is_locked, try_lock
+from tisseract.atlas.manifest import read_manifest
 from tisseract.atlas.parts import PartReceipt, place_part
+from tisseract.atlas.section_shards import ArrayWriter
 from tisseract.atlas.verify import verify
 
 from .graph_fakes import FakeStore, morton_order, put_section, quadtree_section
@@ -125,8 +127,6 @@ def sound(store: FakeStore, lazy: Any = None) -> None:
 
 
 def store_matrix(store: FakeStore, k: int) -> Any:
-    from tisseract.atlas.graph import knn
-
     return knn(store, "S1", k)["S1"].compute().astype(np.float32)
 
 
@@ -705,8 +705,32 @@ def test_killed_workers_cost_a_retry(
     assert not list((tmp_path / "atlas" / ".scratch").iterdir())
 
 
-def test_plans_are_json(store: FakeStore) -> None:
-    from tisseract.atlas.graph import knn
+def test_a_block_of_many_edges_is_written_in_pieces(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same bytes, whatever a task may hold at a time."""
+    options: dict[str, Any] = {"kind": "radius", "radius": 150.0}
+    (whole,) = build_graphs(store, **options)
+    held: list[int] = []
+    plain = ArrayWriter.append
 
+    def append(self: Any, values: Any) -> None:
+        held.append(len(values))
+        plain(self, values)
+
+    monkeypatch.setattr(block_task, "_MOST_EDGES", 300)
+    monkeypatch.setattr(ArrayWriter, "append", append)
+    (cut,) = build_graphs(store, key_added="pieces", **options)
+    assert max(held) <= 300
+    assert len(held) > 6 * (len(open_graph(store, "pieces", "S1")._row_ptr) - 1)
+    files = [
+        {key.key: key.sha256 for key in manifest.keys if key.key.startswith("blocks/")}
+        for entry in (whole, cut)
+        for manifest in [read_manifest(store.storage, entry.manifest, entry.digest)]
+    ]
+    assert files[0] == files[1]
+
+
+def test_plans_are_json(store: FakeStore) -> None:
     graph = knn(store, "S1", 5)["S1"].prepare()
     assert json.loads(json.dumps(block_task.build_plan(graph))) == block_task.build_plan(graph)
