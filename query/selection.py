@@ -287,6 +287,7 @@ class Selection:
         obs_columns: Sequence[str] | None = None,
         join: "Join" = "outer",
         missing: "Missing | None" = None,
+        graph: str | None = None,
         memory_limit: str | int | None = None,
     ) -> "AnnData":
         """Read the answer as one AnnData; see `query.to_anndata.to_anndata`."""
@@ -298,14 +299,17 @@ class Selection:
             obs_columns=obs_columns,
             join=join,
             missing=missing,
+            graph=graph,
             memory_limit=memory_limit,
         )
 
-    def to_spatialdata(self, *, memory_limit: str | int | None = None) -> "SpatialData":
+    def to_spatialdata(
+        self, *, graph: str | None = None, memory_limit: str | int | None = None
+    ) -> "SpatialData":
         """Read the answer as one SpatialData; see `query.to_spatialdata.to_spatialdata`."""
         from .to_spatialdata import to_spatialdata
 
-        return to_spatialdata(self, memory_limit=memory_limit)
+        return to_spatialdata(self, graph=graph, memory_limit=memory_limit)
 
     def aggregate(
         self,

@@ -10,6 +10,7 @@ from ..atlas.errors import InvalidArgument
 from ..atlas.memory import parse_bytes, refuse_above
 from .fetch import read_counts, read_positions
 from .genes import GeneChoice, Join, Missing, settle
+from .graphs import graph_bytes, selected_graph
 from .mixture import LOG_RULES, check_log, told_apart, unit_of, warn_mixed
 from .normalize import TARGET_SUM, depth_of, log_normalize
 from .obs import obs_table, stale_note
@@ -35,6 +36,7 @@ def to_anndata(
     obs_columns: Sequence[str] | None = None,
     join: Join = "outer",
     missing: Missing | None = None,
+    graph: str | None = None,
     memory_limit: str | int | None = None,
 ) -> "AnnData":
     """Read a selection into one AnnData.
@@ -59,6 +61,10 @@ def to_anndata(
         Genes that some section has not measured: `error` (default where genes were named),
         `nan` (explicit NaN in `X`), `drop_sections`, `zero` (default where none were named, with
         an `UnmeasuredWarning`). `varm["measured"]` always tells, genes by sections.
+    graph
+        Name of committed graphs: the edges between the cells of the answer go to
+        `obsp["<graph>_connectivities"]`, `obsp["<graph>_distances"]` and
+        `uns["<graph>_neighbors"]`, as squidpy has them.
     memory_limit
         Refuse above this estimate; default half of free memory, at most 2 GiB.
 
@@ -77,12 +83,16 @@ def to_anndata(
         Under `missing="error"`.
     InvalidArgument
         Normalization that the stored values do not allow (compositions).
+    DerivedNotFound, StaleDerived
+        Some section has no such graph, or was replaced since.
     """
     if normalize not in (None, "log1p"):
         raise InvalidArgument(f"normalize=None or 'log1p' is wanted, but got {normalize!r}")
     limit = parse_bytes(memory_limit)
     what = f"an AnnData of up to {selection.n_obs_bound:,} cells x {selection.n_vars:,} genes"
     peak = selection.plan.peak_bytes * (2 if normalize else 1)
+    if graph is not None:
+        peak += graph_bytes(selection, graph)
     refuse_above(limit, peak, what, WAYS_OUT)
     asked = selection.question.genes is not None
     choice, kept = settle(
@@ -98,9 +108,16 @@ def to_anndata(
     warn_mixed(entries, normalize)
     if missing == "nan":
         refuse_above(limit, peak + _filled_bytes(selection, choice), what, WAYS_OUT)
-    return _assemble(
+    adata = _assemble(
         selection, choice, kept, normalize=normalize, obs_columns=obs_columns, missing=missing
     )
+    if graph is not None:
+        selected_graph(_narrowed(selection, kept), graph).add_to(adata, graph)
+    return adata
+
+
+def _narrowed(selection: "Selection", kept: Sequence[str]) -> "Selection":
+    return selection if list(kept) == list(selection.runs) else selection.only(kept)
 
 
 def _filled_bytes(selection: "Selection", choice: GeneChoice) -> int:
@@ -121,8 +138,7 @@ def _assemble(
 ) -> "AnnData":
     import anndata as ad
 
-    if list(kept) != list(selection.runs):
-        selection = selection.only(kept)
+    selection = _narrowed(selection, kept)
     parts = selection.parts()
     entries = [section.entry for section, _ in parts]
     obs = told_apart(obs_table(selection, obs_columns), entries)

@@ -8,6 +8,7 @@ import numpy as np
 from ..atlas.memory import parse_bytes, refuse_above
 from .empty import EmptyAnswerWarning, nothing_found
 from .genes import settle
+from .graphs import graph_bytes, selected_graph
 from .mixture import told_apart, warn_mixed
 from .obs import obs_table, stale_note
 from .rows import RunArray, rows_of, within
@@ -25,7 +26,7 @@ INSTANCE_KEY = "spatialdata_instance"
 
 
 def to_spatialdata(
-    selection: "Selection", *, memory_limit: str | int | None = None
+    selection: "Selection", *, graph: str | None = None, memory_limit: str | int | None = None
 ) -> "SpatialData":
     """Read a selection into one SpatialData object that any scverse tool opens.
 
@@ -33,6 +34,8 @@ def to_spatialdata(
     ----------
     selection
         What to read.
+    graph
+        Name of committed graphs, to go into the table as squidpy has them; see `to_anndata`.
     memory_limit
         Refuse above this estimate (images are lazy and not counted).
 
@@ -57,7 +60,8 @@ def to_spatialdata(
 
     limit = parse_bytes(memory_limit)
     what = f"a SpatialData of up to {selection.n_obs_bound:,} cells x {selection.n_vars:,} genes"
-    refuse_above(limit, selection.plan.peak_bytes, what, WAYS_OUT)
+    edges = 0 if graph is None else graph_bytes(selection, graph)
+    refuse_above(limit, selection.plan.peak_bytes + edges, what, WAYS_OUT)
     choice, _ = settle(
         selection.genes.restricted(list(selection.runs), np.ones(len(selection.genes), bool)),
         list(selection.runs),
@@ -94,6 +98,8 @@ def to_spatialdata(
         varm=varm,
         uns={"tisseract": describe(selection) | stale_note(ids)},
     )
+    if graph is not None:
+        selected_graph(selection, graph).add_to(table, graph)
     if parts:
         table = TableModel.parse(
             table,

@@ -196,3 +196,43 @@ def test_wheel_names_every_module() -> None:
     text = (root / "pyproject.toml").read_text()
     for path in (root / "src" / "tisseract").glob("*.py"):
         assert f'"src/tisseract/{path.name}"' in text
+
+
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
+def test_exports_carry_a_graph(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import anndata
+
+    options = ["--set-diag", "--transform", "spectral", "--key-added", "out"]
+    assert main(["graph", url, "--knn", "5", *options, "-q"]) == 0
+    target = str(tmp_path / "all.h5ad")
+    chosen = ["--missing", "zero", "--graph-key", "out"]
+    assert main(["query", url, *chosen, "-o", target, "-q"]) == 0
+    adata: Any = anndata.read_h5ad(target)
+    atlas = ts.open(url)
+    blocks = [atlas.graph(name, "out").to_squidpy() for name in atlas.section_names]
+    for key, field in (("connectivities", "connectivities"), ("distances", "distances")):
+        matrix = adata.obsp[f"out_{key}"].tocsr()
+        first = 0
+        for block in blocks:
+            own: Any = getattr(block, field)
+            last = first + own.shape[0]
+            assert abs(matrix[first:last, first:last] - own).max() < 1e-6
+            first = last
+        assert matrix.nnz == sum(getattr(block, field).nnz for block in blocks)
+    assert adata.uns["out_neighbors"]["params"]["n_neighbors"] == 5
+    assert adata.uns["out_neighbors"]["connectivities_key"] == "out_connectivities"
+    part = atlas.query(WHERE, section="E12.5_e1").to_anndata(graph="out", missing="zero")
+    keep = np.flatnonzero((adata.obs["section"] == "E12.5_e1").to_numpy())
+    keep = keep[adata.obs["true_cell_type"].to_numpy()[keep] != "progenitor"]
+    wanted = adata.obsp["out_distances"].tocsr()[keep][:, keep]
+    assert abs(part.obsp["out_distances"] - wanted).max() == 0
+    other = ["export", url, "--section", "E11.5_e1", "-o", str(tmp_path / "b.h5ad"), "-q"]
+    assert main([*other, "--graph-key", "none"]) == 1
+    assert main([*other, "--graph-key", "out"]) == 0
+    assert "out_distances" in anndata.read_h5ad(tmp_path / "b.h5ad").obsp
+    table = str(tmp_path / "c.csv")
+    assert main(["query", url, "--graph-key", "out", "-o", table, "-q"]) == 2
+    assert main(["query", url, "--graph-key", "out", "-q"]) == 2
+    assert "--graph-key" in capsys.readouterr().err

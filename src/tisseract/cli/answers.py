@@ -54,6 +54,7 @@ def write_answer(
     overwrite: bool,
     normalize: str | None = None,
     missing: str | None = None,
+    graph: str | None = None,
     memory_limit: str | None = None,
 ) -> None:
     """Write a selection; it appears under its name only when complete.
@@ -77,4 +78,8 @@ def write_answer(
         if suffix == ".zarr":
             raise UsageError("--missing goes with .h5ad and tables; SpatialData keeps each panel")
         options["missing"] = missing
+    if graph is not None:
+        if suffix not in (".h5ad", ".zarr"):
+            raise UsageError(f"--graph-key goes with .h5ad and .zarr, but got {path.name!r}")
+        options["graph"] = graph
     export(selection, path, overwrite=overwrite, **options)

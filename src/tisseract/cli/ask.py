@@ -55,6 +55,11 @@ Missing = Annotated[
     typer.Option(help="What to do about genes that a section did not measure."),
 ]
 
+GraphKey = Annotated[
+    str | None,
+    typer.Option("--graph-key", metavar="NAME", help="Add the graph of this name, as obsp."),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -77,6 +82,7 @@ def query(
     output: Target = None,
     normalize: Normalize = None,
     missing: Missing = None,
+    graph_key: GraphKey = None,
     memory_limit: MemoryLimit = None,
     overwrite: ReplaceOutput = False,
     version: Version = None,
@@ -94,6 +100,7 @@ def query(
             {
                 "--memory-limit": memory_limit,
                 "--missing": missing,
+                "--graph-key": graph_key,
                 "--normalize": normalize,
                 "--overwrite": overwrite or None,
             }
@@ -117,6 +124,7 @@ def query(
                 overwrite=overwrite,
                 normalize=normalize,
                 missing=missing,
+                graph=graph_key,
                 memory_limit=memory_limit,
             )
     dropped = [name for name in asked.runs if name not in chosen.runs]
@@ -146,6 +154,7 @@ def region(
     output: Target = None,
     normalize: Normalize = None,
     missing: Missing = None,
+    graph_key: GraphKey = None,
     memory_limit: MemoryLimit = None,
     overwrite: ReplaceOutput = False,
     version: Version = None,
@@ -170,6 +179,7 @@ def region(
             {
                 "--memory-limit": memory_limit,
                 "--missing": missing,
+                "--graph-key": graph_key,
                 "--normalize": normalize,
                 "--overwrite": overwrite or None,
             }
@@ -188,6 +198,7 @@ def region(
                 overwrite=overwrite,
                 normalize=normalize,
                 missing=missing,
+                graph=graph_key,
                 memory_limit=memory_limit,
             )
     dropped = [name for name in asked.runs if name not in chosen.runs]
@@ -231,6 +242,7 @@ def export(
         Literal["spatialdata", "h5ad"] | None,
         typer.Option(help="Default: by the suffix of the output, .zarr or .h5ad."),
     ] = None,
+    graph_key: GraphKey = None,
     memory_limit: MemoryLimit = None,
     overwrite: ReplaceOutput = False,
     version: Version = None,
@@ -250,7 +262,9 @@ def export(
     with reporter(f"export -> {output}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, version=version)
         chosen = opened.query(section=section)
-        write_answer(chosen, target, overwrite=overwrite, memory_limit=memory_limit)
+        write_answer(
+            chosen, target, overwrite=overwrite, graph=graph_key, memory_limit=memory_limit
+        )
     _tell(say, chosen, output)
     run.write(atlas, run_json, say, results=_facts(chosen, output))
 
