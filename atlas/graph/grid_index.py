@@ -4,26 +4,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .compiled import njit
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
-
-    def njit[F: Callable[..., Any]](function: F) -> F:
-        """Stand in for numba's decorator, which ships without types."""
-        return function
-
-else:
-    from numba import njit as _njit
-
-    njit = _njit(nogil=True, cache=True, error_model="numpy")
 
 __all__ = ["GridIndex", "cell_of", "index_points", "njit"]
 
 # Points a grid cell holds on average, as a share of k and at least: three by three cells then hold
 # about 2.7 k points, so that the first square already bounds the k-th distance well. Between 2 and
 # 4 points a cell the time moved by a quarter for k = 6 to 15; 1 point a cell cost up to twice as
-# much. Callers in other files are cached with this code inside: remove __pycache__ after changes.
+# much.
 _CELL_SHARE, _CELL_LEAST = 0.3, 2.5
 
 

@@ -121,7 +121,7 @@ def search_grid(
 def _gather(
     qx: float, qy: float, limit: float, gx: Any, gy: Any, start: Any, x0: float, y0: float,
     per_unit: float, nx: int, ny: int, hit_d2: Any, hit_at: Any,
-) -> int:  # fmt: skip
+) -> np.int64:  # fmt: skip
     """Collect all points within a squared distance, in no order; -1 when they do not fit.
 
     Numbers of points are unsigned here: those need no check for indices that count from the end.
@@ -134,7 +134,7 @@ def _gather(
     for row in range(e, f + 1):
         first, last = start[row * nx + a], start[row * nx + b + 1]
         if n + np.uint64(last - first) > room:
-            return -1
+            return np.int64(-1)
         for p in range(np.uint64(first), np.uint64(last)):
             dx = gx[p] - qx
             dy = gy[p] - qy
@@ -147,7 +147,7 @@ def _gather(
 
 
 @njit
-def _rank(n: int, hit_d2: Any, hit_at: Any, d2s: Any, at: Any) -> bool:
+def _rank(n: Any, hit_d2: Any, hit_at: Any, d2s: Any, at: Any) -> bool:
     """Put n collected points in order; False, and no order, when distances are tied."""
     m = (n + LANES - 1) // LANES * LANES
     hit_d2[n:m] = np.inf
