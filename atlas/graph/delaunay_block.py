@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .halo import Patches
     from .triangulation import Triangulation
 
-__all__ = ["Block"]
+__all__ = ["Block", "in_rounds"]
 
 # How far around each patch cells are taken in at first, in mean distances of its cells. Circles
 # reach 2 such distances almost always; what they do not reach need not be triangulated.
@@ -74,7 +74,7 @@ class Block:
         mesh.x[before:], mesh.y[before:] = scaled[:, 0], scaled[:, 1]
         # While all points lie on one line there is nothing yet that points could be added to.
         first = before if mesh.counts[0] else 1
-        insert(first + _in_rounds(self._rows.size - first), mesh)
+        insert(first + in_rounds(self._rows.size - first), mesh)
 
     def _clearances(self) -> NDArray[np.float64]:
         """Squared distance from each patch of own rows to the nearest box apart, scaled."""
@@ -137,7 +137,7 @@ def _reach(own: Patches) -> NDArray[np.float64]:
     return np.asarray(_REACH * np.maximum(spacing, np.maximum(width, height) / n))
 
 
-def _in_rounds(n: int) -> NDArray[np.int32]:
+def in_rounds(n: int) -> NDArray[np.int32]:
     """Order of insertion of n points that follow a space-filling curve."""
     last = np.full(n, len(_ROUNDS), dtype=np.int8)
     for i, step in reversed(list(enumerate(_ROUNDS))):
