@@ -25,12 +25,13 @@ def make_points(shape: str, n: int) -> NDArray[np.float64]:
     """Points of a named shape."""
     rng = np.random.default_rng(0)
     if shape == "clusters":
-        return rng.random((50, 2))[rng.integers(0, 50, n)] + rng.normal(0, 0.02, (n, 2))
+        nests = rng.random((50, 2))[rng.integers(0, 50, n)]
+        return np.asarray(nests + rng.normal(0, 0.02, (n, 2)), dtype=np.float64)
     if shape in ("lattice", "rotated"):
         side = int(np.sqrt(n))
         grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2) * 1.0
         turn = np.array([[np.cos(0.3), -np.sin(0.3)], [np.sin(0.3), np.cos(0.3)]])
-        return grid if shape == "lattice" else np.asarray(grid @ turn)
+        return np.asarray(grid if shape == "lattice" else grid @ turn, dtype=np.float64)
     return rng.random((n, 2))
 
 
