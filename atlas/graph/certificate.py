@@ -1,38 +1,54 @@
 """When a row of a tiled kNN graph is final: the halo certificate and its proof.
 
-Setting. A section is divided into tiles; the box of a tile is the tight box of its positions, as
-stored. The squared distance of two cells is the float64 number ``dx * dx + dy * dy``, with
+Setting. The squared distance of two cells is the float64 number ``dx * dx + dy * dy``, with
 ``dx = x_j - x_i`` rounded, each product rounded, the sum rounded. The k nearest neighbors of cell
 i are the first k other cells under the total order (d2, x, y, row). Nothing in this definition
 knows of tiles, so a search that finds these k cells gives the same graph for any tiling.
 
-Claim. Let S be the tiles searched for cell i, and d2_k the k-th smallest squared distance over
-all cells of S. If for every other tile, with box b,
+A search has looked at some cells of the section, S. All others lie in row runs, each with a box
+that holds its cells: the tight box of a tile as stored, the box of a row block as stored (tight,
+then rounded outwards to float32), or the tight box of a patch, computed from positions that were
+read. Which of them it is does not matter below: only that the box holds the cells does.
+
+Claim. Let d2_k be the k-th smallest squared distance from cell i over all other cells of S. If for
+the box b of every run outside of S
 
     d2_k < box_d2(i, b) * SHRINK        (strictly)
 
 then the k best cells of S are the k nearest of the section.
 
-Proof. Let p lie in a tile outside of S, with box b = (x0, y0, x1, y1). Then x_p >= x0 and
-x_p <= x1 hold exactly, for the box is made of stored coordinates. Rounding is monotone:
-u <= v implies fl(u) <= fl(v). So if x_i < x0, fl(x_p - x_i) >= fl(x0 - x_i) >= 0, likewise on the
-other sides, and where x_i lies between x0 and x1 the box counts 0. Squares of numbers >= 0 and
-sums are monotone too, before and after rounding. Hence d2(i, p) >= box_d2(i, b), in computed
-numbers, without any slack, and therefore d2(i, p) > d2_k. There are k cells of S at most d2_k
-away, so p is not among the first k, whatever its x, y and row. With equality it could be: a tied
-cell with smaller (x, y, row) would win, which is why the comparison is strict. []
+Proof. Let p lie in a run outside of S, with box b = (x0, y0, x1, y1). Then x_p >= x0 and
+x_p <= x1 hold exactly, in the numbers as they are stored. Rounding is monotone: u <= v implies
+fl(u) <= fl(v). So if x_i < x0, fl(x_p - x_i) >= fl(x0 - x_i) >= 0, likewise on the other sides,
+and where x_i lies between x0 and x1 the box counts 0. Squares of numbers >= 0 and sums are
+monotone too, before and after rounding. Hence d2(i, p) >= box_d2(i, b), in computed numbers,
+without any slack, and therefore d2(i, p) > d2_k. There are k cells of S at most d2_k away, so p is
+not among the first k, whatever its x, y and row. With equality it could be: a tied cell with
+smaller (x, y, row) would win, which is why the comparison is strict. []
+
+The fast road asks one question for all cells of a patch. A halo promises (`halo.surround`) that
+every box apart from it has box_to_boxes(patch, b) > reach * reach. The same monotony, applied to
+the sides of the patch's tight box, gives box_d2(i, b) >= box_to_boxes(patch, b) for every cell i
+of it. So d2_k < reach * reach * SHRINK implies the claim for all b at once, and a cell for which
+it holds is final. Patches that were loaded, but lie out of reach of the tile being searched, count
+as apart: they were left out by the same test. Cells for which it fails take the slow road, where
+S grows by the runs nearest to them until the claim itself holds.
 
 `SHRINK` takes eight units in the last place off the box distance. The proof does not need them on
 hardware that rounds every operation; they cover compilers that fuse a product and a sum in one of
 the two expressions and not in the other, and cost nothing.
 
-A cell that knows fewer than k others has d2_k = infinity: it is final only when every tile was
-searched. So a section of n <= k cells connects everybody with everybody, n - 1 neighbors each.
+A cell that knows fewer than k others has d2_k = infinity: it is final only when nothing is apart.
+So a section of n <= k cells connects everybody with everybody, n - 1 neighbors each.
 
-Which tile next. For every cell that is not final, its nearest tile that the claim does not rule
-out: whole tiles, nearest first, each cell for itself. One far cell therefore pulls in the tiles on
-its way, never the rectangle that spans it and the rest of the section. Each round searches at
-least one more tile for every open cell, so the search ends.
+Which runs next. For every cell that is not final, those nearest to it that the claim does not rule
+out: each cell for itself. One far cell therefore pulls in what lies on its way, never the
+rectangle that spans it and the rest of the section. Each round searches at least one more run for
+every open cell, so the search ends.
+
+Equal positions. Of a run of consecutive rows at one position only the first k + 1 are offered.
+Any cell prefers them, at the same distance, to the later ones, which have the same x and y and a
+greater row; one of them may be the cell itself; so no later one is among its first k.
 """
 
 from __future__ import annotations
@@ -42,11 +58,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
-__all__ = ["SHRINK", "box_to_boxes", "reachable"]
+__all__ = ["SHRINK", "box_to_boxes"]
 
 SHRINK = 1.0 - 2.0**-50
 """Factor on squared box distances: eight units in the last place below one."""
@@ -77,35 +91,3 @@ def box_to_boxes(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArra
     dy = np.maximum(np.maximum(boxes[:, 1] - box[3], box[1] - boxes[:, 3]), 0.0)
     with np.errstate(over="ignore"):  # an infinite bound is still a bound
         return np.asarray(dx * dx + dy * dy)
-
-
-def reachable(
-    box: NDArray[np.float64], reach_d2: float, boxes: NDArray[np.float64], seen: Iterable[int]
-) -> NDArray[np.int64]:
-    """Tiles that some cell inside `box` may still need, without those already searched.
-
-    Parameters
-    ----------
-    box : array (4,) float64
-        Tight box of the cells.
-    reach_d2 : float
-        Largest k-th squared distance among them; infinity where fewer than k are known.
-    boxes : array (T, 4) float64
-        Tight boxes of all tiles.
-    seen : iterable of int
-        Tiles searched for all of these cells.
-
-    Returns
-    -------
-    array (m,) int64
-        Tile ids, ascending.
-
-    Examples
-    --------
-    >>> boxes = np.array([[0.0, 0, 1, 1], [2, 0, 3, 1], [9, 0, 9, 1]])
-    >>> reachable(boxes[0], 1.0, boxes, [0]).tolist()
-    [1]
-    """
-    near = box_to_boxes(box, boxes) * SHRINK <= reach_d2
-    near[list(seen)] = False
-    return np.flatnonzero(near)

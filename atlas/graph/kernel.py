@@ -159,7 +159,7 @@ def _rank(n: Any, hit_d2: Any, hit_at: Any, d2s: Any, at: Any) -> bool:
             place += hit_d2[j] < d2
         d2s[place], at[place] = d2, hit_at[i]
         total += place
-    return total == n * (n - 1) // 2
+    return bool(total == n * (n - 1) // 2)
 
 
 @njit
@@ -286,7 +286,7 @@ def search(
             qx, qy, qrow = xy[i, 0], xy[i, 1], rows[i]
             found = False
             if usual > 0.0 and missed <= _FREE_MISSES + guessed:
-                limit = usual * margin
+                n, limit = np.int64(0), usual * margin
                 for _ in range(_GUESSES):
                     n = _gather(
                         qx, qy, limit, gx, gy, start, x0, y0, per_unit, nx, ny, hit_d2, hit_at
