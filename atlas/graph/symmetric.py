@@ -42,6 +42,9 @@ __all__ = ["SymmetricEdges", "TileSources"]
 # Smaller chunks compute fewer rows around a block in vain and make a longer table: for each row of
 # a block of 65,536 uniform cells, chunks of 512 compute 0.4 further ones, whole tiles 1.2.
 _CHUNK = 512
+# Rows around a block that are computed at once, never more than the block has: they lie along its
+# border, so that a source has to read three times as many around them as around the block.
+_AROUND_ROWS = 16_384
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +121,7 @@ class SymmetricEdges:
         around = _outside(self.sources.runs(self._tiles(runs), self.section.n_obs), runs)
         others = [
             _arrows(self.inner.edges(part), part, runs)
-            for part in cut_runs(around, max(rows, _CHUNK))
+            for part in cut_runs(around, max(_CHUNK, min(rows, _AROUND_ROWS)))
         ]
         turned = transpose.turned_round(rows, _arrows(own, runs, runs), _joined(others))
         return Edges(*transpose.united(own.indptr, own.indices, own.distances, *turned))
