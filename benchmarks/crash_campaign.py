@@ -2,6 +2,8 @@
 
     python benchmarks/crash_campaign.py --kills 60 --seed 0
 
+Builds of graphs are killed by `crash_graph.py`.
+
 One long-lived fork server has everything imported; each trial forks from it, warms up, says that
 it is ready, ingests, and is killed (SIGKILL) after a random part of the time that an undisturbed
 run takes. After every kill:

@@ -20,7 +20,13 @@ import numpy as np
 import pytest
 
 from tisseract.atlas import resumable
-from tisseract.atlas.errors import CommitConflict, InvalidArgument, StaleDerived, StorageFull
+from tisseract.atlas.errors import (
+    CommitConflict,
+    Corrupt,
+    InvalidArgument,
+    StaleDerived,
+    StorageFull,
+)
 from tisseract.atlas.garbage import gc
 from tisseract.atlas.graph import block_task, build, build_graphs, knn, layout, open_graph, plan
 from tisseract.atlas.graph.workers import Workers
@@ -496,6 +502,18 @@ def test_a_task_that_outlives_its_driver_changes_nothing(
     with pytest.raises(FileNotFoundError):
         tasks[0]()
     assert not list(store.storage.list(entry.prefix))
+
+
+def test_a_file_that_changed_after_its_receipt_is_not_sealed(
+    store: FakeStore, blocks: Blocks
+) -> None:
+    blocks.at[9] = lambda: truncate(attempts(store)[0] / "blocks/2/indices/c/0")
+    with pytest.raises(Corrupt, match="something else wrote there"):
+        build_graphs(store, n_neighs=5)
+    blocks.take()
+    build_graphs(store, n_neighs=5)
+    assert blocks.take() == [2]
+    sound(store)
 
 
 @pytest.mark.parametrize("name", [RECORDS, "blocks"])
