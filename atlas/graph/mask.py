@@ -21,7 +21,7 @@ __all__ = ["Mask"]
 # Rows between two entries of the table of kept rows: 8 bytes for every 512, an eighth of the bits.
 _STEP = 512
 _BYTES = _STEP // 8
-_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1)
+_ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +92,13 @@ class Mask:
     def before(self, rows: NDArray[np.integer]) -> NDArray[np.int64]:
         """Count the kept cells before each row; (m,) int64, rows from 0 to n_obs.
 
-        Memory: 1 kB a row.
+        Memory: 300 bytes a row.
         """
         step, offset = np.divmod(np.asarray(rows, dtype=np.int64), _STEP)
         packed = self.bits.reshape(-1, _BYTES)[step]
         byte, bit = np.divmod(offset, 8)
-        whole = np.where(np.arange(_BYTES) < byte[:, None], _ONES[packed], 0).sum(axis=1)
+        counts = _ONES[packed] * (np.arange(_BYTES) < byte[:, None])
+        whole = counts.sum(axis=1, dtype=np.int64)
         last = packed[np.arange(byte.size), byte].astype(np.int64) >> (8 - bit)
         return np.asarray(self.starts[step] + whole + _ONES[last], dtype=np.int64)
 

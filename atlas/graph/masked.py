@@ -32,10 +32,10 @@ _READ_ROWS = 65_536
 class MaskedSection:
     """The kept cells of a section, numbered in its order, as a section of their own.
 
-    Its tiles are the section's, with fewer rows; tiles without a kept cell are gone. Their boxes
-    stay as they are, so nothing has to be read: all that a certificate asks of a box is that it
-    holds the cells of its tile (`certificate`), and a box that holds all cells of a tile holds
-    some of them. It may be wider than they are, which can only load a tile in vain.
+    Its tiles and row blocks are the section's, with fewer rows; those without a kept cell are gone.
+    Their boxes stay as they are, so nothing has to be read: all that a certificate asks of a box is
+    that it holds the cells of its tile (`certificate`), and a box that holds all cells of a tile
+    holds some of them. It may be wider than they are, which can only load a tile in vain.
     """
 
     section: PositionSource
@@ -49,6 +49,10 @@ class MaskedSection:
                 f"a mask of {self.section.n_obs:,} cells is wanted for section "
                 f"{self.section.name!r}, but got one of {self.mask.n_obs:,}"
             )
+
+    def __reduce__(self) -> tuple[type[MaskedSection], tuple[PositionSource, Mask]]:
+        # Without the tables, which are larger than the mask and quickly made again.
+        return MaskedSection, (self.section, self.mask)
 
     @property
     def name(self) -> str:
@@ -65,18 +69,19 @@ class MaskedSection:
         """Tiles that hold kept cells, with the ranges of these."""
         return self._tiles
 
+    @property
+    def blocks(self) -> TileTable | None:
+        """Row blocks that hold kept cells, where the section has row blocks."""
+        return self._blocks
+
     @cached_property
     def _tiles(self) -> TileTable:
-        tiles = self.section.tiles
-        before = self.mask.before(tiles.ptr)
-        held = np.diff(before) > 0
-        return TileTable(
-            np.append(before[:-1][held], before[-1]),
-            tiles.bounds[held],
-            None if tiles.code is None else tiles.code[held],
-            None if tiles.level is None else tiles.level[held],
-            tiles.frame,
-        )
+        return _kept_table(self.section.tiles, self.mask)
+
+    @cached_property
+    def _blocks(self) -> TileTable | None:
+        blocks: TileTable | None = getattr(self.section, "blocks", None)
+        return None if blocks is None else _kept_table(blocks, self.mask)
 
     def positions(self, runs: Runs | None = None) -> NDArray[np.float64]:
         """Return (m, 2) float64 positions of kept cells.
@@ -87,6 +92,18 @@ class MaskedSection:
         groups = cut_runs(self.mask.section_runs(runs), _READ_ROWS)
         parts = [self.section.positions(group)[self.mask.take(group)] for group in groups]
         return np.concatenate([np.empty((0, 2)), *parts])
+
+
+def _kept_table(table: TileTable, mask: Mask) -> TileTable:
+    before = mask.before(table.ptr)
+    held = np.diff(before) > 0
+    return TileTable(
+        np.append(before[:-1][held], before[-1]),
+        table.bounds[held],
+        None if table.code is None else table.code[held],
+        None if table.level is None else table.level[held],
+        table.frame,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class SymmetricEdges:
         Notes
         -----
         Memory: what the inner source needs for as many rows, and 64 bytes for each of its edges.
+        A row may be chosen by any number of others, as the first of many cells at one position is.
         """
         from . import transpose  # brings numba: only where edges are computed
 

@@ -1,6 +1,7 @@
 """The graph of some cells is that of a section which has these alone."""
 
 import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from tisseract.atlas.graph.lattice_graph import LatticeEdges
 from tisseract.atlas.graph.masked import Mask, MaskedEdges, MaskedSection
 from tisseract.atlas.graph.order_statistic import run_serially
 from tisseract.atlas.graph.pruned import PrunedEdges
+from tisseract.atlas.quadtree import TileTable, tight_boxes
 
 from .graph_fakes import FakeSection, cut_section, quadtree_section
 from .test_graph_nearest import SHAPES, make_points
@@ -135,6 +137,36 @@ def test_positions_and_tiles_are_those_of_the_kept() -> None:
         x0, y0, x1, y1 = tiles.bounds[tile]
         assert x0 <= xy[:, 0].min() <= xy[:, 0].max() <= x1
         assert y0 <= xy[:, 1].min() <= xy[:, 1].max() <= y1
+
+
+@dataclass
+class BlockSection(FakeSection):
+    """A section that also knows boxes of short row blocks, as real ones do."""
+
+    @property
+    def blocks(self) -> TileTable:
+        ptr = np.append(np.arange(0, self.n_obs, 32), self.n_obs)
+        return TileTable(ptr, tight_boxes(self.xy, ptr))
+
+
+def test_row_blocks_are_those_of_the_kept() -> None:
+    plain = quadtree_section(make_points("uniform", 6000, 3), 256)
+    assert MaskedSection(plain, Mask.of(np.ones(6000, np.bool_))).blocks is None
+    section = BlockSection(plain.xy, plain.tiles)
+    keep = make_mask(6000, 0.4, 1, 50)
+    mask = Mask.of(keep)
+    some = MaskedSection(section, mask)
+    blocks = some.blocks
+    assert blocks is not None
+    assert (blocks.n_cells > 0).all()
+    for b in range(len(blocks)):
+        xy = some.positions(blocks.runs([b]))
+        assert (xy >= blocks.bounds[b, :2]).all()
+        assert (xy <= blocks.bounds[b, 2:]).all()
+    source = MaskedEdges(KnnEdges(some, 5), mask)
+    assert_graph(source, 6000, expected(plain.xy, keep, "knn"), 1000)
+    # Tables that were looked up do not travel.
+    assert pickle.dumps(some) == pickle.dumps(MaskedSection(section, mask))
 
 
 def test_few_kept_cells_do_not_read_the_section() -> None:
