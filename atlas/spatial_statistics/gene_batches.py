@@ -204,7 +204,8 @@ class _Column:
 
     cells: NDArray[np.int32]
     values: NDArray[np.float32]
-    sums: tuple[float, float, float, float, float]
+    sums: tuple[float, ...]
+    """The five of `GeneBatch.sums`."""
     constant: bool
 
     @classmethod
@@ -215,18 +216,11 @@ class _Column:
         ends: NDArray[np.float64],
         n: int,
     ) -> _Column:
-        x = values.astype(np.float64)
-        total = float(x.sum())
-        mean = total / n
-        low, high = float(x.min(initial=np.inf)), float(x.max(initial=-np.inf))
-        if x.size < n:
-            low, high = min(low, 0.0), max(high, 0.0)
-        squares = float((x * x).sum())
-        variation = float(((x - mean) ** 2).sum()) + (n - x.size) * mean * mean
-        weighted = x * ends[cells]
-        sums = (total, squares, variation, float(weighted.sum()), float((weighted * x).sum()))
+        from .gene_kernels import sum_gene  # brings numba
+
+        *sums, low, high = sum_gene(cells, values, ends, n)
         # Copies: views would keep all that was read with them.
-        return cls(cells.copy(), values.copy(), sums, low == high)
+        return cls(cells.copy(), values.copy(), tuple(sums), low == high)
 
 
 def _by_cell(
