@@ -2,6 +2,7 @@
 
 ``knn``, ``radius``, ``delaunay`` and ``grid`` describe the graphs of some sections and compute
 nothing; ``build_graphs`` builds and commits them; ``open_graph`` reads a committed one.
+``z_neighbors`` describes those between registered serial sections.
 """
 
 from .build import write_graphs
@@ -14,6 +15,8 @@ from .spec import GraphSpec
 from .squidpy_builder import squidpy_builder
 from .squidpy_form import SquidpyGraph
 from .stored import StoredGraph, open_graph
+from .z_graph import ZNeighbors, z_neighbors
+from .z_stored import StoredZGraph, open_z_graph
 
 __all__ = [
     "GraphPlan",
@@ -23,14 +26,18 @@ __all__ = [
     "SectionGraph",
     "SquidpyGraph",
     "StoredGraph",
+    "StoredZGraph",
+    "ZNeighbors",
     "build_graphs",
     "delaunay",
     "describe_graph",
     "grid",
     "knn",
     "open_graph",
+    "open_z_graph",
     "plan_graph",
     "radius",
     "squidpy_builder",
     "write_graphs",
+    "z_neighbors",
 ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..memory import format_bytes
-from .plan_needs import need_of
+from .plan_needs import BYTES_PER_SPREAD, need_of
 from .spec import GraphSpec, ParameterValue, describe
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def plan_graph(
     if kept is not None:
         # The blocks are those of all cells: a tile's need is that of its densest part.
         elements = np.full(len(tiles), elements.max(initial=0.0))
+        row_bytes = row_bytes + BYTES_PER_SPREAD * need.elements
         row_bytes = np.full(len(tiles), row_bytes.max(initial=0.0))
     blocks = plan_blocks(tiles, elements)
     held = np.concatenate([[0.0], np.cumsum(tiles.n_cells * row_bytes)])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..quadtree import TileTable
     from .spec import GraphSpec
 
-__all__ = ["Need", "need_of"]
+__all__ = ["BYTES_PER_SPREAD", "Need", "need_of"]
 
 # Search: 28 a candidate, 12 an edge, 16 + 16 for positions read and sorted; then 8 an edge for the
 # narrow copy that is written, 16 for encoding it in chunks.
@@ -24,10 +24,14 @@ _BYTES_PER_ROW = 64
 _BYTES_PER_EDGE = 12 + 8 + 16
 # Keys of the ring search, about six copies of 8 bytes while they are sorted and compared.
 _BYTES_PER_STEP = 48
-# Triangles, their neighbors, corners and the edges made of them, for each point.
-_BYTES_PER_CORNER = 220
+# Triangles, their neighbors, corners and the edges made of them, for each point: measured.
+_BYTES_PER_CORNER = 350
 # Keys, order and lengths while the rows that choose a row are brought together.
 _BYTES_PER_UNION = 60
+# Edges that are chosen by length, and edges that are spread over the rows of the whole section:
+# copies of what was computed.
+_BYTES_PER_CHOSEN = 21
+BYTES_PER_SPREAD = 36
 # A plane triangulation of n points has at most 3 n - 6 edges, each stored in both directions.
 _DELAUNAY_DEGREE = 6
 
@@ -71,6 +75,8 @@ def need_of(spec: GraphSpec, tiles: TileTable) -> Need:
     (3000, array([448.]))
     """
     need = _NEEDS[spec.kind](tiles, spec)
+    if spec.prunes:
+        need = replace(need, row_bytes=need.row_bytes + _BYTES_PER_CHOSEN * need.elements)
     if not spec.symmetrize:
         return need
     union = 2 * need.elements * _BYTES_PER_UNION

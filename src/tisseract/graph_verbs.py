@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .atlas.store import AtlasStore
 
 if TYPE_CHECKING:
-    from .atlas.graph import NeighborGraph, StoredGraph
+    from .atlas.graph import NeighborGraph, StoredGraph, StoredZGraph, ZNeighbors
     from .atlas.snapshot import DerivedEntry
 
 __all__ = ["GraphVerbs"]
@@ -163,3 +163,33 @@ class GraphVerbs(AtlasStore):
         from .atlas.graph import open_graph
 
         return open_graph(self, key, section)
+
+    def z_neighbors(
+        self, n_neighs: int | None = None, radius: float | None = None, **options: Any
+    ) -> ZNeighbors:
+        """Describe the neighbors between registered serial sections, lazily.
+
+        Parameters
+        ----------
+        n_neighs
+            Neighbors of each cell in each neighboring section; or
+        radius
+            the greatest distance in space, micrometers.
+        **options
+            `sections`, `pairs`, `max_gap_um`, `transforms`; see
+            `tisseract.atlas.graph.z_neighbors`.
+
+        Returns
+        -------
+        ZNeighbors
+            Lazy: one graph for each ordered pair of sections; `.write(key="z")` commits them.
+        """
+        from .atlas.graph import z_neighbors
+
+        return z_neighbors(self, n_neighs, radius, **options)
+
+    def z_graph(self, section: str, neighbor: str, key: str = "z") -> StoredZGraph:
+        """Open a committed graph from the cells of a section to those of a neighboring one."""
+        from .atlas.graph import open_z_graph
+
+        return open_z_graph(self, key, section, neighbor)

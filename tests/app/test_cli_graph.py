@@ -236,3 +236,32 @@ def test_exports_carry_a_graph(
     assert main(["query", url, "--graph-key", "out", "-o", table, "-q"]) == 2
     assert main(["query", url, "--graph-key", "out", "-q"]) == 2
     assert "--graph-key" in capsys.readouterr().err
+
+
+def test_neighbors_between_serial_sections(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet = Path(url).parent / "data" / "samples.csv"
+    lines = [line.split(",") for line in sheet.read_text().splitlines()]
+    donor, path = lines[0].index("donor"), lines[0].index("data_path")
+    for number, line in enumerate(lines[1:]):
+        line[donor], line[path] = "one", str(sheet.parent / line[path])
+        line.append(str(10 * number))
+    lines[0].append("z_um")
+    serial = tmp_path / "serial.csv"
+    serial.write_text("\n".join(",".join(line) for line in lines) + "\n")
+    stack = str(tmp_path / "stack.atlas")
+    assert main(["ingest", str(serial), stack, "-q"]) == 0
+    assert len(ask(capsys, "graph", stack, "--knn", "3", "--z", "--dry-run")) == 6
+    two = ["--section", "E11.5_e1", "--section", "E11.5_e2"]
+    rows = ask(capsys, "graph", stack, "--knn", "3", "--z", *two)
+    assert len(rows) == 2
+    atlas = ts.open(stack)
+    found = atlas.z_graph("E11.5_e1", "E11.5_e2")
+    lazy = atlas.z_neighbors(3)["E11.5_e1", "E11.5_e2"]
+    assert found.nnz == 3 * found.n_obs == rows[0]["edges"]
+    np.testing.assert_array_equal(found.to_csr().indices, lazy.compute().indices)
+    assert lazy.compute().data.min() >= 10
+    assert main(["graph", stack, "--delaunay", "--z", "-q"]) == 2
+    assert main(["graph", stack, "--max-gap", "9", "-q"]) == 2
+    assert main(["graph", stack, "--knn", "3", "--z", "--max-gap", "9", "-q"]) == 1

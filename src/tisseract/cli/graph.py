@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -26,6 +26,9 @@ from .output import Output
 from .progress import reporter
 from .record import Run
 from .session import dask_client, open_atlas
+
+if TYPE_CHECKING:
+    from ..atlas.graph import GraphPlan
 
 __all__ = ["register"]
 
@@ -143,7 +146,19 @@ def graph(
         str | None,
         typer.Option(metavar="FILTER", help='Only these cells take part: "qc_pass and n > 9".'),
     ] = None,
-    key_added: Annotated[str, typer.Option(help="Name of the graph.")] = "spatial",
+    z: Annotated[
+        bool,
+        typer.Option(
+            "--z", help="Between registered serial sections (z_um) instead, with --knn or --radius."
+        ),
+    ] = False,
+    max_gap_um: Annotated[
+        float | None,
+        typer.Option("--max-gap", metavar="UM", help="With --z: no farther apart."),
+    ] = None,
+    key_added: Annotated[
+        str | None, typer.Option(help="Name of the graph; default: spatial, or z with --z.")
+    ] = None,
     section: Sections = None,
     memory_limit: MemoryLimit = None,
     n_workers: Workers = None,
@@ -158,6 +173,7 @@ def graph(
 ) -> None:
     """Build the neighbor graph of every section, exactly, tile by tile."""
     output = Output(json, quiet, verbose)
+    key_added = key_added or ("z" if z else "spatial")
     chosen: dict[str, Any] = {
         "n_neighs": knn,
         "radius": None if radius is None else lengths(radius),
@@ -170,20 +186,25 @@ def graph(
     }
     kind = choose_kind(chosen, delaunay=delaunay)
     given = {name: value for name, value in chosen.items() if value is not None}
-    run = Run("graph", {"kind": kind, **given, "where": where, "key_added": key_added})
+    if z:
+        _check_z(kind, {**given, "where": where})
+    elif max_gap_um is not None:
+        raise UsageError("--max-gap belongs to --z: give both or none")
+    run = Run("graph", {"kind": kind, **given, "where": where, "key_added": key_added, "z": z})
     with reporter(f"graph {atlas}", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
         _tell_small(output, opened, section, knn)
+        described: Any = (
+            opened.z_neighbors(**_needed(kind, given), sections=section, max_gap_um=max_gap_um)
+            if z
+            else getattr(opened, kind)(section, **given, where=where)
+        )
         if dry_run:
-            _explain(output, opened, kind, {**given, "where": where}, section)
+            _explain(output, described)
             return
         with dask_client(dask, output, n_workers=n_workers) as client:
-            entries = opened.build_graphs(
-                kind,
-                **given,
-                where=where,
-                sections=section,
-                key_added=key_added,
+            entries = described.write(
+                key_added,
                 overwrite=overwrite,
                 client=client,
                 memory_limit=memory_limit,
@@ -228,6 +249,21 @@ def choose_kind(chosen: dict[str, Any], *, delaunay: bool) -> str:
     return kind
 
 
+def _check_z(kind: str, given: dict[str, Any]) -> None:
+    """Refuse what there is not between sections."""
+    known = {"n_neighs", "radius"}
+    others = [name for name, value in given.items() if value is not None and name not in known]
+    both = kind == "knn" and given.get("radius") is not None
+    if kind not in ("knn", "radius") or others or both or isinstance(given.get("radius"), tuple):
+        raise UsageError("--z goes with --knn K or with --radius LENGTH, and nothing else")
+
+
+def _needed(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    if kind == "radius":
+        return {"radius": given["radius"]}
+    return {"n_neighs": given.get("n_neighs", 6)}
+
+
 def _tell_small(output: Output, atlas: Any, section: list[str] | None, knn: int | None) -> None:
     """Note which sections have fewer cells than neighbors are asked for."""
     sizes = {name: atlas.section(name).n_obs for name in section or atlas.section_names}
@@ -239,30 +275,31 @@ def _tell_small(output: Output, atlas: Any, section: list[str] | None, knn: int 
         )
 
 
-def _explain(
-    output: Output, atlas: Any, kind: str, options: dict[str, Any], section: list[str] | None
-) -> None:
+def _explain(output: Output, described: Any) -> None:
     """Print what building would take; refuse what it would refuse."""
-    described = getattr(atlas, kind)(section, **options)
     for one in described:
-        one.check()
-    rows = [
-        {
-            "section": plan.section,
-            "kind": plan.kind,
-            "parameters": dict(plan.parameters),
-            "n_obs": plan.n_obs,
-            "tiles": plan.n_tiles,
-            "tasks": plan.n_tasks,
-            "edges": plan.edges,
-            "edges_are_at_most": plan.bounded,
-            "bytes_read": plan.bytes_read * plan.passes,
-            "bytes_written": plan.bytes_written,
-            "task_bytes": plan.task_bytes,
-        }
-        for plan in described.plan.sections
-    ]
+        check = getattr(one, "check", None)
+        if check is not None:
+            check()
+    rows = [plan_row(one.plan) for one in described]
     output.data(rows, text=described.explain())
+
+
+def plan_row(plan: GraphPlan) -> dict[str, Any]:
+    """Tell what building one graph takes."""
+    return {
+        "section": plan.section,
+        "kind": plan.kind,
+        "parameters": dict(plan.parameters),
+        "n_obs": plan.n_obs,
+        "tiles": plan.n_tiles,
+        "tasks": plan.n_tasks,
+        "edges": plan.edges,
+        "edges_are_at_most": plan.bounded,
+        "bytes_read": plan.bytes_read * plan.passes,
+        "bytes_written": plan.bytes_written,
+        "task_bytes": plan.task_bytes,
+    }
 
 
 def graph_row(entry: Any) -> dict[str, Any]:
