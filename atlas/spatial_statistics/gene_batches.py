@@ -31,6 +31,9 @@ _READ_BYTES = 40
 # about as long as working on 10 M entries does.
 _MOST_ENTRIES = 2**25
 _MOST_GENES = 2**15
+# Entries that are sorted by cell at once, all genes together: a core's second cache holds them.
+# And the fewest of one gene, on average, that are worth a call.
+_CACHED_ENTRIES, _CALL_ENTRIES = 2**17, 2**9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,7 +165,7 @@ class GeneReader:
         ]
         sums = np.array([column.sums for column in columns]).reshape(len(columns), 5)
         constant = np.array([column.constant for column in columns], dtype=bool)
-        return GeneBatch(*_by_cell(columns, self.section.n_obs), sums, constant)
+        return GeneBatch(*_by_cell(columns, self.section.n_obs, self.threads), sums, constant)
 
     def _read_columns(self, genes: NDArray[np.int64]) -> list[_Column]:
         matrix = self.section.gene_columns(genes)
@@ -224,7 +227,7 @@ class _Column:
 
 
 def _by_cell(
-    columns: list[_Column], n: int
+    columns: list[_Column], n: int, threads: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.float32]]:
     """Sort the entries of some genes by cell, then gene."""
     from .gene_kernels import count_cells, place_entries  # brings numba
@@ -234,7 +237,17 @@ def _by_cell(
     for column in columns:
         count_cells(column.cells, ptr[2:])
     np.cumsum(ptr, out=ptr)
-    gene, value = np.empty(ptr[-1], np.uint16), np.empty(ptr[-1], np.float32)
-    for g, column in enumerate(columns):
-        place_entries(g, column.cells, column.values, ptr[1:], gene, value)
+    entries = int(ptr[-1])
+    gene, value = np.empty(entries, np.uint16), np.empty(entries, np.float32)
+    n_ranges = max(1, min(entries // _CACHED_ENTRIES, entries // (_CALL_ENTRIES * len(columns))))
+    borders = np.linspace(0, n, n_ranges + 1).astype(np.int64)
+    cuts = [np.searchsorted(column.cells, borders).tolist() for column in columns]
+
+    def place(r: int) -> None:
+        for g, column in enumerate(columns):
+            span = slice(cuts[g][r], cuts[g][r + 1])
+            place_entries(g, column.cells[span], column.values[span], ptr[1:], gene, value)
+
+    for _ in map_in_order(place, list(range(n_ranges)), threads):
+        pass
     return ptr[:-1], gene, value

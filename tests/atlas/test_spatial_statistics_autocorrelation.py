@@ -89,6 +89,8 @@ def test_statistics_of_the_same_graph_do_not_depend_on_blocks_threads_and_batche
         np.testing.assert_array_equal(one.statistic, other.statistic)
     monkeypatch.setattr(gene_batches, "_MOST_ENTRIES", 100)
     monkeypatch.setattr(gene_batches, "_READ_ENTRIES", 40)
+    monkeypatch.setattr(gene_batches, "_CACHED_ENTRIES", 7)
+    monkeypatch.setattr(gene_batches, "_CALL_ENTRIES", 1)
     batched = spatial_autocorrelation(cut(matrix), section)
     np.testing.assert_array_equal(batched.statistic, whole.statistic)
 
