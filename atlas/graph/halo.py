@@ -17,13 +17,13 @@ exactly one of the three.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import Corrupt
 from ..quadtree import TileTable, merge_runs
-from .grid_index import njit
+from .patch_kernels import TOGETHER, cut_jumps, mark_near, tight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,8 +45,6 @@ __all__ = [
 
 PATCH_ROWS = 64
 """Most rows of a patch: about 8 by 8 cells."""
-# Boxes of `own` under one common box: a box that misses that one misses them all.
-_TOGETHER = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +173,9 @@ def read_positions(section: PositionSource, runs: Runs) -> NDArray[np.float64]:
 
 
 def read_patches(section: PositionSource, runs: Runs) -> Patches:
-    """Read rows and divide them into patches; cuts lie at multiples of 64 rows and between tiles.
+    """Read rows and divide them into patches.
+
+    Cuts lie at multiples of 64 rows, between tiles, and where the curve jumps.
 
     Parameters
     ----------
@@ -192,8 +192,9 @@ def read_patches(section: PositionSource, runs: Runs) -> Patches:
     xy = read_positions(section, runs) if runs else np.empty((0, 2))
     starts, sizes = _cut(runs, section.tiles.ptr)
     ptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    starts, ptr = cut_jumps(xy, starts, ptr)
     boxes = np.empty((starts.size, 4))
-    _tight(xy, ptr, boxes)
+    tight(xy, ptr, boxes)
     return Patches(xy, ptr, starts, boxes)
 
 
@@ -247,7 +248,8 @@ def plan_band(
 ) -> BandPlan:
     """Decide what to read so that everything within reach is loaded; see `surround`.
 
-    A reach that is no number (NaN) takes in nothing. Cost: 2 ns for each tile of the section and each group of 32 patches.
+    A reach that is no number (NaN) takes in nothing. Cost: 2 ns for each tile of the section and
+    each group of 32 patches.
     """
     with np.errstate(over="ignore"):  # an infinite reach takes in everything
         reach_d2 = np.square(np.broadcast_to(np.asarray(reach, np.float64), (len(own),)))
@@ -325,7 +327,7 @@ class _Near:
     """Which boxes come within reach of some patch."""
 
     def __init__(self, boxes: NDArray[np.float64], reach_d2: NDArray[np.float64]) -> None:
-        at = np.arange(0, len(boxes), _TOGETHER)
+        at = np.arange(0, len(boxes), TOGETHER)
         self._boxes, self._reach_d2 = boxes, reach_d2
         self._groups = np.empty((at.size, 5))
         if at.size:
@@ -337,38 +339,5 @@ class _Near:
         hit = np.zeros(len(boxes), dtype=np.bool_)
         # A copy: compiled code knows read-only arrays as another type.
         copied = np.array(boxes, dtype=np.float64)
-        _mark_near(copied, self._boxes, self._reach_d2, self._groups, hit)
+        mark_near(copied, self._boxes, self._reach_d2, self._groups, hit)
         return hit
-
-
-@njit
-def _tight(xy: Any, ptr: Any, boxes: Any) -> None:
-    """Write the tight boxes of consecutive, non-empty ranges of positions."""
-    for p in range(boxes.shape[0]):
-        x0, y0 = xy[ptr[p], 0], xy[ptr[p], 1]
-        x1, y1 = x0, y0
-        for i in range(ptr[p] + 1, ptr[p + 1]):
-            x, y = xy[i, 0], xy[i, 1]
-            x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
-        boxes[p, 0], boxes[p, 1], boxes[p, 2], boxes[p, 3] = x0, y0, x1, y1
-
-
-@njit
-def _mark_near(boxes: Any, own: Any, reach_d2: Any, groups: Any, hit: Any) -> None:
-    """Mark the boxes that come within reach of some patch; see `box_to_boxes`.
-
-    Rows of `groups` are the common box of `_TOGETHER` patches and their greatest squared reach.
-    """
-    for b in range(boxes.shape[0]):
-        x0, y0, x1, y1 = boxes[b, 0], boxes[b, 1], boxes[b, 2], boxes[b, 3]
-        for g in range(groups.shape[0]):
-            dx = max(x0 - groups[g, 2], groups[g, 0] - x1, 0.0)
-            dy = max(y0 - groups[g, 3], groups[g, 1] - y1, 0.0)
-            if hit[b] or dx * dx + dy * dy > groups[g, 4]:
-                continue
-            for p in range(g * _TOGETHER, min((g + 1) * _TOGETHER, own.shape[0])):
-                dx = max(x0 - own[p, 2], own[p, 0] - x1, 0.0)
-                dy = max(y0 - own[p, 3], own[p, 1] - y1, 0.0)
-                if dx * dx + dy * dy <= reach_d2[p]:
-                    hit[b] = True
-                    break

@@ -22,7 +22,7 @@ _WIDEN = 1.0 + 1e-12
 _TINY = 1e-150
 # Points a guess may collect, in k; where it would be more, the guess is bad.
 _HITS = 12
-# Guesses that may fail before the good ones must outnumber them (on a lattice all are ties).
+# Guesses that may fail before the good ones must outnumber them.
 _FREE_MISSES = 64
 # Guesses, each twice the one before, until enough points are within one.
 _MARGIN = 1.4
@@ -163,6 +163,36 @@ def _rank(n: Any, hit_d2: Any, hit_at: Any, d2s: Any, at: Any) -> bool:
 
 
 @njit
+def _rank_tied(
+    n: Any, hit_d2: Any, hit_at: Any, gx: Any, gy: Any, grow: Any, d2s: Any, at: Any
+) -> None:
+    """Put n collected points in order by (d2, x, y, row): on lattices most distances are tied."""
+    m = (n + LANES - 1) // LANES * LANES
+    at[:n] = NONE
+    for i in range(n):
+        d2, p = hit_d2[i], hit_at[i]
+        place = 0
+        for j in range(m):
+            place += hit_d2[j] < d2
+        # The tied share the places from here on, as many as there are of them.
+        d2s[place] = d2
+        while at[place] != NONE:
+            held = at[place]
+            # In place, not by `_wins_tie`: a call counts references of all arrays, which is slow.
+            if gx[p] != gx[held]:
+                wins = gx[p] < gx[held]
+            elif gy[p] != gy[held]:
+                wins = gy[p] < gy[held]
+            else:
+                wins = grow[p] < grow[held]
+            if wins:
+                p, at[place] = held, p
+            place += 1
+            d2s[place] = d2
+        at[place] = p
+
+
+@njit
 def emit(d2s: Any, rows: Any, columns: bool, out_row: Any, out_value: Any) -> None:
     """Write the neighbors of one query: nearest first with d2, or by column with distances.
 
@@ -294,8 +324,10 @@ def search(
                     if n < 0 or n > k:
                         break
                     limit *= 2.0
-                # The query is among the points, and alone at distance zero if nothing is tied.
-                found = n > k and _rank(n, hit_d2, hit_at, ranked_d2, ranked_at)
+                found = n > k
+                if found and not _rank(n, hit_d2, hit_at, ranked_d2, ranked_at):
+                    _rank_tied(n, hit_d2, hit_at, gx, gy, grow, ranked_d2, ranked_at)
+                # The query is among the points, and first unless others lie where it lies.
                 found = found and grow[ranked_at[0]] == qrow
                 guessed += found
                 missed += not found

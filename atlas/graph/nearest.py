@@ -37,7 +37,7 @@ _GROUP_ROWS = 1024
 _EXPECTED = 2.5
 # Rows of a band: more than a block has only where the guess is bad, and then it is cut.
 _BAND_ROWS = 131_072
-_HALVINGS = 8
+_PLANS = 12
 # Rows loaded at once on the slow road.
 _ROUND_ROWS = 65_536
 _EVERYWHERE = np.array([-np.inf, -np.inf, np.inf, np.inf])
@@ -137,11 +137,12 @@ def _solve(
 def _plan(section: PositionSource, own: Patches, k: int) -> BandPlan:
     """Plan a band of bounded size that should make most rows final."""
     reach = _reach(section, own, k)
-    for _ in range(_HALVINGS):
+    for _ in range(_PLANS):
         plan = plan_band(section, own, reach)
         if plan.n_rows <= _BAND_ROWS:
             return plan
-        reach = reach / 2.0
+        # The widest first: mostly it is a patch of far cells that wants everything.
+        reach = np.minimum(reach, np.nanmax(reach) / 4.0)
     return plan_band(section, own, np.nan)  # within reach of nothing: no band
 
 
@@ -156,7 +157,8 @@ def _reach(section: PositionSource, own: Patches, k: int) -> NDArray[np.float64]
     kernel.cell_areas(own.xy, own.ptr, k, area)
     with np.errstate(over="ignore", invalid="ignore"):  # no number: within reach of nothing
         of_tile = (side[:, 0] * side[:, 1] / tiles.n_cells)[tiles.owner(own.first_row)]
-        area = np.where(area > 0.0, np.minimum(area, 9.0 * of_tile), of_tile)
+        cap = np.where(of_tile > 0.0, 9.0 * of_tile, np.inf)
+        area = np.where(area > 0.0, np.minimum(area, cap), of_tile)
     return np.asarray(np.sqrt(_EXPECTED * k / np.pi * area))
 
 
