@@ -13,7 +13,11 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from tisseract.atlas.errors import InvalidArgument
+from tisseract.atlas.graph.lattice_scale import measure_lattice
 from tisseract.atlas.lattice import fit_lattice
+from tisseract.atlas.quadtree import Runs
+
+from .graph_fakes import brute_force, morton_order, quadtree_section
 
 
 def lattice(kind: Any, n: int, pitch: float = 1.0, angle: float = 0.0) -> Any:
@@ -73,6 +77,37 @@ def test_too_few_spots() -> None:
 
 def test_large_sections_are_cropped_not_thinned() -> None:
     assert fit_lattice(lattice("square", 60, 2.0), max_points=500).pitch == pytest.approx(2.0)
+
+
+@given(
+    kind=st.sampled_from(["hex", "square"]),
+    n=st.integers(1, 18),
+    jitter=st.sampled_from([0.0, 0.03]),
+    rows=st.integers(1, 400),
+    tile_cells=st.sampled_from([8, 64]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_scale_is_squidpys_median_whatever_the_blocks(
+    kind: Any, n: int, jitter: float, rows: int, tile_cells: int
+) -> None:
+    xy = lattice("hexagonal" if kind == "hex" else kind, n, 100.0, 0.3)
+    xy += np.random.default_rng(n).normal(0, jitter * 100, xy.shape)
+    section = quadtree_section(xy[morton_order(xy)], tile_cells)
+    blocks: list[Runs] = [[(a, min(n * n, a + rows))] for a in range(0, n * n, rows)]
+    passes = 0
+
+    def run(function: Any, parts: Any) -> Any:
+        nonlocal passes
+        passes += 1
+        return [function(part) for part in reversed(parts)]
+
+    scale = measure_lattice(section, kind, blocks, run)
+    k = 6 if kind == "hex" else 4
+    expected = np.median(np.sqrt(brute_force(section.xy, k)[1])) if n > 1 else 0.0
+    assert scale.median == expected
+    assert passes == 1  # so few distances are told apart at once
+    if n > 8:
+        assert measure_lattice(section, "auto", blocks, run) == scale
 
 
 @pytest.mark.real
