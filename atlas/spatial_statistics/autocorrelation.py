@@ -93,9 +93,10 @@ def spatial_autocorrelation(
 ) -> Autocorrelation:
     r"""Compute Moran's I or Geary's C of genes, as `squidpy.gr.spatial_autocorr` defines them.
 
-    Edges weigh one each, or one over the degree of their row. Neither the graph nor the matrix is
-    ever held: genes come in batches from the section's by-gene order, and for every batch the
-    graph is read once, block by block. With z = x - mean(x) and S0 the sum of weights,
+    Edges weigh one each, or one over the degree of their row, whatever their length; no cell is
+    its own neighbor, also where the graph was built with `set_diag`. Neither the graph nor the
+    matrix is ever held: genes come in batches from the section's by-gene order, and for every
+    batch the graph is read once, block by block. With z = x - mean(x) and S0 the sum of weights,
 
     .. math:: I = \frac{n \sum_{ij} w_{ij} z_i z_j}{S_0 \sum_i z_i^2}, \qquad
               C = \frac{(n - 1) \sum_{ij} w_{ij} (x_i - x_j)^2}{2 S_0 \sum_i z_i^2}

@@ -194,6 +194,16 @@ def edge_length_histogram(
     ------
     InvalidArgument
         Bins that do not ascend, or fewer than one.
+
+    Examples
+    --------
+    >>> from tisseract.atlas.graph.edges import Edges
+    >>> class Pair:
+    ...     n_obs, row_ptr = 2, (0, 2)
+    ...     def edges(self, runs):
+    ...         return Edges(np.arange(3), np.array([1, 0], np.int32), np.array([5.0, 5.0]))
+    >>> edge_length_histogram(Pair(), [0, 4, 8]).counts.tolist()
+    [0, 2]
     """
     graph = restrict(graph, check_mask(cells, graph.n_obs))
     if isinstance(bins, int):
