@@ -269,6 +269,8 @@ def _spell_out(kind: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]
 
 
 def _stranger(kind: str, name: str, value: object) -> str:
+    if name == "delaunay":
+        return f"a triangulation is a kind of its own, but got {name}={value!r}; ask for 'delaunay'"
     owners = [other for other in _KINDS if name in _OPTIONS[other]]
     if not owners:
         return f"an option of graphs is wanted, but got {name}={value!r}.{near(name, _CHECKS)}"
