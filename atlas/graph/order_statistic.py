@@ -90,8 +90,9 @@ class _Histogram:
 def _excess_bits(bits: NDArray[np.uint64], most: int) -> int:
     """Fewest trailing bits to cut off ascending numbers so that at most `most` differ."""
     differ = bits[1:] ^ bits[:-1]
+    # Numbers that differ, less one: falls as more bits are cut off.
     return bisect_left(
-        range(64), True, key=lambda cut: np.count_nonzero(differ >> np.uint64(cut)) < most
+        range(64), 1 - most, key=lambda cut: -int(np.count_nonzero(differ >> np.uint64(cut)))
     )
 
 
