@@ -29,8 +29,9 @@ __all__ = ["Autocorrelation", "spatial_autocorrelation"]
 # Bytes a cell, whatever the graph and the genes: row and column sums and their sum, pointers of a
 # batch, factors of the depth while they are made.
 _CELL_BYTES = 8 + 8 + 8 + 8 + 16
-# Bytes of blocks and read-ahead of a thread: 2**20 edges of 8 or 12 bytes, and their copies.
-_THREAD_BYTES = 2**20 * 40
+# Bytes of a thread: about two blocks or groups of genes, one in work and one read ahead, each of
+# 2**20 edges or entries of 8 to 12 bytes, with compressed and joined copies while it is read.
+_THREAD_BYTES = 2**20 * 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)

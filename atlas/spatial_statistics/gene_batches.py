@@ -24,9 +24,8 @@ _TARGET_SUM = 1e4
 # Bytes an entry of a batch: 8 as read, by gene, and 6 by cell, both held while one is made of the
 # other.
 ENTRY_BYTES = 14
-# Entries that one thread reads at once: 8 bytes as stored twice (decoded, joined), 16 as float64.
+# Entries that one thread reads at once; a gene that has more is read alone.
 _READ_ENTRIES = 2**20
-_READ_BYTES = 40
 # More entries than this in a batch save no time: each batch reads the graph once, which takes
 # about as long as working on 10 M entries does.
 _MOST_ENTRIES = 2**25
