@@ -129,3 +129,19 @@ def test_positions_that_are_not_finite_are_refused() -> None:
     section.xy[20] = np.inf
     with pytest.raises(Corrupt, match="finite positions"):
         surround(section, read_patches(section, [(0, 5)]), 300.0)
+
+
+def test_a_far_cell_does_not_widen_its_neighbors() -> None:
+    xy = make_points(4000, 5, 1.0)
+    xy[1000] = 1e6  # its row stays where it was, as if the curve jumped there and back
+    section = cut_section(xy, [2000])
+    own = read_patches(section, [(0, 2000)])
+    wide = (own.boxes[:, 2:] - own.boxes[:, :2]).max(axis=1) > 1e5
+    assert np.diff(own.ptr)[wide].sum() < 16
+
+
+def test_a_jump_of_the_curve_ends_a_patch() -> None:
+    rng = np.random.default_rng(0)
+    xy = np.concatenate([rng.random((32, 2)), rng.random((32, 2)) + 100.0])
+    own = read_patches(cut_section(xy, []), [(0, 64)])
+    assert (own.boxes[:, 2:] - own.boxes[:, :2]).max() < 1.0

@@ -206,6 +206,16 @@ def test_an_outlier_does_not_read_the_section_into_memory() -> None:
     assert section.rows_read < 12 * 256
 
 
+def test_far_cells_in_a_block_do_not_read_the_section() -> None:
+    rng = np.random.default_rng(1)
+    xy = rng.random((60_000, 2)) * 1e3
+    xy[rng.integers(0, 60_000, 5)] *= 1e4
+    section = quadtree_section(xy[morton_order(xy)], 512)
+    rows = int(section.tiles.ptr[-20]), section.n_obs
+    ordered_d2(section, [rows], 10)
+    assert section.rows_read < 4 * (rows[1] - rows[0])
+
+
 def test_little_is_read_around_a_block() -> None:
     section = quadtree_section(make_points("uniform", 30_000, 2), 512)
     ordered_d2(section, [(0, section.n_obs)], 10)
