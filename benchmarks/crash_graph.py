@@ -4,7 +4,8 @@
 
 Each trial forks from a server that has everything imported, says that it is ready, builds the
 graphs of several sections in many small blocks, and is killed (SIGKILL) a random moment after a
-random block: mostly while blocks are built, else while the graphs are sealed and committed.
+random block: mostly while blocks are built, and once an atlas while graphs are sealed and
+committed.
 After every kill:
 
 - `verify` finds nothing, and a graph is either absent or whole;
@@ -217,7 +218,7 @@ def campaign(
     seed: int = 0,
     n_sections: int = 3,
     n_obs: int = 1500,
-    delay: float = 0.005,
+    delay: float = 0.02,
     options: dict[str, Any] | None = None,
 ) -> GraphCampaign:
     """Kill `kills` times; see the module."""
@@ -260,10 +261,10 @@ def _until_complete(
         before = receipts(trial.atlas)
         built = len(matrices(open_store(trial.atlas))) > 0
         remaining = result.n_blocks - before
-        # A quarter of the kills come at the end, where the graphs are sealed and committed.
-        late = rng.random() < 1 / 4
+        # The last comes at the end, where the graphs are sealed and committed.
+        late = killed == KILLS_PER_ATLAS - 1
         at = remaining if late else int(rng.integers(remaining // 2 + 1))
-        kill_at = (at, float(rng.uniform(0, sealing if late else 0.02)))
+        kill_at = (at, float(rng.uniform(0, sealing if late else 0.01)))
         enough = result.kills >= kills or killed >= KILLS_PER_ATLAS
         complete = trial.run(context, None if enough else kill_at)
         result.adopted += before
