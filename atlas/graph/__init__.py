@@ -7,7 +7,8 @@ nothing; ``build_graphs`` builds and commits them; ``open_graph`` reads a commit
 
 from .build import write_graphs
 from .build_many import build_graphs
-from .neighbor_graph import NeighborGraph, delaunay, describe_graph, grid, knn, radius
+from .constructors import delaunay, grid, knn, radius
+from .neighbor_graph import NeighborGraph, chosen_sections, describe_graph
 from .plan import GraphPlan, plan_graph
 from .plan_sum import GraphPlans
 from .section_graph import SectionGraph
@@ -29,6 +30,7 @@ __all__ = [
     "StoredZGraph",
     "ZNeighbors",
     "build_graphs",
+    "chosen_sections",
     "delaunay",
     "describe_graph",
     "grid",

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal, cast
 
 from ..errors import InvalidArgument, near
-from .radius_graph import check_radius
+from .spec_checks import CHECKS, Unfit
 
-__all__ = ["GraphKind", "GraphSpec", "Lattice", "ParameterValue", "Radius", "Transform"]
+__all__ = [
+    "GraphKind",
+    "GraphSpec",
+    "Lattice",
+    "ParameterValue",
+    "Radius",
+    "Transform",
+    "describe",
+]
 
 type GraphKind = Literal["knn", "radius", "delaunay", "grid"]
 type Lattice = Literal["hex", "square", "auto"]
@@ -21,7 +27,6 @@ type Radius = float | tuple[float, float]
 type ParameterValue = str | int | float | bool | list[float] | None
 
 _KINDS = ("knn", "radius", "delaunay", "grid")
-_LATTICES = ("hex", "square", "auto")
 _COMMON = ("transform", "set_diag")
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "knn": ("n_neighs", "radius", "percentile", "symmetrize", *_COMMON),
@@ -182,8 +187,8 @@ class GraphSpec:
                     faults.append(_stranger(kind, name, value))
                 continue
             try:
-                values[name] = _CHECKS[name](value)
-            except _Unfit as unfit:
+                values[name] = CHECKS[name](value)
+            except Unfit as unfit:
                 faults.append(str(unfit))
         if kind == "radius" and "radius" not in given:
             faults.append("a radius graph wants a radius, but got none; give one, such as 30")
@@ -199,7 +204,7 @@ class GraphSpec:
     @classmethod
     def read(cls, kind: str, parameters: Mapping[str, Any]) -> GraphSpec:
         """Return the spec of a stored graph; see `parameters`."""
-        known = {name: value for name, value in parameters.items() if name in _CHECKS}
+        known = {name: value for name, value in parameters.items() if name in CHECKS}
         return cls.of(kind, **known)
 
     @property
@@ -258,10 +263,6 @@ def describe(kind: str, parameters: Mapping[str, ParameterValue], of: str = "") 
     return f"{kind} graph{of}" + (f": {listed}" if listed else "")
 
 
-class _Unfit(Exception):  # noqa: N818 - caught a few lines below, never seen by a caller
-    """An option whose value will not do."""
-
-
 def _spell_out(kind: str, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if kind in ("hex", "square"):
         return "grid", {**options, "lattice": kind}
@@ -273,68 +274,8 @@ def _stranger(kind: str, name: str, value: object) -> str:
         return f"a triangulation is a kind of its own, but got {name}={value!r}; ask for 'delaunay'"
     owners = [other for other in _KINDS if name in _OPTIONS[other]]
     if not owners:
-        return f"an option of graphs is wanted, but got {name}={value!r}.{near(name, _CHECKS)}"
+        return f"an option of graphs is wanted, but got {name}={value!r}.{near(name, CHECKS)}"
     return (
         f"{name} belongs to {' and '.join(owners)} graphs, but got {name}={value!r} for a {kind} "
         "graph; leave it out"
     )
-
-
-def _count(name: str) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        try:
-            count = 0 if isinstance(value, bool) else operator.index(value)
-        except TypeError:
-            count = 0
-        if count < 1:
-            raise _Unfit(f"{name} must be a whole number of at least 1, but got {value!r}")
-        return count
-
-    return check
-
-
-def _flag(name: str) -> Callable[[Any], bool]:
-    def check(value: Any) -> bool:
-        if value not in (True, False):
-            raise _Unfit(f"{name} must be True or False, but got {value!r}")
-        return bool(value)
-
-    return check
-
-
-def _one_of(name: str, choices: tuple[str, ...]) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        if value not in choices:
-            known = " or ".join(map(repr, choices))
-            raise _Unfit(f"{name} must be {known}, but got {value!r}.{near(value, choices)}")
-        return str(value)
-
-    return check
-
-
-def _radius(value: Any) -> Radius:
-    try:
-        shortest, longest = check_radius(value)
-    except InvalidArgument as error:
-        raise _Unfit(str(error)) from error
-    return longest if isinstance(value, Real) else (shortest, longest)
-
-
-def _percentile(value: Any) -> float:
-    real = isinstance(value, Real) and not isinstance(value, bool)
-    number = float(value) if real else math.nan
-    if not 0 <= number <= 100:
-        raise _Unfit(f"percentile must be a number from 0 to 100, but got {value!r}")
-    return number
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "n_neighs": _count("n_neighs"),
-    "radius": _radius,
-    "lattice": _one_of("lattice", _LATTICES),
-    "n_rings": _count("n_rings"),
-    "percentile": _percentile,
-    "symmetrize": _flag("symmetrize"),
-    "transform": _one_of("transform", ("spectral", "cosine")),
-    "set_diag": _flag("set_diag"),
-}

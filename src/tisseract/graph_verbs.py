@@ -100,13 +100,14 @@ class GraphVerbs(AtlasStore):
         mask: Any,
         **options: Any,
     ) -> NeighborGraph:
-        from .atlas.graph import GraphSpec, describe_graph
+        from .atlas.graph import GraphSpec, chosen_sections, describe_graph
 
         spec = GraphSpec.of(kind, **options)
-        mask = self._masks(where, mask, sections)
-        return describe_graph(self, spec, sections, mask=mask, where=where)
+        names = chosen_sections(self, sections)
+        masks = self._masks(where, mask, names)
+        return describe_graph(self, spec, names, mask=masks, where=where)
 
-    def _masks(self, where: str | None, mask: Any, sections: str | Sequence[str] | None) -> Any:
+    def _masks(self, where: str | None, mask: Any, names: Sequence[str]) -> Any:
         """Turn a filter into the mask of every section."""
         if where is None:
             return mask
@@ -118,8 +119,7 @@ class GraphVerbs(AtlasStore):
             )
         from .query.masks import select_masks
 
-        names = [sections] if isinstance(sections, str) else sections
-        return select_masks(self, where, self.section_names if names is None else names)
+        return select_masks(self, where, names)
 
     def build_graphs(
         self,
@@ -146,14 +146,15 @@ class GraphVerbs(AtlasStore):
             `transform`, `set_diag`, `symmetrize`); `client`, `memory_limit`, `overwrite` and
             `progress`; see `tisseract.atlas.graph.build_graphs`.
         """
-        from .atlas.graph import build_graphs
+        from .atlas.graph import build_graphs, chosen_sections
 
+        names = chosen_sections(self, sections)
         return build_graphs(
             self,
             kind=kind,
             key_added=key_added,
-            sections=sections,
-            mask=self._masks(where, mask, sections),
+            sections=names,
+            mask=self._masks(where, mask, names),
             where=where,
             **options,
         )

@@ -2,15 +2,15 @@
 
 import pickle
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tisseract.atlas.errors import InputError, InvalidArgument, SectionNotFound
+from tisseract.atlas.errors import InvalidArgument, SectionNotFound
 from tisseract.atlas.graph import (
     GraphSpec,
     NeighborGraph,
@@ -23,41 +23,12 @@ from tisseract.atlas.graph import (
     plan_graph,
     radius,
 )
+from tisseract.atlas.graph.plan import plan_blocks
 from tisseract.atlas.graph.points import PointSection, points_graph
-from tisseract.atlas.graph.squidpy_builder import squidpy_builder
-from tisseract.atlas.graph.squidpy_form import to_squidpy, uns_params
 from tisseract.atlas.quadtree import TileTable
 
-from .graph_fakes import FakeStore, morton_order, put_section, quadtree_section
-
-SPECS = [
-    GraphSpec.knn(6),
-    GraphSpec.knn(6, radius=60),
-    GraphSpec.knn(5, symmetrize=True),
-    GraphSpec.knn(5, percentile=80),
-    GraphSpec.within(50),
-    GraphSpec.within((20, 50)),
-    GraphSpec.within(50, percentile=50),
-    GraphSpec.delaunay(),
-    GraphSpec.delaunay(radius=70),
-    GraphSpec.delaunay(percentile=90),
-]
-
-
-def put_points(store: FakeStore, name: str, xy: NDArray[np.float64], tile_cells: int = 128) -> None:
-    section = quadtree_section(xy[morton_order(xy)], tile_cells)
-    section.name = name
-    put_section(store, section)
-
-
-def lattice_points(side: int) -> NDArray[np.float64]:
-    x, y = np.divmod(np.arange(side * side), side)
-    return np.column_stack([x, y]).astype(np.float64) * 100
-
-
-def spread(seed: int, n: int) -> NDArray[np.float64]:
-    """Points at random in a square of 1,000."""
-    return np.random.default_rng(seed).random((n, 2)) * 1000
+from .graph_fakes import FakeStore
+from .graph_kinds import SPECS, lattice_points, put_points
 
 
 @pytest.fixture
@@ -68,14 +39,6 @@ def store(tmp_path: Path) -> FakeStore:
     put_points(made, "a", rng.random((700, 2)) * 1000)
     put_points(made, "b", rng.random((300, 2)) * 600)
     return made
-
-
-@pytest.fixture(scope="module")
-def builders() -> Any:
-    """Builders of squidpy, which warns while it is imported."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip("squidpy.gr.neighbors")
 
 
 # ---- what is asked ------------------------------------------------------------------------------
@@ -330,97 +293,7 @@ def test_bad_masks_are_refused(store: FakeStore) -> None:
         knn(store, mask={"c": np.ones(700, bool)})
 
 
-# ---- squidpy ------------------------------------------------------------------------------------
-
-
-def squidpys(builders: Any, spec: GraphSpec) -> Any:
-    common = {"transform": spec.transform, "set_diag": spec.set_diag}
-    if spec.kind == "knn":
-        return builders.KNNBuilder(spec.n_neighs, **common)
-    if spec.kind == "radius":
-        return builders.RadiusBuilder(spec.radius, **common)
-    if spec.kind == "delaunay":
-        return builders.DelaunayBuilder(spec.radius, **common)
-    return builders.GridBuilder(4, n_rings=spec.n_rings, **common)
-
-
-@pytest.mark.parametrize("transform", [None, "spectral", "cosine"])
-@pytest.mark.parametrize("set_diag", [False, True])
-@pytest.mark.parametrize("kind", ["knn", "radius", "interval", "delaunay", "pruned", "grid"])
-def test_squidpys_form_is_squidpys(
-    builders: Any, kind: str, set_diag: bool, transform: Any
-) -> None:
-    options: dict[str, Any] = {"set_diag": set_diag, "transform": transform}
-    spec = {
-        "knn": lambda: GraphSpec.knn(6, **options),
-        "radius": lambda: GraphSpec.within(60, **options),
-        "interval": lambda: GraphSpec.within((20.0, 60.0), **options),
-        "delaunay": lambda: GraphSpec.delaunay(**options),
-        "pruned": lambda: GraphSpec.delaunay(radius=70, **options),
-        "grid": lambda: GraphSpec.grid("square", n_rings=2, **options),
-    }[kind]()
-    points = lattice_points(15) if kind == "grid" else spread(2, 500)
-    builder = squidpys(builders, spec)
-    with np.errstate(divide="ignore"):  # squidpy divides by a degree of zero
-        adjacency, distances = builder.build(points)
-    edges, facts = points_graph(points, spec)
-    form = to_squidpy(edges, spec, facts, key_added="spatial")
-    for ours, theirs in ((form.connectivities, adjacency), (form.distances, distances)):
-        theirs.sort_indices()
-        np.testing.assert_array_equal(ours.indptr, theirs.indptr)
-        np.testing.assert_array_equal(ours.indices, theirs.indices)
-        assert ours.dtype == theirs.dtype
-        finite = np.isfinite(theirs.data)
-        np.testing.assert_allclose(ours.data[finite], theirs.data[finite], rtol=1e-6)
-        assert not ours.data[~finite].any()  # cells that are nobody's neighbor
-    assert form.uns["params"] == builder.uns_params()
-
-
-def test_uns_names_the_lattice_that_was_found() -> None:
-    assert uns_params(GraphSpec.grid(), {"lattice_found": "square"})["n_neighbors"] == 4
-    assert uns_params(GraphSpec.grid("hex"))["n_neighbors"] == 6
-
-
-@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
-def test_our_builder_works_in_squidpy(builders: Any) -> None:
-    import anndata
-    import pandas as pd
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import squidpy as sq
-
-    rng = np.random.default_rng(3)
-    points = rng.random((400, 2)) * 500
-    library = pd.Categorical(rng.choice(["x", "y"], 400))  # libraries interleaved
-    for spec in (GraphSpec.knn(7), GraphSpec.within(60), GraphSpec.delaunay()):
-        found = []
-        for builder in (squidpy_builder(spec), squidpys(builders, spec)):
-            obs = pd.DataFrame({"lib": library}, index=[f"c{i}" for i in range(400)])
-            obsm: Any = {"spatial": points}
-            adata = anndata.AnnData(obs=obs, obsm=obsm)
-            sq.gr.spatial_neighbors_from_builder(adata, builder, library_key="lib")
-            found.append(adata)
-        ours, theirs = found
-        for key in ("spatial_connectivities", "spatial_distances"):
-            difference = abs(ours.obsp[key] - theirs.obsp[key])
-            assert difference.nnz == 0 or difference.max() < 1e-9
-            assert ours.obsp[key].nnz == theirs.obsp[key].nnz
-        assert ours.uns["spatial_neighbors"] == theirs.uns["spatial_neighbors"]
-
-
-def test_our_builder_takes_what_squidpy_cannot(builders: Any) -> None:
-    del builders
-    few = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])  # on a line, fewer than k
-    assert squidpy_builder(GraphSpec.knn(6)).build(few)[0].nnz == 6
-    assert squidpy_builder(GraphSpec.delaunay()).build(few)[0].nnz == 4
-    assert squidpy_builder().build(np.empty((0, 2)))[0].shape == (0, 0)
-    with pytest.raises(InvalidArgument, match=r"shape \(3, 3\)"):
-        squidpy_builder().build(np.ones((3, 3)))
-    with pytest.raises(InputError):
-        squidpy_builder().build(np.array([[np.nan, 0.0], [1.0, 1.0]]))
-    again = pickle.loads(pickle.dumps(squidpy_builder(GraphSpec.within(5))))
-    assert again.spec == GraphSpec.within(5)
+# ---- points and constructors --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -447,3 +320,24 @@ def test_kinds_have_constructors(store: FakeStore) -> None:
     assert grid(store, "a", "hex", 2).spec == GraphSpec.grid("hex", n_rings=2)
     with pytest.raises(InvalidArgument, match="wants a radius"):
         radius(store, "a")
+    misplaced: Any = 30
+    with pytest.raises(InvalidArgument, match="names of sections are wanted, but got 30"):
+        radius(store, misplaced, radius=30)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    cells=st.lists(st.integers(1, 90_000), min_size=1, max_size=40),
+    degree=st.floats(0, 500),
+)
+def test_blocks_are_all_tiles_once_and_within_bounds(cells: list[int], degree: float) -> None:
+    tiles = TileTable(np.cumsum([0, *cells]), np.zeros((len(cells), 4)))
+    elements = np.random.default_rng(len(cells)).random(len(cells)) * degree
+    blocks = plan_blocks(tiles, elements)
+    assert [tile for first, stop in blocks for tile in range(first, stop)] == list(
+        range(len(cells))
+    )
+    for first, stop in blocks:
+        rows = tiles.ptr[stop] - tiles.ptr[first]
+        held = np.dot(np.maximum(elements, 1.0)[first:stop], tiles.n_cells[first:stop])
+        assert stop == first + 1 or (rows <= 65_536 and held <= 2**20 * (1 + 1e-9))
