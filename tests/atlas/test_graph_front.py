@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tisseract.atlas.errors import InvalidArgument, SectionNotFound
 from tisseract.atlas.graph import (
@@ -239,6 +240,30 @@ def test_what_is_written_is_what_is_lazy(store: FakeStore, spec: GraphSpec) -> N
         np.testing.assert_array_equal(stored.to_csr().indptr, lazy.indptr)
         np.testing.assert_array_equal(stored.to_csr().indices, lazy.indices)
         np.testing.assert_array_equal(stored.to_csr().data, lazy.data.astype(np.float32))
+
+
+def test_options_choose_edges_as_they_say(store: FakeStore) -> None:
+    """Each option against its definition on the dense matrix of the plain graph."""
+
+    def dense(graph: NeighborGraph) -> NDArray[np.float64]:
+        return np.asarray(graph.compute("a").toarray())
+
+    plain = dense(knn(store, "a", 5))
+    lengths = plain[plain > 0]
+    middle = (lengths >= 10) & (lengths <= 30)
+    assert 0 < middle.sum() < lengths.size
+    wanted = np.where((plain >= 10) & (plain <= 30), plain, 0)
+    np.testing.assert_array_equal(dense(knn(store, "a", 5, radius=(30, 10))), wanted)
+    limit = np.percentile(lengths[middle], 80)
+    wanted = np.where(wanted <= limit, wanted, 0)
+    found = knn(store, "a", 5, radius=(10, 30), percentile=80)
+    np.testing.assert_array_equal(dense(found), wanted)
+    wanted = np.maximum(wanted, wanted.T)
+    found = knn(store, "a", 5, radius=(10, 30), percentile=80, symmetrize=True)
+    np.testing.assert_array_equal(dense(found), wanted)
+    triangles = dense(delaunay(store, "a"))
+    wanted = np.where(triangles <= 40, triangles, 0)
+    np.testing.assert_array_equal(dense(delaunay(store, "a", radius=40)), wanted)
 
 
 # ---- restricted cells ---------------------------------------------------------------------------

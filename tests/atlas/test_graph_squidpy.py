@@ -67,6 +67,14 @@ def test_squidpys_form_is_squidpys(
     assert form.uns["params"] == builder.uns_params()
 
 
+def test_zeros_are_in_the_connectivities_alone(builders: Any) -> None:
+    points = spread(4, 60)
+    points[:4] = points[10:14]  # cells at one position
+    ours = squidpy_builder(GraphSpec.knn(3)).build(points)
+    theirs = builders.KNNBuilder(3).build(points)
+    assert [matrix.nnz for matrix in ours] == [matrix.nnz for matrix in theirs] == [180, 172]
+
+
 def test_uns_names_the_lattice_that_was_found() -> None:
     assert uns_params(GraphSpec.grid(), {"lattice_found": "square"})["n_neighbors"] == 4
     assert uns_params(GraphSpec.grid("hex"))["n_neighbors"] == 6
