@@ -177,6 +177,18 @@ class Section:
         return TileTable(ptr, self._array("tisseract/blocks/bounds").read().astype(np.float64))
 
     @property
+    def block_rows(self) -> int:
+        """Rows of each of the `blocks` but the last."""
+        return self._array(_POSITIONS).layout.chunk
+
+    def block_bounds(self, runs: Runs) -> NDArray[np.float64]:
+        """Read the boxes of some of the `blocks`, (m, 4), given as runs of block numbers.
+
+        Nothing is kept: for work that goes through a section piece by piece.
+        """
+        return self._array("tisseract/blocks/bounds").read(runs).astype(np.float64)
+
+    @property
     def obs_columns(self) -> Mapping[str, Mapping[str, Any]]:
         """Obs columns by name: kind, dtype, extremes or categories, missing values."""
         return self._index.columns

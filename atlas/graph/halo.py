@@ -17,18 +17,19 @@ exactly one of the three.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from ..errors import Corrupt
-from ..quadtree import TileTable, merge_runs
+from ..quadtree import merge_runs
 from .patch_kernels import TOGETHER, cut_jumps, mark_near, tight
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..quadtree import Runs
+    from ..quadtree import Runs, TileTable
+    from ..section import Section
     from .edges import PositionSource
 
 __all__ = [
@@ -269,7 +270,8 @@ def surround(section: PositionSource, own: Patches, reach: float | NDArray[np.fl
     Parameters
     ----------
     section : PositionSource
-        The section; read in whole row blocks (`Section.blocks`) or, without those, whole tiles.
+        The section; read in whole row blocks (see `Section.blocks`) or, without those, whole
+        tiles.
     own : Patches
         The rows; see `read_patches`.
     reach : float or (p,) float64
@@ -286,17 +288,39 @@ def surround(section: PositionSource, own: Patches, reach: float | NDArray[np.fl
 
 def _units(section: PositionSource, tiles: TileTable, near: NDArray[np.int64]) -> Apart:
     """Row runs of some tiles, as finely as the section knows boxes of them."""
-    fine: TileTable | None = getattr(section, "blocks", None)
-    if fine is None:
-        return Apart(tiles.bounds[near], tiles.ptr[near], tiles.ptr[near + 1])
-    first = np.searchsorted(fine.ptr, tiles.ptr[near], side="right") - 1
-    count = np.searchsorted(fine.ptr, tiles.ptr[near + 1], side="left") - first
+    table: TileTable | None = None
+    ends = tiles.ptr[near], tiles.ptr[near + 1]
+    rows = 0
+    if hasattr(section, "block_bounds"):
+        rows = cast("Section", section).block_rows
+        first, last = ends[0] // rows, -(-ends[1] // rows)
+    elif (table := getattr(section, "blocks", None)) is not None:
+        first = np.searchsorted(table.ptr, ends[0], side="right") - 1
+        last = np.searchsorted(table.ptr, ends[1], side="left")
+    else:
+        return Apart(tiles.bounds[near], *ends)
+    count = last - first
     inner = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
     at = np.repeat(first, count) + inner
-    tile = np.repeat(near, count)
     # A block may reach over the border of a tile: its box still holds the part inside.
-    start = np.maximum(fine.ptr[at], tiles.ptr[tile])
-    return Apart(fine.bounds[at], start, np.minimum(fine.ptr[at + 1], tiles.ptr[tile + 1]))
+    low, high = np.repeat(ends[0], count), np.repeat(ends[1], count)
+    if table is not None:
+        start, stop, bounds = table.ptr[at], table.ptr[at + 1], table.bounds[at]
+    else:
+        start, stop = at * rows, (at + 1) * rows
+        bounds = _read_bounds(cast("Section", section), at)
+    return Apart(bounds, np.maximum(start, low), np.minimum(stop, high))
+
+
+def _read_bounds(section: Section, blocks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Read the boxes of some row blocks, ascending: all of them are too many to keep."""
+    if blocks.size == 0:
+        return np.empty((0, 4))
+    each, back = np.unique(blocks, return_inverse=True)
+    new = np.flatnonzero(np.diff(each, prepend=-2) != 1)
+    last = np.append(new[1:], each.size) - 1
+    runs = list(zip(each[new].tolist(), (each[last] + 1).tolist(), strict=True))
+    return section.block_bounds(runs)[back]
 
 
 def _without(units: Apart, own: Patches) -> Apart:

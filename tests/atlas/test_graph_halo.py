@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tisseract.atlas.errors import Corrupt
 from tisseract.atlas.graph.certificate import box_to_boxes
 from tisseract.atlas.graph.halo import PATCH_ROWS, Halo, read_patches, surround
-from tisseract.atlas.quadtree import TileTable, tight_boxes
+from tisseract.atlas.quadtree import Runs, TileTable, tight_boxes
 
 from .graph_fakes import FakeSection, cut_section, morton_order, quadtree_section
 
@@ -26,6 +26,17 @@ class BlockSection(FakeSection):
     def blocks(self) -> TileTable:
         ptr = np.append(np.arange(0, self.n_obs, self.block_rows, dtype=np.int64), self.n_obs)
         return TileTable(ptr, tight_boxes(self.xy, ptr))
+
+
+class ReadBlockSection(FakeSection):
+    """One whose boxes of row blocks are read when needed."""
+
+    block_rows = 100
+
+    def block_bounds(self, runs: Runs) -> NDArray[np.float64]:
+        ptr = np.append(np.arange(0, self.n_obs, self.block_rows, dtype=np.int64), self.n_obs)
+        boxes = tight_boxes(self.xy, ptr)
+        return np.concatenate([boxes[start:stop] for start, stop in runs])
 
 
 def make_points(n: int, seed: int, spread: float) -> NDArray[np.float64]:
@@ -63,16 +74,18 @@ def assert_reached(halo: Halo, reach: NDArray[np.float64]) -> None:
     n=st.integers(1, 2000),
     tile_cells=st.sampled_from([3, 64, 700]),
     runs=st.lists(st.tuples(st.integers(0, 1999), st.integers(0, 300)), max_size=5),
-    blocks=st.booleans(),
+    blocks=st.sampled_from(["none", "kept", "read"]),
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=60, deadline=None)
 def test_a_halo_divides_the_section(
-    n: int, tile_cells: int, runs: list[tuple[int, int]], blocks: bool, seed: int
+    n: int, tile_cells: int, runs: list[tuple[int, int]], blocks: str, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     section = quadtree_section(make_points(n, seed, float(rng.choice([1.0, 4.0]))), tile_cells)
-    if blocks:
+    if blocks == "read":
+        section = ReadBlockSection(section.xy, section.tiles)
+    elif blocks == "kept":
         section = BlockSection(section.xy, section.tiles, block_rows=int(rng.choice([7, 64, 256])))
     checked: list[tuple[int, int]] = []
     end = 0
