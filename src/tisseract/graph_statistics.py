@@ -158,7 +158,7 @@ def nhood_enrichment(
     atlas : Atlas
         The atlas.
     cluster_key : str
-        Column of labels in the table of cells.
+        Column of labels: of the table of cells, or a domain key.
     key, sections
         See `graph_stats`.
     n_perms : int, optional
@@ -178,12 +178,13 @@ def nhood_enrichment(
     DerivedNotFound, StaleDerived, ColumnNotFound, InvalidArgument, BudgetExceeded
     """
     from .atlas.spatial_statistics import neighborhood_enrichment
+    from .query.labels import labelled_sections
 
     names = _sections(atlas, key, sections)
     graphs = [atlas.graph(name, key) for name in names]
     return neighborhood_enrichment(
         graphs,
-        [atlas.section(name) for name in names],
+        labelled_sections(atlas, names, cluster_key),
         cluster_key,
         n_perms=n_perms,
         seed=seed,
@@ -209,7 +210,7 @@ def co_occurrence(
     atlas : Atlas
         The atlas.
     cluster_key : str
-        Column of labels in the table of cells.
+        Column of labels: of the table of cells, or a domain key.
     section : str
         Name of the section.
     interval : int or sequence of float
@@ -230,14 +231,16 @@ def co_occurrence(
     SectionNotFound, ColumnNotFound, InvalidArgument, BudgetExceeded
     """
     from .atlas.spatial_statistics import co_occurrence as count
+    from .query.labels import labelled_sections
 
     cells = None
     if where is not None:
         from .query.masks import select_masks
 
         cells = select_masks(atlas, where, [section])[section]
+    (labelled,) = labelled_sections(atlas, [section], cluster_key)
     return count(
-        atlas.section(section),
+        labelled,
         cluster_key,
         interval,
         max_distance=max_distance,

@@ -183,6 +183,25 @@ def test_python_has_squidpys_names(url: str) -> None:
     assert near.counts.sum() > 0
 
 
+def test_domains_are_labels_too(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", url, "--knn", "6", "--key-added", "six", "-q"]) == 0
+    assert main(["domains", url, "--n-domains", "3", "--key-added", "dom", "-q"]) == 0
+    found = ask(capsys, "graph-stats", url, "--key", "six", "--label", "dom", "--n-perms", "0")
+    counts = {(row["label"], row["neighbor"]): row["count"] for row in found["labels"]}
+    wanted = dict.fromkeys(counts, 0)
+    atlas = ts.open(url)
+    for name in atlas.section_names:
+        labels = atlas.query(section=name).obs["dom"].astype(str).to_numpy()
+        edges = atlas.graph(name, "six").to_csr().tocoo()
+        for pair in zip(labels[edges.row], labels[edges.col], strict=True):
+            wanted[pair] += 1
+    assert counts == wanted
+    near = ts.gr.co_occurrence(atlas, "dom", section="E11.5_e1", interval=[0, 20, 40])
+    assert len(near.categories) == 3
+    assert main(["graph-stats", url, "--key", "six", "--label", "dm", "-q"]) == 1
+    assert "'dom'" in capsys.readouterr().err
+
+
 def test_a_mask_without_a_filter_cannot_be_found_again(url: str) -> None:
     atlas = ts.open(url, read_only=False)
     n_obs = atlas.section("E11.5_e1").n_obs

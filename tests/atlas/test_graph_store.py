@@ -21,6 +21,7 @@ from tisseract.atlas.errors import (
 from tisseract.atlas.graph import (
     GraphSpec,
     build_graphs,
+    delaunay,
     grid,
     knn,
     layout,
@@ -328,14 +329,19 @@ def test_a_cluster_gives_the_same_graph(tmp_path: Path, scheme: str) -> None:
         section = quadtree_section(xy, 256)
         section.name = name
         put_section(made, section)
+    shaped: Any = {"kind": "delaunay", "percentile": 90}
+    masks = {name: np.arange(3000) % 5 > 0 for name in ("a", "b")}
     with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as c:
         entries = build_graphs(made, n_neighs=4, client=c)
         build_graphs(made, kind="square", key_added="g", client=c)
+        build_graphs(made, **shaped, mask=masks, key_added="d", client=c)
     assert [entry.section for entry in entries] == ["a", "b"]
     for name in ("a", "b"):
         lazy = knn(made, name, 4).compute().astype(np.float32)
         assert_equal(open_graph(made, "spatial", name).to_csr(), lazy)
         assert open_graph(made, "g", name).facts["lattice_found"] == "square"
+        lazy = delaunay(made, name, percentile=90, mask=masks[name]).compute()
+        assert_equal(open_graph(made, "d", name).to_csr(), lazy.astype(np.float32))
 
 
 def test_a_real_section_will_do(tmp_path: Path) -> None:
