@@ -210,13 +210,6 @@ def test_a_mask_without_a_filter_cannot_be_found_again(url: str) -> None:
         ts.gr.graph_stats(atlas, key="masked")
 
 
-def test_wheel_names_every_module() -> None:
-    root = Path(ts.__file__).parents[2]
-    text = (root / "pyproject.toml").read_text()
-    for path in (root / "src" / "tisseract").glob("*.py"):
-        assert f'"src/tisseract/{path.name}"' in text
-
-
 @pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
 def test_exports_carry_a_graph(
     url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -10,7 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("atlas", "ingest", "models", "query")
-OWN = ("handle.py", "testing.py", "cli", "simulator", "demo")
+OWN = (
+    "handle.py",
+    "graph_verbs.py",
+    "graph_statistics.py",
+    "gr.py",
+    "testing.py",
+    "cli",
+    "simulator",
+    "demo",
+)
 
 
 def python_files(folder: Path, prefix: str) -> set[str]:
