@@ -5,7 +5,7 @@ nothing; ``build_graphs`` builds and commits them; ``open_graph`` reads a commit
 ``z_neighbors`` describes those between registered serial sections.
 """
 
-from .build import write_graphs
+from .build import unbuilt, write_graphs
 from .build_many import build_graphs
 from .constructors import delaunay, grid, knn, radius
 from .neighbor_graph import NeighborGraph, chosen_sections, describe_graph
@@ -40,6 +40,7 @@ __all__ = [
     "plan_graph",
     "radius",
     "squidpy_builder",
+    "unbuilt",
     "write_graphs",
     "z_neighbors",
 ]

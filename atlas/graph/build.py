@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..store import AtlasStore
     from .section_graph import SectionGraph
 
-__all__ = ["GraphProgress", "write_graphs"]
+__all__ = ["GraphProgress", "unbuilt", "write_graphs"]
 
 type GraphProgress = Callable[[str, int, int], None]
 """Called with a sentence, tasks done and tasks in all; from the driver's thread or a worker's."""
@@ -63,13 +63,8 @@ def write_graphs(
     """
     store.require_writing("a graph")
     limit = parse_bytes(memory_limit)
+    missing = unbuilt(store, graphs, key, overwrite=overwrite)
     done = {graph.plan.section: entry for graph in graphs if (entry := _committed(graph, key))}
-    missing = [graph for graph in graphs if graph.plan.section not in done]
-    if not overwrite:
-        _refuse_replacing(store, missing, key)
-    for graph in missing:
-        # Before the first is built: a section without a lattice should not show up hours later.
-        graph.check()
     report = _Report(progress, sum(graph.plan.n_tasks for graph in missing))
     with open_workers(
         client, max((graph.plan.task_bytes for graph in missing), default=0), limit
@@ -84,6 +79,40 @@ def write_graphs(
                 )
             done.update((entry.section, entry) for entry in entries)
     return [done[graph.plan.section] for graph in graphs]
+
+
+def unbuilt(
+    store: AtlasStore, graphs: Sequence[SectionGraph], key: str, *, overwrite: bool = False
+) -> list[SectionGraph]:
+    """Return the graphs that are not there yet, having refused what building would refuse.
+
+    Parameters
+    ----------
+    store : AtlasStore
+        The atlas.
+    graphs : sequence of SectionGraph
+        The graphs wanted.
+    key : str
+        Their name.
+    overwrite : bool
+        Whether graphs of that name that were built otherwise may be replaced.
+
+    Returns
+    -------
+    list of SectionGraph
+
+    Raises
+    ------
+    InvalidArgument
+        Such a graph is there, or a section lies on no lattice.
+    """
+    missing = [graph for graph in graphs if _committed(graph, key) is None]
+    if not overwrite:
+        _refuse_replacing(store, missing, key)
+    for graph in missing:
+        # Before the first is built: a section without a lattice should not show up hours later.
+        graph.check()
+    return missing
 
 
 def _committed(graph: SectionGraph, key: str) -> DerivedEntry | None:

@@ -114,6 +114,10 @@ def test_a_name_taken_is_told_in_words_of_the_command_line(
     assert main(["graph", url, "--knn", "4", "--key-added", "taken", "-q"]) == 0
     assert main(["graph", url, "--knn", "5", "--key-added", "taken", "-q"]) == 1
     said = capsys.readouterr().err
+    assert main(["graph", url, "--knn", "5", "--key-added", "taken", "-q", "--dry-run"]) == 1
+    assert capsys.readouterr().err == said
+    assert main(["graph", url, "--knn", "4", "--key-added", "taken", "--dry-run"]) == 0
+    assert "4 of 4 are there already" in capsys.readouterr().err
     assert "give another --key-added" in said
     assert "key_added" not in said
 

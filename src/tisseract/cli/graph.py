@@ -200,7 +200,7 @@ def graph(
             else getattr(opened, kind)(section, **given, where=where)
         )
         if dry_run:
-            _explain(output, described)
+            _explain(output, described, key_added, overwrite=overwrite)
             return
         with dask_client(dask, output, n_workers=n_workers) as client:
             entries = described.write(
@@ -275,14 +275,16 @@ def _tell_small(output: Output, atlas: Any, section: list[str] | None, knn: int 
         )
 
 
-def _explain(output: Output, described: Any) -> None:
+def _explain(output: Output, described: Any, key: str, *, overwrite: bool) -> None:
     """Print what building would take; refuse what it would refuse."""
-    for one in described:
-        check = getattr(one, "check", None)
-        if check is not None:
-            check()
-    rows = [plan_row(one.plan) for one in described]
-    output.data(rows, text=described.explain())
+    from ..atlas.graph import NeighborGraph, unbuilt
+
+    if isinstance(described, NeighborGraph):
+        missing = unbuilt(described.store, list(described), key, overwrite=overwrite)
+        there = len(described) - len(missing)
+        if there:
+            output.note(f"note: {there} of {len(described)} are there already and would be kept")
+    output.data([plan_row(one.plan) for one in described], text=described.explain())
 
 
 def plan_row(plan: GraphPlan) -> dict[str, Any]:
