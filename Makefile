@@ -58,6 +58,7 @@ bench-region: install
 
 bench-graph: install
 	$(BIN)/python benchmarks/bench_graph.py
+	$(BIN)/python benchmarks/bench_moran.py
 
 lock: install
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \
