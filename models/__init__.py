@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .baseline import DomainBaseline, ExpressionBaseline
+    from .continuity import chaos, pas
     from .domains import find_domains
     from .gnn import DomainGNN
     from .graph_source import GraphSource
     from .metrics import ari, nmi
+    from .mixing import batch_asw, label_asw, lisi
+    from .proportions import domain_proportions, jensen_shannon, proportion_divergence
 
 __all__ = [
     "DomainBaseline",
@@ -18,8 +21,16 @@ __all__ = [
     "ExpressionBaseline",
     "GraphSource",
     "ari",
+    "batch_asw",
+    "chaos",
+    "domain_proportions",
     "find_domains",
+    "jensen_shannon",
+    "label_asw",
+    "lisi",
     "nmi",
+    "pas",
+    "proportion_divergence",
 ]
 
 if not TYPE_CHECKING:
@@ -29,8 +40,16 @@ if not TYPE_CHECKING:
         "ExpressionBaseline": "baseline",
         "GraphSource": "graph_source",
         "ari": "metrics",
+        "batch_asw": "mixing",
+        "chaos": "continuity",
+        "domain_proportions": "proportions",
         "find_domains": "domains",
+        "jensen_shannon": "proportions",
+        "label_asw": "mixing",
+        "lisi": "mixing",
         "nmi": "metrics",
+        "pas": "continuity",
+        "proportion_divergence": "proportions",
     }
 
     def __getattr__(name):
