@@ -4,8 +4,11 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch_geometric.data import Data
+    from torch_geometric.data import Data, EdgeAttr, FeatureStore, GraphStore, TensorAttr
+    from torch_geometric.data.graph_store import EdgeLayout
+    from torch_geometric.loader import NodeLoader
     from torch_geometric.nn import GATv2Conv, SAGEConv
+    from torch_geometric.sampler import BaseSampler, NodeSamplerInput, SamplerOutput
     from torch_geometric.utils import trim_to_layer
 else:
     with warnings.catch_warnings():
@@ -13,8 +16,25 @@ else:
         # the user can do nothing about it
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        from torch_geometric.data import Data
+        from torch_geometric.data import Data, EdgeAttr, FeatureStore, GraphStore, TensorAttr
+        from torch_geometric.data.graph_store import EdgeLayout
+        from torch_geometric.loader import NodeLoader
         from torch_geometric.nn import GATv2Conv, SAGEConv
+        from torch_geometric.sampler import BaseSampler, NodeSamplerInput, SamplerOutput
         from torch_geometric.utils import trim_to_layer
 
-__all__ = ["Data", "GATv2Conv", "SAGEConv", "trim_to_layer"]
+__all__ = [
+    "BaseSampler",
+    "Data",
+    "EdgeAttr",
+    "EdgeLayout",
+    "FeatureStore",
+    "GATv2Conv",
+    "GraphStore",
+    "NodeLoader",
+    "NodeSamplerInput",
+    "SAGEConv",
+    "SamplerOutput",
+    "TensorAttr",
+    "trim_to_layer",
+]
