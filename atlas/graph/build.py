@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
+from ..keys import check_name
 from ..memory import parse_bytes
 from ..resumable import ResumableAttempt, open_resumable
 from ..snapshot import Change, DerivedEntry
 from .block_task import BlockTask, block_tasks, build_plan
 from .layout import GRAPH_FORMAT, seal_graph
+from .lengths import unit_of
 from .workers import Workers, open_workers
 
 if TYPE_CHECKING:
@@ -104,8 +106,9 @@ def unbuilt(
     Raises
     ------
     InvalidArgument
-        Such a graph is there, or a section lies on no lattice.
+        Not a name, such a graph is there, or a section lies on no lattice.
     """
+    check_name(key, "graph")
     missing = [graph for graph in graphs if _committed(graph, key) is None]
     if not overwrite:
         _refuse_replacing(store, missing, key)
@@ -139,7 +142,7 @@ def _refuse_replacing(store: AtlasStore, graphs: Sequence[SectionGraph], key: st
         raise InvalidArgument(
             f"a new name is wanted for this graph, but section {section!r} has a graph {key!r} "
             f"built with {entry.info.get('kind')} {dict(entry.info.get('parameters', {}))}; "
-            f"give another key_added, or overwrite it{cost}"
+            f"give another key_added, or overwrite=True{cost}"
         )
 
 
@@ -244,14 +247,13 @@ def _seal(
 
     nnz = sum(block.facts["nnz"] for block in blocks)
     plan = graph.plan
-    unit = "micrometers" if graph.section.um_per_unit is not None else "source_units"
     facts = dict(plan.facts)
     attributes = {
         "format": GRAPH_FORMAT,
         "kind": plan.kind,
         "parameters": dict(plan.parameters),
         "facts": facts,
-        "distance_unit": "rings" if plan.kind == "grid" else unit,
+        "distance_unit": "rings" if plan.kind == "grid" else unit_of(graph.section.um_per_unit),
         "n_obs": plan.n_obs,
         "nnz": nnz,
         "row_ptr": list(plan.row_ptr),

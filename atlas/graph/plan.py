@@ -78,6 +78,8 @@ class GraphPlan:
     """Whether there cannot be more edges than `edges`."""
     n_kept: int | None = None
     """Cells that take part, where the cells are restricted."""
+    unit: str = ""
+    """Of lengths: micrometers or source_units; empty where not known, or where rings count."""
 
     @property
     def n_tasks(self) -> int:
@@ -91,7 +93,7 @@ class GraphPlan:
         return (
             f"{head}\n"
             f"  {kept}{self.n_obs:,} cells in {self.n_tiles:,} tiles -> {len(self.blocks):,} "
-            f"blocks, {self.n_tasks:,} tasks{passes}\n"
+            f"blocks, {self.n_tasks:,} tasks{passes}{name_unit(self.unit)}\n"
             f"{describe_costs(self, self.bytes_read * self.passes)}"
         )
 
@@ -104,6 +106,17 @@ def describe_costs(plan: GraphPlan | GraphPlans, read: int) -> str:
         f"{format_bytes(plan.bytes_written)} ({plan.edges:,} edges)\n"
         f"  projected memory of a task {format_bytes(plan.task_bytes)}"
     )
+
+
+def name_unit(unit: str) -> str:
+    """Say in which unit lengths are, as the end of a line.
+
+    Examples
+    --------
+    >>> name_unit("source_units"), name_unit("")
+    ('; lengths in source units', '')
+    """
+    return f"; lengths in {unit.replace('_', ' ')}" if unit else ""
 
 
 def plan_blocks(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .plan import GraphPlan, describe_costs
+from .plan import GraphPlan, describe_costs, name_unit
 from .spec import describe
 
 __all__ = ["GraphPlans"]
@@ -65,8 +65,10 @@ class GraphPlans:
         parameters.pop("mask", None)
         kind = self.sections[0].kind if self.sections else "neighborhood"
         head = describe(kind, parameters, of=f" of {len(self.sections)} sections")
+        units = sorted({plan.unit for plan in self.sections if plan.unit})
         return (
             f"{head}\n"
-            f"  {self.n_obs:,} cells in {self.n_tiles:,} tiles -> {self.n_tasks:,} tasks\n"
+            f"  {self.n_obs:,} cells in {self.n_tiles:,} tiles -> {self.n_tasks:,} tasks"
+            f"{name_unit(' and '.join(units))}\n"
             f"{describe_costs(self, self.bytes_read)}"
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ..errors import InvalidArgument
 from .edges import Edges, check_runs, cut_runs
 from .lattice_scale import run_serially
+from .lengths import unit_of
 from .plan import plan_graph
 from .sources import kept_cells, make_source
 from .squidpy_form import to_squidpy
@@ -252,6 +253,8 @@ def describe_section(
         kept=None if mask is None else kept_cells(cells, mask).tiles,
         mask=restricted,
     )
+    if spec.kind != "grid":
+        plan = replace(plan, unit=unit_of(section.um_per_unit))
     return SectionGraph(store, section, spec, plan, make_source(cells, spec, mask))
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
+from ..keys import check_name
 from ..memory import parse_bytes
 from ..resumable import ResumableAttempt, open_resumable
 from ..snapshot import Change, DerivedEntry, derived_name
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .build import GraphProgress
     from .z_graph import ZGraph
 
-__all__ = ["write_z_graphs"]
+__all__ = ["unbuilt_pairs", "write_z_graphs"]
 
 # Blocks and pairs that one commit holds at most; see `build`.
 _GROUP_BLOCKS = 256
@@ -76,15 +77,13 @@ def write_z_graphs(
     """
     store.require_writing("a graph")
     limit = parse_bytes(memory_limit)
-    found = {graph.pair: _found(store, graph, key) for graph in graphs}
+    missing = unbuilt_pairs(store, graphs, key, overwrite=overwrite)
+    pending = {graph.pair for graph in missing}
     done = {
         graph.pair: entry
         for graph in graphs
-        if (entry := found[graph.pair]) is not None and _is_equal(entry, graph)
+        if graph.pair not in pending and (entry := _found(store, graph, key)) is not None
     }
-    missing = [graph for graph in graphs if graph.pair not in done]
-    if not overwrite:
-        _refuse_replacing(store, missing, key)
     total, ready = sum(len(graph.plan.blocks) for graph in missing), 0
 
     def step(message: str, count: int = 1) -> None:
@@ -106,6 +105,27 @@ def write_z_graphs(
                 )
             done.update(zip((graph.pair for graph in group), entries, strict=True))
     return [done[graph.pair] for graph in graphs]
+
+
+def unbuilt_pairs(
+    store: AtlasStore, graphs: Sequence[ZGraph], key: str, *, overwrite: bool = False
+) -> list[ZGraph]:
+    """Return the pairs whose graph is not there yet; see `build.unbuilt`.
+
+    Raises
+    ------
+    InvalidArgument
+        Not a name, or a graph with other parameters is there.
+    """
+    check_name(key, "graph")
+    missing = []
+    for graph in graphs:
+        entry = _found(store, graph, key)
+        if entry is None or not _is_equal(entry, graph):
+            missing.append(graph)
+    if not overwrite:
+        _refuse_replacing(store, missing, key)
+    return missing
 
 
 def _found(store: AtlasStore, graph: ZGraph, key: str) -> DerivedEntry | None:
@@ -131,7 +151,8 @@ def _refuse_replacing(store: AtlasStore, graphs: Sequence[ZGraph], key: str) -> 
             raise InvalidArgument(
                 f"a new name is wanted for this graph, but {graph.plan.section} has a graph "
                 f"{key!r} built with {entry.info.get('kind')} "
-                f"{dict(entry.info.get('parameters', {}))}; give another key, or overwrite it"
+                f"{dict(entry.info.get('parameters', {}))}; give another key_added, or "
+                "overwrite=True"
             )
 
 

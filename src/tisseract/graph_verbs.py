@@ -40,7 +40,7 @@ class GraphVerbs(AtlasStore):
             The same as arrays: (n_obs,) bool by section, or one where there is one section.
         **options
             `radius`, `percentile`, `symmetrize`, `transform`, `set_diag`; see
-            `tisseract.atlas.graph.knn`.
+            `tisseract.atlas.graph.knn`. `units="source"` for a radius in sections of unknown unit.
 
         Returns
         -------
@@ -61,8 +61,8 @@ class GraphVerbs(AtlasStore):
     ) -> NeighborGraph:
         """Describe the graph of cells within a radius of each other, lazily; see `knn`.
 
-        `radius` is a length, or the shortest and the longest, in micrometers (the unit of the
-        positions where it is unknown).
+        `radius` is a length, or the shortest and the longest, in micrometers; of sections whose
+        unit is unknown, `units="source"` asks in the unit of their positions.
         """
         return self._describe("radius", sections, where, mask, radius=radius, **options)
 
@@ -101,25 +101,28 @@ class GraphVerbs(AtlasStore):
         **options: Any,
     ) -> NeighborGraph:
         from .atlas.graph import GraphSpec, chosen_sections, describe_graph
+        from .atlas.graph.lengths import check_lengths
 
+        units = options.pop("units", "um")
         spec = GraphSpec.of(kind, **options)
         names = chosen_sections(self, sections)
-        masks = self._masks(where, mask, names)
-        return describe_graph(self, spec, names, mask=masks, where=where)
+        if where is not None:
+            mask = self._masks(where, mask, names, named=sections is not None)
+            names = list(mask)
+        check_lengths(self, spec, names, units)
+        return describe_graph(self, spec, names, mask=mask, where=where)
 
-    def _masks(self, where: str | None, mask: Any, names: Sequence[str]) -> Any:
-        """Turn a filter into the mask of every section."""
-        if where is None:
-            return mask
+    def _masks(self, where: str, mask: Any, names: Sequence[str], *, named: bool) -> Any:
+        """Turn a filter into the masks of the sections in which it leaves cells."""
         if mask is not None:
             from .atlas.errors import InvalidArgument
 
             raise InvalidArgument(
                 "one way to restrict the cells is wanted, but got where= and mask=; give one"
             )
-        from .query.masks import select_masks
+        from .query.graph_cells import graph_masks
 
-        return select_masks(self, where, names)
+        return graph_masks(self, where, names, named=named)
 
     def build_graphs(
         self,
@@ -129,6 +132,10 @@ class GraphVerbs(AtlasStore):
         sections: str | Sequence[str] | None = None,
         where: str | None = None,
         mask: Any = None,
+        client: Any = None,
+        memory_limit: str | int | None = None,
+        overwrite: bool = False,
+        progress: Any = None,
         **options: Any,
     ) -> list[DerivedEntry]:
         """Build, tile by tile, and commit the graphs of all (or the named) sections.
@@ -141,22 +148,21 @@ class GraphVerbs(AtlasStore):
             Name of the graphs.
         sections, where, mask
             See `knn`.
+        client, memory_limit, overwrite, progress
+            See `tisseract.atlas.graph.build_graphs`.
         **options
             Of the kind, under squidpy's names (`n_neighs`, `radius`, `n_rings`, `percentile`,
-            `transform`, `set_diag`, `symmetrize`); `client`, `memory_limit`, `overwrite` and
-            `progress`; see `tisseract.atlas.graph.build_graphs`.
+            `transform`, `set_diag`, `symmetrize`), and `units`.
         """
-        from .atlas.graph import build_graphs, chosen_sections
+        from .atlas.keys import check_name
 
-        names = chosen_sections(self, sections)
-        return build_graphs(
-            self,
-            kind=kind,
-            key_added=key_added,
-            sections=names,
-            mask=self._masks(where, mask, names),
-            where=where,
-            **options,
+        check_name(key_added, "graph")
+        return self._describe(kind, sections, where, mask, **options).write(
+            key_added,
+            client=client,
+            memory_limit=memory_limit,
+            overwrite=overwrite,
+            progress=progress,
         )
 
     def graph(self, section: str, key: str = "spatial") -> StoredGraph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -118,6 +119,10 @@ def graph(
             "nearest of these; with --delaunay: its edges of such lengths.",
         ),
     ] = None,
+    units: Annotated[
+        Literal["um", "source"],
+        typer.Option(help="Of --radius; 'source' for sections whose unit is unknown."),
+    ] = "um",
     delaunay: Annotated[
         bool, typer.Option("--delaunay", help="Edges of the Delaunay triangulation.")
     ] = False,
@@ -173,7 +178,11 @@ def graph(
 ) -> None:
     """Build the neighbor graph of every section, exactly, tile by tile."""
     output = Output(json, quiet, verbose)
-    key_added = key_added or ("z" if z else "spatial")
+    if key_added is None:
+        key_added = "z" if z else "spatial"
+    from ..atlas.keys import check_name
+
+    check_name(key_added, "graph")
     chosen: dict[str, Any] = {
         "n_neighs": knn,
         "radius": None if radius is None else lengths(radius),
@@ -187,21 +196,25 @@ def graph(
     kind = choose_kind(chosen, delaunay=delaunay)
     given = {name: value for name, value in chosen.items() if value is not None}
     if z:
-        _check_z(kind, {**given, "where": where})
+        _check_z(kind, {**given, "where": where, "units": None if units == "um" else units})
     elif max_gap_um is not None:
         raise UsageError("--max-gap belongs to --z: give both or none")
     run = Run("graph", {"kind": kind, **given, "where": where, "key_added": key_added, "z": z})
     with reporter(f"graph {atlas}", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
         _tell_small(output, opened, section, knn)
-        described: Any = (
-            opened.z_neighbors(**_needed(kind, given), sections=section, max_gap_um=max_gap_um)
-            if z
-            else getattr(opened, kind)(section, **given, where=where)
-        )
+        described: Any
+        if z:
+            described = opened.z_neighbors(
+                **_needed(kind, given), sections=section, max_gap_um=max_gap_um
+            )
+            _tell_unnamed(output, opened, section)
+        else:
+            described = getattr(opened, kind)(section, **given, **_units(given, units), where=where)
         if dry_run:
             _explain(output, described, key_added, overwrite=overwrite)
             return
+        before = {entry.attempt for entry in opened.snapshot.derived.values()}
         with dask_client(dask, output, n_workers=n_workers) as client:
             entries = described.write(
                 key_added,
@@ -210,9 +223,10 @@ def graph(
                 memory_limit=memory_limit,
                 progress=progress,
             )
-    rows = [graph_row(entry) for entry in entries]
+    rows = [graph_row(entry, kept=entry.attempt in before) for entry in entries]
+    _tell_isolated(output, rows)
     if json or not quiet:
-        output.rows(rows, ["section", "graph", "kind", "edges", "bytes"])
+        output.rows(rows, ["section", "graph", "kind", "edges", "bytes", "state"])
     run.write(atlas, run_json, output, results={"snapshot": opened.version, "graphs": rows})
 
 
@@ -264,6 +278,49 @@ def _needed(kind: str, given: dict[str, Any]) -> dict[str, Any]:
     return {"n_neighs": given.get("n_neighs", 6)}
 
 
+def _units(given: dict[str, Any], units: str) -> dict[str, str]:
+    """Pass units on where there are lengths.
+
+    Raises
+    ------
+    UsageError
+        There are none.
+    """
+    if units == "um":
+        return {}
+    if given.get("radius") is None:
+        raise UsageError("--units belongs to --radius: give both or none")
+    return {"units": units}
+
+
+def _tell_unnamed(output: Output, atlas: Any, section: Sequence[str] | None) -> None:
+    """Note which sections are a series only because they were named."""
+    lone = [
+        name
+        for name in section or ()
+        if all(
+            atlas.section(name).entry.metadata.get(column) is None
+            for column in ("donor", "specimen")
+        )
+    ]
+    if lone:
+        output.note(
+            f"note: {', '.join(lone[:5])}{' and others' if len(lone) > 5 else ''}: no donor or "
+            "specimen in the sample sheet; taken for one series because named"
+        )
+
+
+def _tell_isolated(output: Output, rows: Sequence[dict[str, Any]]) -> None:
+    """Note in which sections no cell has a neighbor."""
+    alone = [row["section"] for row in rows if not row["edges"]]
+    if alone:
+        output.note(
+            f"note: no cell has a neighbor in {', '.join(alone[:5])}"
+            f"{f' and {len(alone) - 5} others' if len(alone) > 5 else ''}; the distances there are "
+            "longer than asked for: see --dry-run for their unit"
+        )
+
+
 def _tell_small(output: Output, atlas: Any, section: list[str] | None, knn: int | None) -> None:
     """Note which sections have fewer cells than neighbors are asked for."""
     sizes = {name: atlas.section(name).n_obs for name in section or atlas.section_names}
@@ -276,15 +333,18 @@ def _tell_small(output: Output, atlas: Any, section: list[str] | None, knn: int 
 
 
 def _explain(output: Output, described: Any, key: str, *, overwrite: bool) -> None:
-    """Print what building would take; refuse what it would refuse."""
+    """Print what building would take, blocks with -v; refuse what it would refuse."""
     from ..atlas.graph import NeighborGraph, unbuilt
+    from ..atlas.graph.z_build import unbuilt_pairs
 
-    if isinstance(described, NeighborGraph):
-        missing = unbuilt(described.store, list(described), key, overwrite=overwrite)
-        there = len(described) - len(missing)
-        if there:
-            output.note(f"note: {there} of {len(described)} are there already and would be kept")
-    output.data([plan_row(one.plan) for one in described], text=described.explain())
+    check = unbuilt if isinstance(described, NeighborGraph) else unbuilt_pairs
+    missing = check(described.store, list(described), key, overwrite=overwrite)
+    there = len(described) - len(missing)
+    if there:
+        output.note(f"note: {there} of {len(described)} are there already and would be kept")
+    brief = not output.verbose and len(described) > 1
+    text = str(getattr(described, "plan", described)) if brief else described.explain()
+    output.data([plan_row(one.plan) for one in described], text=text)
 
 
 def plan_row(plan: GraphPlan) -> dict[str, Any]:
@@ -301,11 +361,12 @@ def plan_row(plan: GraphPlan) -> dict[str, Any]:
         "bytes_read": plan.bytes_read * plan.passes,
         "bytes_written": plan.bytes_written,
         "task_bytes": plan.task_bytes,
+        "unit": plan.unit or None,
     }
 
 
-def graph_row(entry: Any) -> dict[str, Any]:
-    """Tell what `graph` made for one section."""
+def graph_row(entry: Any, *, kept: bool = False) -> dict[str, Any]:
+    """Tell what `graph` made, or found, for one section."""
     return {
         "section": entry.section,
         "graph": entry.key,
@@ -313,4 +374,5 @@ def graph_row(entry: Any) -> dict[str, Any]:
         "parameters": dict(entry.info.get("parameters", {})),
         "edges": entry.info.get("nnz"),
         "bytes": entry.nbytes,
+        "state": "kept" if kept else "built",
     }

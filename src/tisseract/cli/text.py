@@ -30,7 +30,10 @@ def as_options(message: str) -> str:
     'name it with --domain-key, or a larger --memory-limit'
     >>> as_options("choose missing='nan', 'drop_sections' or 'zero', or other sections")
     'choose --missing nan, drop_sections or zero, or other sections'
+    >>> as_options("give another key_added, or overwrite=True")
+    'give another --key-added, or --overwrite'
     """
+    message = message.replace("overwrite=True", "--overwrite")
     text = _ARGUMENT.sub(
         lambda found: f"--{found[1].replace('_', '-')}" + (f" {found[2]}" if found[2] else ""),
         message,

@@ -1,0 +1,122 @@
+"""`graph` and `graph-stats` over an atlas whose sections differ: columns, genes, units."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tisseract as ts
+from tisseract.atlas.errors import InvalidArgument, UnitUnknown
+from tisseract.cli import main
+from tisseract.query.graph_cells import SkippedSectionsWarning
+
+pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    """Run a command with --json and hand out what it printed."""
+    assert main([*arguments, "--json", "-q"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Sections of one panel that differ: one lacks a column of cells, one has no unit."""
+    import anndata
+
+    folder: Path = tmp_path_factory.mktemp("mixed")
+    rng = np.random.default_rng(3)
+    lines = ["section,data_path,um_per_unit,organism,z_um"]
+    made = (("full", "1", "human", ["A", "B"]), ("bare", "1", "mouse", ["A", "C"]))
+    for name, unit, organism, genes in (*made, ("spots", "unknown", "human", ["A", "B"])):
+        counts = rng.poisson(2.0, (60, len(genes))).astype(np.float32)
+        data: Any = anndata.AnnData(counts)
+        data.var_names = genes
+        data.obs["cell_id"] = [f"c{i}" for i in range(60)]
+        if name != "bare":
+            data.obs["kind"] = np.array(["x", "y"])[np.arange(60) % 2]
+            data.obs["n"] = np.arange(60)
+        data.obsm["spatial"] = rng.random((60, 2)) * 100
+        data.write_h5ad(folder / f"{name}.h5ad")
+        lines.append(f"{name},{folder / name}.h5ad,{unit},{organism},{len(lines) * 10}")
+    (folder / "samples.csv").write_text("\n".join(lines) + "\n")
+    place = str(folder / "mixed.atlas")
+    assert main(["ingest", str(folder / "samples.csv"), place, "-q"]) == 0
+    return place
+
+
+@pytest.mark.filterwarnings("default::tisseract.query.graph_cells.SkippedSectionsWarning")
+def test_a_filter_that_leaves_no_cell_is_refused_or_the_section_left_out(
+    mixed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--where", "n > 5", "--key-added", "few"]
+    for more in ([], ["--dry-run"]):
+        assert main(["graph", mixed, *where, "--section", "bare", *more]) == 1
+        assert "none in 'bare' (it has no column 'n')" in capsys.readouterr().err
+        assert main(["graph", mixed, "--where", "n > 5000", *more]) == 1
+        assert "'n > 5000' are wanted, but got none" in capsys.readouterr().err
+        assert main(["graph", mixed, *where, *more]) == 0
+        said = capsys.readouterr()
+        assert "1 section left out" in said.err
+        assert "'bare' (it has no column 'n')" in said.err
+        assert "bare" not in said.out
+    atlas = ts.open(mixed, read_only=False)
+    assert atlas.derived_keys("graph")["few"] == ["full", "spots"]
+    with pytest.warns(SkippedSectionsWarning, match="no column 'n'"):
+        assert atlas.knn(where="n > 5").sections == ("full", "spots")
+    with pytest.raises(InvalidArgument, match="got none in 'bare'"):
+        ts.gr.spatial_neighbors_knn(atlas, sections=["bare"], where="n > 5")
+
+
+def test_micrometers_are_refused_where_the_unit_is_unknown(
+    mixed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    atlas = ts.open(mixed, read_only=False)
+    for kind in (["--radius", "30"], ["--knn", "3", "--radius", "30"]):
+        assert main(["graph", mixed, *kind]) == 1
+        assert "1 section of unknown unit: 'spots'" in capsys.readouterr().err
+    with pytest.raises(UnitUnknown, match="units='source'"):
+        atlas.build_graphs("radius", radius=30)
+    with pytest.raises(InvalidArgument, match="2 sections in micrometers: 'bare', 'full'"):
+        atlas.radius(radius=30, units="source")
+    with pytest.raises(InvalidArgument, match="'um' or 'source'"):
+        atlas.radius(radius=30, units="mm")
+    assert main(["graph", mixed, "--knn", "3", "--units", "source"]) == 2
+    capsys.readouterr()
+    source = ["--radius", "30", "--section", "spots", "--units", "source"]
+    assert main(["graph", mixed, *source, "--dry-run"]) == 0
+    assert "lengths in source units" in capsys.readouterr().out
+    (row,) = ask(capsys, "graph", mixed, *source, "--key-added", "s")
+    assert row["edges"] > 0
+    assert "lengths in micrometers" in str(atlas.delaunay("full").plan)
+    assert main(["graph", mixed, "--radius", "1e-6", "--section", "full", "--key-added", "i"]) == 0
+    assert "no cell has a neighbor in full" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("key", ["a b", "", ".a", "a/b"])
+def test_a_bad_name_is_refused_before_the_work(
+    mixed: str, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    two = ["--section", "full", "--section", "bare"]
+    for more in (["--dry-run"], [], ["--z", "--dry-run"], ["--z"]):
+        assert main(["graph", mixed, "--knn", "2", "--key-added", key, *two, *more]) == 1
+        assert "a graph name is 1 to 128 letters" in capsys.readouterr().err
+    atlas = ts.open(mixed, read_only=False)
+    for write in (atlas.knn().write, atlas.knn("full")["full"].write):
+        with pytest.raises(InvalidArgument, match="a graph name is"):
+            write(key)
+    with pytest.raises(InvalidArgument, match="a graph name is"):
+        atlas.build_graphs(key_added=key)
+
+
+def test_what_is_kept_is_told_from_what_is_built(
+    mixed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = ["--key-added", "twice", "--section", "full"]
+    assert [row["state"] for row in ask(capsys, "graph", mixed, *one)] == ["built"]
+    two = [*one, "--section", "bare"]
+    assert [row["state"] for row in ask(capsys, "graph", mixed, *two)] == ["kept", "built"]
