@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ..memory import parse_bytes, refuse_above
 from .join_counts import join_count_moments
 from .labels import Labels, read_labels
 from .restricted import check_mask, restrict
-from .row_graph import check_cells, count_threads, map_blocks, map_in_order
+from .row_graph import check_cells, check_whole, count_threads, map_blocks, map_in_order
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +31,9 @@ _MOST_AT_ONCE = 256
 _SHUFFLED = 16
 # Blocks of a thread, and labels of a cell while they are read.
 _THREAD_BYTES, _CELL_BYTES = 2**20 * 24, 24
+# Tables of pairs of labels, 8 bytes each: three results of a section, three sums and their
+# copies while they grow, and what is computed on the way.
+_TABLES = 12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +111,8 @@ def neighborhood_enrichment(
         One a section; read once for the counts and once more for every 256 shuffles, or for every
         fewer that fit.
     section : Section, or a sequence of them
-        With several, counts are added, and labels are shuffled within each section.
+        With several, counts are added, and labels are shuffled within each section; so their
+        variances are added, too.
     column : str
         Categorical, text or boolean obs column. Cells whose label is missing are left out with
         their edges, as `squidpy.gr.interaction_matrix` does (`nhood_enrichment` raises).
@@ -121,7 +125,8 @@ def neighborhood_enrichment(
     threads : int, optional
         One a core without; makes no difference to the result.
     memory_limit : str or int, optional
-        Decides how many shuffles are held at once: 1 byte a cell each, 2 above 256 labels.
+        Decides how many shuffles are held at once: each takes a byte a cell, 2 above 256 labels,
+        and 8 bytes a pair of labels and thread. Shuffles that were counted are not kept.
 
     Returns
     -------
@@ -132,37 +137,59 @@ def neighborhood_enrichment(
     ColumnNotFound, InvalidArgument
         No such column, one of numbers, fewer than two labels, or a graph of other cells.
     BudgetExceeded
-        The limit does not hold a single shuffle.
+        The limit does not hold a single shuffle, or the tables of so many labels.
     """
     graphs, sections, masks = _paired(graph, section, cells)
-    if n_perms is not None and n_perms < 1:
-        raise InvalidArgument(f"n_perms must be at least 1, or None, but got {n_perms}")
+    n_perms = None if n_perms is None else check_whole("n_perms (None for all)", n_perms, 1)
+    seed = check_whole("seed", seed, 0)
     n_threads, limit = count_threads(threads), parse_bytes(memory_limit)
-    categories: dict[str, int] = {}
-    parts = []
+    sums = _Sums()
     for number, (one, where, kept) in enumerate(zip(graphs, sections, masks, strict=True)):
         check_cells(one, where)
         labels = read_labels(where, column, check_mask(kept, where.n_obs))
         labelled = restrict(one, labels.codes >= 0)
-        work = _Work(labelled, labels, number, seed, n_threads, limit)
-        places = [categories.setdefault(name, len(categories)) for name in labels.categories]
-        parts.append((places, work.count(n_perms), int((labels.codes >= 0).sum())))
-    c = len(categories)
+        held = sums.nbytes(labels.categories)
+        work = _Work(labelled, labels, number, seed, n_threads, limit, held)
+        sums.add(labels, work.count(n_perms))
+    c = len(sums.categories)
     if c < 2:
         raise InvalidArgument(
             f"a column of two or more labels is wanted, but got {c} in {column!r}; name another"
         )
-    counts = np.zeros((c, c), np.int64)
-    for places, found, _ in parts:
-        counts[np.ix_(places, places)] += found.counts
-    shape = (1 if n_perms is None else n_perms, c, c)
-    first, second = np.zeros(shape), np.zeros((c, c))
-    for places, found, _ in parts:
-        first[:, *np.ix_(places, places)] += found.shuffled
-        second[np.ix_(places, places)] += found.variance
-    std = np.sqrt(second) if n_perms is None else first.std(axis=0)
-    n = sum(cells for *_, cells in parts)
-    return NeighborhoodEnrichment(tuple(categories), counts, first.mean(axis=0), std, n_perms, n)
+    categories = tuple(sums.categories)
+    std = np.sqrt(sums.variance)
+    return NeighborhoodEnrichment(categories, sums.counts, sums.mean, std, n_perms, sums.n_obs)
+
+
+class _Sums:
+    """Counts, means and variances of the sections so far: they add up.
+
+    Variances do because the labels are shuffled within each section, so that what is drawn in one
+    says nothing on what is drawn in another.
+    """
+
+    def __init__(self) -> None:
+        self.categories: dict[str, int] = {}
+        self.counts = np.zeros((0, 0), np.int64)
+        self.mean, self.variance = np.zeros((0, 0)), np.zeros((0, 0))
+        self.n_obs = 0
+
+    def nbytes(self, more: Sequence[str]) -> int:
+        """Bytes at most while a section with some labels is added, and at the end."""
+        c = len(self.categories) + sum(name not in self.categories for name in more)
+        return _TABLES * 8 * c * c
+
+    def add(self, labels: Labels, found: _Counted) -> None:
+        """Add a section."""
+        places = [self.categories.setdefault(n, len(self.categories)) for n in labels.categories]
+        more = (0, len(self.categories) - len(self.counts))
+        self.counts = np.pad(self.counts, more)
+        self.mean, self.variance = np.pad(self.mean, more), np.pad(self.variance, more)
+        pairs = np.ix_(places, places)
+        self.counts[pairs] += found.counts
+        self.mean[pairs] += found.mean
+        self.variance[pairs] += found.variance
+        self.n_obs += int((labels.codes >= 0).sum())
 
 
 def _paired(
@@ -189,10 +216,10 @@ class _Counted:
 
     counts: NDArray[np.int64]
     """(c, c) of the labels as they are."""
-    shuffled: NDArray[np.float64]
-    """(p, c, c) of each shuffle, or (1, c, c) the mean of all."""
+    mean: NDArray[np.float64]
+    """(c, c) over the shuffles drawn, or over all."""
     variance: NDArray[np.float64]
-    """(c, c) over all shuffles; zero where they were drawn."""
+    """(c, c) over the shuffles drawn, or over all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -205,35 +232,51 @@ class _Work:
     seed: int
     threads: int
     limit: int
+    held: int
+    """Bytes of the tables of the sections so far."""
 
     def count(self, n_perms: int | None) -> _Counted:
         """Count the labels as they are, and shuffled."""
+        at_once = self._at_once(n_perms)
         c = len(self.labels.categories)
-        known = np.maximum(self.labels.codes, 0)
-        codes = known.astype(np.uint8) if c <= 256 else known.astype(np.uint16)
+        kind: type[np.unsignedinteger[Any]] = (
+            np.uint8 if c <= 2**8 else np.uint16 if c <= 2**16 else np.uint32
+        )
+        codes: Codes = np.maximum(self.labels.codes, 0).astype(kind)
         counts = self._count(codes[:, None])[0]
         if n_perms is None:
-            mean, variance = join_count_moments(self.graph, self.labels, self.threads)
-            return _Counted(counts, mean[None], variance)
-        shuffled = np.empty((n_perms, c, c))
-        for first, stop in self._batches(n_perms, codes.itemsize):
-            shuffled[first:stop] = self._count(self._shuffle(codes, first, stop))
-        return _Counted(counts, shuffled, np.zeros((c, c)))
+            return _Counted(counts, *join_count_moments(self.graph, self.labels, self.threads))
+        # Less the labels as they are, whose counts are of the same size: sums of the squares of
+        # what is left are exact up to 2**53. Taken in the order of the shuffles, so that they do
+        # not depend on how many are counted at once.
+        total, squares = np.zeros((c, c)), np.zeros((c, c))
+        for first in range(0, n_perms, at_once):
+            for one in self._count(self._shuffle(codes, first, min(first + at_once, n_perms))):
+                apart = (one - counts).astype(np.float64)
+                total += apart
+                squares += apart * apart
+        apart = total / n_perms
+        variance = np.maximum(squares / n_perms - apart * apart, 0.0)
+        return _Counted(counts, counts + apart, variance)
 
-    def _batches(self, n_perms: int, item: int) -> Iterator[tuple[int, int]]:
-        c = len(self.labels.categories)
-        fixed = self.graph.n_obs * _CELL_BYTES + self.threads * _THREAD_BYTES
-        each = self.graph.n_obs * item + (self.threads + 2) * 8 * c * c
-        held = self.threads * min(_SHUFFLED, n_perms) * self.graph.n_obs * item
+    def _at_once(self, n_perms: int | None) -> int:
+        """How many shuffles are held at once; refuses where one is too many, or the tables are."""
+        n, c = self.graph.n_obs, len(self.labels.categories)
+        item = 1 if c <= 2**8 else 2 if c <= 2**16 else 4
+        drawn = 0 if n_perms is None else self.threads * min(_SHUFFLED, n_perms)
+        fixed = self.held + n * _CELL_BYTES + self.threads * _THREAD_BYTES + drawn * n * item
+        each = n * item + (self.threads + 3) * 8 * c * c
+        many = c * c > n  # then it is the tables that fill the memory
+        shuffling = f"shuffling the labels of {n:,} cells"
         refuse_above(
             self.limit,
-            fixed + held + each,
-            f"shuffling the labels of {self.graph.n_obs:,} cells",
-            "raise memory_limit, use fewer threads, or ask for exact moments (n_perms=None)",
+            fixed + each,
+            f"counting the pairs of {c:,} labels" if many or n_perms is None else shuffling,
+            "raise memory_limit, or name a column of fewer labels"
+            if many or n_perms is None
+            else "raise memory_limit, use fewer threads, or ask for exact moments (n_perms=None)",
         )
-        at_once = min(_MOST_AT_ONCE, (self.limit - fixed - held) // each)
-        for first in range(0, n_perms, at_once):
-            yield first, min(first + at_once, n_perms)
+        return int(min(_MOST_AT_ONCE, (self.limit - fixed) // each))
 
     def _count(self, labelings: Codes) -> NDArray[np.int64]:
         """Count label pairs of every labeling (a column each), (p, c, c)."""

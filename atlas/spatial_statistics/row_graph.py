@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidArgument
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from ..quadtree import Runs
     from ..section import Section
 
-__all__ = ["RowGraph", "check_cells", "count_threads", "map_blocks", "map_in_order"]
+__all__ = ["RowGraph", "check_cells", "check_whole", "count_threads", "map_blocks", "map_in_order"]
 
 
 class RowGraph(Protocol):
@@ -65,21 +66,41 @@ def _section_name(graph: RowGraph) -> str | None:
     return stored or lazy
 
 
+def check_whole(name: str, value: Any, least: int) -> int:
+    """Return a whole number, of any type that is one.
+
+    Raises
+    ------
+    InvalidArgument
+        A fraction, a truth value, text, or less than the least.
+
+    Examples
+    --------
+    >>> check_whole("seed", 7, 0)
+    7
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InvalidArgument(f"{name} must be a whole number from {least}, but got {value!r}")
+    return number
+
+
 def count_threads(threads: int | None) -> int:
     """Return how many threads to use: those asked for, else one a core that this process may use.
 
     Raises
     ------
     InvalidArgument
-        Less than one.
+        Less than one, or no whole number.
     """
     if threads is None:
         from dask.system import CPU_COUNT
 
         return int(CPU_COUNT)
-    if threads < 1:
-        raise InvalidArgument(f"threads must be a whole number from 1, but got {threads!r}")
-    return threads
+    return check_whole("threads", threads, 1)
 
 
 def map_in_order[Task, Result](

@@ -1,5 +1,7 @@
 """Enrichment and co-occurrence of labels against their definitions."""
 
+import time
+import tracemalloc
 from importlib import import_module
 from itertools import permutations
 from pathlib import Path
@@ -169,6 +171,63 @@ def test_enrichment_prints_itself_and_refuses(section: Section) -> None:
         neighborhood_enrichment(graph, section, "layer", n_perms=0)
     with pytest.raises(BudgetExceeded, match="shuffling the labels"):
         neighborhood_enrichment(graph, section, "layer", memory_limit="1 MiB")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"n_perms": 2.5}, {"n_perms": True}, {"seed": -1}, {"seed": 1.5}, {"threads": 1.5}]
+)
+def test_numbers_of_shuffles_are_whole(section: Section, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=f"{next(iter(wrong))}.* must be a whole number"):
+        neighborhood_enrichment(cut(random_matrix(N, 5, 3)), section, "layer", **wrong)
+    several: dict[str, Any] = {name: np.int64(2) for name in ("n_perms", "seed", "threads")}
+    neighborhood_enrichment(cut(random_matrix(N, 5, 3)), section, "layer", **several)
+
+
+def many_labels(monkeypatch: pytest.MonkeyPatch, c: int) -> None:
+    """Give every section c labels, cell by cell in turn."""
+
+    def labels_of(section: Section, column: str, kept: Any = None) -> Labels:
+        del column, kept
+        codes = np.arange(section.n_obs, dtype=np.int32) % c
+        return Labels(codes, tuple(f"label {k}" for k in range(c)))
+
+    monkeypatch.setattr(enrichment, "read_labels", labels_of)
+
+
+def test_memory_of_shuffles_does_not_grow_with_their_number(
+    section: Section, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many_labels(monkeypatch, 300)
+    graph = cut(random_matrix(N, 5, 3), 100, 200)
+    options: dict[str, Any] = {"threads": 1, "memory_limit": "64 MiB"}
+    neighborhood_enrichment(graph, section, "layer", n_perms=2, **options)
+    tracemalloc.start()
+    neighborhood_enrichment(graph, section, "layer", n_perms=200, **options)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 64 * 2**20  # the counts of all shuffles together are 137 MiB
+
+
+@pytest.mark.parametrize("n_perms", [3, None])
+def test_tables_of_too_many_labels_are_refused(
+    section: Section, monkeypatch: pytest.MonkeyPatch, n_perms: int | None
+) -> None:
+    many_labels(monkeypatch, 70_000)
+    graph = cut(random_matrix(N, 5, 3))
+    with pytest.raises(BudgetExceeded, match=r"pairs of 70,000 labels.*or name a column of fewer"):
+        neighborhood_enrichment(graph, section, "layer", n_perms=n_perms, memory_limit="4 GiB")
+
+
+def test_moments_of_many_labels_take_no_time() -> None:
+    n, c = 3000, 1500
+    codes = np.random.default_rng(0).integers(0, c, n).astype(np.int32)
+    labels = Labels(codes, tuple(map(str, range(c))))
+    graph = cut(random_matrix(n, 5, 3))
+    before = time.process_time()
+    mean, variance = join_count_moments(graph, labels, 1)
+    assert time.process_time() - before < 5  # one fraction after the other took minutes
+    assert mean.sum() == pytest.approx(graph.matrix.nnz)
+    assert (variance >= 0).all()
 
 
 def all_pairs(section: Section, labels: Labels, ends: NDArray[np.float64]) -> NDArray[np.float64]:
