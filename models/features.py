@@ -19,13 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atlas.errors import InvalidArgument
-from ..atlas.genes import union
+from .shared_genes import FEWEST_GENES, FEWEST_PARTS, common_genes, gene_columns, mean_depth
 from .sparse import Csr, as_csr, selector
+from .variable_genes import FLAVORS, rank_genes
 
 if TYPE_CHECKING:
     from ..atlas.section import Section
 
 __all__ = [
+    "CHOICES",
     "TREATMENTS",
     "FeaturePlan",
     "SectionColumns",
@@ -43,9 +45,8 @@ TREATMENTS: Mapping[str, str] = {
     "log1p": "as stored",
     "composition": "as stored",
 }
-# fewer shared genes than this tell cells apart by chance; a composition has few columns by nature
-FEWEST_GENES = 10
-FEWEST_PARTS = 3
+# how the features are chosen of the shared genes
+CHOICES: tuple[str, ...] = ("variance", *FLAVORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,44 +115,6 @@ class SectionColumns:
     def present(self) -> NDArray[np.bool_]:
         """Which genes of the plan the section measured."""
         return self.column >= 0
-
-
-def common_genes(sections: Sequence["Section"]) -> tuple[Any, NDArray[np.int64]]:
-    """Find the genes measured in every section.
-
-    Parameters
-    ----------
-    sections : sequence of Section
-
-    Returns
-    -------
-    genes : GeneUnion
-    rows : ndarray int64
-        Rows of the union that every section measured.
-
-    Raises
-    ------
-    InvalidArgument
-        When there are too few, with what each section would allow by itself.
-    """
-    genes = union({section.name: section.panel for section in sections})
-    measured = np.ones(len(genes), dtype=bool)
-    counts: list[tuple[str, int]] = []
-    for section in sections:
-        found = genes.presence(section.name, detected=section.totals.nnz > 0) == "measured"
-        counts.append((section.name, int(found.sum())))
-        measured &= found
-    rows = np.flatnonzero(measured)
-    fewest = FEWEST_PARTS if all(s.values == "composition" for s in sections) else FEWEST_GENES
-    if len(rows) < fewest:
-        listed = ", ".join(f"{name} ({n} genes)" for name, n in counts[:12])
-        more = f" and {len(counts) - 12} more" if len(counts) > 12 else ""
-        raise InvalidArgument(
-            f"wanted at least {fewest} genes measured in every chosen section, but got "
-            f"{len(rows)} shared by {listed}{more}; choose sections of one panel or organism "
-            "with `sections=`, or give a `gene_map` at ingest"
-        )
-    return genes, rows
 
 
 def normalized(counts: Any, treatment: str, target_depth: float) -> Csr:
@@ -240,14 +203,6 @@ def section_blocks(
         yield start, as_csr(normalized(counts, where.treatment, plan.target_depth) @ pick)
 
 
-def _mean_depth(sections: Sequence["Section"], columns: Mapping[str, NDArray[np.int64]]) -> float:
-    """Mean counts per cell over the common genes, from the sections' stored totals."""
-    counted = [s for s in sections if TREATMENTS[s.values] == TREATMENTS["counts"]]
-    total = sum(float(s.totals.sums[columns[s.name]].sum()) for s in counted)
-    cells = sum(s.n_obs for s in counted)
-    return total / cells if cells and total > 0 else 1.0
-
-
 def _variances(
     section: "Section", plan: FeaturePlan, where: SectionColumns, block_rows: int
 ) -> NDArray[np.float64]:
@@ -259,7 +214,11 @@ def _variances(
 
 
 def plan_features(
-    sections: Sequence["Section"], *, n_top_genes: int = 2000, block_rows: int = 4096
+    sections: Sequence["Section"],
+    *,
+    n_top_genes: int = 2000,
+    block_rows: int = 4096,
+    flavor: str = "variance",
 ) -> FeaturePlan:
     """Choose the genes that a model over these sections sees.
 
@@ -267,10 +226,12 @@ def plan_features(
     ----------
     sections : sequence of Section
     n_top_genes : int
-        Keep this many when more are shared: those of highest median rank, over sections, by
-        variance after normalization.
+        Keep this many when more are shared.
     block_rows : int
         Rows read at once.
+    flavor : {"variance", "seurat_v3", "seurat"}
+        How: by median rank, over sections, of the variance after normalization; or as
+        `variable_genes` says.
 
     Returns
     -------
@@ -279,30 +240,55 @@ def plan_features(
     Raises
     ------
     InvalidArgument
-        When too few genes are measured in every section.
+        When too few genes are measured in every section, the flavor is unknown, or it does not
+        fit the values of a section.
 
     Notes
     -----
-    One pass over the counts when genes must be chosen, none otherwise.
+    One pass over the counts when genes must be chosen (two for `seurat_v3`), none otherwise.
     Memory: about 16 bytes per non-zero of one block, and 8 bytes per gene and section.
     """
+    if flavor not in CHOICES:
+        raise InvalidArgument(f"wanted a flavor of {', '.join(CHOICES)}, but got {flavor!r}")
     genes, rows = common_genes(sections)
-    columns = {s.name: genes.columns(s.name)[rows].astype(np.int64) for s in sections}
+    columns = {s.name: gene_columns(s, genes, rows) for s in sections}
     plan = FeaturePlan(
         tuple(map(str, genes.organism[rows])),
         tuple(map(str, genes.gene_id[rows])),
         tuple(map(str, genes.symbol[rows])),
         np.arange(len(rows), dtype=np.int64),
-        _mean_depth(sections, columns),
+        mean_depth(sections, columns),
     )
     if len(rows) <= n_top_genes:
         return plan
-    ranks = np.empty((len(sections), len(rows)))
-    for i, section in enumerate(sections):
-        where = SectionColumns(columns[section.name], TREATMENTS[section.values])
-        variance = _variances(section, plan, where, block_rows)
-        ranks[i, np.argsort(-variance, kind="stable")] = np.arange(len(rows))
-    best = np.argsort(np.median(ranks, axis=0), kind="stable")[:n_top_genes]
+    if flavor == "variance":
+        best = _most_varying(sections, plan, columns, n_top_genes, block_rows)
+    else:
+        ranked = rank_genes(
+            sections,
+            columns,
+            flavor="seurat" if flavor == "seurat" else "seurat_v3",
+            n_top_genes=n_top_genes,
+            target_depth=plan.target_depth,
+            block_rows=block_rows,
+        )
+        best = np.flatnonzero(ranked.chosen)
     return FeaturePlan(
         plan.organism, plan.gene_id, plan.symbol, np.sort(best).astype(np.int64), plan.target_depth
     )
+
+
+def _most_varying(
+    sections: Sequence["Section"],
+    plan: FeaturePlan,
+    columns: Mapping[str, NDArray[np.int64]],
+    n_top_genes: int,
+    block_rows: int,
+) -> NDArray[np.int64]:
+    """Genes of highest median rank, over sections, by variance after normalization."""
+    ranks = np.empty((len(sections), plan.n_genes))
+    for i, section in enumerate(sections):
+        where = SectionColumns(columns[section.name], TREATMENTS[section.values])
+        variance = _variances(section, plan, where, block_rows)
+        ranks[i, np.argsort(-variance, kind="stable")] = np.arange(plan.n_genes)
+    return np.argsort(np.median(ranks, axis=0), kind="stable")[:n_top_genes]
