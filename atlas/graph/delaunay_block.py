@@ -29,6 +29,8 @@ _REACH = 3.5
 # Points are inserted in rounds, every 1024th first: each round finds a triangulation of the whole
 # block, so that none is ever long and thin where the curve has not been yet.
 _ROUNDS = (1024, 256, 64, 16, 4)
+# Rounds of loading after which more is taken in at a time: tissue needs 3 to 6.
+_PATIENCE = 8
 # Below this share of the greatest coordinate, products of four could underflow.
 _LEAST = 2.0**-200
 
@@ -53,14 +55,16 @@ class Block:
     def edges(self) -> Edges:
         """Insert what is missing until every star is certified, then read them off."""
         own = np.arange(1, self._n_own + 1, dtype=np.int32)
-        open_ = own
+        open_, rounds = own, 0
         clear_d2 = np.repeat(self._clearances(), self._patch_rows)
         while len(self._apart) and open_.size:
             if self._mesh.counts[0] == 0:
                 wanted = self._nearby()
             else:
-                wanted, open_ = self._look(open_, clear_d2)
+                spread = 4.0 ** max(0, rounds - _PATIENCE)
+                wanted, open_ = self._look(open_, clear_d2, spread)
             self._load(wanted)
+            rounds += 1
         if self._mesh.counts[0] == 0:
             return joined_line(self._mesh, self._rows, self._n_own, 1.0 / self._per_unit)
         return read_stars(self._mesh, self._rows, self._n_own, 1.0 / self._per_unit)
@@ -82,7 +86,7 @@ class Block:
         return np.asarray(clearances(own, boxes, group_boxes(boxes)))
 
     def _look(
-        self, open_: NDArray[np.int32], clear_d2: NDArray[np.float64]
+        self, open_: NDArray[np.int32], clear_d2: NDArray[np.float64], spread: float
     ) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
         """Certify open vertices: what to load for those that stay open, and these."""
         mesh = self._mesh
@@ -92,7 +96,7 @@ class Block:
         twins = mesh.same_as[open_]
         vertices = np.where(twins == 0, open_, twins)
         groups = group_boxes(boxes)
-        n = certify(vertices, clear_d2[open_ - 1], mesh, boxes, groups, wanted, still)
+        n = certify(vertices, clear_d2[open_ - 1], mesh, boxes, groups, spread, wanted, still)
         return wanted, open_[still[:n]]
 
     def _nearby(self) -> NDArray[np.bool_]:
@@ -148,7 +152,7 @@ def in_rounds(n: int) -> NDArray[np.int32]:
 def _power_of_two(section: PositionSource) -> float:
     """Factor that brings the coordinates of a section below one without rounding them."""
     largest = float(np.abs(section.tiles.bounds).max(initial=0.0))
-    return 2.0 ** -math.frexp(largest)[1]
+    return math.ldexp(1.0, min(-math.frexp(largest)[1], 1000))
 
 
 def _refuse_underflow(scaled: NDArray[np.float64], section: PositionSource) -> None:

@@ -42,9 +42,11 @@ its star open: at a certified vertex, all cells at its position and its neighbor
 
 Which cells next. For every triangle at an open vertex: the box nearest to the vertex, and the one
 that lies deepest in the circle or farthest beyond the edge, which takes large steps along borders
-(nearest alone took 680 rounds along the straight border of a uniform square, this takes 3); of flat
-triangles also every box beside the cap. Longer row runs are read and divided in patches, patches
-are inserted. A section whose cells all lie on one line has no triangles: it is read whole.
+(nearest alone took 680 rounds along the straight border of a uniform square, this takes 3); of
+flat triangles also every box beside the cap. Where that is not enough for many rounds (cells nearly
+on one line, whose stars reach across the section), farther and farther ones as well. Longer row
+runs are read and divided in patches, patches are inserted. A section whose cells all lie on one
+line has no triangles: it is read whole.
 """
 
 # ruff: noqa: PLR0917 - compiled loops take plain arrays
@@ -63,6 +65,8 @@ _ERROR = 160.0 * 2.0**-53
 # A circle that could be off by more than this many radii is not used.
 _FLAT = 1e-3
 _GROUP = 32
+# Open vertices after which a look ends; 10 to 300 are open at the border of a block of 65,000.
+_MOST_OPEN = 512
 _KINDS_GHOST, _KINDS_ROUND, _KINDS_FLAT = 0, 1, 2
 
 
@@ -258,13 +262,15 @@ def _want(
     boxes: Any,
     groups: Any,
     disc: Any,
+    spread: float,
     wanted: Any,
 ) -> bool:
     """Mark boxes that triangle t could conflict with a point of; False when there are none.
 
     Marked are the one nearest to vertex v, and the one that lies deepest: nearest to the middle of
     a circle, farthest beyond an edge of the hull. The first ends what is local; the second takes
-    large steps along the border of tissue, where hulls are long.
+    large steps along the border of tissue, where hulls are long. With a `spread` above 1 also all
+    whose squared distance from v is less than so many times that of the nearest.
     """
     near, nearest = -1, np.inf
     deep, deepest = -1, np.inf
@@ -297,12 +303,26 @@ def _want(
         return False
     wanted[near] = True
     wanted[deep] = True
+    if spread > 1.0:
+        for i in range(groups.shape[0]):
+            if box_d2(x[v], y[v], groups, i) >= spread * nearest:
+                continue
+            for b in range(i * _GROUP, min((i + 1) * _GROUP, boxes.shape[0])):
+                if box_d2(x[v], y[v], boxes, b) < spread * nearest and not wanted[b]:
+                    wanted[b] = _meets(kind, t, x, y, corners, boxes, b, disc)
     return True
 
 
 @njit
 def certify(
-    vertices: Any, clear_d2: Any, g: Any, boxes: Any, groups: Any, wanted: Any, still: Any
+    vertices: Any,
+    clear_d2: Any,
+    g: Any,
+    boxes: Any,
+    groups: Any,
+    spread: float,
+    wanted: Any,
+    still: Any,
 ) -> int:
     """Look for vertices whose star some unloaded cell could change.
 
@@ -316,21 +336,27 @@ def certify(
         `certified` is set for triangles that nothing unloaded conflicts with: they stay so.
     boxes, groups : array (b, 4), array (c, 4) float64
         Boxes of what is not loaded, and `group_boxes` of them.
+    spread : float
+        How many times as far as the nearest, squared, boxes are wanted as well; at least 1.
     wanted : array (b,) bool
         Set to true for boxes to load next, in place.
     still : array (m,) int32
-        Filled with the places in `vertices` that are not certified.
+        Filled with the places in `vertices` that are not certified, or not looked at.
 
     Returns
     -------
     int
-        How many are not certified.
+        How many these are.
     """
     x, y, corners, across = g.x, g.y, g.corners, g.across
     certified, of_vertex = g.certified, g.of_vertex
     disc = np.empty(6)
     n_open = 0
     for place in range(vertices.size):
+        if n_open >= _MOST_OPEN:  # what these want will settle others: look at those later
+            still[n_open] = place
+            n_open += 1
+            continue
         v = vertices[place]
         first = of_vertex[v]
         t = first
@@ -345,7 +371,7 @@ def certify(
                     kind = _KINDS_FLAT
                 # The whole circle lies within twice its radius of the vertex.
                 if kind != _KINDS_ROUND or 4.01 * disc[4] >= clear_d2[place]:
-                    if _want(kind, t, v, x, y, corners, boxes, groups, disc, wanted):
+                    if _want(kind, t, v, x, y, corners, boxes, groups, disc, spread, wanted):
                         failed = True
                     else:
                         certified[t] = 1

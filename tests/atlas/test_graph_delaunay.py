@@ -88,7 +88,7 @@ def edge_set(edges: Edges) -> set[tuple[int, int]]:
     tile_cells=st.sampled_from([1, 3, 8, 64]),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_tiles_do_not_show(shape: str, n: int, tile_cells: int, seed: int) -> None:
     xy = make_points(shape, n, seed)
     assert_same(by_tiles(quadtree_section(xy, tile_cells)), whole(xy))
@@ -235,6 +235,29 @@ def test_coordinates_too_small_beside_others_are_refused() -> None:
     xy = np.array([[0.0, 0], [1.0, 0], [1e-70, 1.0]])
     with pytest.raises(InvalidArgument, match="6e-61 of the greatest"):
         whole(xy)
+
+
+def test_subnormal_coordinates_are_no_matter() -> None:
+    found = whole(np.array([[0.0, 0.0], [5e-324, 0.0], [0.0, 5e-324]]))
+    assert found.indices.tolist() == [1, 2, 0, 2, 0, 1]
+    assert found.distances[0] == 5e-324
+
+
+def test_cells_almost_on_a_line_take_few_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    along = np.sort(rng.random(6000)) * 1e3
+    xy = np.stack([along, along + rng.normal(0, 1e-9, 6000)], axis=1)
+    rounds = []
+    look = delaunay_block.Block._look
+
+    def counted(*arguments: Any) -> Any:
+        rounds.append(1)
+        return look(*arguments)
+
+    monkeypatch.setattr(delaunay_block.Block, "_look", counted)
+    section = cut_section(xy, list(range(500, 6000, 500)))
+    assert_same(by_tiles(section), whole(xy))
+    assert len(rounds) < 20 * len(section.tiles)
 
 
 def test_huge_and_tiny_units_change_nothing() -> None:
