@@ -37,8 +37,8 @@ def make_points(shape: str, n: int) -> NDArray[np.float64]:
 
 def triangulate(xy: NDArray[np.float64]) -> NDArray[np.int64]:
     """Triangles of our triangulation of points in space-filling order."""
-    from tisseract.atlas.graph.delaunay_block import in_rounds
-    from tisseract.atlas.graph.triangulation import insert, resized
+    from tisseract.atlas.graph.triangulation.block import in_rounds
+    from tisseract.atlas.graph.triangulation.mesh import insert, resized
 
     mesh = resized(None, len(xy))
     mesh.x[1:], mesh.y[1:] = xy[:, 0], xy[:, 1]
@@ -87,8 +87,8 @@ class Points:
 
 
 def by_blocks(shape: str, section: Points) -> None:
-    block: Any = importlib.import_module("tisseract.atlas.graph.delaunay_block")
-    from tisseract.atlas.graph.delaunay_graph import DelaunayEdges
+    block: Any = importlib.import_module("tisseract.atlas.graph.triangulation.block")
+    from tisseract.atlas.graph.triangulation.source import DelaunayEdges
 
     inserted: list[int] = []
     insert = block.insert

@@ -72,7 +72,7 @@ def _base(section: PositionSource, spec: GraphSpec) -> EdgeSource:
 
         return RadiusEdges(section, *spec.interval)
     if spec.kind == "delaunay":
-        from .delaunay_graph import DelaunayEdges
+        from .triangulation.source import DelaunayEdges
 
         return DelaunayEdges(section)
     if spec.kind == "grid":

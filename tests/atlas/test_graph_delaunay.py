@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from scipy.spatial import Delaunay
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.atlas.graph import delaunay_block, delaunay_certificate
-from tisseract.atlas.graph.delaunay_graph import DelaunayEdges
 from tisseract.atlas.graph.edges import Edges
-from tisseract.atlas.graph.triangulation import insert, resized
+from tisseract.atlas.graph.triangulation import block as delaunay_block
+from tisseract.atlas.graph.triangulation import certificate as delaunay_certificate
+from tisseract.atlas.graph.triangulation.mesh import insert, resized
+from tisseract.atlas.graph.triangulation.source import DelaunayEdges
 
 from .graph_fakes import FakeSection, cut_section, morton_order, quadtree_section
 from .test_graph_nearest import SHAPES, make_points

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tisseract.atlas.graph.delaunay_graph import DelaunayEdges
 from tisseract.atlas.graph.edges import Edges
+from tisseract.atlas.graph.triangulation.source import DelaunayEdges
 
 from .graph_fakes import cut_section, quadtree_section
 from .test_graph_delaunay import assert_same, by_tiles, triangles, whole

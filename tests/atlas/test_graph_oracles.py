@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from tisseract.atlas.graph.delaunay_graph import DelaunayEdges
 from tisseract.atlas.graph.edges import Edges, EdgeSource
 from tisseract.atlas.graph.knn_graph import KnnEdges
 from tisseract.atlas.graph.lattice_graph import LatticeEdges
 from tisseract.atlas.graph.radius_graph import RadiusEdges
+from tisseract.atlas.graph.triangulation.source import DelaunayEdges
 
 from .graph_fakes import FakeSection, quadtree_section
 from .test_graph_delaunay import assert_delaunay, assert_same, whole

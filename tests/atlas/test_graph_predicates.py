@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tisseract.atlas.graph.predicates import circle_sign, in_circle, orientation
+from tisseract.atlas.graph.triangulation.predicates import circle_sign, in_circle, orientation
 
 Point = tuple[float, float]
 

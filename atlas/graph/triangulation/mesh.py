@@ -10,7 +10,7 @@ triangles to the point. A point conflicts
 
 Because ties are decided by coordinates alone, the result does not depend on the order of insertion.
 That is also what certificates rest on: the triangles at a vertex stay as they are unless a point
-arrives that conflicts with one of them; see `delaunay_certificate`.
+arrives that conflicts with one of them; see `certificate`.
 """
 
 # ruff: noqa: PLR0917 - compiled loops take plain arrays
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .grid_index import njit
+from ..compiled import njit
 from .predicates import in_circle, orientation
 
 if TYPE_CHECKING:

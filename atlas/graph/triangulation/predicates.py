@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compiled import njit
 from .expansions import (
     add_expansion,
     grow,
@@ -23,7 +24,6 @@ from .expansions import (
     two_difference,
     two_sum,
 )
-from .grid_index import njit
 
 __all__ = ["circle_sign", "in_circle", "orientation"]
 

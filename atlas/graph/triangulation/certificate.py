@@ -1,6 +1,6 @@
 """When the Delaunay neighbors of a cell are final: the certificate of stars, and its proof.
 
-Setting. Some cells of a section are loaded and triangulated (`triangulation`); of all others only
+Setting. Some cells of a section are loaded and triangulated (`mesh`); of all others only
 boxes that hold them are known. The *star* of a vertex are the triangles around it, ghosts included.
 
 Claim. If no point of any unloaded box could conflict with any triangle of the star of v, then the
@@ -54,7 +54,7 @@ from typing import Any
 
 import numpy as np
 
-from .grid_index import njit
+from ..compiled import njit
 from .predicates import circle_sign, orientation
 
 __all__ = ["certify", "clearances", "group_boxes"]

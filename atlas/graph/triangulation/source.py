@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .edges import Edges
+from ..edges import Edges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..quadtree import Runs
-    from .edges import PositionSource
-    from .lattice_scale import Run
+    from ...quadtree import Runs
+    from ..edges import PositionSource
+    from ..lattice_scale import Run
 
 __all__ = ["DelaunayEdges"]
 
@@ -63,8 +63,8 @@ class DelaunayEdges:
         -----
         Memory: about 220 bytes for each row loaded: the rows asked for, and a band around them.
         """
-        from .delaunay_block import Block  # brings numba: only where neighbors are computed
-        from .halo import read_patches
+        from ..halo import read_patches
+        from .block import Block  # brings numba: only where neighbors are computed
 
         own = read_patches(self.section, runs)
         if own.xy.shape[0] == 0:

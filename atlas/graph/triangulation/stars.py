@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .edges import Edges
-from .grid_index import njit
+from ..compiled import njit
+from ..edges import Edges
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from .triangulation import Triangulation
+    from .mesh import Triangulation
 
 __all__ = ["joined_line", "read_stars"]
 

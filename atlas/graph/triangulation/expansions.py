@@ -4,14 +4,14 @@ An expansion is a list of float64 numbers, in order of magnitude and without ove
 whose exact sum is the number meant; its sign is that of its last element. The algorithms are
 those of Shewchuk (1997), *Adaptive precision floating-point arithmetic and fast robust geometric
 predicates*, sections 2.1 to 2.7, written anew. They hold when every operation rounds to nearest
-and none overflows or underflows, which `delaunay_block` sees to.
+and none overflows or underflows, which `block` sees to.
 
 An expansion here lives in ``buffer[start : start + n]``; functions return the new n.
 """
 
 from typing import Any
 
-from .grid_index import njit
+from ..compiled import njit
 
 __all__ = [
     "add_expansion",
