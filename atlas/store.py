@@ -176,6 +176,16 @@ class AtlasStore:
         keys = {entry.key for entry in here}
         wanted = f"{kind} {key!r} of section {section!r} is wanted"
         if key not in keys:
+            between = (
+                e.key.partition("..")[0]
+                for e in self.snapshot.derived.values()
+                if e.kind == "zgraph"
+            )
+            if kind == "graph" and key in between:
+                return DerivedNotFound(
+                    f"{wanted}, but {key!r} is a graph between sections; open it with "
+                    f"atlas.z_graph(section, neighbor, {key!r})"
+                )
             hint = near(key, keys) if keys else f" There is no {kind} at all yet; compute one."
             return DerivedNotFound(f"{wanted}, but got no {kind} of this key.{hint}")
         if section not in self.snapshot.sections:

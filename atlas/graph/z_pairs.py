@@ -46,9 +46,9 @@ def choose_pairs(
     entries : mapping of str to SectionEntry
         All sections of the catalog; `z_um` is read from their metadata.
     sections : iterable of str, optional
-        Sections of the series; all that have a `z_um` by default. Sections of one donor and
-        specimen, as far as these columns are there, make a series; each section is paired with
-        those at the next height, in both directions.
+        Sections of the series; all that have a `z_um` and a donor or specimen by default.
+        Sections of one donor and specimen make a series; each is paired with those at the next
+        height, in both directions. Sections with neither are a series only where named here.
     pairs : iterable of (str, str), optional
         Exactly these pairs instead, in this order.
     max_gap_um : float, optional
@@ -66,13 +66,14 @@ def choose_pairs(
     UnitUnknown
         The unit of a section's x and y is not known, so z cannot be compared with them.
     InvalidArgument
-        A section without `z_um`, a section paired with itself, or no pair at all.
+        A section without `z_um`, a section paired with itself or with one of another organism,
+        or no pair at all.
 
     Examples
     --------
     >>> from types import SimpleNamespace
     >>> heights = {"s1": 0.0, "s2": 10.0, "s3": 25.0}
-    >>> entries = {s: SimpleNamespace(um_per_unit=1.0, metadata={"z_um": z})
+    >>> entries = {s: SimpleNamespace(um_per_unit=1.0, metadata={"z_um": z, "donor": "d1"})
     ...            for s, z in heights.items()}
     >>> [(pair.section, pair.neighbor, pair.gap_um) for pair in choose_pairs(entries)]
     [('s1', 's2', 10.0), ('s2', 's1', 10.0), ('s2', 's3', 15.0), ('s3', 's2', 15.0)]
@@ -84,23 +85,52 @@ def choose_pairs(
         named = [_named(pair) for pair in pairs]
         heights = _heights(entries, [name for pair in named for name in pair])
     else:
-        with_z = [name for name in entries if entries[name].metadata.get("z_um") is not None]
-        heights = _heights(entries, with_z if sections is None else sections)
+        heights = _heights(entries, _in_series(entries) if sections is None else sections)
         named = _consecutive(entries, heights)
+    _refuse_organisms(entries, named)
     found = [ZPair(a, b, abs(heights[b] - heights[a])) for a, b in dict.fromkeys(named)]
     chosen = tuple(pair for pair in found if pair.gap_um <= bound)
     if not chosen:
         closest = min((pair.gap_um for pair in found), default=None)
         got = (
-            f"{len(heights)} sections with z_um and none consecutive in a series"
+            f"{len(heights)} sections with z_um and a donor, none consecutive in a series"
             if closest is None
             else f"none nearer than {closest:g} um with max_gap_um={bound:g}"
         )
         raise InvalidArgument(
             f"two sections of one series, with z_um, are wanted, but got {got}; fill the columns "
-            "z_um and donor of the sample sheet and ingest again, or name pairs"
+            "z_um and donor (or specimen) of the sample sheet and ingest again, or name the "
+            "sections"
         )
     return chosen
+
+
+def _in_series(entries: Mapping[str, SectionEntry]) -> list[str]:
+    """Sections of which the sheet says both the height and the tissue block."""
+    return [
+        name
+        for name, entry in entries.items()
+        if entry.metadata.get("z_um") is not None and any(_series(entry))
+    ]
+
+
+def _series(entry: SectionEntry) -> tuple[object, ...]:
+    """Tell the tissue block of a section; empty text is no answer."""
+    return tuple(entry.metadata.get(column) or None for column in _SPECIMEN)
+
+
+def _refuse_organisms(
+    entries: Mapping[str, SectionEntry], pairs: Iterable[tuple[str, str]]
+) -> None:
+    """Refuse pairs that cannot be of one body."""
+    for a, b in pairs:
+        one, other = (entries[name].metadata.get("organism") or None for name in (a, b))
+        if one is not None and other is not None and one != other:
+            raise InvalidArgument(
+                f"serial sections of one organism are wanted, but got {one!r} ({a!r}) and "
+                f"{other!r} ({b!r}); mend the column donor or organism of the sample sheet and "
+                "ingest again, or name other sections"
+            )
 
 
 def _named(pair: Iterable[str]) -> tuple[str, str]:
@@ -153,8 +183,7 @@ def _consecutive(
     """Pairs of sections at neighboring heights of one series, in both directions."""
     series: dict[tuple[object, ...], dict[float, list[str]]] = {}
     for name in sorted(heights, key=lambda name: (heights[name], name)):
-        which = tuple(entries[name].metadata.get(column) for column in _SPECIMEN)
-        series.setdefault(which, {}).setdefault(heights[name], []).append(name)
+        series.setdefault(_series(entries[name]), {}).setdefault(heights[name], []).append(name)
     return [
         ordered
         for levels in series.values()

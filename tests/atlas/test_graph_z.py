@@ -277,6 +277,28 @@ def test_which_pairs(store: FakeStore) -> None:
     assert "far" not in {pair.section for pair in near}
 
 
+def test_no_donor_is_no_series_unless_named(store: FakeStore) -> None:
+    xy = np.random.default_rng(1).random((20, 2))
+    for name, z, facts in (
+        ("h1", 30.0, {"organism": "human"}),
+        ("h2", 40.0, {"organism": "human", "donor": ""}),
+        ("m1", 50.0, {"organism": "mouse"}),
+    ):
+        put_z(store, name, xy, z, **facts)
+    entries = store.snapshot.sections
+    assert {pair.section for pair in choose_pairs(entries)} == {"low", "mid", "top"}
+    assert len(choose_pairs(entries, sections=["h1", "h2"])) == 2
+    assert len(choose_pairs(entries, pairs=[("h1", "h2")])) == 1
+    asked: list[dict[str, Any]] = [{"sections": ["h2", "m1"]}, {"pairs": [("m1", "h1")]}]
+    for options in asked:
+        with pytest.raises(InvalidArgument, match=r"sections of one organism .* 'mouse'"):
+            z_neighbors(store, 3, **options)
+    put_z(store, "m2", xy, 30.0, organism="mouse", donor="a")
+    put_z(store, "top", xy, 20.0, organism="human", donor="a")
+    with pytest.raises(InvalidArgument, match="sections of one organism"):
+        z_neighbors(store, 3)
+
+
 def test_sections_that_cannot_be_compared(store: FakeStore) -> None:
     with pytest.raises(InvalidArgument, match=r"z_um of every section .* 'flat'; fill the column"):
         z_neighbors(store, 5, sections=["low", "flat"])
@@ -368,7 +390,7 @@ def test_tiles_and_blocks_do_not_show(tmp_path: Path, monkeypatch: pytest.Monkey
         a, b = (quadtree_section(xy, tile_cells) for xy in points)
         made = FakeStore.create(tmp_path / str(number))
         for section, name, z in ((a, "a", 1.0), (b, "b", 1.5)):
-            put_z(made, name, section.xy, z)
+            put_z(made, name, section.xy, z, donor="a")
             made.shelf[name, made.snapshot.sections[name].attempt].tiles = section.tiles
         z_neighbors(made, 7).write()
         found.append([open_z_graph(made, "z", *pair).to_csr() for pair in (("a", "b"), ("b", "a"))])
@@ -459,7 +481,7 @@ def test_a_build_cut_off_is_resumed(store: FakeStore, monkeypatch: pytest.Monkey
 def test_graphs_in_a_bucket() -> None:
     made = FakeStore.create(f"memory://{uuid.uuid4().hex}")
     for name, z in (("a", 1.0), ("b", 1.5)):
-        put_z(made, name, make_points("uniform", 300, int(z)), z)
+        put_z(made, name, make_points("uniform", 300, int(z)), z, donor="d")
     graphs = z_neighbors(made, 3)
     graphs.write()
     for pair in (("a", "b"), ("b", "a")):
@@ -478,7 +500,7 @@ def test_a_cluster_gives_the_same(store: FakeStore) -> None:
         graphs.write("there", client=client)
         bucket = FakeStore.create(f"memory://{uuid.uuid4().hex}")
         for name, z in (("low", 0.0), ("mid", 10.0)):
-            put_z(bucket, name, store.section(name).xy, z)
+            put_z(bucket, name, store.section(name).xy, z, donor="a")
         z_neighbors(bucket, 4).write("there", client=client)
     graphs.write("here")
     for pair in graphs.graphs:
