@@ -54,7 +54,8 @@ def build_graphs(
     where : str, optional
         The expression that the masks were made from, to be recorded.
     client : distributed.Client or str, optional
-        A Dask cluster or the address of its scheduler; threads of this process by default.
+        A Dask cluster, the address of its scheduler, or `local` for one of this machine; threads
+        of this process by default.
     memory_limit : str or int, optional
         For this process, or for each worker of a cluster; sets how many tasks run at once.
     overwrite : bool

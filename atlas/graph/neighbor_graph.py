@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
     from .edges import Edges
+    from .row_choice import RowChoice
     from .spec import GraphSpec
     from .squidpy_form import SquidpyGraph
 
@@ -77,7 +78,7 @@ class NeighborGraph:
         return self._of(section).tile(tile)
 
     def rows(
-        self, section: str | slice | Runs, rows: slice | Runs | None = None
+        self, section: str | RowChoice, rows: RowChoice | None = None
     ) -> scipy.sparse.csr_array:
         """Compute the edges of some rows.
 
@@ -85,8 +86,9 @@ class NeighborGraph:
         ----------
         section : str
             Name of the section; may be left out where there is one.
-        rows : slice or sequence of (int, int)
-            Consecutive rows, or ascending, disjoint row runs; m rows in all.
+        rows : slice, sequence of (int, int), array of int, or array (n_obs,) bool
+            Consecutive rows; ascending, disjoint row runs; rows in any order; a mask. m rows in
+            all.
 
         Returns
         -------
@@ -101,7 +103,7 @@ class NeighborGraph:
         if rows is None:
             section, rows = None, _given(section, "rows")  # type: ignore[assignment]
         graph = self._of(section)
-        return graph.rows(_as_runs(rows, graph.n_obs))
+        return graph.rows([] if rows is None else rows)
 
     def edges(self, runs: Runs) -> Edges:
         """Compute the edges of some rows, where there is one section."""
@@ -168,15 +170,6 @@ def _given(value: Any, what: str) -> Any:
     if isinstance(value, str):
         raise InvalidArgument(f"{what} of section {value!r} is wanted, but got none; name it too")
     return value
-
-
-def _as_runs(rows: slice | Runs | None, n_obs: int) -> Runs:
-    if not isinstance(rows, slice):
-        return rows or []
-    start, stop, step = rows.indices(n_obs)
-    if step != 1:
-        raise InvalidArgument(f"consecutive rows are wanted, but got a slice of step {step}")
-    return [(start, max(start, stop))]
 
 
 def chosen_sections(store: AtlasStore, sections: object = None) -> list[str]:

@@ -12,6 +12,7 @@ from .edges import Edges, check_runs, cut_runs
 from .lattice_scale import run_serially
 from .lengths import unit_of
 from .plan import plan_graph
+from .row_choice import rows_of_graph
 from .sources import kept_cells, make_source
 from .squidpy_form import to_squidpy
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .lattice_scale import Run
     from .mask import Mask
     from .plan import GraphPlan
+    from .row_choice import RowChoice
     from .spec import GraphSpec, ParameterValue
     from .squidpy_form import SquidpyGraph
 
@@ -82,13 +84,14 @@ class SectionGraph:
         largest = max((b - a for a, b in pairwise(self.row_ptr)), default=1)
         return Edges.concatenate([source.edges(part) for part in cut_runs(checked, largest)])
 
-    def rows(self, runs: Runs) -> scipy.sparse.csr_array:
+    def rows(self, rows: RowChoice) -> scipy.sparse.csr_array:
         """Compute the edges of some rows.
 
         Parameters
         ----------
-        runs : sequence of (int, int)
-            Ascending, disjoint row runs; m rows in all.
+        rows : slice, sequence of (int, int), array of int, or array (n_obs,) bool
+            Consecutive rows; ascending, disjoint row runs; rows in any order; a mask. m rows in
+            all.
 
         Returns
         -------
@@ -98,9 +101,9 @@ class SectionGraph:
         Raises
         ------
         InvalidArgument
-            Runs out of order or outside of the section.
+            Rows outside of the section, or runs out of order.
         """
-        return self.edges(runs).to_csr(self.n_obs)
+        return rows_of_graph(self.edges, rows, self.n_obs, self.n_obs)
 
     def tile(self, tile: int) -> scipy.sparse.csr_array:
         """Compute the edges of the cells of one tile, (cells of the tile, n_obs)."""

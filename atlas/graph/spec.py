@@ -46,8 +46,9 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 class GraphSpec:
     """A kind of neighborhood graph with its options; says nothing about where it is wanted.
 
-    Made by `knn`, `within`, `delaunay`, `grid` or `of`, which check the options; fields that
-    a kind has no use for are at their defaults.
+    Made by `knn(10)`, `within(30)` (all within a radius), `delaunay()`, `grid()` or
+    `of("radius", radius=30)`, which check the options; fields that a kind has no use for are at
+    their defaults. `radius` itself is a field.
 
     Examples
     --------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidArgument
 from .points import points_graph
 from .spec import GraphSpec
 from .squidpy_form import to_squidpy, uns_params
@@ -25,7 +26,8 @@ def squidpy_builder(spec: GraphSpec | None = None, *, threads: int | None = None
     Parameters
     ----------
     spec : GraphSpec, optional
-        The graph wanted; six nearest neighbors by default.
+        The graph wanted: `GraphSpec.knn(10)`, `.within(30)`, `.delaunay()`, `.grid()`; six nearest
+        neighbors by default.
     threads : int, optional
         One a core by default; makes no difference to the result.
 
@@ -35,9 +37,16 @@ def squidpy_builder(spec: GraphSpec | None = None, *, threads: int | None = None
 
     Raises
     ------
+    InvalidArgument
+        Not a `GraphSpec`.
     ModuleNotFoundError
         squidpy is not installed, or older than 1.7.
     """
+    if not isinstance(spec, GraphSpec | None):
+        raise InvalidArgument(
+            f"a GraphSpec is wanted, but got {spec!r}; make one with GraphSpec.knn(10), "
+            "GraphSpec.within(30), GraphSpec.delaunay() or GraphSpec.grid()"
+        )
     return _builder_class()(GraphSpec.knn() if spec is None else spec, threads)
 
 

@@ -13,6 +13,7 @@ from ..errors import Corrupt, InvalidArgument
 from ..section_arrays import RowArray
 from .edges import Edges, check_runs
 from .layout import ARRAYS, read_layout, read_root
+from .row_choice import rows_of_graph
 from .spec import GraphSpec
 from .squidpy_form import to_squidpy
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..snapshot import DerivedEntry
     from ..storage import Storage
     from ..store import AtlasStore
+    from .row_choice import RowChoice
     from .squidpy_form import SquidpyGraph
 
 __all__ = ["StoredGraph", "open_graph"]
@@ -80,13 +82,14 @@ class StoredGraph:
         inside = self._by_block(check_runs(runs, self.n_obs))
         return Edges.concatenate([self._read_block(b, cut) for b, cut in inside])
 
-    def rows(self, runs: Runs) -> scipy.sparse.csr_array:
+    def rows(self, rows: RowChoice) -> scipy.sparse.csr_array:
         """Read the edges of some rows.
 
         Parameters
         ----------
-        runs : sequence of (int, int)
-            Ascending, disjoint row runs; m rows in all.
+        rows : slice, sequence of (int, int), array of int, or array (n_obs,) bool
+            Consecutive rows; ascending, disjoint row runs; rows in any order; a mask. m rows in
+            all.
 
         Returns
         -------
@@ -96,11 +99,11 @@ class StoredGraph:
         Raises
         ------
         InvalidArgument
-            Runs out of order or outside of the section.
+            Rows outside of the section, or runs out of order.
         Corrupt
             Columns outside of the section.
         """
-        return self.edges(runs).to_csr(self.n_columns)
+        return rows_of_graph(self.edges, rows, self.n_obs, self.n_columns)
 
     def tile(self, tile: int) -> scipy.sparse.csr_array:
         """Read the edges of the cells of one tile, (cells of the tile, n_obs)."""

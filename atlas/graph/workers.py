@@ -89,7 +89,8 @@ def _run_cluster[Task, Result](
         return [client.submit(function, task, pure=False) for task in islice(waiting, count)]
 
     pending = set(submit(_window(client)))
-    done = as_completed(pending)
+    # The loop is named because the client of an address is nobody's default.
+    done = as_completed(pending, loop=client.loop)
     try:
         for future in done:
             result = future.result()
@@ -125,7 +126,9 @@ def open_workers(client: Client | str | None, largest: int, limit: int) -> Itera
     if isinstance(client, str):
         from distributed import Client
 
-        with Client(client, set_as_default=False) as opened:
+        # As on the command line: `local` starts a cluster of this machine for this build.
+        where = {"threads_per_worker": 1} if client == "local" else {"address": client}
+        with Client(**where, set_as_default=False) as opened:
             _refuse_threads(opened, largest, limit)
             yield Workers(opened, 1)
         return

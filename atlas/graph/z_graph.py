@@ -14,6 +14,7 @@ from ..errors import InvalidArgument
 from ..memory import format_bytes
 from .edges import Edges, check_runs, cut_runs
 from .radius_graph import check_radius
+from .row_choice import rows_of_graph
 from .z_edges import ZKnnEdges, ZRadiusEdges
 from .z_pairs import ZPair, choose_pairs
 from .z_placed import check_transforms, place
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..store import AtlasStore
     from .edges import PositionSource
     from .plan import GraphPlan
+    from .row_choice import RowChoice
     from .z_placed import Affine
 
 __all__ = ["ZGraph", "ZNeighbors", "z_neighbors"]
@@ -69,13 +71,14 @@ class ZGraph:
         parts = cut_runs(check_runs(runs, self.n_obs), largest)
         return Edges.concatenate([self.source.edges(part) for part in parts])
 
-    def rows(self, runs: Runs) -> scipy.sparse.csr_array:
+    def rows(self, rows: RowChoice) -> scipy.sparse.csr_array:
         """Compute the edges of some rows.
 
         Parameters
         ----------
-        runs : sequence of (int, int)
-            Ascending, disjoint row runs; m rows in all.
+        rows : slice, sequence of (int, int), array of int, or array (n_obs,) bool
+            Consecutive rows; ascending, disjoint row runs; rows in any order; a mask. m rows in
+            all.
 
         Returns
         -------
@@ -85,9 +88,9 @@ class ZGraph:
         Raises
         ------
         InvalidArgument
-            Runs out of order or outside of the section.
+            Rows outside of the section, or runs out of order.
         """
-        return self.edges(runs).to_csr(self.n_columns)
+        return rows_of_graph(self.edges, rows, self.n_obs, self.n_columns)
 
     def compute(self) -> scipy.sparse.csr_array:
         """Compute the whole graph, (n_obs, n_columns); 12 bytes an edge, twice that at the end."""
@@ -128,9 +131,9 @@ class ZNeighbors:
     def __len__(self) -> int:
         return len(self.graphs)
 
-    def rows(self, section: str, neighbor: str, runs: Runs) -> scipy.sparse.csr_array:
+    def rows(self, section: str, neighbor: str, rows: RowChoice) -> scipy.sparse.csr_array:
         """Compute some rows of the graph of a pair; see `ZGraph.rows`."""
-        return self[section, neighbor].rows(runs)
+        return self[section, neighbor].rows(rows)
 
     def write(self, key: str = "z", **options: Any) -> list[DerivedEntry]:
         """Build all graphs out of core and commit them; see `write_z_graphs` for the options."""

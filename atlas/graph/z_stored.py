@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
     from .edges import Edges
+    from .row_choice import RowChoice
 
 __all__ = ["Z_KIND", "StoredZGraph", "open_z_graph", "stored_z_pairs", "z_key"]
 
@@ -102,9 +103,9 @@ class StoredZGraph:
         """Read the edges of some rows; distances float32."""
         return self.graph.edges(runs)
 
-    def rows(self, runs: Runs) -> scipy.sparse.csr_array:
+    def rows(self, rows: RowChoice) -> scipy.sparse.csr_array:
         """Read the edges of some rows, (m, n_columns) float32; see `StoredGraph.rows`."""
-        return self.graph.rows(runs)
+        return self.graph.rows(rows)
 
     def to_csr(self) -> scipy.sparse.csr_array:
         """Read the whole graph, (n_obs, n_columns); 8 bytes an edge, twice that at the end."""
