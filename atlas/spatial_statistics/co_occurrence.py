@@ -29,6 +29,8 @@ _OWN_ROWS, _OTHER_ROWS = 2**14, 2**16
 _ROW_BYTES = 64
 # Guesses of an interval by squared distance; more only cost cache.
 _GUESSES = 4096
+# Cells within the largest distance of a cell, on average, where no distance is asked for.
+_CELLS_WITHIN = 10_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,9 +108,12 @@ def co_occurrence(
     column : str
         Categorical, text or boolean obs column; cells whose label is missing are left out.
     interval : int or sequence of float
-        Distances in the units of the positions; or how many, evenly from 0 to `max_distance`.
+        Ascending distances in the units of the positions; or how many, evenly from 0 to
+        `max_distance`.
     max_distance : float, optional
-        Largest distance, where `interval` is a number.
+        Largest distance, where `interval` is a number. By default a quarter of the diagonal of
+        the section, or less where a disc of that radius would hold more than 10,000 cells at the
+        section's mean density (squidpy: half of the largest distance, all pairs).
     cells : (n_obs,) bool, optional
         Only these cells.
     threads : int, optional
@@ -119,19 +124,21 @@ def co_occurrence(
     Returns
     -------
     CoOccurrence
-        Counts are exact. Time grows with the number of pairs: about the number of cells times
-        those in a circle of the largest distance. Memory: 4 bytes a cell and, a thread, 80,000
-        cells and the counts.
+        Labels that no cell has are left out. Counts are exact. Time grows with the number of
+        pairs: about the number of cells times those in a circle of the largest distance. Memory:
+        4 bytes a cell and, a thread, 80,000 cells and the counts.
 
     Raises
     ------
     ColumnNotFound
         With near names.
     InvalidArgument
-        A column of numbers, or distances that are negative or fewer than two.
+        A column of numbers, or distances that are negative, descend or are fewer than two.
     BudgetExceeded
         Too many labels times distances for the limit.
     """
+    if isinstance(interval, int) and max_distance is None:
+        max_distance = _default_distance(section)
     ends = _distances(interval, max_distance)
     labels = read_labels(section, column, check_mask(cells, section.n_obs))
     c, m, n_threads = len(labels.categories), ends.size - 1, count_threads(threads)
@@ -148,8 +155,22 @@ def co_occurrence(
     for part in map_in_order(work.count, work.tasks(), n_threads):
         total += part
     counts = np.cumsum(total + total.transpose(1, 0, 2), axis=2)
-    n = int((labels.codes >= 0).sum())
-    return CoOccurrence(labels.categories, ends, counts, n)
+    cells_of = np.bincount(labels.codes[labels.codes >= 0], minlength=c)
+    there = np.flatnonzero(cells_of)
+    names = tuple(labels.categories[label] for label in there)
+    return CoOccurrence(names, ends, counts[np.ix_(there, there)], int(cells_of.sum()))
+
+
+def _default_distance(section: Section) -> float:
+    """Largest distance where none is asked for: work grows with the cells within it."""
+    bounds = section.tiles.bounds
+    if not len(bounds):
+        return 1.0
+    width, height = bounds[:, 2:].max(axis=0) - bounds[:, :2].min(axis=0)
+    quarter = float(np.hypot(width, height)) / 4.0
+    area = float(width * height)
+    crowded = float(np.sqrt(_CELLS_WITHIN * area / (np.pi * section.n_obs))) if area else quarter
+    return min(quarter, crowded) or 1.0
 
 
 def _distances(
@@ -163,7 +184,12 @@ def _distances(
             )
         ends = np.linspace(0.0, max_distance, interval)
     else:
-        ends = np.sort(np.asarray(interval, np.float64).ravel())
+        ends = np.asarray(interval, np.float64).ravel()
+        if (np.diff(ends) < 0.0).any():
+            raise InvalidArgument(
+                f"ascending distances are wanted, but got {ends[:4].tolist()}"
+                f"{' ...' if ends.size > 4 else ''}; sort them"
+            )
     # Squares of the largest must neither vanish nor overflow.
     if ends.size < 2 or not (ends[0] >= 0.0 and 1e-100 < ends[-1] < 1e100):
         raise InvalidArgument(

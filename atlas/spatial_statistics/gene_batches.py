@@ -139,8 +139,8 @@ class GeneReader:
             raise InvalidArgument(f"normalize=None or 'log1p' is wanted, but got {normalize!r}")
         if section.values == "composition":
             raise InvalidArgument(
-                "counts or normalized values are wanted for normalize='log1p', but got a section "
-                "of compositions; leave normalize out"
+                "counts or normalized values are wanted for normalize='log1p', but got "
+                f"compositions in section {section.name!r}; leave normalize out"
             )
         scale = None
         if section.values in ("counts", "expected"):

@@ -65,9 +65,14 @@ def check_mask(cells: Any, n_obs: int) -> NDArray[np.bool_] | None:
     if cells is None:
         return None
     kept = np.asarray(cells)
-    if kept.dtype != np.bool_ or kept.shape != (n_obs,) or not kept.any():
+    if kept.dtype != np.bool_ or kept.shape != (n_obs,):
         raise InvalidArgument(
-            f"cells must be {n_obs:,} booleans, one a cell, some of them true, but got "
-            f"{kept.dtype} of shape {kept.shape}"
+            f"cells must be {n_obs:,} booleans, one a cell, but got {kept.dtype} of shape "
+            f"{kept.shape}"
+        )
+    if not kept.any():
+        raise InvalidArgument(
+            f"cells to compute with are wanted, but got a choice that keeps none of {n_obs:,}; "
+            "choose some"
         )
     return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ def spatial_autocorr(
     mode : {'moran', 'geary'}
         Which statistic.
     key, sections
-        See `graph_stats`.
+        See `graph_stats`. Of sections that are not named, those that cannot be asked are left
+        out with a warning, such as those that measured none of the genes.
     **options
         `normalize`, `transformation`, `two_tailed`, `threads`, `memory_limit`; see
         `tisseract.atlas.spatial_statistics.spatial_autocorrelation`.
@@ -127,18 +128,38 @@ def spatial_autocorr(
     import pandas as pd
 
     from .atlas.spatial_statistics import spatial_autocorrelation
+    from .query.graph_cells import tell_skipped
 
-    parts = []
-    for name in _sections(atlas, key, sections):
-        graph = atlas.graph(name, key)
-        cells = kept_cells(atlas, graph)
-        found = spatial_autocorrelation(
-            graph, atlas.section(name), genes, mode=mode, cells=cells, **options
+    if options.pop("n_perms", None) is not None:
+        from .atlas.errors import InvalidArgument
+
+        raise InvalidArgument(
+            "p-values under normality (pval_norm) are computed and no permutations, but got "
+            "n_perms; leave it out"
         )
+    wanted = [genes] if isinstance(genes, str) else None if genes is None else list(genes)
+    measured: set[str] = set()
+    absent: dict[str, str] = {}
+
+    def compute(name: str, graph: StoredGraph, cells: NDArray[Any] | None) -> pd.DataFrame:
+        section = atlas.section(name)
+        known = wanted
+        if wanted and sections is None:
+            known = [gene for gene in wanted if section.panel.candidates(gene)] or wanted
+            if len(known) < len(wanted):
+                absent[name] = f"no {', '.join(gene for gene in wanted if gene not in known)}"
+        found = spatial_autocorrelation(graph, section, known, mode=mode, cells=cells, **options)
+        measured.update(known or ())
         table = found.to_frame().rename_axis("gene").reset_index()
         table.insert(0, "section", name)
-        parts.append(table)
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+        return table
+
+    parts = _each(atlas, key, sections, compute, "autocorrelation")
+    if parts and (unknown := [gene for gene in wanted or () if gene not in measured]):
+        for name in parts:
+            atlas.section(name).panel.find(unknown[0])  # raises, with near names
+    tell_skipped(absent, "as for these genes alone")
+    return pd.concat(parts.values(), ignore_index=True) if parts else pd.DataFrame()
 
 
 def nhood_enrichment(
@@ -160,7 +181,8 @@ def nhood_enrichment(
     cluster_key : str
         Column of labels: of the table of cells, or a domain key.
     key, sections
-        See `graph_stats`.
+        See `graph_stats`. Of sections that are not named, those without the column are left out
+        with a warning.
     n_perms : int, optional
         Shuffles of the labels, within each section; None for exact mean and variance of all.
     seed : int
@@ -177,18 +199,27 @@ def nhood_enrichment(
     ------
     DerivedNotFound, StaleDerived, ColumnNotFound, InvalidArgument, BudgetExceeded
     """
+    from .atlas.errors import ColumnNotFound, near
     from .atlas.spatial_statistics import neighborhood_enrichment
     from .query.labels import labelled_sections
 
-    names = _sections(atlas, key, sections)
-    graphs = [atlas.graph(name, key) for name in names]
+    def compute(name: str, graph: StoredGraph, cells: NDArray[Any] | None) -> tuple[Any, ...]:
+        (section,) = labelled_sections(atlas, [name], cluster_key)
+        if cluster_key not in section.obs_columns:
+            raise ColumnNotFound(
+                f"a column of labels is wanted, but section {name!r} has no {cluster_key!r}."
+                f"{near(cluster_key, section.obs_columns)}"
+            )
+        return graph, section, cells
+
+    found = _each(atlas, key, sections, compute, "enrichment").values()
     return neighborhood_enrichment(
-        graphs,
-        labelled_sections(atlas, names, cluster_key),
+        [graph for graph, _, _ in found],
+        [section for _, section, _ in found],
         cluster_key,
         n_perms=n_perms,
         seed=seed,
-        cells=[kept_cells(atlas, graph) for graph in graphs],
+        cells=[cells for _, _, cells in found],
         **options,
     )
 
@@ -214,9 +245,10 @@ def co_occurrence(
     section : str
         Name of the section.
     interval : int or sequence of float
-        Distances, or how many evenly up to `max_distance`.
+        Ascending distances, or how many evenly up to `max_distance`.
     max_distance : float, optional
-        Largest distance, where `interval` is a number.
+        Largest distance, where `interval` is a number; see
+        `tisseract.atlas.spatial_statistics.co_occurrence` for the default.
     where : str, optional
         Filter string: only these cells.
     **options
@@ -235,9 +267,9 @@ def co_occurrence(
 
     cells = None
     if where is not None:
-        from .query.masks import select_masks
+        from .query.graph_cells import graph_masks
 
-        cells = select_masks(atlas, where, [section])[section]
+        cells = graph_masks(atlas, where, [section], named=True)[section]
     (labelled,) = labelled_sections(atlas, [section], cluster_key)
     return count(
         labelled,
@@ -285,3 +317,54 @@ def _sections(atlas: Atlas, key: str, sections: str | Sequence[str] | None) -> l
     if not found:
         atlas.derived("graph", key, next(iter(atlas.section_names), ""))  # raises, with near names
     return found
+
+
+def _each[Found](
+    atlas: Atlas,
+    key: str,
+    sections: str | Sequence[str] | None,
+    compute: Callable[[str, StoredGraph, NDArray[Any] | None], Found],
+    what: str,
+) -> dict[str, Found]:
+    """Compute something for the graph of every section; it must be possible for those named.
+
+    Of others, sections where it is not are left out with a warning, unless it is for none.
+    """
+    from .atlas.errors import GeneAmbiguous, InvalidArgument, NotInAtlas
+    from .query.graph_cells import tell_skipped
+
+    done: dict[str, Found] = {}
+    skipped: dict[str, InvalidArgument | NotInAtlas] = {}
+    for name in _sections(atlas, key, sections):
+        graph = atlas.graph(name, key)
+        cells = kept_cells(atlas, graph)
+        try:
+            if cells is not None and not cells.any():
+                raise InvalidArgument(
+                    f"the filter of graph {key!r} leaves no cell of section {name!r}; build it "
+                    "with another"
+                )
+            done[name] = compute(name, graph, cells)
+        except GeneAmbiguous:
+            raise
+        except (InvalidArgument, NotInAtlas) as error:
+            if repr(name) not in str(error):
+                error = type(error)(f"section {name!r}: {error}; or choose others with section=")
+            if sections is not None:
+                raise error from None
+            skipped[name] = error
+    if skipped and not done:
+        raise next(iter(skipped.values()))
+    tell_skipped({name: _reason(error) for name, error in skipped.items()}, f"no {what}")
+    return done
+
+
+def _reason(error: Exception) -> str:
+    """Say in few words why a section is left out."""
+    from .atlas.errors import ColumnNotFound, GeneNotFound
+
+    if isinstance(error, GeneNotFound):
+        return "it measured no such gene"
+    if isinstance(error, ColumnNotFound):
+        return "it has no such column"
+    return str(error)

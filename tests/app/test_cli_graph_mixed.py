@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import pytest
 
 import tisseract as ts
 from tisseract.atlas.errors import InvalidArgument, UnitUnknown
+from tisseract.atlas.graph import build_graphs
+from tisseract.atlas.snapshot import Change
 from tisseract.cli import main
 from tisseract.query.graph_cells import SkippedSectionsWarning
+from tisseract.query.masks import select_masks
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
 
@@ -120,3 +124,118 @@ def test_what_is_kept_is_told_from_what_is_built(
     assert [row["state"] for row in ask(capsys, "graph", mixed, *one)] == ["built"]
     two = [*one, "--section", "bare"]
     assert [row["state"] for row in ask(capsys, "graph", mixed, *two)] == ["kept", "built"]
+
+
+@pytest.fixture(scope="module")
+def near(mixed: str) -> str:
+    assert main(["graph", mixed, "--knn", "4", "--key-added", "near", "-q"]) == 0
+    return mixed
+
+
+@pytest.mark.filterwarnings("default::tisseract.query.graph_cells.SkippedSectionsWarning")
+def test_statistics_leave_out_sections_that_cannot_be_asked(
+    near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--key", "near", "--genes", "B", "--label", "kind", "--n-perms", "0"]
+    assert main(["graph-stats", near, *options, "--co-occurrence", "kind"]) == 0
+    said = capsys.readouterr()
+    for words in (
+        "no autocorrelation): 'bare' (it measured no such gene)",
+        "no enrichment): 'bare' (it has no such column)",
+        "no co-occurrence): 'bare'",
+        "values of 3 sections are counts",
+    ):
+        assert words in said.err
+    tables = said.out.split("\n\n")
+    assert [table.split("\t")[1] for table in tables] == ["kind", "gene", "neighbor", "label"]
+    assert main(["graph-stats", near, "--key", "near", "--genes", "A,C"]) == 0
+    assert "'full' (no C)" in capsys.readouterr().err
+    # Of sections that were named, and where no section can be asked, it is an error.
+    assert main(["graph-stats", near, "--key", "near", "--genes", "B", "--section", "bare"]) == 1
+    said = capsys.readouterr()
+    assert "section 'bare': expected a gene" in said.err
+    assert "--section" in said.err
+    assert said.out.startswith("section\t")
+    for wrong in (["--genes", "D"], ["--genes", "A,D"], ["--label", "kin"]):
+        assert main(["graph-stats", near, "--key", "near", *wrong, "-q"]) == 1
+        assert wrong[1][-1] in capsys.readouterr().err
+    with pytest.raises(InvalidArgument, match="under normality"):
+        ts.gr.spatial_autocorr(ts.open(near), "A", key="near", n_perms=100)
+
+
+def test_values_that_are_log1p_already_are_told(
+    near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["graph-stats", near, "--key", "near", "--genes", "A", "--section", "full"]
+    assert main([*asked, "--normalize", "log1p"]) == 0
+    assert "note: values" not in capsys.readouterr().err
+    assert main(asked) == 0
+    assert "values of full are counts, taken as stored" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default::tisseract.query.graph_cells.SkippedSectionsWarning")
+def test_a_graph_of_no_cell_is_named(near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    atlas = ts.open(near, read_only=False)
+    masks = select_masks(atlas, "n > 5", ["bare", "full"])
+    build_graphs(atlas, sections=list(masks), mask=masks, where="n > 5", key_added="hollow")
+    options = ["--key", "hollow", "--genes", "A"]
+    assert main(["graph-stats", near, *options]) == 0
+    assert "leaves no cell of section 'bare'" in capsys.readouterr().err
+    rows = ask(capsys, "graph-stats", near, *options[:2])["graphs"]
+    assert (rows[0]["section"], rows[0]["n_obs"], rows[0]["n_edges"]) == ("bare", 0, 0)
+    assert main(["graph-stats", near, *options, "--section", "bare"]) == 1
+    assert "graph 'hollow' leaves no cell of section 'bare'" in capsys.readouterr().err
+
+
+def test_tables_are_written(
+    near: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
+
+    options = ["--key", "near", "--section", "full", "--label", "kind", "--n-perms", "0"]
+    target = str(tmp_path / "stats.csv")
+    assert main(["graph-stats", near, *options, "-o", target]) == 0
+    assert capsys.readouterr().out == ""
+    assert pd.read_csv(tmp_path / "stats.labels.csv")["count"].sum() == 240
+    assert pd.read_csv(tmp_path / "stats.graphs.csv")["section"].tolist() == ["full"]
+    assert main(["graph-stats", near, *options, "-o", target]) == 2
+    assert main(["graph-stats", near, *options, "-o", target, "--overwrite", "-q"]) == 0
+    assert main(["graph-stats", near, *options, "-o", "x.h5ad"]) == 2
+    assert main(["graph-stats", near, "--key", "near", "--max-distance", "9"]) == 2
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(["graph-stats", near, *options, "-q"]) == 0
+    assert "z-score" in capsys.readouterr().out
+
+
+def test_co_occurrence_on_the_command_line(near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--section", "full", "--co-occurrence", "kind", "--max-distance", "30"]
+    rows = ask(capsys, "graph-stats", near, "--key", "near", *options)["co_occurrence"]
+    met = ts.gr.co_occurrence(
+        ts.open(near), "kind", section="full", interval=11, max_distance=30
+    ).to_frame()
+    assert [row["n_pairs"] for row in rows] == met["n_pairs"].tolist()
+    assert {row["section"] for row in rows} == {"full"}
+
+
+def test_graphs_between_sections_are_told_from_graphs(
+    near: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = ["--section", "full", "--section", "bare"]
+    assert main(["graph", near, "--knn", "2", "--z", *two]) == 1
+    assert "serial sections of one organism" in capsys.readouterr().err
+    atlas = ts.open(near, read_only=False)
+    entry = atlas.snapshot.sections["bare"]
+    change = replace(entry, metadata={**entry.metadata, "organism": "human"})
+    atlas.commit(Change(add_sections=[change], replace=True), "mend the organism")
+    assert main(["graph", near, "--knn", "2", "--z"]) == 1
+    capsys.readouterr()
+    assert main(["graph", near, "--knn", "2", "--z", "--key-added", "zz", *two]) == 0
+    assert "full, bare: no donor" in capsys.readouterr().err
+    target = str(tmp_path / "x.h5ad")
+    for asked in (
+        ["graph-stats", near, "--key", "zz"],
+        ["export", near, "--section", "full", "--graph-key", "zz", "-o", target],
+    ):
+        assert main(asked) == 1
+        assert "'zz' is a graph between sections" in capsys.readouterr().err

@@ -282,8 +282,28 @@ def test_co_occurrence_of_some_cells(section: Section) -> None:
     np.testing.assert_array_equal(found.counts, all_pairs(section, labels, ends))
 
 
+def test_without_a_distance_the_section_says_how_far(section: Section) -> None:
+    x0, y0, x1, y1 = section.bounds
+    found = co_occurrence(section, "layer", 6)
+    assert found.interval[-1] == pytest.approx(np.hypot(x1 - x0, y1 - y0) / 4, rel=0.05)
+    module = import_module("tisseract.atlas.spatial_statistics.co_occurrence")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CELLS_WITHIN", 10)
+        assert co_occurrence(section, "layer", 6).interval[-1] < found.interval[-1]
+
+
+def test_labels_that_no_cell_has_do_not_co_occur(section: Section) -> None:
+    whole = co_occurrence(section, "layer", 3, max_distance=50.0)
+    labels = read_labels(section, "layer")
+    kept = labels.codes != 0
+    found = co_occurrence(section, "layer", 3, max_distance=50.0, cells=kept)
+    assert found.categories == whole.categories[1:]
+    assert found.counts.shape == (2, 2, 2)
+    np.testing.assert_array_equal(found.counts, whole.counts[1:, 1:])
+
+
 @pytest.mark.parametrize(
-    "interval", [1, 5, [3.0], [-1.0, 2.0], [0.0, 0.0], [0.0, np.nan], [0.0, np.inf]]
+    "interval", [1, [3.0], [-1.0, 2.0], [0.0, 0.0], [0.0, np.nan], [0.0, np.inf], [0.0, 9.0, 5.0]]
 )
 def test_bad_distances_are_refused(section: Section, interval: Any) -> None:
     with pytest.raises(InvalidArgument, match="distances"):

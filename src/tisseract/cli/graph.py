@@ -298,9 +298,8 @@ def _tell_unnamed(output: Output, atlas: Any, section: Sequence[str] | None) -> 
     lone = [
         name
         for name in section or ()
-        if all(
-            atlas.section(name).entry.metadata.get(column) is None
-            for column in ("donor", "specimen")
+        if not any(
+            atlas.section(name).entry.metadata.get(column) for column in ("donor", "specimen")
         )
     ]
     if lone:
