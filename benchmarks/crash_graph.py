@@ -74,7 +74,7 @@ def small_blocks(delay: float = 0.0, tell: Any = None) -> None:
     """Make this process cut sections into many blocks, each a moment's work."""
     plan: Any = importlib.import_module("tisseract.atlas.graph.plan")
     blocks: Any = importlib.import_module("tisseract.atlas.graph.block_task")
-    plain = blocks.write_block
+    plain = blocks.write_pieces
 
     def write(*args: Any, **options: Any) -> Any:
         receipt = plain(*args, **options)
@@ -84,7 +84,7 @@ def small_blocks(delay: float = 0.0, tell: Any = None) -> None:
         return receipt
 
     plan._BLOCK_ROWS = BLOCK_ROWS
-    blocks.write_block = write
+    blocks.write_pieces = write
 
 
 def child(atlas: str, delay: float, options: dict[str, Any], pipe: Connection) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..parts import PartReceipt, place_part
-from .layout import GRAPH_FORMAT, write_block, write_pieces
+from .edges import stream_edges
+from .layout import GRAPH_FORMAT, write_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -56,10 +57,7 @@ class BlockTask:
 
     def _write(self, place: Path) -> dict[str, int]:
         # Dense nests can hold far more edges than planned; some sources know how many in time.
-        stream = getattr(self.source, "stream", None)
-        if stream is None:
-            return {"nnz": write_block(place, self.block, self.source.edges([self.rows])).nnz}
-        indptr, pieces = stream([self.rows], _MOST_EDGES)
+        indptr, pieces = stream_edges(self.source, [self.rows], _MOST_EDGES)
         return {"nnz": write_pieces(place, self.block, indptr, pieces).nnz}
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import scipy.sparse
     from numpy.typing import NDArray
@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from ..quadtree import Runs, TileTable
     from .lattice_scale import Run
 
-__all__ = ["EdgeSource", "Edges", "PositionSource", "check_runs", "cut_runs", "n_rows"]
+__all__ = [
+    "EdgeSource",
+    "Edges",
+    "PositionSource",
+    "check_runs",
+    "cut_runs",
+    "n_rows",
+    "stream_edges",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +92,7 @@ class EdgeSource(Protocol):
     """Something that can compute the edges of any rows of one section.
 
     Thread-safe, picklable and deterministic: the same rows give the same edges, together or apart.
+    A source whose rows can have far more edges than planned also has `stream`; see `stream_edges`.
     """
 
     @property
@@ -98,6 +107,34 @@ class EdgeSource(Protocol):
     def edges(self, runs: Runs) -> Edges:
         """Return the edges of the rows, in row order."""
         ...
+
+
+def stream_edges(
+    source: EdgeSource, runs: Runs, most_edges: int
+) -> tuple[NDArray[np.int64], Iterator[Edges]]:
+    """Compute row pointers first, then the edges: at once, or in pieces where they are many.
+
+    Parameters
+    ----------
+    source : EdgeSource
+        Its `stream` is used if it has one; the edges of others are bounded by their plan.
+    runs : sequence of (int, int)
+        Row runs, m rows in all.
+    most_edges : int
+        Edges computed for a piece, where a single row has no more.
+
+    Returns
+    -------
+    indptr : array (m + 1,) int64
+    pieces : iterator of Edges
+        Of consecutive rows; together those of all.
+    """
+    stream = getattr(source, "stream", None)
+    if stream is not None:
+        found: tuple[NDArray[np.int64], Iterator[Edges]] = stream(runs, most_edges)
+        return found
+    edges = source.edges(runs)
+    return edges.indptr, iter([edges])
 
 
 def n_rows(runs: Runs) -> int:

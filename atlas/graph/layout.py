@@ -34,7 +34,6 @@ __all__ = [
     "read_layout",
     "read_root",
     "seal_graph",
-    "write_block",
     "write_pieces",
 ]
 
@@ -62,29 +61,13 @@ class BlockReceipt:
     """Edges in it."""
 
 
-def write_block(folder: Path, block: int, edges: Edges) -> BlockReceipt:
-    """Write the arrays of one block; tasks that write different blocks never share a file.
-
-    Parameters
-    ----------
-    folder : Path
-        The attempt.
-    block : int
-        Number of the block.
-    edges : Edges
-        Its rows. Distances are narrowed to float32, relative error 6e-8: positions give back the
-        exact ones.
-    """
-    return write_pieces(folder, block, edges.indptr, [edges])
-
-
 def write_pieces(
     folder: Path, block: int, indptr: NDArray[np.int64], pieces: Iterable[Edges]
 ) -> BlockReceipt:
     """Write the arrays of one block from edges that are made a piece at a time.
 
-    Holds one piece and the pointers, whatever the number of edges; the same bytes as from one
-    piece. See `write_block`.
+    Tasks that write different blocks never share a file. Holds one piece and the pointers,
+    whatever the number of edges; the same bytes as from one piece.
 
     Parameters
     ----------
@@ -95,7 +78,8 @@ def write_pieces(
     indptr : array (rows + 1,) int64
         Row pointers of the whole block, known before its edges.
     pieces : iterable of Edges
-        Consecutive rows, together all of them.
+        Consecutive rows, together all of them. Distances are narrowed to float32, relative error
+        6e-8: positions give back the exact ones.
     """
     place = folder / "blocks" / str(block)
     rows, nnz = indptr.size - 1, int(indptr[-1])
@@ -209,7 +193,7 @@ def read_layout(metadata: Any, dtype: str, label: str) -> ArrayLayout:
     Raises
     ------
     Corrupt
-        Not an array that `write_block` could have written.
+        Not an array that `write_pieces` could have written.
     """
     try:
         if metadata["data_type"] != dtype:

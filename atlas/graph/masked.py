@@ -10,11 +10,11 @@ import numpy as np
 
 from ..errors import InvalidArgument
 from ..quadtree import TileTable
-from .edges import Edges, cut_runs, n_rows
+from .edges import Edges, cut_runs, n_rows, stream_edges
 from .mask import Mask
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -142,12 +142,52 @@ class MaskedEdges:
         -----
         Memory: the edges of the inner source and 36 bytes for each of them.
         """
-        counts = np.zeros(n_rows(runs), dtype=np.int64)
         kept = self.mask.kept_runs(runs)
-        if not kept:
-            none = np.concatenate([np.zeros(1, np.int64), counts])
-            return Edges(none, np.empty(0, np.int32), np.empty(0))
-        edges = self.inner.edges(kept)
-        counts[self.mask.take(runs)] = np.diff(edges.indptr)
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        edges = self.inner.edges(kept) if kept else _none()
+        indptr, _ = self._spread(runs, edges.indptr)
         return Edges(indptr, self.mask.rows(edges.indices).astype(np.int32), edges.distances)
+
+    def stream(self, runs: Runs, most_edges: int) -> tuple[NDArray[np.int64], Iterator[Edges]]:
+        """Compute the edges in pieces, where the inner source has many; see `stream_edges`."""
+        kept = self.mask.kept_runs(runs)
+        # Half a piece, since finding the rows of the neighbors takes copies of it.
+        found = stream_edges(self.inner, kept, max(1, most_edges // 2)) if kept else None
+        inner, pieces = found if found is not None else (_none().indptr, iter([_none()]))
+        indptr, rows = self._spread(runs, inner)
+        return indptr, self._pieces(indptr, rows, pieces)
+
+    def _spread(
+        self, runs: Runs, inner: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Row pointers with the excluded cells among the kept ones, and where those lie.
+
+        Returns
+        -------
+        indptr : array (m + 1,) int64
+        rows : array (kept,) int64
+            Number of each kept cell among the m rows.
+        """
+        rows = np.flatnonzero(self.mask.take(runs))
+        counts = np.zeros(n_rows(runs), dtype=np.int64)
+        counts[rows] = np.diff(inner)
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]), rows
+
+    def _pieces(
+        self, indptr: NDArray[np.int64], rows: NDArray[np.int64], pieces: Iterator[Edges]
+    ) -> Iterator[Edges]:
+        """Spread pieces: each begins after the last one's last row and ends with a kept cell.
+
+        But the last, which has the excluded cells at the end as well.
+        """
+        first = done = 0
+        for piece in pieces:
+            done += piece.indptr.size - 1
+            stop = indptr.size - 1 if done == rows.size else int(rows[done - 1]) + 1 if done else 0
+            own = indptr[first : stop + 1] - indptr[first]
+            yield Edges(own, self.mask.rows(piece.indices).astype(np.int32), piece.distances)
+            first = stop
+
+
+def _none() -> Edges:
+    """Edges of no rows."""
+    return Edges(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
@@ -35,8 +35,9 @@ type Run = Callable[[Callable[[Runs], object], Sequence[Runs]], Iterable[object]
 type _Span = tuple[int, int]
 """First and last bits of a range of numbers."""
 
-type Values = Callable[[Runs], NDArray[np.float64]]
-"""Picklable; gives the numbers of some rows, none negative, in any shape and order."""
+type Values = Callable[[Runs], NDArray[np.float64] | Iterator[NDArray[np.float64]]]
+"""Picklable; gives the numbers of some rows, none negative, in any shape and order, at once or
+array by array."""
 
 # Bins that a block may send: 0.5 MiB. Bins that are kept of all blocks: 4 MiB, a few times that
 # while they are merged.
@@ -71,13 +72,13 @@ class _Histogram:
         return cls(cut + further, bits[first], totals)
 
     @classmethod
-    def merged(cls, parts: Sequence[_Histogram]) -> _Histogram:
+    def merged(cls, parts: Sequence[_Histogram], most: int = _ALL_BINS) -> _Histogram:
         """Add up histograms at the coarsest resolution among them, or a coarser one."""
         cut = max(part.shift for part in parts)
         bits = np.concatenate([part.bins >> np.uint64(cut - part.shift) for part in parts])
         counts = np.concatenate([part.counts for part in parts])
         order = np.argsort(bits, kind="stable")
-        return cls.of(bits[order], counts[order], cut=cut, least=cut, most=_ALL_BINS)
+        return cls.of(bits[order], counts[order], cut=cut, least=cut, most=most)
 
     def locate(self, rank: int) -> tuple[_Span, int]:
         """Bin that a rank falls in, and the rank among the numbers of that bin."""
@@ -136,7 +137,7 @@ def order_statistics(
     Notes
     -----
     One or two passes in practice, five at most: each pass tells apart at least 15 further bits.
-    Memory: 16 bytes a number of the block in a task, some 16 MiB where results are added up.
+    Memory: 48 bytes a number of an array in a task, some 16 MiB where results are added up.
 
     Examples
     --------
@@ -253,8 +254,20 @@ def _count(
 
 
 def _count_block(values: Values, spans: tuple[_Span, ...], runs: Runs) -> list[_Histogram]:
+    given = values(runs)
+    found: list[_Histogram] = []
+    for numbers in [given] if isinstance(given, np.ndarray) else given:
+        part = _count_numbers(numbers, spans, runs)
+        pairs = zip(found, part, strict=True)
+        found = [_Histogram.merged(pair, _BLOCK_BINS) for pair in pairs] if found else part
+    return found or _count_numbers(np.empty(0), spans, runs)
+
+
+def _count_numbers(
+    values: NDArray[np.float64], spans: tuple[_Span, ...], runs: Runs
+) -> list[_Histogram]:
     # Adding zero turns the negative one, whose bits are the largest of all, into the other.
-    numbers = np.asarray(values(runs), dtype=np.float64).ravel() + 0.0
+    numbers = np.asarray(values, dtype=np.float64).ravel() + 0.0
     bits = numbers.view(np.uint64)
     if bits.size and bits.max() > _INFINITY:
         wrong = float(bits.max(keepdims=True).view(np.float64)[0])

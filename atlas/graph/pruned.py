@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import InvalidArgument
-from .edges import Edges
+from .edges import Edges, stream_edges
 from .order_statistic import check_percentile, percentile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .order_statistic import Run
 
 __all__ = ["PrunedEdges", "squidpy_percentile"]
+
+# Lengths that are counted at once: six numbers of 8 bytes each while they are sorted.
+_MOST_LENGTHS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,12 +95,33 @@ class PrunedEdges:
         -----
         Memory: the edges of the inner source and 21 bytes for each of them.
         """
-        longest = self.longest
-        if self.percentile is not None:
-            if self.threshold is None:
-                raise RuntimeError("the percentile must be measured first: call prepare")
-            longest = min(longest, self.threshold)
-        return _within(self.inner.edges(runs), self.shortest, longest)
+        return _within(self.inner.edges(runs), self.shortest, self._longest())
+
+    def stream(self, runs: Runs, most_edges: int) -> tuple[NDArray[np.int64], Iterator[Edges]]:
+        """Compute the edges that are left in pieces, where the inner source has many.
+
+        Notes
+        -----
+        See `edges.stream_edges`. Edges that come in several pieces are computed twice: to count
+        those that are left, and to hand them out.
+        """
+        longest, most = self._longest(), _piece(most_edges)
+        inner, pieces = stream_edges(self.inner, runs, most)
+        if int(inner[-1]) <= most:
+            edges = Edges.concatenate([_within(piece, self.shortest, longest) for piece in pieces])
+            return edges.indptr, iter([edges])
+        counts = [np.diff(_within(piece, self.shortest, longest).indptr) for piece in pieces]
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(counts))])
+        again = stream_edges(self.inner, runs, most)[1]
+        return indptr, (_within(piece, self.shortest, longest) for piece in again)
+
+    def _longest(self) -> float:
+        """Greatest length of an edge that is left, by the bound and by the percentile."""
+        if self.percentile is None:
+            return self.longest
+        if self.threshold is None:
+            raise RuntimeError("the percentile must be measured first: call prepare")
+        return min(self.longest, self.threshold)
 
 
 def squidpy_percentile(q: float, *, n_edges: int, n_zeros: int) -> float | None:
@@ -153,9 +177,17 @@ def squidpy_percentile(q: float, *, n_edges: int, n_zeros: int) -> float | None:
     return 100.0 if rank >= n_edges - 1 else 100 * rank / (n_edges - 1)
 
 
-def _lengths(inner: EdgeSource, shortest: float, longest: float, runs: Runs) -> NDArray[np.float64]:
-    distances = inner.edges(runs).distances
-    return distances[(distances >= shortest) & (distances <= longest)].astype(np.float64)
+def _lengths(
+    inner: EdgeSource, shortest: float, longest: float, runs: Runs
+) -> Iterator[NDArray[np.float64]]:
+    for piece in stream_edges(inner, runs, _MOST_LENGTHS)[1]:
+        distances = piece.distances
+        yield distances[(distances >= shortest) & (distances <= longest)].astype(np.float64)
+
+
+def _piece(most_edges: int) -> int:
+    """Edges of a piece of the inner source: a copy of those left lies beside them."""
+    return max(1, most_edges // 2)
 
 
 def _within(edges: Edges, shortest: float, longest: float) -> Edges:

@@ -80,24 +80,6 @@ class RadiusEdges:
         ]
         return np.concatenate([np.zeros(0, np.int64), *parts])
 
-    def pieces(self, runs: Runs, most_edges: int) -> Iterator[Edges]:
-        """Compute the edges of consecutive rows piece by piece, for blocks of dense nests.
-
-        Parameters
-        ----------
-        runs : sequence of (int, int)
-            Row runs.
-        most_edges : int
-            Edges of a piece, where a single row has no more.
-
-        Yields
-        ------
-        Edges
-            Of consecutive rows; together those of all.
-        """
-        for part in cut_by_edges(runs, self.counts(runs), most_edges):
-            yield self.edges(part)
-
     def stream(self, runs: Runs, most_edges: int) -> tuple[NDArray[np.int64], Iterator[Edges]]:
         """Compute row pointers first, then the edges: at once, or in pieces where they are many.
 
@@ -114,7 +96,7 @@ class RadiusEdges:
         -------
         indptr : array (m + 1,) int64
         pieces : iterator of Edges
-            Of consecutive rows; see `pieces`.
+            Of consecutive rows; together those of all.
         """
         from .pairs import pairs_within
 

@@ -20,7 +20,7 @@ import numpy as np
 from .edges import Edges, cut_runs, n_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -107,6 +107,19 @@ class ZRadiusEdges:
             none = np.zeros(n_rows(runs) + 1, np.int64)
             return Edges(none, np.empty(0, np.int32), np.empty(0))
         return pairs.edges()
+
+    def stream(self, runs: Runs, most_edges: int) -> tuple[NDArray[np.int64], Iterator[Edges]]:
+        """Compute the edges in pieces, where they are many; see `stream_edges`."""
+        from .radius_graph import cut_by_edges
+
+        pairs = self._pairs(runs)
+        if pairs is None:
+            return np.zeros(n_rows(runs) + 1, np.int64), iter([self.edges(runs)])
+        counts = pairs.counts()
+        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        if int(indptr[-1]) <= most_edges:
+            return indptr, iter([pairs.edges(counts)])
+        return indptr, (self.edges(part) for part in cut_by_edges(runs, counts, most_edges))
 
     def _pairs(self, runs: Runs) -> Pairs | None:
         """Read the rows and what is near them; None where the gap is wider than the radius."""

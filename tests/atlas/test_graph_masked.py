@@ -1,6 +1,7 @@
 """The graph of some cells is that of a section which has these alone."""
 
 import pickle
+import tracemalloc
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.graph import mask as mask_module
+from tisseract.atlas.graph.edges import Edges, stream_edges
 from tisseract.atlas.graph.knn_graph import KnnEdges
 from tisseract.atlas.graph.lattice_graph import LatticeEdges
 from tisseract.atlas.graph.masked import Mask, MaskedEdges, MaskedSection
 from tisseract.atlas.graph.order_statistic import run_serially
 from tisseract.atlas.graph.pruned import PrunedEdges
+from tisseract.atlas.graph.radius_graph import RadiusEdges
 from tisseract.atlas.quadtree import TileTable, tight_boxes
 
 from .graph_fakes import FakeSection, cut_section, quadtree_section
@@ -207,6 +210,47 @@ def test_nobody_and_everybody() -> None:
     whole = KINDS["knn"](section).edges([(0, 50)])
     np.testing.assert_array_equal(source.edges([(0, 50)]).indices, whole.indices)
     np.testing.assert_array_equal(source.edges([(0, 50)]).distances, whole.distances)
+
+
+NEST = np.concatenate([np.zeros((500, 2)), make_points("uniform", 700, 0) + 1.0])
+
+
+def wrapped(kind: str, section: FakeSection) -> Any:
+    """Radius graphs of a nest, restricted, pruned, or both."""
+    mask = Mask.of(np.arange(section.n_obs) % 7 > 0)
+    inside: Any = MaskedSection(section, mask) if "masked" in kind else section
+    source: Any = RadiusEdges(inside, 0.0, 0.05)
+    if "pruned" in kind:
+        source = PrunedEdges(source, 0.0, 0.05, 99)
+    return MaskedEdges(source, mask) if "masked" in kind else source
+
+
+@pytest.mark.parametrize("kind", ["masked", "pruned", "pruned and masked"])
+def test_dense_nests_come_in_pieces_however_they_are_chosen(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr("tisseract.atlas.graph.pruned._MOST_LENGTHS", 3000)
+    source = wrapped(kind, cut_section(NEST, [250, 600]))
+    tracemalloc.start()
+    source = source.prepare([[(0, 1200)]], run_serially)
+    for runs in ([(0, 1200)], [(0, 2), (100, 499), (503, 1199)], [(0, 1)], [(900, 1000)]):
+        indptr, pieces = stream_edges(source, runs, 5000)
+        rows = 0
+        for piece in pieces:
+            own = indptr[rows : rows + piece.indptr.size]
+            np.testing.assert_array_equal(piece.indptr, own - own[0])
+            assert piece.indices.size == piece.distances.size <= 5000
+            rows += piece.indptr.size - 1
+        assert rows == indptr.size - 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * 500 * 499 * (6 / 7) ** 2  # the edges of the nest, all at once
+    for runs in ([(0, 1200)], [(0, 2), (100, 499), (503, 1199)]):
+        whole = source.edges(runs)
+        found = Edges.concatenate(list(stream_edges(source, runs, 5000)[1]))
+        np.testing.assert_array_equal(found.indptr, whole.indptr)
+        np.testing.assert_array_equal(found.indices, whole.indices)
+        np.testing.assert_array_equal(found.distances, whole.distances)
 
 
 def test_a_mask_of_another_length() -> None:

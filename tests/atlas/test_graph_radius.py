@@ -281,7 +281,9 @@ def test_groups_of_rows_by_their_edges(sizes: list[tuple[int, int]], most: int, 
 def test_a_dense_nest_comes_in_pieces() -> None:
     xy = np.concatenate([np.zeros((300, 2)), make_points("uniform", 500, 0) + 1.0])
     source = RadiusEdges(cut_section(xy, [250, 400]), 0.0, 0.05)
-    parts = list(source.pieces([(0, 800)], 5000))
+    indptr, pieces = source.stream([(0, 800)], 5000)
+    parts = list(pieces)
+    np.testing.assert_array_equal(indptr, source.edges([(0, 800)]).indptr)
     assert max(part.indices.size for part in parts) <= 5000
     assert len(parts) > 15
     assert_same(Edges.concatenate(parts).to_csr(800), source.edges([(0, 800)]).to_csr(800))

@@ -71,8 +71,8 @@ class Blocks:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.built: list[int] = []
         self.at: dict[int, Callable[[], object]] = {}
-        self._plain = layout.write_block
-        monkeypatch.setattr(block_task, "write_block", self)
+        self._plain = layout.write_pieces
+        monkeypatch.setattr(block_task, "write_pieces", self)
 
     def __call__(self, folder: Path, block: int, *edges: Any) -> layout.BlockReceipt:
         self.at.pop(block, lambda: None)()

@@ -156,21 +156,21 @@ def test_a_build_cut_off_is_resumed(store: FakeStore, monkeypatch: pytest.Monkey
     from tisseract.atlas.graph import block_task, build
 
     monkeypatch.setattr(build, "_GROUP_SECTIONS", 1)
-    write = layout.write_block
+    write = layout.write_pieces
 
-    def fail(folder: Path, block: int, edges: Edges) -> layout.BlockReceipt:
-        if edges.indptr.size == 41:
+    def fail(folder: Path, block: int, indptr: Any, pieces: Any) -> layout.BlockReceipt:
+        if indptr.size == 41:
             raise OSError("the disk went away")
-        return write(folder, block, edges)
+        return write(folder, block, indptr, pieces)
 
-    monkeypatch.setattr(block_task, "write_block", fail)
+    monkeypatch.setattr(block_task, "write_pieces", fail)
     with pytest.raises(OSError, match="went away") as caught:
         build_graphs(store, n_neighs=6)
     assert "section 'few'" in caught.value.__notes__[0]
     assert store.derived_keys("graph") == {"spatial": ["big"]}
     assert not list(store.storage.list("derived/graph/spatial/few"))
     first = store.derived("graph", "spatial", "big")
-    monkeypatch.setattr(block_task, "write_block", write)
+    monkeypatch.setattr(block_task, "write_pieces", write)
     assert build_graphs(store, n_neighs=6)[0] == first
     assert store.derived_keys("graph") == {"spatial": ["big", "few", "one"]}
 
@@ -293,7 +293,8 @@ def test_hostile_graphs_are_refused(store: FakeStore) -> None:
     rewrite()
     edges = Edges(np.array([0, 1]), np.array([10**6], np.int32), np.zeros(1))
     whole = open_graph(store, "spatial", "few").edges([(0, 40)])
-    layout.write_block(path, 0, Edges(whole.indptr, whole.indices + edges.indices, whole.distances))
+    beyond = Edges(whole.indptr, whole.indices + edges.indices, whole.distances)
+    layout.write_pieces(path, 0, beyond.indptr, [beyond])
     with pytest.raises(Corrupt, match="columns within 40 cells"):
         stored.open_graph(store, "spatial", "few").to_csr()
 
