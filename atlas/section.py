@@ -362,36 +362,6 @@ class Section:
         parts = ("gene_sum", "gene_nnz", "gene_max", "gene_log_sum")
         return GeneTotals(*(self._array(f"tisseract/totals/{part}").read() for part in parts))
 
-    # -- planning ----------------------------------------------------------------------------
-
-    def planned_bytes(
-        self,
-        runs: Runs | None = None,
-        columns: Sequence[str] | None = None,
-        *,
-        counts: bool = True,
-    ) -> int:
-        """Compressed bytes that reading some rows would fetch.
-
-        Exact for positions, columns and pointers (from shard indexes); the matrix is estimated from
-        the rows' share, so that planning reads no pointers.
-        """
-        total = self._array(_POSITIONS).compressed_bytes(runs)
-        names = list(self.obs_columns) if columns is None else columns
-        for name in names:
-            prefix = str(self._column_info(name)["path"])
-            for path in self._layouts:
-                if path == prefix or path.startswith(f"{prefix}/"):
-                    part = self._array(path)
-                    total += part.compressed_bytes(runs if len(part) == self.n_obs else None)
-        if counts:
-            rows = [(0, self.n_obs)] if runs is None else runs
-            nnz = self._entry.nnz
-            spans = [(int(a / self.n_obs * nnz), int(b / self.n_obs * nnz)) for a, b in rows]
-            total += self._array(f"{_X}/data").compressed_bytes(spans)
-            total += self._array(f"{_X}/indices").compressed_bytes(spans)
-        return total
-
     # -- arrays ------------------------------------------------------------------------------
 
     @property

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tisseract.atlas.derived import read_domains
+from tisseract.atlas.derived_read import read_domains
 from tisseract.atlas.store import AtlasStore, open_store
 from tisseract.ingest import ingest
 from tisseract.models import ari, find_domains, nmi

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atlas.derived import read_embedding
+from ..atlas.derived_read import read_embedding
 from ..atlas.errors import InvalidArgument
 from .features import TREATMENTS, FeaturePlan, SectionColumns, locate_genes, normalized
 from .features import plan_features as _plan_features

@@ -156,7 +156,7 @@ def read_labels(store: "AtlasStore", section: str, key: str, runs: RunArray) -> 
     """Domain labels of some rows as categories; memory two bytes a row."""
     import pandas as pd
 
-    from ..atlas.derived import read_domains
+    from ..atlas.derived_read import read_domains
 
     # A label costs two bytes: whole chunks are read rather than many short runs.
     wide = coalesce(runs, _LABEL_GAP_ROWS)

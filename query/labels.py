@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from ..atlas.derived import read_domains
+from ..atlas.derived_read import read_domains
 from .columns import Columns
 from .fetch import read_labels
 from .rows import as_runs

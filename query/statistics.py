@@ -60,7 +60,7 @@ def _obs_bounds(section: "Section", leaf: Leaf, column: Column) -> Bounds:
 
 
 def _domain_bounds(store: "AtlasStore", section: "Section", leaf: Leaf, column: Column) -> Bounds:
-    from ..atlas.derived import read_tile_histogram
+    from ..atlas.derived_read import read_tile_histogram
 
     counts, categories = read_tile_histogram(store, column.key, section.name)
     return bound_by_histogram(leaf, categories, counts, np.diff(section.tiles.ptr))

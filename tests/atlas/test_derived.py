@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 
 from tisseract.atlas import derived as module
 from tisseract.atlas.codecs import seal
-from tisseract.atlas.derived import (
-    Provenance,
-    RowBlocks,
-    read_domains,
-    read_embedding,
-    tile_histogram,
-    write_derived,
-)
+from tisseract.atlas.derived import Provenance, RowBlocks, tile_histogram, write_derived
+from tisseract.atlas.derived_read import read_domains, read_embedding
 from tisseract.atlas.errors import Corrupt, DerivedNotFound, InvalidArgument, ReadOnly
 from tisseract.atlas.snapshot import Change, DerivedEntry
 from tisseract.atlas.store import AtlasStore, open_store

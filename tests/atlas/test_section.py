@@ -91,12 +91,6 @@ def test_blocks_cover_every_row_of_a_box(section: Section) -> None:
     assert section.bounds == (*xy.min(axis=0), *xy.max(axis=0))
 
 
-def test_planned_bytes_grow_with_rows_and_stay_below_the_disk(section: Section) -> None:
-    few, all_rows = section.planned_bytes([(0, 5)]), section.planned_bytes()
-    assert 0 < few < all_rows < section.entry.nbytes
-    assert section.planned_bytes([(0, 5)], [], counts=False) < few
-
-
 def test_reading_a_region_touches_only_what_it_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

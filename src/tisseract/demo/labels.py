@@ -42,7 +42,7 @@ class SectionLabels:
 
 def read_labels(atlas: Atlas, key: str) -> tuple[list[SectionLabels], list[str]]:
     """Read positions and labels of every section that has them: O(cells) memory."""
-    from ..atlas.derived import read_domains
+    from ..atlas.derived_read import read_domains
 
     found: list[SectionLabels] = []
     categories: list[str] = []
@@ -67,7 +67,7 @@ def read_labels(atlas: Atlas, key: str) -> tuple[list[SectionLabels], list[str]]
 
 def agreement(atlas: Atlas, keys: list[str], truth: str) -> dict[str, dict[str, float]]:
     """Compare labels with a column of truth: adjusted Rand index of each section."""
-    from ..atlas.derived import read_domains
+    from ..atlas.derived_read import read_domains
     from ..models.metrics import ari
 
     scores: dict[str, dict[str, float]] = {key: {} for key in keys}
