@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tisseract.atlas.derived import read_domains, read_embedding
+from tisseract.atlas.derived_read import read_domains, read_embedding
 from tisseract.atlas.errors import (
     CommitConflict,
     DerivedNotFound,
