@@ -1,8 +1,7 @@
 """Spatial domains: embed every section, fit one mixture over all of them, commit the labels."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +12,11 @@ from ..atlas.rebase import refuse_mixed
 from ..atlas.snapshot import Change, DerivedEntry, RunEntry
 from .baseline import DomainBaseline, ExpressionBaseline
 from .graph_source import GraphSource
+from .labeling import Labels, choose, cluster, coarser, joined, refined, sizes_of
 from .lifecycle import AtlasModel
-from .mixture import Covariance, Mixture, fit_mixture
+from .mixture import Covariance, Mixture
 from .projection import Progress
-from .row_file import RowFile
 from .runs import Run, load_run, save_once
-from .smoothing import majority
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,22 +27,13 @@ __all__ = ["METHODS", "find_domains"]
 
 METHODS = ("plain", "gnn", "expression")
 MOST_DOMAINS = 4096  # codes are int16, and no tissue has so many
-BLOCK_ROWS = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class _Labels:
-    """Labels of one section, before they are written."""
-
-    codes: NDArray[np.int16]
-    confidence: NDArray[np.float32]
 
 
 def find_domains(
     store: "AtlasStore",
     method: str = "plain",
     *,
-    n_domains: int,
+    n_domains: int | Literal["auto"],
     key_added: str = "domain",
     sections: Sequence[str] | None = None,
     seed: int = 0,
@@ -52,6 +41,7 @@ def find_domains(
     n_neighs: int = 6,
     covariance: Covariance = "tied",
     refine: bool = False,
+    resolutions: Sequence[int] = (),
     run: str | None = None,
     where: None = None,
     memory_limit: str | int | None = None,
@@ -67,8 +57,9 @@ def find_domains(
     method : {"plain", "gnn", "expression"}
         Neighbor-smoothed components, the graph network, or the components of each cell alone
         (clustering without neighbors, for comparison).
-    n_domains : int
-        Domains wanted.
+    n_domains : int or "auto"
+        Domains wanted; "auto" takes the number of 2 to 20 whose labels are stable
+        (`stability.choose_number`), and provenance keeps the curve.
     key_added : str
         Key of the labels, and of the embedding they come from.
     sections : sequence of str, optional
@@ -83,6 +74,9 @@ def find_domains(
         Shape of the mixture: one covariance for all domains, or one each.
     refine : bool
         Replace each label by the most frequent one within two hops.
+    resolutions : sequence of int
+        Smaller numbers of domains wanted as well, each under the key `<key_added>_<number>`: joins
+        of the `n_domains`, so that a finer domain lies inside one of every coarser resolution.
     run : str, optional
         A saved model to embed with, also sections that it was not fitted on; one is fitted
         without. It brings its own graph unless `graph_key` names another.
@@ -103,7 +97,8 @@ def find_domains(
     Raises
     ------
     InvalidArgument
-        Unknown method, more domains than cells, or sections without common genes.
+        Unknown method, more domains than cells, resolutions not below `n_domains`, or sections
+        without common genes.
     ReadOnly
         The atlas was opened for reading.
     CommitConflict
@@ -112,14 +107,16 @@ def find_domains(
 
     Notes
     -----
-    Memory: the limit, and 6 bytes a cell for labels. Disk: 4 bytes x dimensions x cells of scratch.
+    Memory: the limit, and 6 bytes a cell for labels, twice that in the section being written.
+    Disk: 4 bytes x dimensions x cells of scratch.
     """
-    _check(method, n_domains, where)
+    _check(method, n_domains, resolutions, where)
     store.storage.forbid_writing(f"labels under {key_added!r}")
     names = list(dict.fromkeys(sections if sections is not None else store.section_names))
     # The commit would refuse it too, but only once everything is computed.
-    others = [name for name in store.snapshot.runs_of("domains", key_added) if name not in names]
-    refuse_mixed("domains", key_added, ", ".join(names[:3]), others)
+    for key in (key_added, *(f"{key_added}_{level}" for level in resolutions)):
+        others = [name for name in store.snapshot.runs_of("domains", key) if name not in names]
+        refuse_mixed("domains", key, ", ".join(names[:3]), others)
     graph = GraphSource(graph_key, n_neighs)
     model = _model(
         store,
@@ -138,54 +135,78 @@ def find_domains(
         else save_once(store, key_added, model.to_run())
     )
     with model.embedded(names, progress=progress) as tables:
-        mixture, labels = _cluster(tables, n_domains, covariance, seed)
+        choice = choose(tables, covariance, seed, progress) if n_domains == "auto" else None
+        wanted = int(n_domains) if choice is None else choice.n_domains
+        mixture, labels = cluster(tables, wanted, covariance, seed)
         if refine:
-            labels = _refined(store, model.graph, labels, n_domains)
-        order = _by_size(labels, n_domains)
+            labels = refined(store, model.graph, labels, wanted)
+        sizes = sizes_of(labels, wanted)
+        order = np.argsort(-sizes, kind="stable")  # most cells first; ties by component number
+        mixture = mixture.reordered(order)
         parameters = {
             **model.parameters(),
-            "n_domains": n_domains,
+            "n_domains": wanted,
             "covariance": covariance,
             "refine": refine,
             "mixture_seed": seed,
         }
+        if choice is not None:
+            parameters["n_domains_choice"] = choice.facts()
         inputs = model.training_inputs(encoder)
         for _, sources in tables.values():
             inputs |= sources
-        readout_run = _readout(mixture.reordered(order), encoder, inputs, parameters, seed)
+        readout_run = _readout(mixture, encoder, inputs, parameters, seed)
         readout, new_readout = save_once(store, key_added, readout_run)
         entries: list[DerivedEntry] = []
         counts: dict[str, NDArray[np.int64]] = {}
         renamed = np.argsort(order).astype(np.int16)
+        levels = coarser(mixture, sizes[order], resolutions)
         for name, (table, sources) in tables.items():
             embedding = model.write_embedding(key_added, name, table, sources, encoder)
-            found = _Labels(renamed[labels[name].codes], labels[name].confidence)
-            counts[name] = np.bincount(found.codes, minlength=n_domains)
-            entries += [
-                embedding,
-                _write_labels(
-                    store,
-                    key_added,
-                    name,
-                    found,
-                    embedding=embedding,
-                    readout=readout,
-                    parameters=parameters,
-                ),
-            ]
+            found = Labels(renamed[labels[name].codes], labels[name].confidence)
+            counts[name] = np.bincount(found.codes, minlength=wanted)
+            entries.append(embedding)
+            for level, groups in levels.items():
+                joint = found if level == wanted else joined(found, groups, mixture, table)
+                entries.append(
+                    _write_labels(
+                        store,
+                        key_added if level == wanted else f"{key_added}_{level}",
+                        name,
+                        joint,
+                        embedding=embedding,
+                        readout=readout,
+                        parameters=_told(parameters, level),
+                    )
+                )
     new = ((encoder, new_encoder), (readout, new_readout))
     store.commit(
         Change(add_derived=entries, add_runs=[entry for entry, is_new in new if is_new]),
-        f"Find {n_domains} domains in {len(counts)} sections as {key_added} ({method})",
+        f"Find {wanted} domains in {len(counts)} sections as {key_added} ({method})",
     )
-    return _table(counts, n_domains)
+    return _table(counts, wanted)
 
 
-def _check(method: str, n_domains: int, where: object) -> None:
+def _check(
+    method: str, n_domains: int | Literal["auto"], resolutions: Sequence[int], where: object
+) -> None:
     if method not in METHODS:
         raise InvalidArgument(f"a method of {', '.join(METHODS)} is wanted, but got {method!r}")
-    if isinstance(n_domains, bool) or not 1 <= n_domains <= MOST_DOMAINS:
-        raise InvalidArgument(f"wanted 1 to {MOST_DOMAINS} domains, but got n_domains={n_domains}")
+    auto = n_domains == "auto"
+    if not auto and (isinstance(n_domains, bool | str) or not 1 <= n_domains <= MOST_DOMAINS):
+        raise InvalidArgument(
+            f'wanted 1 to {MOST_DOMAINS} domains or "auto", but got n_domains={n_domains!r}'
+        )
+    if resolutions and auto:
+        raise InvalidArgument(
+            'wanted a number of domains that resolutions can lie below, but got n_domains="auto"; '
+            "find the number first, then name it"
+        )
+    if any(isinstance(level, bool) or not 1 <= level < int(n_domains) for level in resolutions):
+        raise InvalidArgument(
+            f"wanted resolutions of 1 to {int(n_domains) - 1}, below n_domains={n_domains}, but "
+            f"got {list(resolutions)}"
+        )
     if where is not None:
         raise InvalidArgument(f"`where` is reserved for a later version, but got {where!r}")
 
@@ -225,46 +246,11 @@ def _kind(method: str) -> type[AtlasModel]:
     return DomainGNN
 
 
-def _cluster(
-    tables: Mapping[str, tuple[RowFile, Mapping[str, str]]],
-    n_domains: int,
-    covariance: Covariance,
-    seed: int,
-) -> tuple[Mixture, dict[str, _Labels]]:
-    """Fit one mixture over all sections and label every cell."""
-
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        for table, _ in tables.values():
-            yield from table.blocks(BLOCK_ROWS)
-
-    n_rows = sum(table.n_rows for table, _ in tables.values())
-    mixture = fit_mixture(blocks, n_domains, n_rows=n_rows, covariance=covariance, seed=seed)
-    labels: dict[str, _Labels] = {}
-    for name, (table, _) in tables.items():
-        parts = [mixture.assign(block) for block in table.blocks(BLOCK_ROWS)]
-        codes, confidence = zip(*parts, strict=True)
-        labels[name] = _Labels(np.concatenate(codes), np.concatenate(confidence))
-    return mixture, labels
-
-
-def _refined(
-    store: "AtlasStore", graph: GraphSource, labels: Mapping[str, _Labels], n_domains: int
-) -> dict[str, _Labels]:
-    """Vote among neighbors; the confidence stays that of the cell's own posterior."""
-    return {
-        name: _Labels(
-            majority(graph.open(store, name).graph, found.codes, n_domains), found.confidence
-        )
-        for name, found in labels.items()
-    }
-
-
-def _by_size(labels: Mapping[str, _Labels], n_domains: int) -> NDArray[np.intp]:
-    """Order components by their cells, most first; ties by component number."""
-    total = np.zeros(n_domains, dtype=np.int64)
-    for found in labels.values():
-        total += np.bincount(found.codes, minlength=n_domains)
-    return np.argsort(-total, kind="stable")
+def _told(parameters: Mapping[str, Any], level: int) -> dict[str, Any]:
+    """Parameters as they hold for labels of this many domains."""
+    finest = parameters["n_domains"]
+    joins = {} if level == finest else {"n_domains": level, "joined_from": finest}
+    return {**parameters, **joins}
 
 
 def _readout(
@@ -298,7 +284,7 @@ def _write_labels(
     store: "AtlasStore",
     key: str,
     section: str,
-    found: _Labels,
+    found: Labels,
     *,
     embedding: DerivedEntry,
     readout: RunEntry,

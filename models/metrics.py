@@ -1,4 +1,4 @@
-"""Agreement between two labelings of the same cells: adjusted Rand index and mutual information."""
+"""Agreement of two labelings of the same cells: Rand, Fowlkes-Mallows, mutual information."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..atlas.errors import InvalidArgument
 
-__all__ = ["ari", "contingency", "nmi"]
+__all__ = ["ari", "contingency", "fowlkes_mallows", "nmi"]
 
 
 def contingency(
@@ -92,6 +92,42 @@ def ari(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> fl
     if ceiling == expected:
         return 1.0
     return (together - expected) / (ceiling - expected)
+
+
+def fowlkes_mallows(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> float:
+    """Compute the Fowlkes-Mallows index: the geometric mean of pairwise precision and recall.
+
+    Parameters
+    ----------
+    left, right : array_like (n,)
+        Two labelings of the same cells.
+
+    Returns
+    -------
+    float
+        0 (no pair of cells together in both) to 1 (the same partition); not adjusted for chance.
+
+    Raises
+    ------
+    InvalidArgument
+        When the labelings differ in length.
+
+    Notes
+    -----
+    Fowlkes and Mallows, J. Am. Stat. Assoc. 78 (1983): `T / sqrt(P Q)` with T the pairs together in
+    both, P and Q those together in either.
+
+    Examples
+    --------
+    >>> fowlkes_mallows([0, 0, 1, 1], ["b", "b", "a", "a"])
+    1.0
+    """
+    table = contingency(left, right)
+    together = _pairs(table)
+    in_left, in_right = _pairs(table.sum(axis=1)), _pairs(table.sum(axis=0))
+    if together == 0.0:
+        return 0.0
+    return float(np.sqrt(together / in_left) * np.sqrt(together / in_right))
 
 
 def _entropy(sizes: NDArray[np.int64]) -> float:

@@ -156,7 +156,7 @@ class Atlas(GraphVerbs):
         self,
         method: Literal["plain", "gnn", "expression"] = "plain",
         *,
-        n_domains: int,
+        n_domains: int | Literal["auto"],
         key_added: str = "domain",
         sections: Sequence[str] | None = None,
         seed: int = 0,
@@ -170,7 +170,7 @@ class Atlas(GraphVerbs):
             `plain` (neighbor-smoothed PCA and a mixture, deterministic), `gnn` (a small inductive
             graph network; needs the `ml` extra) or `expression` (no neighbors, to compare with).
         n_domains
-            How many.
+            How many; "auto" takes the number of 2 to 20 whose labels are stable.
         key_added
             Name of the labels.
         sections

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.metrics import ari, contingency, nmi
+from tisseract.models.metrics import ari, contingency, fowlkes_mallows, nmi
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=60)
 
@@ -14,11 +14,16 @@ PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=2, ma
 @settings(deadline=None)
 @given(PAIRS)
 def test_equal_scikit_learn(pairs: list[tuple[int, int]]) -> None:
-    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+    from sklearn.metrics import (
+        adjusted_rand_score,
+        fowlkes_mallows_score,
+        normalized_mutual_info_score,
+    )
 
     left, right = zip(*pairs, strict=True)
     assert ari(left, right) == pytest.approx(adjusted_rand_score(left, right), abs=1e-12)
     assert nmi(left, right) == pytest.approx(normalized_mutual_info_score(left, right), abs=1e-9)
+    assert fowlkes_mallows(left, right) == pytest.approx(fowlkes_mallows_score(left, right))
 
 
 @settings(deadline=None)

@@ -118,7 +118,12 @@ def domains(
     atlas: AtlasArgument,
     *,
     n_domains: Annotated[
-        int, typer.Option("--n-domains", min=1, metavar="K", help="Domains wanted.")
+        str,
+        typer.Option(
+            "--n-domains",
+            metavar="K|auto",
+            help="Domains wanted; auto: the number, 2 to 20, whose labels are stable.",
+        ),
     ],
     method: Annotated[
         Literal["plain", "gnn", "expression"],
@@ -150,7 +155,8 @@ def domains(
 ) -> None:
     """Label every cell of every section with a spatial domain; commit the labels."""
     output = Output(json, quiet, verbose)
-    inputs = {"method": method, "n_domains": n_domains, "key_added": key_added, "seed": seed}
+    number = _number(n_domains)
+    inputs = {"method": method, "n_domains": number, "key_added": key_added, "seed": seed}
     record = Run("domains", inputs)
     from ..atlas.rebase import refuse_mixed
 
@@ -165,8 +171,8 @@ def domains(
             known = ", ".join(sorted(opened.snapshot.runs)) or "none"
             raise UsageError(f"--run wants a run of this atlas ({known}), but got {trained!r}")
         cells = sum(opened.section(name).n_obs for name in wanted)
-        if n_domains > cells:
-            raise UsageError(f"--n-domains wants at most the {cells:,} cells, but got {n_domains}")
+        if number != "auto" and number > cells:
+            raise UsageError(f"--n-domains wants at most the {cells:,} cells, but got {number}")
         labeled = opened.snapshot.runs_of("domains", key_added)
         others = [name for name in labeled if name not in wanted]
         refuse_mixed("domains", key_added, ", ".join(wanted[:3]), others)
@@ -177,7 +183,7 @@ def domains(
             return
         table = opened.find_domains(
             method,
-            n_domains=n_domains,
+            n_domains=number,
             key_added=key_added,
             sections=section,
             seed=seed,
@@ -194,8 +200,28 @@ def domains(
     ]
     if json or not quiet:
         output.rows(rows, ["domain", *map(str, table.columns)])
-    results = {"run": trained, "snapshot": opened.version, "cells_per_domain": rows}
+    results = {
+        "run": trained,
+        "n_domains": len(rows),
+        "snapshot": opened.version,
+        "cells_per_domain": rows,
+    }
     record.write(atlas, run_json, output, results=results)
+
+
+def _number(text: str) -> int | Literal["auto"]:
+    """Read the number of domains.
+
+    Raises
+    ------
+    UsageError
+        It is neither a whole number above 0 nor `auto`.
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--n-domains wants a number of 1 or more, or auto, but got {text!r}")
+    return int(text)
 
 
 def find_graph(atlas: Atlas, key: str | None, sections: Sequence[str]) -> str | None:
