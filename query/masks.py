@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .columns import Columns
+from .parser import parse
+from .predicate import leaves
 from .rows import pairs_of
 from .verbs import select
 
 if TYPE_CHECKING:
     from ..atlas.store import AtlasStore
 
-__all__ = ["select_masks"]
+__all__ = ["derived_inputs", "select_masks"]
 
 
 def select_masks(
@@ -48,3 +51,33 @@ def select_masks(
             mask[start:stop] = True
         masks[name] = mask
     return masks
+
+
+def derived_inputs(
+    store: "AtlasStore", where: str, sections: Sequence[str]
+) -> dict[str, dict[str, str]]:
+    """Name the derived data that a filter reads, so that what it chose can be seen to be stale.
+
+    Parameters
+    ----------
+    store, where, sections
+        See `select_masks`.
+
+    Returns
+    -------
+    dict of str to dict
+        For every section, names of derived data, `domains/<key>/<section>`, and their attempts;
+        empty where the filter asks for columns of the section alone.
+    """
+    columns = Columns(store)
+    found = [columns.resolve(leaf.column) for leaf in leaves(parse(where))]
+    keys = sorted({column.key for column in found if column.source == "domains"})
+    derived = store.snapshot.derived
+    return {
+        section: {
+            name: derived[name].attempt
+            for key in keys
+            if (name := f"domains/{key}/{section}") in derived
+        }
+        for section in sections
+    }

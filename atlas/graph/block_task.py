@@ -96,7 +96,7 @@ def build_plan(graph: SectionGraph) -> Mapping[str, Any]:
         "format": GRAPH_FORMAT,
         "version": version("tisseract"),
         "section": plan.section,
-        "attempt": graph.section.attempt,
+        "inputs": graph.inputs,
         "kind": plan.kind,
         "parameters": dict(plan.parameters),
         "facts": dict(plan.facts),

@@ -198,6 +198,7 @@ def describe_graph(
     *,
     mask: Any = None,
     where: str | None = None,
+    chosen_by: Mapping[str, Mapping[str, str]] | None = None,
 ) -> NeighborGraph:
     """Describe the graph of some sections lazily.
 
@@ -213,6 +214,9 @@ def describe_graph(
         (n_obs,) bool for each section: cells that take part. A section that is left out keeps all.
     where : str, optional
         The expression that the masks were made from, to be recorded.
+    chosen_by : mapping of str to mapping, optional
+        For each section, the derived data that the expression read, and their attempts: once they
+        are replaced, the graph is stale.
 
     Returns
     -------
@@ -224,5 +228,9 @@ def describe_graph(
     """
     names = chosen_sections(store, sections)
     masks = masks_by_section(mask, names)
-    graphs = {name: describe_section(store, name, spec, masks.get(name), where) for name in names}
+    read = chosen_by or {}
+    graphs = {
+        name: describe_section(store, name, spec, masks.get(name), where, chosen_by=read.get(name))
+        for name in names
+    }
     return NeighborGraph(store, spec, graphs)

@@ -17,6 +17,8 @@ from .sources import kept_cells, make_source
 from .squidpy_form import to_squidpy
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import dask.array
     import scipy.sparse
 
@@ -64,12 +66,19 @@ class SectionGraph:
     """What building all of it takes."""
     source: EdgeSource
     """What computes the edges."""
+    chosen_by: Mapping[str, str] = field(default_factory=dict)
+    """Derived data that the filter of its cells has read, and their attempts."""
     _once: _Once = field(default_factory=_Once, repr=False, compare=False)
 
     @property
     def n_obs(self) -> int:
         """Number of cells."""
         return self.plan.n_obs
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """All that the graph is computed from, by name, and the attempts of these."""
+        return {f"section:{self.plan.section}": self.section.attempt, **self.chosen_by}
 
     @property
     def row_ptr(self) -> tuple[int, ...]:
@@ -218,6 +227,8 @@ def describe_section(
     spec: GraphSpec,
     mask: Mask | None = None,
     where: str | None = None,
+    *,
+    chosen_by: Mapping[str, str] | None = None,
 ) -> SectionGraph:
     """Describe the graph of one section; reads its metadata and tile table alone.
 
@@ -233,6 +244,8 @@ def describe_section(
         The cells that take part.
     where : str, optional
         The filter that chose them.
+    chosen_by : mapping of str to str, optional
+        Derived data that the filter read, and their attempts.
 
     Returns
     -------
@@ -258,7 +271,8 @@ def describe_section(
     )
     if spec.kind != "grid":
         plan = replace(plan, unit=unit_of(section.um_per_unit))
-    return SectionGraph(store, section, spec, plan, make_source(cells, spec, mask))
+    source = make_source(cells, spec, mask)
+    return SectionGraph(store, section, spec, plan, source, dict(chosen_by or {}))
 
 
 def _prepared(graph: SectionGraph) -> SectionGraph:

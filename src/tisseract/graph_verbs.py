@@ -106,11 +106,15 @@ class GraphVerbs(AtlasStore):
         units = options.pop("units", "um")
         spec = GraphSpec.of(kind, **options)
         names = chosen_sections(self, sections)
+        read = None
         if where is not None:
+            from .query.masks import derived_inputs
+
             mask = self._masks(where, mask, names, named=sections is not None)
             names = list(mask)
+            read = derived_inputs(self, where, names)
         check_lengths(self, spec, names, units)
-        return describe_graph(self, spec, names, mask=mask, where=where)
+        return describe_graph(self, spec, names, mask=mask, where=where, chosen_by=read)
 
     def _masks(self, where: str, mask: Any, names: Sequence[str], *, named: bool) -> Any:
         """Turn a filter into the masks of the sections in which it leaves cells."""
