@@ -3,14 +3,19 @@
 Deterministic, without torch. `docs/decisions/003-domain-baseline.md` says what was tried.
 """
 
+import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..atlas.errors import InvalidArgument
+from .features import CHOICES
 from .graph_source import GraphSource
+from .harmony import Harmony, HarmonyOptions, fit_harmony
 from .lifecycle import AtlasModel
 from .projection import Progress
 from .row_file import RowFile
@@ -22,6 +27,42 @@ if TYPE_CHECKING:
 
 __all__ = ["DomainBaseline", "ExpressionBaseline"]
 
+CORRECT_ROWS = 4096
+
+
+def batch_of(section: "Section", key: str) -> str:
+    """Return the batch that a section belongs to.
+
+    Parameters
+    ----------
+    section : Section
+    key : str
+        "section" for its own name; else a key of its metadata, or an obs column that has one
+        value in it.
+
+    Raises
+    ------
+    InvalidArgument
+        The section has no such value, or several.
+    """
+    if key == "section":
+        return section.name
+    value = section.metadata.get(key)
+    if value is None and key in section.obs_columns:
+        found = section.obs(columns=[key], index=False)[key].unique().tolist()
+        if len(found) != 1:
+            raise InvalidArgument(
+                f"wanted one value of batch_key={key!r} in section {section.name!r}, but got "
+                f"{len(found)}, such as {found[:3]}; name a column that tells sections apart"
+            )
+        value = found[0]
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        raise InvalidArgument(
+            f"wanted a value of batch_key={key!r} in section {section.name!r}, but got none; name "
+            'a key of the metadata of every section, an obs column, or "section"'
+        )
+    return str(value)
+
 
 class DomainBaseline(AtlasModel):
     """Neighbor-smoothed principal components: means over hop shells, centered per section.
@@ -32,10 +73,21 @@ class DomainBaseline(AtlasModel):
         See `AtlasModel`; the seed is recorded, nothing here is random.
     n_hops : int
         Shells; the embedding has `n_hops * n_comps` columns.
+    flavor : {"variance", "seurat_v3", "seurat"}
+        How genes are chosen when sections share more than `n_top_genes`.
+    integrate : {"harmony"}, optional
+        Remove batch effects from the components before they are smoothed; nothing without.
+    batch_key : str
+        What a batch is: "section", a key of the sections' metadata (patient, donor), or an obs
+        column of one value per section.
+    theta, sigma, n_clusters, max_iter
+        See `HarmonyOptions`.
 
     Notes
     -----
-    Two passes over the counts (three when genes must be chosen), one over the graph.
+    Two passes over the counts (three when genes must be chosen, one more to integrate), one over
+    the graph. A section of a batch that took no part in the fit is mapped onto the clusters by
+    itself (`Harmony.with_batch`); one of a known batch gets that batch's correction.
     """
 
     kind: ClassVar[str] = "plain"
@@ -49,6 +101,13 @@ class DomainBaseline(AtlasModel):
         n_comps: int = 30,
         n_top_genes: int = 2000,
         n_hops: int = 4,
+        flavor: str = "variance",
+        integrate: str | None = None,
+        batch_key: str = "section",
+        theta: float = 2.0,
+        sigma: float = 0.1,
+        n_clusters: int | None = None,
+        max_iter: int = 10,
         memory_limit: str | int | None = None,
         seed: int = 0,
     ) -> None:
@@ -63,17 +122,61 @@ class DomainBaseline(AtlasModel):
         )
         if n_hops < 1:
             raise InvalidArgument(f"wanted at least one hop, but got n_hops={n_hops}")
-        self.n_hops = n_hops
+        if flavor not in CHOICES:
+            raise InvalidArgument(f"wanted a flavor of {', '.join(CHOICES)}, but got {flavor!r}")
+        if integrate not in (None, "harmony"):
+            raise InvalidArgument(
+                f'wanted integrate="harmony" or nothing, but got integrate={integrate!r}'
+            )
+        self.n_hops, self.flavor = n_hops, flavor
+        self.integrate, self.batch_key = integrate, batch_key
+        self.harmony_options = HarmonyOptions(theta, sigma, 1.0, n_clusters, max_iter, self.seed)
+        self.harmony: Harmony | None = None
+        if integrate:
+            for name in self.section_names:
+                batch_of(store.section(name), batch_key)
 
     @override
     def _fit(self, progress: Progress | None) -> None:
-        """Nothing on top of the components is fitted."""
+        """Fit the correction of batch effects, where one is wanted."""
+        if self.integrate is None:
+            return
+        sections = [self.store.section(name) for name in self.section_names]
+        tables: dict[str, RowFile] = {}
+        with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch:
+            try:
+                for i, section in enumerate(sections):
+                    tables[section.name] = self.scores(section, Path(scratch))
+                    if progress is not None:
+                        progress("integrate", i + 1, len(sections))
+                self.harmony = fit_harmony(
+                    tables,
+                    {s.name: batch_of(s, self.batch_key) for s in sections},
+                    scratch=Path(scratch),
+                    options=self.harmony_options,
+                )
+            finally:
+                for table in tables.values():
+                    table.close()
+
+    def _corrected(self, section: "Section", scores: RowFile) -> None:
+        """Remove the batch effect from the scores of a section, in place."""
+        if self.harmony is None:
+            return
+        model, batch = self.harmony, batch_of(section, self.batch_key)
+        if batch not in model.batches:
+            model = model.with_batch(batch, lambda: scores.blocks(CORRECT_ROWS))
+        start = 0
+        for block in scores.blocks(CORRECT_ROWS):
+            scores.write(start, model.correct(block, batch))
+            start += len(block)
 
     @override
     def _embed(self, section: "Section", folder: Path) -> tuple[RowFile, Mapping[str, str]]:
         neighbors = self.graph.open(self.store, section.name)
         scores = self.scores(section, folder)
         try:
+            self._corrected(section, scores)
             path = folder / f"plain-{section.attempt}"
             table = smooth_section(neighbors.graph, scores, hops=self.n_hops, path=path)
         finally:
@@ -82,15 +185,39 @@ class DomainBaseline(AtlasModel):
 
     @override
     def _settings(self) -> dict[str, Any]:
-        return {"n_hops": self.n_hops}
+        own: dict[str, Any] = {"n_hops": self.n_hops, "flavor": self.flavor}
+        if self.integrate is None:
+            return own
+        options = self.harmony_options
+        return own | {
+            "integrate": self.integrate,
+            "batch_key": self.batch_key,
+            "theta": options.theta,
+            "sigma": options.sigma,
+            "n_clusters": options.n_clusters,
+            "max_iter": options.max_iter,
+        }
 
     @override
     def _weights(self) -> dict[str, NDArray[Any]]:
-        return {}
+        if self.harmony is None:
+            return {}
+        # names are no numbers: their JSON is kept as bytes
+        names = np.frombuffer(json.dumps(self.harmony.batches).encode(), dtype=np.uint8)
+        arrays = {f"harmony.{name}": v for name, v in self.harmony.to_weights().items()}
+        return {**arrays, "harmony.batches": names}
 
     @override
     def _restore(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Nothing to take back."""
+        if self.integrate is None:
+            return
+        arrays = {
+            name.removeprefix("harmony."): value
+            for name, value in weights.items()
+            if name.startswith("harmony.")
+        }
+        names = json.loads(np.asarray(arrays.pop("batches"), np.uint8).tobytes())
+        self.harmony = Harmony.from_weights(arrays, names, self.harmony_options)
 
 
 class ExpressionBaseline(AtlasModel):

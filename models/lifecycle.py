@@ -59,6 +59,7 @@ class AtlasModel(ABC):
     """
 
     kind: ClassVar[str]
+    flavor: str = "variance"  # how genes are chosen, as `plan_features` says
 
     def __init__(
         self,
@@ -131,7 +132,12 @@ class AtlasModel(ABC):
         """
         opened = [self.store.section(name) for name in self.section_names]
         first = plan_pass(opened, 1, self.limit)
-        features = plan_features(opened, n_top_genes=self.n_top_genes, block_rows=first.block_rows)
+        features = plan_features(
+            opened,
+            n_top_genes=self.n_top_genes,
+            block_rows=first.block_rows,
+            flavor=self.flavor,
+        )
         self.features = features
         self.components = fit_components(
             opened,

@@ -3,6 +3,10 @@
 Exact, not randomized: the `(g, g)` covariance of the chosen genes is accumulated in float64 block
 by block and diagonalized once. Each section is centered on its own mean, so that a constant
 shift of one run (the plainest batch effect) neither makes a component nor moves the scores.
+
+The number of genes g is what this costs: 8 g^2 bytes a matrix, four of them at the peak (128 MB for
+2,000 genes, 800 MB for 5,000, 12.8 GB for 20,000), g^2 multiplications a cell and g^3 for the
+diagonalization. `plan_pass` refuses what the memory limit cannot hold; rows cost nothing.
 """
 
 from dataclasses import dataclass, field

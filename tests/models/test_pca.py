@@ -1,5 +1,8 @@
 """Principal components in one pass, against scikit-learn."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -7,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
+from tisseract.models.features import TREATMENTS, normalized
 from tisseract.models.pca import GramSum, principal_components
 
 
@@ -75,3 +79,28 @@ def test_constant_genes_are_refused() -> None:
     sums.add(np.ones((5, 3)))
     with pytest.raises(InvalidArgument, match="do not vary within any section"):
         principal_components(sums.scatter(), 5, 2)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the readers
+def test_scores_of_real_tissue_equal_scikit_learn(real_data: Path) -> None:
+    """Cortex, 800 genes in blocks: 30 components up to sign, to 1e-4 of the largest score."""
+    import anndata as ad
+    from sklearn.decomposition import PCA
+
+    cortex: Any = ad.read_h5ad(real_data / "dlpfc" / "151673.h5ad")
+    counts = sp.csr_array(cortex.X, dtype=np.float32)[:, :800]
+    rows = normalized(counts, TREATMENTS["counts"], 1e3)
+    sums = GramSum(rows.shape[1])
+    for start in range(0, rows.shape[0], 500):
+        sums.add(rows[start : start + 500])
+    found = principal_components(sums.scatter(), sums.n_rows, 30)
+    dense = rows.toarray().astype(np.float64)
+    model = PCA(30, svd_solver="full").fit(dense)
+    wanted, scores = model.transform(dense), found.project(rows, sums.mean)
+    sign = np.sign((wanted * scores).sum(axis=0))
+    np.testing.assert_allclose(scores * sign, wanted, atol=1e-4 * np.abs(wanted).max())
+    # the same variances: ours over n, theirs over n - 1
+    ratio = found.variance / model.explained_variance_
+    np.testing.assert_allclose(ratio, 1.0 - 1.0 / len(dense), rtol=1e-6)

@@ -187,7 +187,7 @@ def test_real_tissue_equals_scanpy(
     """Five thousand genes of cortex: the same 2,000, the same numbers."""
     import anndata as ad
 
-    cortex = ad.read_h5ad(real_data / "dlpfc" / "151673.h5ad")
+    cortex: Any = ad.read_h5ad(real_data / "dlpfc" / "151673.h5ad")
     raw = make_raw(
         counts=sp.csr_matrix(cortex.X, dtype=np.float32),
         positions=cortex.obsm["spatial"].astype(float),
