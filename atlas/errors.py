@@ -64,6 +64,7 @@ __all__ = [
     "TisseractError",
     "UnitUnknown",
     "near",
+    "near_or_all",
 ]
 
 
@@ -336,3 +337,16 @@ def near(value: object, choices: Iterable[object], limit: int = 3) -> str:
     if names and len(names) <= 2 * limit:
         return f" There are: {', '.join(map(repr, names))}."
     return ""
+
+
+def near_or_all(value: object, choices: Iterable[object], most: int = 30) -> str:
+    """Say which known names resemble an unknown one, or name all where none does and they are few.
+
+    Examples
+    --------
+    >>> near_or_all("x", map(str, range(7)))
+    " There are: '0', '1', '2', '3', '4', '5', '6'."
+    """
+    names = sorted({str(choice) for choice in choices})
+    listed = f" There are: {', '.join(map(repr, names))}." if 0 < len(names) <= most else ""
+    return near(value, names) or listed

@@ -22,7 +22,7 @@ from .errors import (
     ReadOnly,
     SectionNotFound,
     StaleDerived,
-    near,
+    near_or_all,
 )
 from .keys import ATLAS_KEY, PROBE
 from .manifest import parse_json
@@ -139,7 +139,7 @@ class AtlasStore:
         if entry is None:
             raise SectionNotFound(
                 f"a section of {self.url} (version {self.version}) is wanted, but got {name!r}."
-                f"{near(name, self.snapshot.sections)}"
+                f"{near_or_all(name, self.snapshot.sections)}"
             )
         opened = self._opened.get(entry.attempt)
         if opened is not None and opened.entry != entry:
@@ -164,6 +164,10 @@ class AtlasStore:
         if entry is None:
             raise self._no_derived(kind, key, section)
         stale = self.snapshot.stale_inputs(entry)
+        if stale and kind in ("graph", "zgraph"):
+            from .graph.recipe import stale_words
+
+            raise StaleDerived(stale_words(entry, stale, self.url))
         if stale:
             raise StaleDerived(
                 f"{entry.name!r} computed from what the atlas holds is wanted, but got one whose "
@@ -186,13 +190,15 @@ class AtlasStore:
                     f"{wanted}, but {key!r} is a graph between sections; open it with "
                     f"atlas.z_graph(section, neighbor, {key!r})"
                 )
-            hint = near(key, keys) if keys else f" There is no {kind} at all yet; compute one."
+            hint = near_or_all(key, keys) or f" There is no {kind} at all yet; compute one."
             return DerivedNotFound(f"{wanted}, but got no {kind} of this key.{hint}")
         if section not in self.snapshot.sections:
-            hint = near(section, self.snapshot.sections)
+            hint = near_or_all(section, self.snapshot.sections)
             return DerivedNotFound(f"{wanted}, but got no section of this name.{hint}")
+        others = [entry.section for entry in here if entry.key == key]
         return DerivedNotFound(
-            f"{wanted}, but got it for other sections only; compute it for this one"
+            f"{wanted}, but got it for other sections only; compute it for this one."
+            f"{near_or_all(section, others)}"
         )
 
     def derived_group(self, kind: str, key: str, section: str) -> StrictGroup:

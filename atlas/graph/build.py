@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -129,16 +129,33 @@ def _committed(graph: SectionGraph, key: str) -> DerivedEntry | None:
 
 
 def _refuse_replacing(store: AtlasStore, graphs: Sequence[SectionGraph], key: str) -> None:
-    """Refuse to replace good graphs unasked: labels that hang on them would become stale."""
+    """Refuse to replace good graphs unasked: labels that hang on them would become stale.
+
+    Nor is a stale graph replaced by another kind while other sections hold what it was: one name
+    would then mean two things.
+    """
+    rebuilt = {graph.plan.section for graph in graphs}
+    held = [
+        entry
+        for entry in store.snapshot.derived.values()
+        if (entry.kind, entry.key) == ("graph", key) and entry.section not in rebuilt
+    ]
     for graph in graphs:
         section = graph.plan.section
         entry = store.snapshot.derived.get(f"graph/{key}/{section}")
-        if entry is None or dict(entry.inputs) != _inputs(graph):
+        if entry is None:
             continue
+        cost = ""
+        if dict(entry.inputs) != _inputs(graph):
+            same = [other.section for other in held if _recipe(other) == _recipe(entry)]
+            if not same or _recipe(entry) == (graph.plan.kind, _lasting(graph.plan.parameters)):
+                continue
+            cost = f"; sections {', '.join(map(repr, same[:3]))} keep theirs"
         hanging = sorted(
             other.name for other in store.snapshot.derived.values() if entry.name in other.inputs
         )
-        cost = f", which would make {', '.join(hanging[:3])} stale" if hanging else ""
+        if hanging and not cost:
+            cost = f", which would make {', '.join(hanging[:3])} stale"
         raise InvalidArgument(
             f"a new name is wanted for this graph, but section {section!r} has a graph {key!r} "
             f"built with {entry.info.get('kind')} {dict(entry.info.get('parameters', {}))}; "
@@ -146,8 +163,18 @@ def _refuse_replacing(store: AtlasStore, graphs: Sequence[SectionGraph], key: st
         )
 
 
+def _recipe(entry: DerivedEntry) -> tuple[object, dict[str, object]]:
+    """Kind and parameters of a graph that is there."""
+    return entry.info.get("kind"), _lasting(entry.info.get("parameters", {}))
+
+
+def _lasting(parameters: Mapping[str, Any]) -> dict[str, object]:
+    """Parameters without those that differ from section to section."""
+    return {name: value for name, value in parameters.items() if name != "mask"}
+
+
 def _inputs(graph: SectionGraph) -> dict[str, str]:
-    return {f"section:{graph.plan.section}": graph.section.attempt}
+    return graph.inputs
 
 
 def _groups(graphs: Sequence[SectionGraph]) -> Iterator[list[SectionGraph]]:

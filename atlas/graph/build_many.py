@@ -60,7 +60,8 @@ def build_graphs(
         For this process, or for each worker of a cluster; sets how many tasks run at once.
     overwrite : bool
         Replace a graph of the same name that was built otherwise; what was computed from it
-        becomes stale. A graph of a section that was itself replaced is rebuilt without asking.
+        becomes stale. A graph of a section that was itself replaced is rebuilt without asking,
+        with other parameters too unless other sections hold graphs as it was.
     progress : callable, optional
         Told what is done.
     **options

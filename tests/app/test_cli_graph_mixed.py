@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import tisseract as ts
-from tisseract.atlas.errors import InvalidArgument, UnitUnknown
+from tisseract.atlas.errors import DerivedNotFound, InvalidArgument, SectionNotFound, UnitUnknown
 from tisseract.atlas.graph import build_graphs
 from tisseract.atlas.snapshot import Change
 from tisseract.cli import main
@@ -239,3 +240,45 @@ def test_graphs_between_sections_are_told_from_graphs(
     ):
         assert main(asked) == 1
         assert "'zz' is a graph between sections" in capsys.readouterr().err
+
+
+def test_stale_graphs_are_marked_and_built_again_as_told(
+    near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--where", "n > 5", "--key-added", "old"]
+    both = ["--section", "full", "--section", "spots"]
+    assert main(["graph", near, "--knn", "3", "--symmetrize", *where, *both, "-q"]) == 0
+    (fact,) = [f for f in ask(capsys, "info", near)["graphs"] if f["key"] == "old"]
+    assert (fact["sections"], fact["stale"]) == (2, [])
+    sheet = str(Path(near).parent / "samples.csv")
+    lines = Path(sheet).read_text().splitlines()
+    one = Path(near).parent / "one.csv"
+    one.write_text("\n".join([lines[0], *(line for line in lines if line.startswith("full,"))]))
+    assert main(["ingest", str(one), near, "--overwrite", "-q"]) == 0
+    assert main(["info", near]) == 0
+    assert "old: knn n_neighs=3, symmetrize=True, where=n > 5 (2 sections); stale: full" in (
+        capsys.readouterr().out
+    )
+    assert main(["info", near, "--section", "full"]) == 0
+    assert "stale: full" in capsys.readouterr().out
+    assert main(["graph-stats", near, "--key", "old"]) == 1
+    said = capsys.readouterr().err
+    assert "graph 'old' of section 'full' is wanted as of now, but got a stale one" in said
+    command = shlex.split(said.partition("build it again: tisseract ")[2].strip())
+    # One name for two kinds of graph is refused while another section holds the first.
+    other = ["graph", near, "--delaunay", "--key-added", "old", "--section", "full"]
+    assert main([*other, "--dry-run"]) == 1
+    assert "'spots' keep theirs" in capsys.readouterr().err
+    assert main([*command, "-q"]) == 0
+    assert main(["graph-stats", near, "--key", "old", "-q"]) == 0
+    capsys.readouterr()
+    kinds = {f["key"]: f for f in ask(capsys, "info", near)["graphs"]}
+    assert kinds["old"]["stale"] == []
+
+
+def test_unknown_names_list_what_there_is(near: str) -> None:
+    atlas = ts.open(near)
+    with pytest.raises(SectionNotFound, match="'bare', 'full', 'spots'"):
+        atlas.section("zzzzzz")
+    with pytest.raises(DerivedNotFound, match="'near'"):
+        atlas.graph("full", "qqqqqq")

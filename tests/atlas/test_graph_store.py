@@ -178,7 +178,7 @@ def test_a_build_cut_off_is_resumed(store: FakeStore, monkeypatch: pytest.Monkey
 def test_a_replaced_section_makes_its_graph_stale(store: FakeStore) -> None:
     knn(store, "few", 3).write("near")
     put_section(store, store.section("few"))
-    with pytest.raises(StaleDerived, match="section:few"):
+    with pytest.raises(StaleDerived, match="section 'few' was replaced"):
         open_graph(store, "near", "few")
     knn(store, "few", 3).write("near")
     assert open_graph(store, "near", "few").nnz == 120

@@ -430,7 +430,7 @@ def test_a_replaced_section_makes_its_pairs_stale(store: FakeStore, replaced: st
     )
     for section, neighbor in graphs.graphs:
         if replaced in (section, neighbor):
-            with pytest.raises(StaleDerived, match=f"section:{replaced}"):
+            with pytest.raises(StaleDerived, match=f"section .{replaced}. was replaced"):
                 open_z_graph(store, "z", section, neighbor)
         else:
             assert open_z_graph(store, "z", section, neighbor).nnz > 0

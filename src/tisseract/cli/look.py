@@ -167,6 +167,8 @@ def atlas_facts(atlas: Any) -> dict[str, Any]:
         keys = derived.setdefault(entry.kind, {})
         keys[entry.key] = keys.get(entry.key, 0) + 1
     facts["derived"] = derived
+    if found := _graph_facts(snapshot):
+        facts["graphs"] = found
     facts["runs"] = sorted(snapshot.runs)
     return facts
 
@@ -174,6 +176,7 @@ def atlas_facts(atlas: Any) -> dict[str, Any]:
 def section_facts(atlas: Any, name: str) -> dict[str, Any]:
     """Collect what `info --section` shows."""
     entry = atlas.section(name).entry
+    graphs = _graph_facts(atlas.snapshot, name)
     unit = "um" if entry.um_per_unit is not None else "source units"
     return {
         "section": name,
@@ -193,7 +196,39 @@ def section_facts(atlas: Any, name: str) -> dict[str, Any]:
             for derived in atlas.snapshot.derived.values()
             if derived.section == name
         ),
+        **({"graphs": graphs} if graphs else {}),
     }
+
+
+def _graph_facts(snapshot: Any, section: str | None = None) -> list[dict[str, Any]]:
+    """Graphs of an atlas, or of one section: what was asked, how many there are, which stale."""
+    found: dict[str, dict[str, Any]] = {}
+    for _, entry in sorted(snapshot.derived.items()):
+        if entry.kind != "graph" or section not in (None, entry.section):
+            continue
+        # A mask has another digest in each section.
+        asked = {n: v for n, v in entry.info.get("parameters", {}).items() if n != "mask"}
+        kind = entry.info.get("kind")
+        fact = found.setdefault(
+            repr((entry.key, kind, asked)),
+            {"key": entry.key, "kind": kind, "parameters": asked, "sections": 0, "stale": []},
+        )
+        fact["sections"] += 1
+        if snapshot.stale_inputs(entry):
+            fact["stale"].append(entry.section)
+    return list(found.values())
+
+
+def _graph_text(fact: dict[str, Any]) -> str:
+    """One line about graphs of one name."""
+    asked = ", ".join(f"{clean(name)}={clean(value)}" for name, value in fact["parameters"].items())
+    stale = fact["stale"]
+    plural = "s" if fact["sections"] > 1 else ""
+    text = f"{clean(fact['key'])}: {fact['kind']} {asked} ({fact['sections']} section{plural})"
+    if not stale:
+        return text
+    shown = ", ".join(map(clean, stale[:5])) + (" ..." if len(stale) > 5 else "")
+    return f"{text}; stale: {shown}"
 
 
 def _facts_text(facts: dict[str, Any]) -> str:
@@ -207,6 +242,8 @@ def _facts_text(facts: dict[str, Any]) -> str:
 def _fact_lines(key: str, value: Any) -> list[str]:
     if key == "bytes":
         return [size(value)]
+    if key == "graphs":
+        return [_graph_text(fact) for fact in value]
     if key == "columns":
         return [f"{clean(name)} ({info.get('kind')})" for name, info in value.items()] or ["-"]
     if isinstance(value, dict):
