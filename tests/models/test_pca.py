@@ -90,7 +90,7 @@ def test_scores_of_real_tissue_equal_scikit_learn(real_data: Path) -> None:
     from sklearn.decomposition import PCA
 
     cortex: Any = ad.read_h5ad(real_data / "dlpfc" / "151673.h5ad")
-    counts = sp.csr_array(cortex.X, dtype=np.float32)[:, :800]
+    counts = sp.csr_array(cortex.X[:, :800], dtype=np.float32)
     rows = normalized(counts, TREATMENTS["counts"], 1e3)
     sums = GramSum(rows.shape[1])
     for start in range(0, rows.shape[0], 500):
