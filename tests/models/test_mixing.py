@@ -87,7 +87,7 @@ def test_a_sample_gives_the_values_of_its_cells() -> None:
     assert (some.sample, some.seed) == (40, 7)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(seed=st.integers(0, 99), n_labels=st.integers(2, 6))
 def test_silhouettes_equal_scikit_learn(seed: int, n_labels: int) -> None:
     from sklearn.metrics import silhouette_samples, silhouette_score
