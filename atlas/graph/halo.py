@@ -257,7 +257,8 @@ def plan_band(
     near = _Near(own.boxes, reach_d2)
     tiles = section.tiles
     hit = near.of(tiles.bounds)
-    hit[tiles.owner(own.first_row)] = True  # also where the reach is no number
+    # Also where the reach is no number; rows of another section are negative.
+    hit[tiles.owner(own.first_row[own.first_row >= 0])] = True
     far = Apart(tiles.bounds[~hit], tiles.ptr[:-1][~hit], tiles.ptr[1:][~hit])
     rest = _without(_units(section, tiles, np.flatnonzero(hit)), own)
     hit = near.of(rest.boxes)

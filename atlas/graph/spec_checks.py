@@ -8,6 +8,8 @@ from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from ..errors import InvalidArgument, near
 from .radius_graph import check_radius
 
@@ -36,7 +38,7 @@ def _count(name: str) -> Callable[[Any], int]:
 
 def _flag(name: str) -> Callable[[Any], bool]:
     def check(value: Any) -> bool:
-        if value not in (True, False):
+        if not isinstance(value, int | np.bool_) or value not in (True, False):
             raise Unfit(f"{name} must be True or False, but got {value!r}")
         return bool(value)
 
@@ -45,7 +47,7 @@ def _flag(name: str) -> Callable[[Any], bool]:
 
 def _one_of(name: str, choices: tuple[str, ...]) -> Callable[[Any], str]:
     def check(value: Any) -> str:
-        if value not in choices:
+        if not isinstance(value, str) or value not in choices:
             known = " or ".join(map(repr, choices))
             raise Unfit(f"{name} must be {known}, but got {value!r}.{near(value, choices)}")
         return str(value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InvalidArgument
 from ..memory import refuse_above
 
 if TYPE_CHECKING:
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-__all__ = ["Workers", "open_workers"]
+__all__ = ["Workers", "connect", "open_workers"]
 
 # Tasks in flight for each thread of a cluster: one runs, one waits on its worker, one is a spare
 # for the time that an answer takes. The scheduler never holds more, however large the section.
 _WINDOW = 3
+# Seconds to wait for a scheduler; one that runs answers in a few milliseconds.
+_CONNECT_TIMEOUT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +127,7 @@ def open_workers(client: Client | str | None, largest: int, limit: int) -> Itera
         "raise memory_limit, or ask for fewer neighbors or rings",
     )
     if isinstance(client, str):
-        from distributed import Client
-
-        # As on the command line: `local` starts a cluster of this machine for this build.
-        where = {"threads_per_worker": 1} if client == "local" else {"address": client}
-        with Client(**where, set_as_default=False) as opened:
+        with connect(client) as opened:
             _refuse_threads(opened, largest, limit)
             yield Workers(opened, 1)
         return
@@ -139,6 +138,28 @@ def open_workers(client: Client | str | None, largest: int, limit: int) -> Itera
 
     wanted = get("num_workers", None) or CPU_COUNT
     yield Workers(client, max(1, min(int(wanted), limit // max(1, largest))))
+
+
+def connect(address: str, n_workers: int | None = None) -> Client:
+    """Connect to a Dask scheduler, or start a local cluster for `local`, as on the command line.
+
+    Raises
+    ------
+    InvalidArgument
+        No scheduler answers at the address, or it is none.
+    """
+    from distributed import Client
+
+    if address == "local":
+        return Client(n_workers=n_workers, threads_per_worker=1, set_as_default=False)
+    try:
+        return Client(address, timeout=_CONNECT_TIMEOUT, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise InvalidArgument(
+            f"a running Dask scheduler is wanted, but got {address!r}, where none answered within "
+            f"{_CONNECT_TIMEOUT} s; start one (`dask scheduler`), or leave the client out to use "
+            "threads here"
+        ) from error
 
 
 def _refuse_threads(client: Client, largest: int, limit: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -178,7 +178,13 @@ def spatial_autocorrelation(
 def _gene_columns(section: Section, genes: str | Sequence[str] | None) -> NDArray[np.int64]:
     if genes is None:
         return np.arange(section.n_vars, dtype=np.int64)
-    names = [genes] if isinstance(genes, str) else list(genes)
+    names: list[Any] = [genes] if isinstance(genes, str) else list(genes)
+    strange = [name for name in names if not isinstance(name, str)]
+    if strange:
+        raise InvalidArgument(
+            f"names of genes are wanted, but got {strange[0]!r}; give identifiers or symbols as "
+            "text"
+        )
     if not names:
         raise InvalidArgument("one or more genes are wanted, but got none; leave genes out for all")
     return np.array([section.panel.find(name) for name in names], dtype=np.int64)

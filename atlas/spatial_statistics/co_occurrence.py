@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -176,13 +177,19 @@ def _default_distance(section: Section) -> float:
 def _distances(
     interval: int | Sequence[float] | NDArray[np.floating], max_distance: float | None
 ) -> NDArray[np.float64]:
-    if isinstance(interval, int):
-        if max_distance is None or interval < 2:
+    count: Any = interval
+    if isinstance(interval, Real):  # also a number of NumPy
+        if max_distance is None or not float(count).is_integer() or count < 2:
             raise InvalidArgument(
                 "two or more distances, or their number and max_distance, are wanted, but got "
                 f"interval={interval} and max_distance={max_distance}"
             )
-        ends = np.linspace(0.0, max_distance, interval)
+        ends = np.linspace(0.0, max_distance, int(count))
+    elif max_distance is not None:
+        raise InvalidArgument(
+            "distances, or their number and max_distance, are wanted, but got distances and "
+            f"max_distance={max_distance}; leave one out"
+        )
     else:
         ends = np.asarray(interval, np.float64).ravel()
         if (np.diff(ends) < 0.0).any():

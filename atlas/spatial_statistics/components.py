@@ -28,6 +28,8 @@ class ConnectedComponents:
     """(n_obs,) component of each cell, numbered by their first row; -1 for cells left out."""
     sizes: NDArray[np.int64]
     """(n_components,) cells of each component."""
+    restricted: bool = False
+    """Whether the graph leaves out cells that are counted here, each as a component."""
 
     @property
     def n_components(self) -> int:
@@ -43,11 +45,14 @@ class ConnectedComponents:
 
     def __str__(self) -> str:
         cells, largest = int(self.sizes.sum()), int(self.sizes.max())
-        return (
+        text = (
             f"components: {self.n_components:,} of {cells:,} cells, the largest of "
             f"{largest:,} ({largest / cells:.1%}), {int((self.sizes == 1).sum()):,} of "
             "one cell"
         )
+        if self.restricted:
+            text += "; the graph has some of the cells alone: give these as cells= to count them"
+        return text
 
 
 def connected_components(
@@ -88,7 +93,11 @@ def connected_components(
     for first_row, edges in map_blocks(restrict(graph, kept), _with_row, threads):
         join(parent, first_row, edges.indptr, edges.indices)
     n = number(parent, np.ones(graph.n_obs, bool) if kept is None else kept)
-    return ConnectedComponents(parent, component_sizes(parent, n))
+    parameters = getattr(graph, "parameters", None) or getattr(
+        getattr(graph, "plan", None), "parameters", {}
+    )
+    restricted = kept is None and "mask" in parameters
+    return ConnectedComponents(parent, component_sizes(parent, n), restricted)
 
 
 def _with_row(first_row: int, edges: Edges) -> tuple[int, Edges]:

@@ -104,8 +104,8 @@ class GraphVerbs(AtlasStore):
         from .atlas.graph.lengths import check_lengths
 
         units = options.pop("units", "um")
-        spec = GraphSpec.of(kind, **options)
         names = chosen_sections(self, sections)
+        spec = GraphSpec.of(kind, **options)
         read = None
         if where is not None:
             from .query.masks import derived_inputs

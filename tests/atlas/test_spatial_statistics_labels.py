@@ -255,6 +255,17 @@ def test_co_occurrence_counts_all_pairs(
         np.testing.assert_array_equal(found.counts, wanted)
 
 
+def test_distances_are_given_or_counted(section: Section) -> None:
+    counted = co_occurrence(section, "layer", np.int64(6), max_distance=50)  # type: ignore[arg-type]
+    given = co_occurrence(section, "layer", np.linspace(0, 50, 6))
+    np.testing.assert_array_equal(counted.counts, given.counts)
+    with pytest.raises(InvalidArgument, match="distances and max_distance=50; leave one out"):
+        co_occurrence(section, "layer", [0, 10], max_distance=50)
+    for wrong in (2.5, np.int64(1), True):
+        with pytest.raises(InvalidArgument, match="or their number and max_distance"):
+            co_occurrence(section, "layer", wrong, max_distance=50)  # type: ignore[arg-type]
+
+
 def test_co_occurrence_is_a_ratio_of_chances(section: Section) -> None:
     found = co_occurrence(section, "layer", 6, max_distance=50.0)
     assert found.interval.tolist() == [0.0, 10.0, 20.0, 30.0, 40.0, 50.0]

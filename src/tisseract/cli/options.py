@@ -76,9 +76,6 @@ ReplaceOutput = Annotated[
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seeds every random choice.")]
-Sections = Annotated[
-    list[str] | None, typer.Option("--section", help="Only this section; repeat for several.")
-]
 RunJson = Annotated[
     str | None,
     typer.Option(
@@ -123,6 +120,18 @@ def names(values: str | Sequence[str] | None) -> list[str] | None:
     texts = [values] if isinstance(values, str) else values
     found = [part.strip() for text in texts for part in text.split(",")]
     return [name for name in found if name] or None
+
+
+Sections = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--section",
+        "--sections",
+        callback=names,
+        metavar="NAME[,NAME]",
+        help="Only this section; repeat for several, or put commas between them.",
+    ),
+]
 
 
 def numbers(text: str, count: int, option: str, meaning: str) -> tuple[float, ...]:

@@ -38,11 +38,8 @@ def dask_client(
     if address is None:
         yield None
         return
-    from distributed import Client
+    from ..atlas.graph.workers import connect
 
-    client = (
-        Client(n_workers=n_workers, threads_per_worker=1) if address == "local" else Client(address)
-    )
-    with client:
+    with connect(address, n_workers) as client:
         output.note(f"Dask dashboard: {client.dashboard_link}")
         yield client

@@ -1,0 +1,73 @@
+"""What is no option, gene, scheduler or row of this section is told apart from what is."""
+
+import time
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import pytest
+
+from tisseract.atlas.errors import InvalidArgument
+from tisseract.atlas.graph import GraphSpec, workers
+from tisseract.atlas.graph.halo import Patches, plan_band
+from tisseract.atlas.section import Section
+from tisseract.atlas.spatial_statistics import connected_components, spatial_autocorrelation
+
+from ..sections import make_raw, write_one
+from .graph_fakes import cut_section
+from .statistics_fakes import MatrixGraph, cut, random_matrix
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"symmetrize": np.array([1, 2])},
+        {"set_diag": "yes"},
+        {"transform": np.array(["spectral", "cosine"])},
+    ],
+)
+def test_arrays_are_no_flags(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidArgument, match=f"{next(iter(wrong))} must be"):
+        GraphSpec.of("knn", **wrong)
+    assert GraphSpec.of("knn", symmetrize=np.True_).symmetrize is True
+
+
+def test_numbers_are_no_genes(tmp_path: Any) -> None:
+    section: Section = write_one(tmp_path, make_raw(n_obs=60, n_vars=3))
+    genes = cast("Any", [5])
+    with pytest.raises(InvalidArgument, match="names of genes are wanted, but got 5"):
+        spatial_autocorrelation(cut(random_matrix(60, 3, 0)), section, genes)
+
+
+def test_nobody_at_the_address_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert workers._CONNECT_TIMEOUT <= 10
+    monkeypatch.setattr(workers, "_CONNECT_TIMEOUT", 0.2)
+    before = time.monotonic()
+    for address in ("tcp://127.0.0.1:1", "nowhere at all"):
+        with (
+            pytest.raises(InvalidArgument, match=f"Dask scheduler is wanted, but got '{address}'"),
+            workers.open_workers(address, 0, 2**30),
+        ):
+            pass
+    assert time.monotonic() - before < 10
+
+
+class Restricted(MatrixGraph):
+    """A graph that was built with a mask."""
+
+    parameters: ClassVar[dict[str, str]] = {"mask": "sha256:0"}
+
+
+def test_components_of_some_cells_tell_of_the_others() -> None:
+    graph = cut(random_matrix(30, 3, 0))
+    some = Restricted(graph.matrix, graph.row_ptr)
+    assert str(connected_components(some)).endswith("give these as cells= to count them")
+    kept = np.arange(30) < 20
+    assert "cells=" not in str(connected_components(some, cells=kept))
+    assert "cells=" not in str(connected_components(graph))
+
+
+def test_rows_of_another_section_load_no_tile() -> None:
+    section = cut_section(np.arange(400.0).reshape(200, 2), [50, 100, 150])
+    asking = Patches(np.zeros((1, 2)), np.array([0, 1]), np.array([-7]), np.zeros((1, 4)))
+    assert plan_band(section, asking, np.nan).n_rows == 0
+    assert plan_band(section, asking, 3.0).n_rows == 50  # the tile beside it, not the last one
