@@ -164,6 +164,14 @@ def test_draws_differ_between_cells_hops_batches_and_seeds() -> None:
         assert not any(np.array_equal(others[a], other) for other in others[a + 1 :])
 
 
+def test_a_cell_draws_anew_at_another_hop() -> None:
+    sample = sampler([3, 3]).sample(np.arange(300, 310), 0)
+    second = sample.e_id[sample.edges_per_hop[0] :]
+    as_seeds = sampler([3]).sample(np.unique(second // EDGE_SLOTS), 0).e_id
+    assert set(as_seeds // EDGE_SLOTS) == set(second // EDGE_SLOTS)
+    assert set(as_seeds) != set(second)
+
+
 def test_what_a_cell_draws_hangs_on_nothing_else() -> None:
     """The order of the seeds, other seeds, and what was sampled before."""
     used = sampler([4], seed=2, cache_bytes=2**13)
