@@ -114,13 +114,12 @@ def check_lattice(section: PositionSource, kind: LatticeKind | Literal["auto"]) 
         raise InvalidArgument(
             f"{wanted} is wanted, but got {where}, whose cells lie on none (order "
             f"{fit.order:.2f} of 1, at least {MIN_ORDER} wanted); build nearest neighbors "
-            "instead: kind='knn' (graph --knn 6)"
+            "instead: kind='knn'"
         )
     if kind not in ("auto", _KINDS[fit.kind]):
         raise InvalidArgument(
             f"{wanted} is wanted, but got {where}, whose spots lie on a {_KINDS[fit.kind]} one "
-            f"(order {fit.order:.2f} of 1); name that, or build nearest neighbors: kind='knn' "
-            "(graph --knn 6)"
+            f"(order {fit.order:.2f} of 1); name that, or build nearest neighbors: kind='knn'"
         )
 
 

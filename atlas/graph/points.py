@@ -133,10 +133,20 @@ def points_graph(
     from dask.system import CPU_COUNT
 
     section = PointSection.of(points)
+    try:
+        return _edges_of(section, spec, threads or CPU_COUNT)
+    except InvalidArgument as error:
+        # Sources speak of sections; who gave points knows of none.
+        raise InvalidArgument(str(error).replace(f"section {section.name!r}", "points")) from error
+
+
+def _edges_of(
+    section: PointSection, spec: GraphSpec, threads: int
+) -> tuple[Edges, Mapping[str, str | float]]:
     if spec.kind == "grid":
         check_lattice(section, spec.lattice or "auto")
     blocks = [[rows] for rows in pairwise(plan_graph("points", section.tiles, spec).row_ptr)]
-    with ThreadPoolExecutor(threads or CPU_COUNT) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         source = make_source(section, spec).prepare(blocks, pool.map)
         edges = Edges.concatenate(list(pool.map(source.edges, blocks)))
     return _unsorted(edges, section.order), source.facts

@@ -27,6 +27,11 @@ __all__ = [
     "spatial_neighbors_radius",
 ]
 
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 type _Sections = str | Sequence[str] | None
 type _Radius = float | tuple[float, float]
 type _Transform = Literal["spectral", "cosine"] | None
@@ -72,9 +77,10 @@ def spatial_neighbors_knn(
     where : str, optional
         Filter string: only these cells take part.
     client : distributed.Client or str, optional
-        A Dask cluster; threads of this process by default.
+        A Dask cluster, its address, or `local` for one of this machine; threads of this process
+        by default.
     **options
-        `mask`, `memory_limit`, `overwrite`, `progress`; see `Atlas.build_graphs`.
+        `mask`, `units`, `memory_limit`, `overwrite`, `progress`; see `Atlas.build_graphs`.
 
     Returns
     -------
@@ -121,8 +127,8 @@ def spatial_neighbors_radius(
     atlas, percentile, transform, set_diag, key_added, sections, where, client, **options
         See `spatial_neighbors_knn`.
     radius : float or (float, float)
-        A length, or the shortest and the longest, both included; micrometers, or the unit of the
-        positions where it is unknown.
+        A length, or the shortest and the longest, both included; micrometers. Of sections whose
+        unit is unknown, `units="source"` asks in the unit of their positions.
 
     Returns
     -------

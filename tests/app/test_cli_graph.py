@@ -78,6 +78,7 @@ def test_options_become_a_graph(
         (["--radius", "nan"], "--radius wants"),
         (["--percentile", "101"], "--percentile"),
         (["--knn", "0"], "--knn"),
+        (["--grid", "octagon"], "'octagon'"),
     ],
 )
 def test_contradictions_are_wrong_usage(
@@ -92,7 +93,28 @@ def test_a_grid_needs_a_lattice_also_in_a_dry_run(
 ) -> None:
     for more in ([], ["--dry-run"]):
         assert main(["graph", url, "--grid", "-q", *more]) == 1
-        assert "lie on none" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "lie on none" in said
+        assert "--knn 6" in said
+
+
+def test_sections_are_listed_or_repeated(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for which in (
+        ["--sections", "E11.5_e1, E12.5_e1"],
+        ["--section=E11.5_e1", "--section=E12.5_e1"],
+    ):
+        options = ["--radius=10", "30", "--key-added", "two", *which]
+        rows = ask(capsys, "graph", url, *options)
+        assert [row["section"] for row in rows] == ["E11.5_e1", "E12.5_e1"]
+        found = ask(capsys, "graph-stats", url, "--key", "two", *which)["graphs"]
+        assert [row["section"] for row in found] == ["E11.5_e1", "E12.5_e1"]
+
+
+def test_a_number_is_no_section(url: str) -> None:
+    atlas = ts.open(url)
+    for describe in (atlas.radius, atlas.knn):
+        with pytest.raises(InvalidArgument, match="names of sections are wanted, but got 30"):
+            describe(30)  # type: ignore[arg-type]
 
 
 def test_a_dry_run_prints_the_plan(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -168,6 +190,7 @@ def test_statistics_of_a_graph(url: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_python_has_squidpys_names(url: str) -> None:
+    assert dir(ts.gr) == sorted(ts.gr.__all__)
     atlas = ts.open(url, read_only=False)
     built = {
         "knn": ts.gr.spatial_neighbors_knn(atlas, n_neighs=4, key_added="p1"),

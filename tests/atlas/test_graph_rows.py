@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.graph import GraphSpec, knn, open_graph, squidpy_builder
+from tisseract.atlas.graph.points import points_graph
 from tisseract.atlas.graph.row_choice import choose_rows
 
 from .graph_fakes import FakeStore
@@ -66,6 +67,14 @@ def test_a_builder_wants_a_spec() -> None:
     with pytest.raises(InvalidArgument, match=r"GraphSpec is wanted, but got 'knn'; .*within"):
         squidpy_builder(wrong)
     assert str(GraphSpec.within(30)) == "radius graph: radius=30.0"
+
+
+def test_points_without_a_lattice_are_called_points() -> None:
+    xy = np.random.default_rng(0).random((500, 2))
+    with pytest.raises(InvalidArgument, match="but got points, whose cells lie on none") as caught:
+        points_graph(xy, GraphSpec.grid())
+    assert "--" not in str(caught.value)
+    assert "section" not in str(caught.value)
 
 
 @pytest.mark.slow

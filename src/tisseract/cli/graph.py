@@ -55,17 +55,29 @@ def spell_out(arguments: list[str]) -> list[str]:
     --------
     >>> spell_out(["A", "--grid", "--radius", "10", "30"])
     ['A', '--grid', 'auto', '--radius', '10:30']
+    >>> spell_out(["A", "--radius=10", "30"])
+    ['A', '--radius=10:30']
     """
     spelled: list[str] = []
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         spelled.append(word)
-        if word == "--grid" and (not rest or rest[0] not in _LATTICES):
+        pair = word.startswith("--radius=") and _is_number(word.partition("=")[2])
+        if pair and len(rest) > 0 and _is_number(rest[0]):
+            spelled[-1] = f"{word}:{rest.pop(0)}"
+        elif word == "--grid" and not _lattice_follows(spelled, rest):
             spelled.append("auto")
         elif word == "--radius" and len(rest) > 1 and all(map(_is_number, rest[:2])):
             spelled.append(f"{rest.pop(0)}:{rest.pop(0)}")
     return spelled
+
+
+def _lattice_follows(before: list[str], rest: list[str]) -> bool:
+    """Tell whether the next word belongs to ``--grid``; behind ATLAS, it does even if unknown."""
+    if not rest or rest[0].startswith("-"):
+        return False
+    return rest[0] in _LATTICES or not before[0].startswith("-")
 
 
 def _is_number(text: str) -> bool:

@@ -33,7 +33,7 @@ def as_options(message: str) -> str:
     >>> as_options("give another key_added, or overwrite=True")
     'give another --key-added, or --overwrite'
     """
-    message = message.replace("overwrite=True", "--overwrite")
+    message = message.replace("overwrite=True", "--overwrite").replace("kind='knn'", "--knn 6")
     text = _ARGUMENT.sub(
         lambda found: f"--{found[1].replace('_', '-')}" + (f" {found[2]}" if found[2] else ""),
         message,
