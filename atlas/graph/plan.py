@@ -25,6 +25,8 @@ __all__ = ["GraphPlan", "describe_costs", "plan_blocks", "plan_graph"]
 # cores. Rows with many edges make smaller blocks, so that a task's memory does not grow with k.
 _BLOCK_ROWS = 65_536
 _BLOCK_ELEMENTS = 2**20
+# Tasks of a section, all passes together: what a scheduler holds at ease.
+_MOST_TASKS = 45_000
 
 # Grids and positions of the tiles around a block (see `nearest`): 2 x 262,144 points, 40 each.
 _HALO_BYTES = 2 * 262_144 * 40
@@ -120,9 +122,9 @@ def name_unit(unit: str) -> str:
 
 
 def plan_blocks(
-    tiles: TileTable, elements: float | NDArray[np.float64]
+    tiles: TileTable, elements: float | NDArray[np.float64], passes: int = 1
 ) -> tuple[tuple[int, int], ...]:
-    """Group consecutive tiles into blocks; depends on the tiles and the graph's degree only.
+    """Group consecutive tiles into blocks; depends on the tiles and the graph alone.
 
     Parameters
     ----------
@@ -130,11 +132,14 @@ def plan_blocks(
         T tiles.
     elements : float or array (T,) float64
         Numbers that a task holds for each row (of a tile).
+    passes : int
+        Times that all blocks are visited.
 
     Returns
     -------
     tuple of (int, int)
-        Tile ranges; none has more rows or numbers than the target unless it is a single tile.
+        Tile ranges; none has more rows or numbers than the target unless it is a single tile, or
+        one of a few where single tiles would make too many tasks (from 30 million cells).
 
     Examples
     --------
@@ -145,12 +150,13 @@ def plan_blocks(
     """
     rows = tiles.ptr
     held = np.concatenate([[0.0], np.cumsum(tiles.n_cells * np.maximum(elements, 1.0))])
+    least = max(1, -(-len(tiles) * passes // _MOST_TASKS))
     blocks: list[tuple[int, int]] = []
     first = 0
     while first < len(tiles):
         by_rows = np.searchsorted(rows, rows[first] + _BLOCK_ROWS, side="right")
         by_elements = np.searchsorted(held, held[first] + _BLOCK_ELEMENTS, side="right")
-        stop = max(int(min(by_rows, by_elements)) - 1, first + 1)
+        stop = min(max(int(min(by_rows, by_elements)) - 1, first + least), len(tiles))
         blocks.append((first, stop))
         first = stop
     return tuple(blocks)
@@ -193,7 +199,8 @@ def plan_graph(
         elements = np.full(len(tiles), elements.max(initial=0.0))
         row_bytes = row_bytes + BYTES_PER_SPREAD * need.elements
         row_bytes = np.full(len(tiles), row_bytes.max(initial=0.0))
-    blocks = plan_blocks(tiles, elements)
+    passes = _passes(spec, n_kept)
+    blocks = plan_blocks(tiles, elements, passes)
     held = np.concatenate([[0.0], np.cumsum(tiles.n_cells * row_bytes)])
     largest = max((float(held[stop] - held[first]) for first, stop in blocks), default=0.0)
     return GraphPlan(
@@ -205,7 +212,7 @@ def plan_graph(
         blocks=blocks,
         row_ptr=(*(int(tiles.ptr[first]) for first, _ in blocks), n_obs),
         edges=need.edges,
-        passes=_passes(spec, n_kept),
+        passes=passes,
         bytes_read=int((_HALO_READ if len(blocks) > 1 else 1.0) * 16 * n_obs),
         bytes_written=8 * need.edges + 8 * (n_obs + len(blocks)),
         task_bytes=int(largest) + _HALO_BYTES,

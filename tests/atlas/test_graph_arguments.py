@@ -9,6 +9,8 @@ import pytest
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.graph import GraphSpec, workers
 from tisseract.atlas.graph.halo import Patches, plan_band
+from tisseract.atlas.graph.plan import plan_graph
+from tisseract.atlas.quadtree import TileTable
 from tisseract.atlas.section import Section
 from tisseract.atlas.spatial_statistics import connected_components, spatial_autocorrelation
 
@@ -49,6 +51,34 @@ def test_nobody_at_the_address_is_told_soon(monkeypatch: pytest.MonkeyPatch) -> 
         ):
             pass
     assert time.monotonic() - before < 10
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("grid", {"n_rings": 3, "symmetrize": True}),
+        ("grid", {"n_rings": 9, "symmetrize": True}),
+        ("grid", {"lattice": "square", "n_rings": 4, "symmetrize": True}),
+        ("knn", {"n_neighs": 200, "symmetrize": True, "percentile": 99}),
+        ("radius", {"radius": 80, "percentile": 99}),
+        ("delaunay", {"percentile": 99}),
+    ],
+)
+def test_fifty_million_cells_are_few_tasks(kind: str, options: dict[str, Any]) -> None:
+    n_tiles, side = 14_400, 120
+    at = np.arange(n_tiles)
+    corners = np.asarray(np.stack([at % side, at // side], 1) * 250.0, np.float64)
+    tiles = TileTable(at_ends(n_tiles, 3_500), np.concatenate([corners, corners + 250.0], axis=1))
+    plan = plan_graph("S1", tiles, GraphSpec.of(kind, **options))
+    assert plan.n_obs > 50_000_000
+    assert plan.n_tasks < 50_000
+    assert [first for first, _ in plan.blocks] == [0, *(stop for _, stop in plan.blocks)][:-1]
+    assert plan.blocks[-1][1] == n_tiles
+
+
+def at_ends(n_tiles: int, cells: int) -> Any:
+    """Borders of tiles of equal numbers of cells."""
+    return np.arange(n_tiles + 1) * cells
 
 
 class Restricted(MatrixGraph):
