@@ -228,7 +228,7 @@ def test_a_lattice_graph_needs_a_lattice(store: FakeStore) -> None:
     put_lattice(store, 30)
     version = store.version
     for kind in ("grid", "hex", "square"):
-        with pytest.raises(InvalidArgument, match=r"'big', whose cells lie on none.*--knn"):
+        with pytest.raises(InvalidArgument, match=r"'big', whose cells lie on none.*kind='knn'"):
             build_graphs(store, kind=kind, sections=["lattice", "big"][kind == "hex" :])
     with pytest.raises(InvalidArgument, match=r"'lattice', whose spots lie on a square one"):
         build_graphs(store, kind="hex", sections=["lattice"])

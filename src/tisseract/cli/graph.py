@@ -348,7 +348,7 @@ def _explain(output: Output, described: Any, key: str, *, overwrite: bool) -> No
     from ..atlas.graph import NeighborGraph, unbuilt
     from ..atlas.graph.z_build import unbuilt_pairs
 
-    check = unbuilt if isinstance(described, NeighborGraph) else unbuilt_pairs
+    check: Any = unbuilt if isinstance(described, NeighborGraph) else unbuilt_pairs
     missing = check(described.store, list(described), key, overwrite=overwrite)
     there = len(described) - len(missing)
     if there:
