@@ -30,7 +30,10 @@ def stale_words(entry: DerivedEntry, stale: Sequence[str], url: str) -> str:
     """
     key, _, neighbor = entry.key.partition(_DIVIDER)
     where = f"section {entry.section!r}" + (f" to {neighbor!r}" if neighbor else "")
-    inputs = " and ".join(f"section {name.removeprefix('section:')!r}" for name in stale)
+    inputs = " and ".join(
+        f"section {name.removeprefix('section:')!r}" if name.startswith("section:") else repr(name)
+        for name in stale
+    )
     return (
         f"graph {key!r} of {where} is wanted as of now, but got a stale one: {inputs} was replaced "
         f"or removed since it was built; build it again{rebuilding(entry, url)}"

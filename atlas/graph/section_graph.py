@@ -17,7 +17,7 @@ from .sources import kept_cells, make_source
 from .squidpy_form import to_squidpy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import dask.array
     import scipy.sparse
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .spec import GraphSpec, ParameterValue
     from .squidpy_form import SquidpyGraph
 
-__all__ = ["SectionGraph", "describe_section"]
+__all__ = ["SectionGraph", "dask_rows", "describe_section"]
 
 
 class _Once:
@@ -135,24 +135,16 @@ class SectionGraph:
         -------
         dask.array.Array
             Each chunk is a csr_array (rows of the block, n_obs).
-        """
-        import dask.array as da
-        import numpy as np
-        from dask.delayed import delayed
-        from scipy.sparse import csr_array
 
-        ready = delayed(_prepared)(self)
-        meta = csr_array((0, 0), dtype=np.float64)
-        blocks = [
-            da.from_delayed(
-                delayed(_block_rows)(ready, (start, stop)),
-                shape=(stop - start, self.n_obs),
-                dtype=np.float64,
-                meta=meta,
-            )
-            for start, stop in pairwise(self.row_ptr)
-        ]
-        return da.concatenate(blocks, axis=0)
+        Notes
+        -----
+        Dask's own reductions (`sum`, `mean`) do not work on sparse chunks; `map_blocks` does, such
+        as ``array.map_blocks(lambda block: block.sum(axis=1), drop_axis=1, dtype=float)`` for sums
+        of rows, and so does `compute()`, or `array.blocks[b].compute()` for one block.
+        """
+        from dask.delayed import delayed
+
+        return dask_rows(delayed(_prepared)(self), self.row_ptr, self.n_obs)
 
     def to_squidpy(
         self, *, set_diag: bool | None = None, key_added: str = "spatial"
@@ -279,5 +271,36 @@ def _prepared(graph: SectionGraph) -> SectionGraph:
     return graph.prepare()
 
 
-def _block_rows(graph: SectionGraph, rows: tuple[int, int]) -> scipy.sparse.csr_array:
-    return graph.source.edges([rows]).to_csr(graph.n_obs)
+def dask_rows(graph: Any, row_ptr: Sequence[int], n_columns: int) -> dask.array.Array:
+    """Put the blocks of a graph one below the other; each is a csr_array, made when wanted.
+
+    Parameters
+    ----------
+    graph : Delayed or lazy graph
+        Prepared once it is computed.
+    row_ptr : sequence of int
+        Borders of the blocks.
+    n_columns : int
+        Cells that the columns stand for.
+    """
+    import dask.array as da
+    import numpy as np
+    from dask.delayed import delayed
+    from scipy.sparse import csr_array
+
+    meta = csr_array((0, 0), dtype=np.float64)
+    blocks = [
+        da.from_delayed(
+            delayed(_block_rows)(graph, (start, stop), n_columns),
+            shape=(stop - start, n_columns),
+            dtype=np.float64,
+            meta=meta,
+        )
+        for start, stop in pairwise(row_ptr)
+    ]
+    return da.concatenate(blocks, axis=0)
+
+
+def _block_rows(graph: Any, rows: tuple[int, int], n_columns: int) -> scipy.sparse.csr_array:
+    edges: Edges = graph.source.edges([rows])
+    return edges.to_csr(n_columns)

@@ -21,6 +21,7 @@ from .z_placed import check_transforms, place
 from .z_plan import plan_pair
 
 if TYPE_CHECKING:
+    import dask.array
     import scipy.sparse
     from numpy.typing import ArrayLike
 
@@ -92,6 +93,23 @@ class ZGraph:
         """
         return rows_of_graph(self.edges, rows, self.n_obs, self.n_columns)
 
+    def tile(self, tile: int) -> scipy.sparse.csr_array:
+        """Compute the edges of the cells of one tile, (cells of the tile, n_columns)."""
+        if not 0 <= tile < self.plan.n_tiles:
+            raise InvalidArgument(
+                f"a tile of section {self.pair.section!r} is wanted, 0 to {self.plan.n_tiles - 1}, "
+                f"but got {tile}"
+            )
+        return self.rows(self.source.section.tiles.runs([tile]))
+
+    def to_dask(self) -> dask.array.Array:
+        """Return the graph as a Dask array of sparse blocks; see `SectionGraph.to_dask`."""
+        from dask.delayed import delayed
+
+        from .section_graph import dask_rows
+
+        return dask_rows(delayed(_itself)(self), self.row_ptr, self.n_columns)
+
     def compute(self) -> scipy.sparse.csr_array:
         """Compute the whole graph, (n_obs, n_columns); 12 bytes an edge, twice that at the end."""
         return self.rows([(0, self.n_obs)])
@@ -134,6 +152,14 @@ class ZNeighbors:
     def rows(self, section: str, neighbor: str, rows: RowChoice) -> scipy.sparse.csr_array:
         """Compute some rows of the graph of a pair; see `ZGraph.rows`."""
         return self[section, neighbor].rows(rows)
+
+    def tile(self, section: str, neighbor: str, tile: int) -> scipy.sparse.csr_array:
+        """Compute the rows of one tile of the graph of a pair; see `ZGraph.tile`."""
+        return self[section, neighbor].tile(tile)
+
+    def to_dask(self, section: str, neighbor: str) -> dask.array.Array:
+        """Return the graph of a pair as a Dask array; see `SectionGraph.to_dask`."""
+        return self[section, neighbor].to_dask()
 
     def write(self, key: str = "z", **options: Any) -> list[DerivedEntry]:
         """Build all graphs out of core and commit them; see `write_z_graphs` for the options."""
@@ -209,6 +235,10 @@ def z_neighbors(
         (pair.section, pair.neighbor): _describe(store, pair, spec, affines) for pair in chosen
     }
     return ZNeighbors(store, graphs)
+
+
+def _itself(graph: ZGraph) -> ZGraph:
+    return graph
 
 
 def _spec(n_neighs: int | None, radius: float | None) -> dict[str, int | float]:

@@ -76,6 +76,8 @@ def test_tiles_rows_dask_and_whole_agree(store: FakeStore) -> None:
     assert_equal(graph.tile(3), whole[ptr[3] : ptr[4]])
     assert_equal(graph.rows([(5, 9), (2000, 2950)]), whole[np.r_[5:9, 2000:2950]])
     lazy = graph.to_dask()
+    sums = lazy.map_blocks(lambda block: block.sum(axis=1), drop_axis=1, dtype=float)
+    np.testing.assert_allclose(sums.compute(), graph.compute().sum(axis=1))
     assert lazy.shape == (3000, 3000)
     assert len(lazy.chunks[0]) == len(graph["big"].plan.blocks) > 3
     assert_equal(lazy.compute(), whole)

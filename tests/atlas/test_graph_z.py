@@ -255,6 +255,14 @@ def test_consecutive_sections_of_a_donor_are_neighbors(store: FakeStore) -> None
     matrix = graphs["low", "mid"].compute()
     assert matrix.shape == (900, 700)
     assert_same(graphs.rows("low", "mid", [(100, 800)]), matrix[100:800])
+    tiles = store.section("low").tiles
+    for tile in (0, len(tiles) - 1):
+        assert_same(graphs.tile("low", "mid", tile), matrix[slice(*tiles.runs([tile])[0])])
+    with pytest.raises(InvalidArgument, match=f"0 to {len(tiles) - 1}, but got -1"):
+        graphs["low", "mid"].tile(-1)
+    blocks = graphs.to_dask("low", "mid")
+    assert blocks.numblocks == (len(graphs["low", "mid"].row_ptr) - 1, 1)
+    assert_same(blocks.compute().tocsr(), matrix)
     tree = cKDTree(store.section("mid").xy)
     found = tree.query(store.section("low").xy, 5)[0]
     np.testing.assert_allclose(

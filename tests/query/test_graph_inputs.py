@@ -53,7 +53,7 @@ def test_new_labels_make_the_graphs_of_the_old_ones_stale(tmp_path: Path) -> Non
     assert entry.inputs["domains/dom/s1"] == first.attempt
     assert atlas.build_graphs("knn", n_neighs=3, **options) == [entry]
     second = label(atlas, 2)
-    with pytest.raises(StaleDerived, match="dom"):
+    with pytest.raises(StaleDerived, match="one: 'domains/dom/s1' was replaced"):
         atlas.graph("s1", "inside")
     # Rebuilt without asking, as graphs of a section that was replaced are.
     (again,) = atlas.build_graphs("knn", n_neighs=3, **options)
