@@ -127,8 +127,8 @@ class MaskedEdges:
 
     @property
     def facts(self) -> dict[str, str | float]:
-        """What was found out about the kept cells."""
-        return dict(self.inner.facts)
+        """What was found out about the kept cells, and how many they are."""
+        return {**self.inner.facts, "n_kept": self.mask.n_kept}
 
     def prepare(self, blocks: Sequence[Runs], run: Run) -> MaskedEdges:
         """Prepare the inner source with the kept cells of the blocks."""

@@ -41,8 +41,8 @@ def graph_stats(
     DataFrame
         One row a section: section, kind, n_obs, n_edges (each direction on its own),
         degree_min, degree_mean, degree_max, n_isolated, length_min, length_mean, length_max,
-        unit, n_components, largest_component. Of a graph that was built with `where`, all
-        numbers are of the cells that take part.
+        unit, n_components, largest_component. Of a graph that was built with `where` or a
+        mask, all numbers are of the cells that take part.
 
     Raises
     ------
@@ -61,9 +61,8 @@ def graph_stats(
     rows = []
     for name in _sections(atlas, key, sections):
         graph = atlas.graph(name, key)
-        cells = kept_cells(atlas, graph)
         degrees = degree_histogram(graph, threads=threads).counts
-        n_obs = graph.n_obs if cells is None else int(np.count_nonzero(cells))
+        n_obs = _count_kept(atlas, graph)
         degrees[0] -= graph.n_obs - n_obs
         used = np.flatnonzero(degrees)
         lengths = edge_length_histogram(graph, 1, threads=threads)
@@ -279,6 +278,19 @@ def co_occurrence(
         cells=cells,
         **options,
     )
+
+
+def _count_kept(atlas: Atlas, graph: StoredGraph) -> int:
+    """Count the cells that take part in a graph; which ones they are need not be known."""
+    if "mask" not in graph.parameters:
+        return graph.n_obs
+    counted = graph.entry.info.get("facts", {}).get("n_kept")
+    if counted is not None:
+        return int(counted)
+    import numpy as np
+
+    found: Any = kept_cells(atlas, graph)  # built by an earlier version
+    return int(np.count_nonzero(found))
 
 
 def kept_cells(atlas: Atlas, graph: StoredGraph) -> NDArray[Any] | None:

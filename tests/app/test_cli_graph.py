@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
 
 import tisseract as ts
 from tisseract.atlas.errors import InvalidArgument
@@ -238,7 +239,13 @@ def test_a_mask_without_a_filter_cannot_be_found_again(url: str) -> None:
     n_obs = atlas.section("E11.5_e1").n_obs
     atlas.knn("E11.5_e1", mask=np.arange(n_obs) % 2 == 0).write("masked")
     with pytest.raises(InvalidArgument, match="a mask without a filter"):
-        ts.gr.graph_stats(atlas, key="masked")
+        ts.gr.spatial_autocorr(atlas, ["Clock01"], key="masked", sections="E11.5_e1")
+    # How many they are is enough for these.
+    (row,) = ts.gr.graph_stats(atlas, key="masked").to_dict("records")
+    assert row["n_obs"] == (n_obs + 1) // 2
+    assert (row["degree_min"], row["degree_max"], row["n_isolated"]) == (6, 6, 0)
+    labels = connected_components(atlas.graph("E11.5_e1", "masked").to_csr())[1]
+    assert row["n_components"] == np.unique(labels[::2]).size
 
 
 @pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
