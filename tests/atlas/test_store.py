@@ -238,9 +238,9 @@ class TestContents:
         store.commit(Change(add_derived=[labels]), "label")
         newer = section_entry("a", fingerprint="two")
         store.commit(Change(add_sections=[newer], replace=True), "replace")
-        with pytest.raises(StaleDerived, match="section.*a.* was replaced"):
+        with pytest.raises(StaleDerived, match=r"section.*a.* was replaced"):
             store.derived("graph", "spatial", "a")
-        with pytest.raises(StaleDerived, match="section.*a.* was replaced"):
+        with pytest.raises(StaleDerived, match=r"section.*a.* was replaced"):
             store.derived("domains", "d", "a")
         assert open_store(store.url, version=2).derived("domains", "d", "a") == labels
 
