@@ -29,7 +29,8 @@ pytestmark = pytest.mark.slow
 __all__ = ["squidpy_builders"]
 
 TILES = (8, 64, 512, 4096)
-SIZES = st.one_of(st.integers(1, 60), st.integers(61, 600), st.integers(601, 5000))
+# One set in five is large: the rest find what goes wrong, and find it small.
+SIZES = st.one_of(*[st.integers(1, 60)] * 2, *[st.integers(61, 600)] * 2, st.integers(601, 5000))
 
 
 def by_tiles(source: EdgeSource, section: FakeSection) -> Edges:
@@ -89,7 +90,7 @@ def check_delaunay(section: FakeSection, shape: str, squidpy: Any) -> None:
         theirs = squidpy.DelaunayBuilder().build(xy)[0]
         theirs.sort_indices()
         np.testing.assert_array_equal(ours.indices, theirs.indices)
-    elif section.n_obs < 400:
+    elif section.n_obs < 150:
         assert_delaunay(xy)
 
 
