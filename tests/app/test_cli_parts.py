@@ -297,8 +297,13 @@ def test_a_signal_ends_a_writing_command_with_the_next_step(
         signal.sigtimedwait([], 5)
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(typer.Exit) as leaving:
-        work(dry_run=False)
+    # A runner in the background may have inherited that interrupts are ignored.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(typer.Exit) as leaving:
+            work(dry_run=False)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
     assert leaving.value.exit_code == code
     assert capsys.readouterr().err == "interrupted; run the same command again to go on\n"
     assert signal.getsignal(signal.SIGTERM) is before
