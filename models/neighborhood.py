@@ -12,7 +12,7 @@ from ..atlas.errors import InvalidArgument
 from .row_file import gaps_closed
 from .sparse import Csr, as_csr, csr_of
 
-__all__ = ["GraphRows", "Halo", "expand", "hop_means", "hop_shells"]
+__all__ = ["GraphRows", "Halo", "expand", "hop_shells"]
 
 # Halo rows of one tile lie in a few stretches of the Morton order; joining stretches this near
 # costs less than another read.
@@ -168,24 +168,3 @@ def _averaging(pattern: Csr, itself: Csr) -> Csr:
     scaled = csr_of(np.repeat(weight, size), pattern.indices, pattern.indptr, pattern.shape)
     empty = sp.diags_array((size == 0).astype(np.float32), format="csr")
     return as_csr(scaled + empty @ itself)
-
-
-def hop_means(halo: Halo, values: NDArray[np.float32], hops: int) -> NDArray[np.float32]:
-    """Own values beside their means over each hop shell.
-
-    Parameters
-    ----------
-    halo : Halo
-        At least `hops` hops wide.
-    values : ndarray (n_local, d) float32
-        Values of all cells of the halo, in its order.
-    hops : int
-        Shells to average over.
-
-    Returns
-    -------
-    ndarray (n_own, (hops + 1) * d) float32
-        Own values, then the mean of shell 1, 2, ...
-    """
-    parts = [values[: halo.n_own], *(shell @ values for shell in hop_shells(halo, hops))]
-    return np.concatenate(parts, axis=1).astype(np.float32, copy=False)

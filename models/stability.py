@@ -67,11 +67,6 @@ class DomainNumber:
     n_rows: int
     seed: int
 
-    @property
-    def at_edge(self) -> bool:
-        """Whether the choice is the largest number tried, so that more might fit better."""
-        return self.n_domains == self.numbers[-1]
-
     def table(self) -> "pd.DataFrame":
         """Return the curve as a table: `stability`, `spread`, `same`, `chosen` by number."""
         import pandas as pd

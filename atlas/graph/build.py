@@ -122,7 +122,7 @@ def _committed(graph: SectionGraph, key: str) -> DerivedEntry | None:
     """Entry of a graph that is there already and equal to the one wanted."""
     plan = graph.plan
     entry = graph.store.snapshot.derived.get(f"graph/{key}/{plan.section}")
-    if entry is None or dict(entry.inputs) != _inputs(graph):
+    if entry is None or dict(entry.inputs) != graph.inputs:
         return None
     same = entry.info.get("kind") == plan.kind and entry.info.get("parameters") == plan.parameters
     return entry if same else None
@@ -146,7 +146,7 @@ def _refuse_replacing(store: AtlasStore, graphs: Sequence[SectionGraph], key: st
         if entry is None:
             continue
         cost = ""
-        if dict(entry.inputs) != _inputs(graph):
+        if dict(entry.inputs) != graph.inputs:
             same = [other.section for other in held if _recipe(other) == _recipe(entry)]
             if not same or _recipe(entry) == (graph.plan.kind, _lasting(graph.plan.parameters)):
                 continue
@@ -171,10 +171,6 @@ def _recipe(entry: DerivedEntry) -> tuple[object, dict[str, object]]:
 def _lasting(parameters: Mapping[str, Any]) -> dict[str, object]:
     """Parameters without those that differ from section to section."""
     return {name: value for name, value in parameters.items() if name != "mask"}
-
-
-def _inputs(graph: SectionGraph) -> dict[str, str]:
-    return graph.inputs
 
 
 def _groups(graphs: Sequence[SectionGraph]) -> Iterator[list[SectionGraph]]:
@@ -289,7 +285,7 @@ def _seal(
         "tool": "tisseract",
         "version": version("tisseract"),
         "snapshot": graph.store.version,
-        "inputs": _inputs(graph),
+        "inputs": graph.inputs,
         "kind": "graph",
         "parameters": {"kind": plan.kind, **plan.parameters},
         "seed": None,
@@ -304,7 +300,7 @@ def _seal(
         attempt=receipt.attempt,
         digest=receipt.digest,
         nbytes=receipt.nbytes,
-        inputs=_inputs(graph),
+        inputs=graph.inputs,
         info={
             "kind": plan.kind,
             "parameters": dict(plan.parameters),
