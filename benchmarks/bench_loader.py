@@ -156,9 +156,9 @@ def run_raw(options: argparse.Namespace) -> dict[str, float]:
 def run_tiles(options: argparse.Namespace) -> dict[str, float]:
     """Whole epoch of tile batches with their exact halos of one hop."""
     from tisseract.atlas.graph import open_graph
-    from tisseract.models.batch_plan import plan_batches
-    from tisseract.models.row_file import RowFile
-    from tisseract.models.tile_batches import SectionSource, TileBatches
+    from tisseract.models.rows.file import RowFile
+    from tisseract.models.sampling.batch_plan import plan_batches
+    from tisseract.models.sampling.tile_batches import SectionSource, TileBatches
 
     store = opened(options)
     section = store.section("S1")
@@ -256,7 +256,7 @@ def run_memory(options: argparse.Namespace) -> dict[str, float]:
 
     from tisseract.atlas.graph import open_graph
     from tisseract.models import NodeSpace, plan_seeds
-    from tisseract.models.pyg import Data
+    from tisseract.models.sampling.pyg import Data
 
     from torch_geometric.loader import NeighborLoader  # isort: skip  # after ours: it warns
 

@@ -6,22 +6,22 @@ Nothing is imported until it is used, so that neither torch nor SciPy costs star
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .atlas_loader import node_loader
     from .baseline import DomainBaseline, ExpressionBaseline
-    from .continuity import chaos, pas
-    from .domains import find_domains
-    from .gnn import DomainGNN
-    from .graph_source import GraphSource
-    from .metrics import ari, fowlkes_mallows, nmi
-    from .mixing import batch_asw, label_asw, lisi
-    from .neighbor_sampler import NeighborSampler
-    from .node_space import NodeSpace
-    from .proportions import domain_proportions, jensen_shannon, proportion_divergence
-    from .pyg_stores import AtlasFeatureStore, AtlasGraphStore, AtlasSampler
-    from .resolution import component_tree
-    from .seed_plan import plan_seeds
-    from .seed_quality import shuffle_quality
-    from .stability import choose_number
+    from .domains.find import find_domains
+    from .domains.resolution import component_tree
+    from .domains.stability import choose_number
+    from .metrics.agreement import ari, fowlkes_mallows, nmi
+    from .metrics.continuity import chaos, pas
+    from .metrics.mixing import batch_asw, label_asw, lisi
+    from .metrics.proportions import domain_proportions, jensen_shannon, proportion_divergence
+    from .network.gnn import DomainGNN
+    from .sampling.atlas_loader import node_loader
+    from .sampling.graph_source import GraphSource
+    from .sampling.neighbor_sampler import NeighborSampler
+    from .sampling.node_space import NodeSpace
+    from .sampling.pyg_stores import AtlasFeatureStore, AtlasGraphStore, AtlasSampler
+    from .sampling.seed_plan import plan_seeds
+    from .sampling.seed_quality import shuffle_quality
 
 __all__ = [
     "AtlasFeatureStore",
@@ -54,32 +54,32 @@ __all__ = [
 
 if not TYPE_CHECKING:
     _HOMES = {
-        "AtlasFeatureStore": "pyg_stores",
-        "AtlasGraphStore": "pyg_stores",
-        "AtlasSampler": "pyg_stores",
+        "AtlasFeatureStore": "sampling.pyg_stores",
+        "AtlasGraphStore": "sampling.pyg_stores",
+        "AtlasSampler": "sampling.pyg_stores",
         "DomainBaseline": "baseline",
-        "DomainGNN": "gnn",
+        "DomainGNN": "network.gnn",
         "ExpressionBaseline": "baseline",
-        "GraphSource": "graph_source",
-        "NeighborSampler": "neighbor_sampler",
-        "NodeSpace": "node_space",
-        "ari": "metrics",
-        "batch_asw": "mixing",
-        "chaos": "continuity",
-        "choose_number": "stability",
-        "component_tree": "resolution",
-        "domain_proportions": "proportions",
-        "find_domains": "domains",
-        "fowlkes_mallows": "metrics",
-        "jensen_shannon": "proportions",
-        "label_asw": "mixing",
-        "lisi": "mixing",
-        "nmi": "metrics",
-        "node_loader": "atlas_loader",
-        "pas": "continuity",
-        "plan_seeds": "seed_plan",
-        "proportion_divergence": "proportions",
-        "shuffle_quality": "seed_quality",
+        "GraphSource": "sampling.graph_source",
+        "NeighborSampler": "sampling.neighbor_sampler",
+        "NodeSpace": "sampling.node_space",
+        "ari": "metrics.agreement",
+        "batch_asw": "metrics.mixing",
+        "chaos": "metrics.continuity",
+        "choose_number": "domains.stability",
+        "component_tree": "domains.resolution",
+        "domain_proportions": "metrics.proportions",
+        "find_domains": "domains.find",
+        "fowlkes_mallows": "metrics.agreement",
+        "jensen_shannon": "metrics.proportions",
+        "label_asw": "metrics.mixing",
+        "lisi": "metrics.mixing",
+        "nmi": "metrics.agreement",
+        "node_loader": "sampling.atlas_loader",
+        "pas": "metrics.continuity",
+        "plan_seeds": "sampling.seed_plan",
+        "proportion_divergence": "metrics.proportions",
+        "shuffle_quality": "sampling.seed_quality",
     }
 
     def __getattr__(name):

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atlas.errors import InvalidArgument
-from .features import CHOICES
-from .graph_source import GraphSource
-from .harmony import Harmony, HarmonyOptions, fit_harmony
+from .components.harmony import Harmony, HarmonyOptions, fit_harmony
+from .components.projection import Progress
+from .domains.smoothing import smooth_section
+from .genes.plan import CHOICES
 from .lifecycle import AtlasModel
-from .projection import Progress
-from .row_file import RowFile
-from .smoothing import smooth_section
+from .rows.file import RowFile
+from .sampling.graph_source import GraphSource
 
 if TYPE_CHECKING:
     from ..atlas.section import Section

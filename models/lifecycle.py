@@ -14,12 +14,12 @@ from ..atlas.derived import Provenance, RowBlocks, write_derived
 from ..atlas.errors import InvalidArgument
 from ..atlas.memory import parse_bytes
 from ..atlas.snapshot import Change, DerivedEntry, RunEntry
-from .features import TREATMENTS, FeaturePlan, locate_genes, plan_features
-from .graph_source import GraphSource
-from .pca import Components
-from .projection import Progress, fit_components, plan_pass, write_scores
-from .row_file import RowFile
+from .components.pca import Components
+from .components.projection import Progress, fit_components, plan_pass, write_scores
+from .genes.plan import TREATMENTS, FeaturePlan, locate_genes, plan_features
+from .rows.file import RowFile
 from .runs import Run, load_run, save_once, save_run
+from .sampling.graph_source import GraphSource
 
 if TYPE_CHECKING:
     from ..atlas.section import Section

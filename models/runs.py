@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..atlas.errors import Corrupt, InvalidArgument, RunNotFound, near
 from ..atlas.keys import check_name
 from ..atlas.snapshot import Change, RunEntry
-from .weights import pack_weights, unpack_weights
+from .network.weights import pack_weights, unpack_weights
 
 if TYPE_CHECKING:
     from ..atlas.store import AtlasStore

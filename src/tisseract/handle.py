@@ -183,7 +183,7 @@ class Atlas(GraphVerbs):
         DataFrame
             Cells of each domain in each section.
         """
-        from .models.domains import find_domains
+        from .models.domains.find import find_domains
 
         return find_domains(
             self,

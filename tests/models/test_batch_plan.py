@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.batch_plan import BatchPlan, Partition, plan_batches
+from tisseract.models.sampling.batch_plan import BatchPlan, Partition, plan_batches
 
 PTRS = st.lists(
     st.lists(st.integers(1, 50), min_size=1, max_size=8).map(lambda n: np.cumsum([0, *n])),

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models import continuity
-from tisseract.models.continuity import chaos, pas
+from tisseract.models.metrics import continuity
+from tisseract.models.metrics.continuity import chaos, pas
 
 
 def published_chaos(x: np.ndarray, labels: np.ndarray) -> float:

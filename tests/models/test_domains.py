@@ -129,7 +129,7 @@ def test_provenance_leads_back_to_everything(labeled: AtlasStore) -> None:
 
 
 def test_the_mixture_of_a_run_gives_the_labels_again(labeled: AtlasStore) -> None:
-    from tisseract.models.mixture import Mixture
+    from tisseract.models.domains.mixture import Mixture
 
     entry = labeled.derived("domains", "plain", "b")
     weights = load_run(labeled, str(entry.run)).weights

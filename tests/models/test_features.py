@@ -8,7 +8,8 @@ import scipy.sparse as sp
 
 from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
 from tisseract.atlas.store import AtlasStore
-from tisseract.models.features import (
+from tisseract.models.components.projection import plan_pass
+from tisseract.models.genes.plan import (
     TREATMENTS,
     FeaturePlan,
     common_genes,
@@ -17,7 +18,6 @@ from tisseract.models.features import (
     plan_features,
     section_blocks,
 )
-from tisseract.models.projection import plan_pass
 
 from ..planted import planted
 from ..sections import make_store

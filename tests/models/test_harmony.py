@@ -8,8 +8,8 @@ import pytest
 
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.models.baseline import DomainBaseline
-from tisseract.models.harmony import Harmony, HarmonyOptions, fit_harmony
-from tisseract.models.row_file import RowFile
+from tisseract.models.components.harmony import Harmony, HarmonyOptions, fit_harmony
+from tisseract.models.rows.file import RowFile
 
 from ..planted import planted
 from ..sections import make_store

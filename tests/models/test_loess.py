@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.loess import loess_curve, vertices
+from tisseract.models.genes.loess import loess_curve, vertices
 
 
 def tied_points() -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.metrics import ari, contingency, fowlkes_mallows, nmi
+from tisseract.models.metrics.agreement import ari, contingency, fowlkes_mallows, nmi
 
 PAIRS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=2, max_size=60)
 

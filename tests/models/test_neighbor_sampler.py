@@ -15,9 +15,9 @@ from scipy.spatial import cKDTree
 from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
 from tisseract.atlas.graph import build_graphs, knn, open_graph
 from tisseract.atlas.store import AtlasStore
-from tisseract.models.neighbor_sampler import EDGE_SLOTS, NeighborSampler, Sample
-from tisseract.models.neighborhood import expand
-from tisseract.models.node_space import NodeSpace
+from tisseract.models.sampling.neighbor_sampler import EDGE_SLOTS, NeighborSampler, Sample
+from tisseract.models.sampling.neighborhood import expand
+from tisseract.models.sampling.node_space import NodeSpace
 
 
 @dataclass

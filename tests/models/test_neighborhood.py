@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.neighborhood import expand, hop_shells
-from tisseract.models.row_file import RowFile, gaps_closed
-from tisseract.models.smoothing import majority, neighborhood_mean, smooth_section
+from tisseract.models.domains.smoothing import majority, neighborhood_mean, smooth_section
+from tisseract.models.rows.file import RowFile, gaps_closed
+from tisseract.models.sampling.neighborhood import expand, hop_shells
 
 
 class WholeGraph:

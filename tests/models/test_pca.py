@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.features import TREATMENTS, normalized
-from tisseract.models.pca import GramSum, principal_components
+from tisseract.models.components.pca import GramSum, principal_components
+from tisseract.models.genes.plan import TREATMENTS, normalized
 
 
 def table(n: int = 300, g: int = 12, seed: int = 0) -> np.ndarray:

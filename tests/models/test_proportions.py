@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.proportions import (
+from tisseract.models.metrics.proportions import (
     domain_proportions,
     jensen_shannon,
     proportion_divergence,

@@ -22,21 +22,21 @@ from ..planted import truth
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
 
-from tisseract.models.neighbor_sampler import NeighborSampler  # noqa: E402
-from tisseract.models.node_features import (  # noqa: E402
+from tisseract.models.rows.file import RowFile  # noqa: E402
+from tisseract.models.sampling.neighbor_sampler import NeighborSampler  # noqa: E402
+from tisseract.models.sampling.node_features import (  # noqa: E402
     GeneFeatures,
     ScoreFeatures,
     open_features,
     plan_genes,
 )
-from tisseract.models.node_space import NodeSpace  # noqa: E402
-from tisseract.models.pyg import Data, NodeLoader, NodeSamplerInput, TensorAttr  # noqa: E402
-from tisseract.models.pyg_stores import (  # noqa: E402
+from tisseract.models.sampling.node_space import NodeSpace  # noqa: E402
+from tisseract.models.sampling.pyg import Data, NodeLoader, NodeSamplerInput, TensorAttr  # noqa: E402
+from tisseract.models.sampling.pyg_stores import (  # noqa: E402
     AtlasFeatureStore,
     AtlasGraphStore,
     AtlasSampler,
 )
-from tisseract.models.row_file import RowFile  # noqa: E402
 
 NAMES = ["a", "b"]
 KEY = "pyg"
@@ -72,7 +72,7 @@ def loader(store: AtlasStore, space: NodeSpace, **options: Any) -> NodeLoader:
 
 def whole(store: AtlasStore, space: NodeSpace) -> NDArray[np.float32]:
     """Every row of the features, read with the planner's own reader."""
-    from tisseract.models.features import locate_genes, section_blocks
+    from tisseract.models.genes.plan import locate_genes, section_blocks
 
     sections = [store.section(name) for name in space.sections]
     plan = plan_genes(sections)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.mixture import Mixture, fit_mixture
-from tisseract.models.resolution import component_distances, component_tree
+from tisseract.models.domains.mixture import Mixture, fit_mixture
+from tisseract.models.domains.resolution import component_distances, component_tree
 
 
 def random_mixture(k: int, d: int, seed: int, *, tied: bool, even: bool = False) -> Mixture:

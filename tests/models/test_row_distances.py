@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models import row_distances
-from tisseract.models.row_distances import drawn_rows, encoded, nearest_rows, sums_by_group
+from tisseract.models.metrics import row_distances
+from tisseract.models.metrics.row_distances import drawn_rows, encoded, nearest_rows, sums_by_group
 
 
 def plain_nearest(x: np.ndarray, row: int, k: int) -> list[tuple[float, int]]:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.row_file import RowFile
+from tisseract.models.rows.file import RowFile
 
 
 @settings(max_examples=30, deadline=None)

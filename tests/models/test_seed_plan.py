@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.batch_plan import Partition
-from tisseract.models.node_space import NodeSpace
-from tisseract.models.seed_plan import SeedBatches, SeedPlan, plan_seeds
-from tisseract.models.seed_quality import shuffle_quality
+from tisseract.models.sampling.batch_plan import Partition
+from tisseract.models.sampling.node_space import NodeSpace
+from tisseract.models.sampling.seed_plan import SeedBatches, SeedPlan, plan_seeds
+from tisseract.models.sampling.seed_quality import shuffle_quality
 
 SPACE = NodeSpace.of_sizes(["a", "b", "c"], [40_000, 300, 30_001])
 

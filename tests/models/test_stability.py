@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.store import AtlasStore
 from tisseract.cli import main
-from tisseract.models import choose_number, find_domains, labeling
-from tisseract.models.stability import stable_peaks
+from tisseract.models import choose_number, find_domains
+from tisseract.models.domains import labeling
+from tisseract.models.domains.stability import stable_peaks
 
 from ..planted import N_LAYERS
 

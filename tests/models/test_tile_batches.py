@@ -13,13 +13,13 @@ from tisseract.atlas.store import AtlasStore
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
 
-from tisseract.models.batch_plan import plan_batches  # noqa: E402
-from tisseract.models.encoder import Encoder  # noqa: E402
-from tisseract.models.inference import embed_section  # noqa: E402
-from tisseract.models.row_file import RowFile  # noqa: E402
-from tisseract.models.smoothing import neighborhood_mean  # noqa: E402
-from tisseract.models.tile_batches import SectionSource, TileBatches  # noqa: E402
-from tisseract.models.training import Scale  # noqa: E402
+from tisseract.models.domains.smoothing import neighborhood_mean  # noqa: E402
+from tisseract.models.network.encoder import Encoder  # noqa: E402
+from tisseract.models.network.inference import embed_section  # noqa: E402
+from tisseract.models.network.training import Scale  # noqa: E402
+from tisseract.models.rows.file import RowFile  # noqa: E402
+from tisseract.models.sampling.batch_plan import plan_batches  # noqa: E402
+from tisseract.models.sampling.tile_batches import SectionSource, TileBatches  # noqa: E402
 
 D = 5
 CPU = torch.device("cpu")
@@ -123,7 +123,7 @@ def test_inference_does_not_depend_on_blocks(
 
 
 def test_prior_is_the_mean_of_the_neighborhood(sources: list[SectionSource]) -> None:
-    from tisseract.models.neighborhood import expand
+    from tisseract.models.sampling.neighborhood import expand
 
     batches = loader(sources)
     data = batches.load([0])

@@ -11,9 +11,10 @@ from tisseract.atlas.store import AtlasStore
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
 
-from tisseract.models import DomainGNN, training  # noqa: E402
-from tisseract.models.training import Schedule, TrainingDivergedError, pick_device  # noqa: E402
-from tisseract.models.weights import pack_weights  # noqa: E402
+from tisseract.models import DomainGNN  # noqa: E402
+from tisseract.models.network import training  # noqa: E402
+from tisseract.models.network.training import Schedule, TrainingDivergedError, pick_device  # noqa: E402
+from tisseract.models.network.weights import pack_weights  # noqa: E402
 
 
 @pytest.fixture(autouse=True)

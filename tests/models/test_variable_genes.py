@@ -13,9 +13,9 @@ import scipy.sparse as sp
 
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.store import AtlasStore
-from tisseract.models.features import plan_features
-from tisseract.models.loess import loess_curve
-from tisseract.models.variable_genes import VariableGenes, variable_genes
+from tisseract.models.genes.loess import loess_curve
+from tisseract.models.genes.plan import plan_features
+from tisseract.models.genes.variable import VariableGenes, variable_genes
 
 from ..sections import make_raw, make_store
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import Corrupt, InvalidArgument
-from tisseract.models.weights import pack_weights, unpack_weights
+from tisseract.models.network.weights import pack_weights, unpack_weights
 
 ARRAYS = {
     "w": np.arange(6, dtype=np.float32).reshape(2, 3),

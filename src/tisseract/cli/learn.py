@@ -265,7 +265,7 @@ def fitting_genes(atlas: Atlas, sections: Sequence[str], graph: str | None, outp
     NotInAtlas, StaleDerived
         If a section or its graph is not there.
     """
-    from ..models.features import common_genes
+    from ..models.genes.plan import common_genes
 
     for name in sections if graph is not None else ():
         atlas.derived("graph", str(graph), name)

@@ -68,7 +68,7 @@ def read_labels(atlas: Atlas, key: str) -> tuple[list[SectionLabels], list[str]]
 def agreement(atlas: Atlas, keys: list[str], truth: str) -> dict[str, dict[str, float]]:
     """Compare labels with a column of truth: adjusted Rand index of each section."""
     from ..atlas.derived_read import read_domains
-    from ..models.metrics import ari
+    from ..models.metrics.agreement import ari
 
     scores: dict[str, dict[str, float]] = {key: {} for key in keys}
     for name in atlas.section_names:

@@ -1,0 +1,1 @@
+"""Domains: mixtures, their number, nested levels, labels."""

@@ -1,0 +1,356 @@
+"""A Gaussian mixture fitted to blocks of rows: seeded starts on a sample, then passes over all.
+
+Nothing here knows of atlases: the data is a function that yields `(m, d)` blocks, the same blocks
+in the same order each time it is called.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
+
+from ...atlas.errors import InvalidArgument
+from .mixture_start import Blocks, Matrix, lloyd, sample_rows, spread_seeds
+
+__all__ = ["Covariance", "Mixture", "fit_mixture"]
+
+type Covariance = Literal["full", "tied"]
+
+SAMPLE_ROWS = 20_000  # restarts run on at most this many rows; the winner sees all of them
+HEAT_TURNS = 25  # turns that every start gets on the sample
+FINALISTS = 3  # starts that go on to convergence
+SAMPLE_TURNS = 200
+RIDGE = 1e-6  # share of the mean variance added to each diagonal, against singular components
+
+
+@dataclass(frozen=True, slots=True)
+class Mixture:
+    """Weighted Gaussian components; with a tied covariance all of them share one factor.
+
+    Attributes
+    ----------
+    weights : ndarray (k,) float64
+        Sum to one.
+    means : ndarray (k, d) float64
+    factors : ndarray (k, d, d) or (1, d, d) float64
+        Upper-triangular square roots of the precision matrices: precision = factor @ factor.T.
+    log_likelihood : float
+        Mean log density per row at the end of fitting (nan before).
+    n_iter : int
+        Passes over the data made by the final fit.
+    converged : bool
+        Whether the final fit stopped by its tolerance.
+    """
+
+    weights: Matrix
+    means: Matrix
+    factors: Matrix
+    log_likelihood: float = float("nan")
+    n_iter: int = 0
+    converged: bool = False
+
+    @property
+    def tied(self) -> bool:
+        """Whether all components share one covariance."""
+        return len(self.factors) == 1
+
+    @property
+    def n_components(self) -> int:
+        """Number of components."""
+        return len(self.weights)
+
+    def discriminants(self, x: NDArray[np.floating]) -> Matrix:
+        """Log of weight times density, `(m, k)`, less what all components share in a row.
+
+        With a tied covariance the quadratic term of a row is the same for every component and is
+        left out, which turns the cost per row from d^2 into k d. Memory 8 m (k + d).
+        """
+        values = np.asarray(x, dtype=np.float64)
+        with np.errstate(divide="ignore"):  # an emptied component weighs log 0 = -inf
+            log_weights = np.log(self.weights)
+        if self.tied:
+            centers = self.means @ self.factors[0]
+            offset = log_weights - 0.5 * (centers**2).sum(axis=1)
+            return np.asarray(values @ (self.factors[0] @ centers.T) + offset)
+        out = np.empty((len(values), self.n_components))
+        for k, factor in enumerate(self.factors):
+            residual = (values - self.means[k]) @ factor
+            log_det = float(np.log(np.diag(factor)).sum())
+            out[:, k] = log_det - 0.5 * np.einsum("ij,ij->i", residual, residual) + log_weights[k]
+        return out
+
+    def shared_log_density(self, second: Matrix, n_rows: int) -> float:
+        """Sum over rows of what `discriminants` leave out, from their second moment `(d, d)`."""
+        constant: float = -0.5 * n_rows * self.means.shape[1] * math.log(2.0 * math.pi)
+        if not self.tied:
+            return constant
+        factor = self.factors[0]
+        log_det = float(np.log(np.diag(factor)).sum())
+        return constant + n_rows * log_det - 0.5 * float(((factor @ factor.T) * second).sum())
+
+    def posterior(self, x: NDArray[np.floating]) -> tuple[Matrix, Matrix]:
+        """Return component probabilities `(m, k)` and the log-sums of the discriminants `(m,)`."""
+        joint = self.discriminants(x)
+        top = joint.max(axis=1, keepdims=True)
+        density = np.exp(joint - top)
+        total = density.sum(axis=1, keepdims=True)
+        return density / total, (top + np.log(total))[:, 0]
+
+    def assign(self, x: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+        """Return the most probable component of each row and its probability."""
+        probability, _ = self.posterior(x)
+        codes = probability.argmax(axis=1)
+        return codes.astype(np.int16), probability.max(axis=1).astype(np.float32)
+
+    def reordered(self, order: NDArray[np.intp]) -> "Mixture":
+        """Return the same mixture with its components in another order."""
+        factors = self.factors if self.tied else self.factors[order]
+        return replace(self, weights=self.weights[order], means=self.means[order], factors=factors)
+
+
+@dataclass(slots=True)
+class _Moments:
+    """Running sums of one pass: what the next estimate needs and nothing else."""
+
+    count: Matrix
+    first: Matrix
+    second: Matrix
+    log_likelihood: float = 0.0
+    n_rows: int = 0
+
+    @classmethod
+    def empty(cls, k: int, d: int, covariance: Covariance) -> "_Moments":
+        """Zeroes; a tied covariance needs one pooled second moment only."""
+        return cls(
+            np.zeros(k), np.zeros((k, d)), np.zeros((k if covariance == "full" else 1, d, d))
+        )
+
+    def add(self, x: Matrix, probability: Matrix) -> None:
+        """Add the rows of one block."""
+        self.count += probability.sum(axis=0)
+        self.first += probability.T @ x
+        if len(self.second) > 1:
+            for k in range(len(self.second)):
+                self.second[k] += (x * probability[:, k : k + 1]).T @ x
+        self.n_rows += len(x)
+
+    def estimate(self, prior_rows: float) -> Mixture:
+        """Return the most probable mixture; `prior_rows` pull covariances to the pooled one."""
+        n, d = float(self.n_rows), self.first.shape[1]
+        count = np.maximum(self.count, 1e-10)
+        means = self.first / count[:, None]
+        pooled = self.second.sum(axis=0) - (means * count[:, None]).T @ means
+        pooled = (pooled + pooled.T) / (2.0 * n)
+        ridge = RIDGE * max(float(np.trace(pooled)) / d, 1e-12) * np.eye(d)
+        if len(self.second) == 1:
+            covariances = (pooled + ridge)[None]
+        else:
+            scatter = self.second - count[:, None, None] * means[:, :, None] * means[:, None, :]
+            covariances = (scatter + prior_rows * pooled) / (count + prior_rows)[:, None, None]
+            covariances = covariances + ridge
+        return Mixture(self.count / n, means, _precision_factors(covariances))
+
+
+def _precision_factors(covariances: Matrix) -> Matrix:
+    """Inverse transposed Cholesky factors, so that precision = factor @ factor.T."""
+    factors = np.empty_like(covariances)
+    for k, covariance in enumerate(covariances):
+        # the triangular inverse costs a sixth of a general solve against the identity
+        inverse, failed = dtrtri(np.linalg.cholesky(covariance), lower=1)
+        assert not failed, "a Cholesky factor has no zero on its diagonal"
+        factors[k] = inverse.T
+    return factors
+
+
+def _one_pass(blocks: Blocks, mixture: Mixture, pooled: Matrix) -> _Moments:
+    """Sum expectations under `mixture`; `pooled` is the second moment of all rows about zero."""
+    k, d = mixture.means.shape
+    moments = _Moments.empty(k, d, "tied" if mixture.tied else "full")
+    for block in blocks():
+        x = np.asarray(block, dtype=np.float64)
+        probability, density = mixture.posterior(x)
+        moments.add(x, probability)
+        moments.log_likelihood += float(density.sum())
+    if mixture.tied:
+        moments.second[0] = pooled
+    moments.log_likelihood += mixture.shared_log_density(pooled, moments.n_rows)
+    return moments
+
+
+def _second_moment(blocks: Blocks) -> Matrix:
+    """Second moment of all rows about zero, `(d, d)`: it is the same in every turn."""
+    total: Matrix | None = None
+    for block in blocks():
+        x = np.asarray(block, dtype=np.float64)
+        total = x.T @ x if total is None else total + x.T @ x
+    assert total is not None
+    return total
+
+
+def _iterate(
+    blocks: Blocks,
+    mixture: Mixture,
+    pooled: Matrix,
+    *,
+    prior_rows: float,
+    max_iter: int,
+    tol: float,
+) -> Mixture:
+    """Repeat passes until the mean log density rises by less than `tol`."""
+    before = -np.inf
+    for turn in range(1, max_iter + 1):
+        moments = _one_pass(blocks, mixture, pooled)
+        now = moments.log_likelihood / moments.n_rows
+        mixture = replace(moments.estimate(prior_rows), log_likelihood=now, n_iter=turn)
+        if abs(now - before) < tol:
+            return replace(mixture, converged=True)
+        before = now
+    return mixture
+
+
+def _start(
+    x: Matrix,
+    near: Matrix,
+    k: int,
+    *,
+    covariance: Covariance,
+    prior_rows: float,
+    rng: np.random.Generator,
+) -> Mixture:
+    """Return the estimate from k-means labels found in `near`, the rows in some other metric."""
+    labels = lloyd(near, spread_seeds(near, k, rng))
+    probability = np.zeros((len(x), k))
+    probability[np.arange(len(x)), labels] = 1.0
+    moments = _Moments.empty(k, x.shape[1], covariance)
+    moments.add(x, probability)
+    if covariance == "tied":
+        moments.second[0] = x.T @ x
+    return moments.estimate(prior_rows)
+
+
+def _best_on_sample(
+    sample: Matrix,
+    k: int,
+    *,
+    covariance: Covariance,
+    prior_rows: float,
+    n_init: int,
+    tol: float,
+    seed: int,
+) -> Mixture:
+    """Race seeded starts: a few turns each, then the most likely ones to the end."""
+    pooled = sample.T @ sample
+
+    def run(mixture: Mixture, turns: int) -> Mixture:
+        return _iterate(
+            lambda: [sample], mixture, pooled, prior_rows=prior_rows, max_iter=turns, tol=tol
+        )
+
+    # k-means sees what lies along the longest axes; in the whitened rows it sees all alike. Each
+    # finds what the other misses, so starts take turns, and the likelihood decides
+    centered = sample - sample.mean(axis=0)
+    spread = centered.T @ centered / len(sample)
+    ridge = RIDGE * max(float(np.trace(spread)) / len(spread), 1e-12) * np.eye(len(spread))
+    metrics = (sample, centered @ _precision_factors((spread + ridge)[None])[0])
+    heats = []
+    for i, stream in enumerate(np.random.SeedSequence(seed).spawn(n_init)):
+        start = _start(
+            sample,
+            metrics[i % 2],
+            k,
+            covariance=covariance,
+            prior_rows=prior_rows,
+            rng=np.random.default_rng(stream),
+        )
+        heats.append(run(start, HEAT_TURNS))
+    # sorted is stable: equal likelihoods keep the order of the seeds
+    heats = sorted(heats, key=lambda found: -found.log_likelihood)[:FINALISTS]
+    finals = [found if found.converged else run(found, SAMPLE_TURNS) for found in heats]
+    return max(finals, key=lambda found: found.log_likelihood)
+
+
+def fit_mixture(
+    blocks: Blocks,
+    n_components: int,
+    *,
+    n_rows: int,
+    covariance: Covariance = "full",
+    prior_rows: float | None = None,
+    n_init: int = 10,
+    max_iter: int = 100,
+    tol: float = 1e-4,
+    seed: int = 0,
+) -> Mixture:
+    """Fit a Gaussian mixture by expectation-maximization over streamed blocks.
+
+    Parameters
+    ----------
+    blocks : callable
+        Yields `(m, d)` float blocks, the same ones at every call.
+    n_components : int
+        Components wanted.
+    n_rows : int
+        Rows of all blocks together.
+    covariance : {"full", "tied"}
+        One covariance per component, or one for all.
+    prior_rows : float, optional
+        Weight, in rows, of the pooled covariance in each component's own (full only); `d + 2` by
+        default, which keeps components of few cells well conditioned.
+    n_init, seed : int
+        Seeded k-means++ starts tried on a sample; the most likely one goes on.
+    max_iter : int
+        Passes over all rows, at most.
+    tol : float
+        Stop when the mean log density per row gains less.
+
+    Returns
+    -------
+    Mixture
+
+    Raises
+    ------
+    InvalidArgument
+        When there are fewer rows than components, or rows that are not finite.
+
+    Notes
+    -----
+    Memory: 8 (20,000 + m) (d + k) + 8 k d^2 bytes for blocks of m rows, for any number of rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.repeat([[0.0, 0.0], [9.0, 9.0]], 50, axis=0)
+    >>> x += np.random.default_rng(0).normal(size=x.shape)
+    >>> mixture = fit_mixture(lambda: [x], 2, n_rows=100)
+    >>> mixture.weights.round(2).tolist()
+    [0.5, 0.5]
+    """
+    if not 1 <= n_components <= n_rows:
+        raise InvalidArgument(
+            f"wanted between 1 and {n_rows} components (one needs a row at least), "
+            f"but got {n_components}; ask for fewer, or add sections"
+        )
+    sample = sample_rows(blocks, n_rows, SAMPLE_ROWS, seed).astype(np.float64)
+    if not np.isfinite(sample).all():
+        bad = int((~np.isfinite(sample)).any(axis=1).sum())
+        raise InvalidArgument(
+            f"wanted finite features, but got nan or infinity in {bad} of {len(sample)} sampled "
+            "rows; fit the embedding again"
+        )
+    prior = float(sample.shape[1] + 2) if prior_rows is None else prior_rows
+    best = _best_on_sample(
+        sample,
+        n_components,
+        covariance=covariance,
+        prior_rows=prior,
+        n_init=n_init,
+        tol=tol,
+        seed=seed,
+    )
+    if len(sample) == n_rows and best.converged:
+        return best
+    pooled = _second_moment(blocks)
+    return _iterate(blocks, best, pooled, prior_rows=prior, max_iter=max_iter, tol=tol)

@@ -1,0 +1,1 @@
+"""Which genes a model sees, and how their counts are treated."""

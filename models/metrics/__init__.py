@@ -1,0 +1,1 @@
+"""How good labels and embeddings are: agreement, mixing, continuity, proportions."""

@@ -1,0 +1,1 @@
+"""The graph network: layers, loss, training, exact inference."""

@@ -1,0 +1,66 @@
+"""What the network is trained for: guess hidden cells from their neighbors, near a smooth prior.
+
+``reconstruction`` x mean squared error of the hidden seeds' features, guessed from what surrounds
+them, + ``prior`` x mean squared distance of the embedding from the neighborhood mean. The first
+term learns where neighborhoods end; the second, the deterministic answer, keeps it from finding
+something else (`docs/decisions/003-domain-baseline.md` has both alone).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
+from .encoder import Encoder
+
+__all__ = ["LossWeights", "masked_loss"]
+
+
+@dataclass(frozen=True, slots=True)
+class LossWeights:
+    """How much each part of the loss counts.
+
+    Attributes
+    ----------
+    reconstruction, prior : float
+        Weights of the two terms.
+    mask : float
+        Share of the cells whose features are hidden.
+    """
+
+    reconstruction: float = 1.0
+    prior: float = 0.3
+    mask: float = 0.3
+
+
+def masked_loss(
+    encoder: Encoder, data: Data, weights: LossWeights, generator: torch.Generator
+) -> Tensor:
+    """Compute the loss of one batch.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    data : Data
+        Standardized x and prior, on the encoder's device.
+    weights : LossWeights
+    generator : torch.Generator
+        On the CPU, so that the same cells are hidden on every device.
+
+    Returns
+    -------
+    Tensor
+        Scalar.
+    """
+    hidden = torch.rand(len(data.x), generator=generator) < weights.mask
+    hidden = hidden.to(data.x.device)
+    x = torch.where(hidden[:, None], encoder.mask_token, data.x)
+    z = encoder(x, data.edge_index, data.num_sampled_nodes, data.num_sampled_edges)
+    seeds = hidden[: data.batch_size]
+    error = (encoder.decoder(z) - data.x[: data.batch_size]).square().mean(dim=1)
+    # a mean over no hidden seeds at all (tiny sections) is zero, not nan
+    rebuilt = (error * seeds).sum() / seeds.sum().clamp(min=1)
+    away = (z - data.prior).square().mean()
+    total: Tensor = weights.reconstruction * rebuilt + weights.prior * away
+    return total

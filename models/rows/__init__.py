@@ -1,0 +1,1 @@
+"""Tables of rows that pass through memory a block at a time."""

@@ -1,0 +1,115 @@
+"""Rows of float32 in a scratch file: the working memory of passes over more cells than memory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...atlas.errors import InvalidArgument
+
+__all__ = ["RowFile", "gaps_closed"]
+
+
+def gaps_closed(rows: NDArray[np.int64], max_gap: int) -> list[tuple[int, int]]:
+    """Cover sorted rows by runs, reading through gaps of at most `max_gap` rows.
+
+    Parameters
+    ----------
+    rows : ndarray (m,) int64
+        Sorted, without repeats.
+    max_gap : int
+        Rows one would rather read in vain than start another read.
+
+    Returns
+    -------
+    list of (start, stop)
+        Sorted, disjoint, half-open; every row lies in one of them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gaps_closed(np.array([3, 4, 7, 30]), max_gap=2)
+    [(3, 8), (30, 31)]
+    """
+    if len(rows) == 0:
+        return []
+    cuts = np.flatnonzero(np.diff(rows) > max_gap + 1)
+    starts = np.concatenate([rows[:1], rows[cuts + 1]])
+    stops = np.concatenate([rows[cuts], rows[-1:]]) + 1
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+
+class RowFile:
+    """A table `(n_rows, width)` of float32 on disk that never holds more in memory than is asked.
+
+    Positioned reads and writes, no memory map: pages of a map would count as this process's own
+    memory. Rows not yet written read as zeros.
+    """
+
+    __slots__ = ("_fd", "n_rows", "path", "width")
+
+    def __init__(self, path: Path, n_rows: int, width: int) -> None:
+        if n_rows < 0 or width < 1:
+            raise InvalidArgument(
+                f"wanted a table of some columns, but got {n_rows} rows x {width} columns"
+            )
+        self.path, self.n_rows, self.width = path, n_rows, width
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.ftruncate(self._fd, n_rows * width * 4)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the file; closing twice does no harm."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            self.path.unlink(missing_ok=True)
+
+    def write(self, start: int, rows: NDArray[np.floating]) -> None:
+        """Store rows `start : start + len(rows)`."""
+        data = np.ascontiguousarray(rows, dtype=np.float32)
+        if data.ndim != 2 or data.shape[1] != self.width or start + len(data) > self.n_rows:
+            raise InvalidArgument(
+                f"wanted rows of {self.width} columns within {self.n_rows}, "
+                f"but got an array of shape {data.shape} at row {start}"
+            )
+        view, offset = memoryview(data).cast("B"), start * self.width * 4
+        while view:
+            done = os.pwrite(self._fd, view, offset)
+            view, offset = view[done:], offset + done
+
+    def read(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Return rows `start:stop`, `(stop - start, width)`."""
+        out = np.empty((stop - start, self.width), dtype=np.float32)
+        if out.size == 0:
+            return out
+        view, offset = memoryview(out).cast("B"), start * self.width * 4
+        while view:
+            done = os.preadv(self._fd, [view], offset)
+            if done == 0:
+                raise InvalidArgument(f"wanted rows up to {stop}, but got a table of {self.n_rows}")
+            view, offset = view[done:], offset + done
+        return out
+
+    def take(self, rows: NDArray[np.int64], max_gap: int = 64) -> NDArray[np.float32]:
+        """Return the given rows in the given order; nearby ones are read together."""
+        out = np.empty((len(rows), self.width), dtype=np.float32)
+        order = np.argsort(rows, kind="stable")
+        ordered = rows[order]
+        for start, stop in gaps_closed(np.unique(ordered), max_gap):
+            lo, hi = np.searchsorted(ordered, [start, stop])
+            out[order[lo:hi]] = self.read(start, stop)[ordered[lo:hi] - start]
+        return out
+
+    def blocks(self, block_rows: int) -> Iterator[NDArray[np.float32]]:
+        """Yield all rows in order, `block_rows` at a time."""
+        for start in range(0, self.n_rows, block_rows):
+            yield self.read(start, min(start + block_rows, self.n_rows))

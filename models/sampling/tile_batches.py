@@ -1,0 +1,229 @@
+"""Carry a batch plan out: tiles and their exact halos as `torch_geometric.data.Data`.
+
+A batch follows the convention of PyG's `NeighborLoader`: seed cells first, then the cells of hop 1,
+hop 2, ...; `edge_index` runs from neighbor to cell, sorted by the hop of the cell, so that
+`trim_to_layer` drops in every layer what no seed can see any more. Unlike there, no neighbor is
+left out: what is computed for the seeds equals a pass over the whole graph.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..domains.smoothing import neighborhood_mean
+from ..rows.file import RowFile, gaps_closed
+from .batch_plan import BatchPlan, TileSeeds
+from .neighborhood import GraphRows, Halo, expand
+from .pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
+
+if TYPE_CHECKING:
+    from ...atlas.section import Section
+
+__all__ = ["HaloCache", "SectionSource", "TileBatches", "halo_data"]
+
+
+@dataclass(frozen=True, slots=True)
+class SectionSource:
+    """What a batch reads of one section.
+
+    Attributes
+    ----------
+    section : Section
+    graph : GraphRows
+    table : RowFile
+        Features `(n_obs, d)`.
+    """
+
+    section: "Section"
+    graph: GraphRows
+    table: RowFile
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    """A tile ready for use: its halo, its prior and the positions of all its cells."""
+
+    halo: Halo
+    prior: NDArray[np.float32]
+    positions: NDArray[np.float64]
+
+    @property
+    def nbytes(self) -> int:
+        own = self.prior.nbytes + self.positions.nbytes + self.halo.n_id.nbytes
+        return int(own + 12 * self.halo.adjacency.nnz)
+
+
+class HaloCache:
+    """Tiles used lately, up to a number of bytes; what does not fit is made again."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._held = limit, 0
+        self._tiles: OrderedDict[TileSeeds, _Tile] = OrderedDict()
+
+    def get(self, seeds: TileSeeds) -> "_Tile | None":
+        """Return a tile if it is held."""
+        found = self._tiles.get(seeds)
+        if found is not None:
+            self._tiles.move_to_end(seeds)
+        return found
+
+    def put(self, seeds: TileSeeds, tile: "_Tile") -> None:
+        """Hold a tile, and let go of those used longest ago."""
+        self._tiles[seeds] = tile
+        self._held += tile.nbytes
+        while self._held > self._limit and self._tiles:
+            _, dropped = self._tiles.popitem(last=False)
+            self._held -= dropped.nbytes
+
+
+def halo_data(halos: Sequence[Halo], x: Sequence[NDArray[np.float32]]) -> Data:
+    """Join halos into one batch without edges between them.
+
+    Parameters
+    ----------
+    halos : sequence of Halo
+        All equally many hops wide.
+    x : sequence of ndarray (n_local, d) float32
+        Features of the cells of each halo, in its order.
+
+    Returns
+    -------
+    Data
+        x, edge_index, n_id, batch_size, num_sampled_nodes, num_sampled_edges, and `halo`, the
+        number of the halo that each cell belongs to.
+    """
+    hops = len(halos[0].hop_start) - 2
+    place = [np.empty(len(halo.n_id), dtype=np.int64) for halo in halos]
+    order: list[tuple[int, int, int]] = []
+    nodes_per_hop = []
+    at = 0
+    for hop in range(hops + 1):
+        before = at
+        for number, halo in enumerate(halos):
+            start, stop = halo.hop_start[hop], halo.hop_start[hop + 1]
+            place[number][start:stop] = np.arange(at, at + stop - start)
+            order.append((number, start, stop))
+            at += stop - start
+        nodes_per_hop.append(at - before)
+    source: list[NDArray[np.int64]] = []
+    target: list[NDArray[np.int64]] = []
+    edges_per_hop = []
+    for hop in range(hops):
+        count = 0
+        for number, halo in enumerate(halos):
+            start, stop = halo.hop_start[hop], halo.hop_start[hop + 1]
+            ptr = halo.adjacency.indptr[start : stop + 1]
+            columns = halo.adjacency.indices[ptr[0] : ptr[-1]]
+            source.append(place[number][columns])
+            target.append(np.repeat(place[number][start:stop], np.diff(ptr)))
+            count += len(columns)
+        edges_per_hop.append(count)
+    nothing = [np.zeros(0, dtype=np.int64)]
+    edges = np.stack([np.concatenate(source or nothing), np.concatenate(target or nothing)])
+    rows = np.concatenate([x[number][a:b] for number, a, b in order])
+    return Data(
+        x=torch.from_numpy(rows),
+        edge_index=torch.from_numpy(edges),
+        n_id=torch.from_numpy(np.concatenate([halos[n].n_id[a:b] for n, a, b in order])),
+        halo=torch.from_numpy(np.concatenate([np.full(b - a, n) for n, a, b in order])),
+        batch_size=nodes_per_hop[0],
+        num_sampled_nodes=nodes_per_hop,
+        num_sampled_edges=edges_per_hop,
+    )
+
+
+class TileBatches:
+    """Batches of a plan, by step number; the same step gives the same batch anywhere.
+
+    Parameters
+    ----------
+    plan : BatchPlan
+    sources : sequence of SectionSource
+        In the order of the plan's sections.
+    hops : int
+        Width of the halos: the number of layers of the network.
+    prior_hops : int
+        Hops over which the prior averages; at most `hops`.
+    cache_bytes : int
+        Memory for tiles that come again.
+    """
+
+    def __init__(
+        self,
+        plan: BatchPlan,
+        sources: Sequence[SectionSource],
+        *,
+        hops: int,
+        prior_hops: int,
+        cache_bytes: int,
+    ) -> None:
+        self.plan, self.sources = plan, tuple(sources)
+        self.hops, self.prior_hops = hops, prior_hops
+        self._cache = HaloCache(cache_bytes)
+
+    def __iter__(self) -> Iterator[Data]:
+        """Yield the batches of one epoch, as a loader does."""
+        for batch in self.plan.epoch(0):
+            yield self.load(batch)
+
+    def _tile(self, seeds: TileSeeds) -> _Tile:
+        found = self._cache.get(seeds)
+        if found is not None:
+            return found
+        source = self.sources[seeds.section]
+        halo = expand(source.graph, seeds.start, seeds.stop, self.hops)
+        values = source.table.take(halo.n_id)
+        prior = neighborhood_mean(halo, values, self.prior_hops)
+        tile = _Tile(halo, prior, _positions(source.section, halo.n_id))
+        self._cache.put(seeds, tile)
+        return tile
+
+    def load(self, batch: Sequence[int]) -> Data:
+        """Read one batch.
+
+        Parameters
+        ----------
+        batch : sequence of int
+            Numbers into `plan.tiles`.
+
+        Returns
+        -------
+        Data
+            As `halo_data`, and input_id (section rows of the seeds), section (number of the
+            section of every cell), pos (x, y in micrometers, float32 relative to the tile's first
+            cell), prior (seeds, d).
+        """
+        seeds = [self.plan.tiles[number] for number in batch]
+        tiles = [self._tile(one) for one in seeds]
+        values = [
+            self.sources[one.section].table.take(tile.halo.n_id)
+            for one, tile in zip(seeds, tiles, strict=True)
+        ]
+        data = halo_data([tile.halo for tile in tiles], values)
+        section = torch.tensor([one.section for one in seeds])
+        data.section = section[data.halo]
+        data.input_id = data.n_id[: data.batch_size]
+        data.prior = torch.from_numpy(np.concatenate([tile.prior for tile in tiles]))
+        data.pos = _joined_positions(data, tiles)
+        return data
+
+
+def _joined_positions(data: Data, tiles: Sequence[_Tile]) -> torch.Tensor:
+    """Positions in the order of the batch; relative, because float32 has 7 digits."""
+    out = np.empty((data.num_nodes, 2), dtype=np.float32)
+    owner = data.halo.numpy()
+    for number, tile in enumerate(tiles):
+        out[owner == number] = tile.positions - tile.positions[0]
+    return torch.from_numpy(out)
+
+
+def _positions(section: "Section", rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    runs = gaps_closed(np.sort(rows), max_gap=256)
+    covered = np.concatenate([np.arange(a, b) for a, b in runs])
+    values: NDArray[Any] = section.positions(runs)
+    return np.asarray(values[np.searchsorted(covered, rows)], dtype=np.float64)
