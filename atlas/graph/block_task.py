@@ -1,24 +1,24 @@
-"""One block of a graph as a task, and what decides whether a block built earlier will do."""
+"""One block of a graph as a task."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..parts import PartReceipt, place_part
 from .edges import stream_edges
-from .layout import GRAPH_FORMAT, write_pieces
+from .layout import write_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from ..attempt import Attempt
     from .edges import EdgeSource
-    from .section_graph import SectionGraph
+    from .order import Order
 
-__all__ = ["BlockTask", "block_tasks", "build_plan", "part_name"]
+__all__ = ["BlockTask", "block_tasks", "part_name"]
 
 # Edges held at a time where a source can hand them out in pieces: twice what blocks are planned
 # for, so that only blocks far off the plan are cut.
@@ -40,7 +40,7 @@ class BlockTask:
     parts: str
     """Where the block is made; on the same file system."""
     section: str
-    """Name of the section."""
+    """Name of the section, or of the pair."""
     block: int
     """Number of the block."""
     rows: tuple[int, int]
@@ -66,40 +66,13 @@ def part_name(block: int) -> str:
     return f"blocks/{block}"
 
 
-def block_tasks(
-    graph: SectionGraph, attempt: Attempt, finished: Collection[str] = ()
-) -> list[BlockTask]:
+def block_tasks(order: Order, attempt: Attempt, finished: Collection[str] = ()) -> list[BlockTask]:
     """Make the tasks of a prepared graph, without those whose parts are finished."""
     # Renaming a block into place makes no folders: a task that outlives its attempt must not.
     (attempt.path / "blocks").mkdir(exist_ok=True)
+    graph = order.graph
     return [
-        BlockTask(
-            graph.source, str(attempt.path), str(attempt.parts), graph.plan.section, block, rows
-        )
+        BlockTask(graph.source, str(attempt.path), str(attempt.parts), order.label, block, rows)
         for block, rows in enumerate(pairwise(graph.plan.row_ptr))
         if part_name(block) not in finished
     ]
-
-
-def build_plan(graph: SectionGraph) -> Mapping[str, Any]:
-    """Say all that decides what the blocks of a prepared graph hold, as JSON.
-
-    Equal plans give equal blocks, byte for byte; the passes over the whole section are in it by
-    what they found. The version of the tool is part of it, since a newer one may compute or encode
-    otherwise.
-    """
-    from importlib.metadata import version
-
-    plan = graph.plan
-    return {
-        "what": "graph",
-        "format": GRAPH_FORMAT,
-        "version": version("tisseract"),
-        "section": plan.section,
-        "inputs": graph.inputs,
-        "kind": plan.kind,
-        "parameters": dict(plan.parameters),
-        "facts": dict(plan.facts),
-        "n_obs": plan.n_obs,
-        "row_ptr": list(plan.row_ptr),
-    }

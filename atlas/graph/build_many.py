@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
-    from .build import GraphProgress
+    from .execute import GraphProgress
 
 __all__ = ["build_graphs"]
 

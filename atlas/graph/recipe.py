@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .z_stored import split_key
+
 if TYPE_CHECKING:
     from ..snapshot import DerivedEntry
 
@@ -13,7 +15,6 @@ __all__ = ["rebuilding", "stale_words"]
 
 _FLAGS = ("symmetrize", "set_diag")
 _VALUES = ("n_rings", "percentile", "transform", "where")
-_DIVIDER = ".."  # of a key and a neighbor, see `z_stored`
 
 
 def stale_words(entry: DerivedEntry, stale: Sequence[str], url: str) -> str:
@@ -28,7 +29,7 @@ def stale_words(entry: DerivedEntry, stale: Sequence[str], url: str) -> str:
     url : str
         Where the atlas is.
     """
-    key, _, neighbor = entry.key.partition(_DIVIDER)
+    key, neighbor = split_key(entry)
     where = f"section {entry.section!r}" + (f" to {neighbor!r}" if neighbor else "")
     inputs = " and ".join(
         f"section {name.removeprefix('section:')!r}" if name.startswith("section:") else repr(name)
@@ -51,7 +52,7 @@ def rebuilding(entry: DerivedEntry, url: str) -> str:
     ": tisseract graph b.atlas --knn 6 --where 'n > 3' --key-added k --section S1"
     """
     parameters: Mapping[str, Any] = entry.info.get("parameters", {})
-    key, _, neighbor = entry.key.partition(_DIVIDER)
+    key, neighbor = split_key(entry)
     if "transform_to" in parameters or (neighbor and "transform" in parameters):
         return ", with transforms= as before"
     if "mask" in parameters and "where" not in parameters:

@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import InvalidArgument
 from ..memory import format_bytes
 from .edges import Edges, check_runs, cut_runs
+from .order_statistic import run_serially
 from .radius_graph import check_radius
 from .row_choice import rows_of_graph
 from .z_edges import ZKnnEdges, ZRadiusEdges
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
     from .edges import PositionSource
+    from .order_statistic import Run
     from .plan import GraphPlan
     from .row_choice import RowChoice
     from .z_placed import Affine
@@ -108,11 +110,19 @@ class ZGraph:
 
         from .section_graph import dask_rows
 
-        return dask_rows(delayed(_itself)(self), self.row_ptr, self.n_columns)
+        return dask_rows(delayed(_prepared)(self), self.row_ptr, self.n_columns)
 
     def compute(self) -> scipy.sparse.csr_array:
         """Compute the whole graph, (n_obs, n_columns); 12 bytes an edge, twice that at the end."""
         return self.rows([(0, self.n_obs)])
+
+    def check(self) -> None:
+        """Nothing is refused later than it was described."""
+
+    def prepare(self, run: Run = run_serially) -> ZGraph:
+        """Nothing has to be known of the whole section first; see `SectionGraph.prepare`."""
+        del run
+        return self
 
     def __str__(self) -> str:
         return str(self.plan)
@@ -237,8 +247,8 @@ def z_neighbors(
     return ZNeighbors(store, graphs)
 
 
-def _itself(graph: ZGraph) -> ZGraph:
-    return graph
+def _prepared(graph: ZGraph) -> ZGraph:
+    return graph.prepare()
 
 
 def _spec(n_neighs: int | None, radius: float | None) -> dict[str, int | float]:

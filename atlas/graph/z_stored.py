@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .edges import Edges
     from .row_choice import RowChoice
 
-__all__ = ["Z_KIND", "StoredZGraph", "open_z_graph", "stored_z_pairs", "z_key"]
+__all__ = ["Z_KIND", "StoredZGraph", "open_z_graph", "split_key", "stored_z_pairs", "z_key"]
 
 Z_KIND = "zgraph"
 """Kind of derived data: `zgraph/<key>..<neighbor>/<section>`."""
@@ -52,6 +52,21 @@ def z_key(key: str, neighbor: str) -> str:
             f"a key without two dots in a row and without a last dot is wanted, but got {key!r}"
         )
     return check_name(f"{key}{_DIVIDER}{neighbor}", "key")
+
+
+def split_key(entry: DerivedEntry) -> tuple[str, str]:
+    """Return the key under which a graph was built, and its neighbor: empty within a section.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> split_key(SimpleNamespace(kind="zgraph", key="z..E12_s04"))
+    ('z', 'E12_s04')
+    """
+    if entry.kind != Z_KIND:
+        return entry.key, ""
+    key, _, neighbor = entry.key.partition(_DIVIDER)
+    return key, neighbor
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +174,6 @@ def stored_z_pairs(store: AtlasStore, key: str) -> list[tuple[str, str]]:
         (entry.section, neighbor)
         for entry in store.snapshot.derived.values()
         if entry.kind == Z_KIND
-        for found, _, neighbor in [entry.key.partition(_DIVIDER)]
+        for found, neighbor in [split_key(entry)]
         if found == key
     )

@@ -28,7 +28,16 @@ from tisseract.atlas.errors import (
     StorageFull,
 )
 from tisseract.atlas.garbage import gc
-from tisseract.atlas.graph import block_task, build, build_graphs, knn, layout, open_graph, plan
+from tisseract.atlas.graph import (
+    block_task,
+    build_graphs,
+    execute,
+    knn,
+    layout,
+    open_graph,
+    order,
+    plan,
+)
 from tisseract.atlas.graph.workers import Workers
 from tisseract.atlas.lock import is_locked, try_lock
 from tisseract.atlas.manifest import read_manifest
@@ -491,7 +500,7 @@ def test_a_task_that_outlives_its_driver_changes_nothing(
         tasks.extend(plain(*arguments))
         return tasks
 
-    monkeypatch.setattr(build, "block_tasks", keep)
+    monkeypatch.setattr(execute, "block_tasks", keep)
     (entry,) = build_graphs(store, n_neighs=5)
     for task in tasks:
         assert task()[1].facts == {"nnz": 5 * (task.rows[1] - task.rows[0])}
@@ -549,7 +558,7 @@ def test_a_bucket_resumes_sections(
     tmp_path: Path, blocks: Blocks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan, "_BLOCK_ROWS", 64)
-    monkeypatch.setattr(build, "_GROUP_SECTIONS", 1)
+    monkeypatch.setattr(execute, "_GROUP_GRAPHS", 1)
     store = FakeStore.create(f"memory://resume-{tmp_path.name}")
     add_section(store, "S1")
     add_section(store, "S2")
@@ -750,5 +759,5 @@ def test_a_block_of_many_edges_is_written_in_pieces(
 
 
 def test_plans_are_json(store: FakeStore) -> None:
-    graph = knn(store, "S1", 5)["S1"].prepare()
-    assert json.loads(json.dumps(block_task.build_plan(graph))) == block_task.build_plan(graph)
+    wanted = order.order_section(store, knn(store, "S1", 5)["S1"], "k").prepare()
+    assert json.loads(json.dumps(wanted.build_plan())) == wanted.build_plan()

@@ -155,9 +155,9 @@ def test_what_is_there_is_not_built_again(store: FakeStore) -> None:
 
 
 def test_a_build_cut_off_is_resumed(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tisseract.atlas.graph import block_task, build
+    from tisseract.atlas.graph import block_task, execute
 
-    monkeypatch.setattr(build, "_GROUP_SECTIONS", 1)
+    monkeypatch.setattr(execute, "_GROUP_GRAPHS", 1)
     write = layout.write_pieces
 
     def fail(folder: Path, block: int, indptr: Any, pieces: Any) -> layout.BlockReceipt:

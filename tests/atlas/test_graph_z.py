@@ -24,6 +24,7 @@ from tisseract.atlas.errors import (
 from tisseract.atlas.graph import plan, z_nearest
 from tisseract.atlas.graph.block_task import BlockTask
 from tisseract.atlas.graph.edges import Edges
+from tisseract.atlas.graph.z_build import unbuilt_pairs
 from tisseract.atlas.graph.z_edges import ZKnnEdges, ZRadiusEdges, greatest_square
 from tisseract.atlas.graph.z_graph import z_neighbors
 from tisseract.atlas.graph.z_pairs import ZPair, choose_pairs
@@ -446,6 +447,18 @@ def test_a_replaced_section_makes_its_pairs_stale(store: FakeStore, replaced: st
     kept = [old.attempt == new.attempt for old, new in zip(first, again, strict=True)]
     assert kept == [replaced not in pair for pair in graphs.graphs]
     assert open_z_graph(store, "z", "low", "mid").nnz > 0
+
+
+def test_one_name_means_one_thing(store: FakeStore) -> None:
+    """A stale pair is not replaced by another kind while others keep what it was."""
+    z_neighbors(store, 5).write("z")
+    put_z(store, "low", np.random.default_rng(9).random((100, 2)) * 500, 0.0, donor="a")
+    other = z_neighbors(store, 4, pairs=[("low", "mid")])
+    with pytest.raises(InvalidArgument, match=r"'low' to 'mid' has .* 'mid' to 'top'.* keep"):
+        other.write("z")
+    assert unbuilt_pairs(store, list(other), "z", overwrite=True) == list(other)
+    z_neighbors(store, 4).write("z", overwrite=True)
+    assert open_z_graph(store, "z", "low", "mid").parameters["n_neighs"] == 4
 
 
 def test_what_is_there_is_not_built_again(store: FakeStore) -> None:
