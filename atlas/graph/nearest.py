@@ -20,7 +20,7 @@ from .certificate import SHRINK
 from .edges import Edges, cut_runs, n_rows
 from .grid_index import index_points
 from .halo import PATCH_ROWS, Patches, plan_band, read_patches
-from .wider import Candidates, extend, extend_all, mark_open, settle
+from .wider import EVERYWHERE, Candidates, extend, extend_all, mark_open, settle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,6 @@ _BAND_ROWS = 131_072
 _PLANS = 12
 # Rows loaded at once on the slow road.
 _ROUND_ROWS = 65_536
-_EVERYWHERE = np.array([-np.inf, -np.inf, np.inf, np.inf])
 
 
 class Ordered(NamedTuple):
@@ -230,7 +229,7 @@ def _search_loaded(
             continue
         into = np.flatnonzero(unsure) + rows.start
         open_ = _Open(own.xy[into], own_rows[into], into, Candidates.empty(into.size, k))
-        extend(open_.xy, open_.rows, grid, _EVERYWHERE, SHRINK, open_.table)
+        extend(open_.xy, open_.rows, grid, EVERYWHERE, 0, SHRINK, open_.table)
         _offer(open_, loaded, taken)
         left.append(open_)
     return _Open.concatenate(left) if left else None

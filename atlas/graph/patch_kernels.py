@@ -1,4 +1,4 @@
-"""Compiled loops over the boxes of patches: cutting, tightening, finding near ones."""
+"""Compiled loops over boxes of positions: cutting, tightening, measuring, finding near ones."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from .compiled import njit
 
-__all__ = ["TOGETHER", "cut_jumps", "mark_near", "tight"]
+__all__ = ["TOGETHER", "box_d2", "cut_jumps", "mark_near", "tight"]
 
 # Boxes of `own` under one common box: a box that misses that one misses them all.
 TOGETHER = 32
@@ -63,6 +63,14 @@ def cut_jumps(xy: Any, first_row: Any, ptr: Any) -> Any:
             rows[n], cuts[n + 1] = first_row[p] + first - ptr[p], last
             n += 1
     return rows[:n], cuts[: n + 1]
+
+
+@njit
+def box_d2(x: float, y: float, boxes: Any, b: int) -> float:
+    """Return the squared distance from a point to closed box b, (xmin, ymin, xmax, ymax)."""
+    dx = max(boxes[b, 0] - x, x - boxes[b, 2], 0.0)
+    dy = max(boxes[b, 1] - y, y - boxes[b, 3], 0.0)
+    return float(dx * dx + dy * dy)
 
 
 @njit

@@ -7,11 +7,15 @@ import numpy as np
 
 from .grid_index import index_points, njit
 from .kernel import LANES, NONE, emit, search_grid
+from .patch_kernels import box_d2
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Candidates", "extend", "extend_all", "mark_open", "settle"]
+__all__ = ["EVERYWHERE", "Candidates", "extend", "extend_all", "mark_open", "settle"]
+
+EVERYWHERE = np.array([[-np.inf, -np.inf, np.inf, np.inf]])
+"""The one box that rules out nothing, (1, 4)."""
 
 
 class Candidates(NamedTuple):
@@ -39,15 +43,7 @@ class Candidates(NamedTuple):
 
 
 @njit
-def box_d2(x: float, y: float, box: Any) -> float:
-    """Return the squared distance from a point to a closed box (xmin, ymin, xmax, ymax)."""
-    dx = max(box[0] - x, x - box[2], 0.0)
-    dy = max(box[1] - y, y - box[3], 0.0)
-    return float(dx * dx + dy * dy)
-
-
-@njit
-def extend(xy: Any, rows: Any, g: Any, box: Any, shrink: float, c: Any) -> None:
+def extend(xy: Any, rows: Any, g: Any, boxes: Any, p: int, shrink: float, c: Any) -> None:
     """Offer the points of one grid to the queries that they can still improve.
 
     Parameters
@@ -56,8 +52,10 @@ def extend(xy: Any, rows: Any, g: Any, box: Any, shrink: float, c: Any) -> None:
         The queries; none is its own neighbor.
     g : GridIndex
         The points.
-    box : array (4,) float64
-        Box that holds them.
+    boxes : array (b, 4) float64
+        Box `p` of these holds them.
+    p : int
+        See `boxes`.
     shrink : float
         Factor just below one put on the squared box distance; see `certificate`.
     c : Candidates
@@ -70,7 +68,7 @@ def extend(xy: Any, rows: Any, g: Any, box: Any, shrink: float, c: Any) -> None:
     d2s, at = np.empty(k), np.empty(k, dtype=np.int64)
     for i in range(xy.shape[0]):
         qx, qy = xy[i, 0], xy[i, 1]
-        if crow[i, k - 1] >= 0 and box_d2(qx, qy, box) * shrink > cd2[i, k - 1]:
+        if crow[i, k - 1] >= 0 and box_d2(qx, qy, boxes, p) * shrink > cd2[i, k - 1]:
             continue
         for j in range(k):
             d2s[j] = cd2[i, j]
@@ -81,11 +79,11 @@ def extend(xy: Any, rows: Any, g: Any, box: Any, shrink: float, c: Any) -> None:
         )  # fmt: skip
         # From the end: a held point only ever moves back, so its old place is still unwritten.
         for j in range(k - 1, -1, -1):
-            p = at[j]
-            if p >= 0:
-                cd2[i, j], crow[i, j], cx[i, j], cy[i, j] = d2s[j], grow[p], gx[p], gy[p]
-            elif p != NONE:
-                o = -1 - p
+            a = at[j]
+            if a >= 0:
+                cd2[i, j], crow[i, j], cx[i, j], cy[i, j] = d2s[j], grow[a], gx[a], gy[a]
+            elif a != NONE:
+                o = -1 - a
                 cd2[i, j], crow[i, j], cx[i, j], cy[i, j] = d2s[j], crow[i, o], cx[i, o], cy[i, o]
 
 
@@ -115,7 +113,7 @@ def extend_all(
             continue
         wanted = False
         for i in range(xy.shape[0]):
-            d2 = box_d2(xy[i, 0], xy[i, 1], boxes[p])
+            d2 = box_d2(xy[i, 0], xy[i, 1], boxes, p)
             if c.row[i, k - 1] < 0 or d2 * shrink <= c.d2[i, k - 1]:
                 wanted = True
                 break
@@ -124,7 +122,7 @@ def extend_all(
         first, last = ptr[p], ptr[p + 1]
         found_row = np.arange(first_row[p], first_row[p] + last - first).astype(np.int32)
         g = index_points(found_xy[first:last], found_row, k)
-        extend(xy, rows, g, boxes[p], shrink, c)
+        extend(xy, rows, g, boxes, p, shrink, c)
 
 
 @njit
@@ -177,7 +175,7 @@ def mark_open(xy: Any, c: Any, ptr: Any, boxes: Any, shrink: float, marks: Any, 
             reach = c.d2[i, k - 1] if c.row[i, k - 1] >= 0 else np.inf
             best, nearest = -1, np.inf
             for m in range(n_near):
-                d2 = box_d2(xy[i, 0], xy[i, 1], boxes[near[m]])
+                d2 = box_d2(xy[i, 0], xy[i, 1], boxes, near[m])
                 if d2 * shrink <= reach and (best < 0 or d2 < nearest):
                     best, nearest = near[m], d2
             open_[i] = best >= 0
@@ -186,7 +184,7 @@ def mark_open(xy: Any, c: Any, ptr: Any, boxes: Any, shrink: float, marks: Any, 
             n_open += 1
             # All that are as near, or a pile of cells at one position would take a round for each.
             for m in range(n_near):
-                if box_d2(xy[i, 0], xy[i, 1], boxes[near[m]]) <= nearest:
+                if box_d2(xy[i, 0], xy[i, 1], boxes, near[m]) <= nearest:
                     marks[near[m]] = True
     return n_open
 

@@ -18,7 +18,7 @@ from .certificate import SHRINK, box_to_boxes
 from .edges import cut_runs
 from .grid_index import index_points
 from .halo import PATCH_ROWS, Halo, Patches, plan_band, read_patches
-from .wider import Candidates, extend, extend_all, mark_open
+from .wider import EVERYWHERE, Candidates, extend, extend_all, mark_open
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +36,6 @@ _EXPECTED = 2.5
 # Rows of a band: more than a block has only where the guess is bad, and then it is cut.
 _BAND_ROWS = 262_144
 _ROUND_ROWS = 65_536
-_EVERYWHERE = np.array([-np.inf, -np.inf, np.inf, np.inf])
 
 
 def read_asking(section: PositionSource, runs: Runs) -> Patches:
@@ -124,7 +123,7 @@ def _search_loaded(
     near = box_to_boxes(box, band.boxes) <= reach_d2
     chosen = band.take(near)
     if len(chosen):
-        extend(xy, nobody, index_points(chosen.xy, chosen.rows(), k), _EVERYWHERE, SHRINK, part)
+        extend(xy, nobody, index_points(chosen.xy, chosen.rows(), k), EVERYWHERE, 0, SHRINK, part)
     others = (band.xy, band.first_row, band.ptr, band.boxes, near)
     extend_all(xy, nobody, *others, SHRINK, part)
 
@@ -146,9 +145,9 @@ def _search_apart(
         nobody = np.full(at.size, -1, np.int32)
         for runs in cut_runs(apart.runs(marks), _ROUND_ROWS):
             for found in _by_run(read_patches(neighbor, runs), len(runs)):
-                box = np.concatenate([found.xy.min(axis=0), found.xy.max(axis=0)])
+                box = np.concatenate([found.xy.min(axis=0), found.xy.max(axis=0)])[None]
                 grid = index_points(found.xy, found.rows(), table.d2.shape[1])
-                extend(xy[at], nobody, grid, box, SHRINK, part)
+                extend(xy[at], nobody, grid, box, 0, SHRINK, part)
         table.d2[at], table.row[at], table.x[at], table.y[at] = part
         apart = apart.take(~marks)
 

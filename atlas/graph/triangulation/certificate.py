@@ -55,6 +55,7 @@ from typing import Any
 import numpy as np
 
 from ..compiled import njit
+from ..patch_kernels import box_d2
 from .predicates import circle_sign, orientation
 
 __all__ = ["certify", "clearances", "group_boxes"]
@@ -68,14 +69,6 @@ _GROUP = 32
 # Open vertices after which a look ends; 10 to 300 are open at the border of a block of 65,000.
 _MOST_OPEN = 512
 _KINDS_GHOST, _KINDS_ROUND, _KINDS_FLAT = 0, 1, 2
-
-
-@njit
-def box_d2(x: float, y: float, boxes: Any, b: int) -> float:
-    """Return the squared distance from a point to a box."""
-    dx = max(boxes[b, 0] - x, x - boxes[b, 2], 0.0)
-    dy = max(boxes[b, 1] - y, y - boxes[b, 3], 0.0)
-    return float(dx * dx + dy * dy)
 
 
 @njit
