@@ -1,4 +1,4 @@
-"""Domains across the atlas: how cells divide among them."""
+"""Domains across the atlas: how large they are, how cells divide among them, what marks them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,6 +53,132 @@ class DomainView:
             entry = self.store.derived("domains", self.key, section)
             found |= dict.fromkeys(map(str, entry.info.get("categories", ())))
         return list(found)
+
+    def table(
+        self,
+        by: str | None = None,
+        *,
+        markers: int = 5,
+        replicate: str | None = None,
+        memory_limit: str | int | None = None,
+    ) -> "pd.DataFrame":
+        """Tell of each domain how large it is, where it occurs, and what is in it.
+
+        Parameters
+        ----------
+        by
+            A column of labels (`cell_type`, `timepoint`): one more column for each of its values,
+            `cell_type: Neuron`, the share of the domain's cells that have it.
+        markers
+            Genes named in the column `markers`, best first; 0 leaves it out and reads no counts.
+        replicate
+            See `markers`.
+        memory_limit
+            Refuse above it.
+
+        Returns
+        -------
+        DataFrame
+            One row a domain, in the order of `names`, with `n_cells`, `fraction` (of the labeled
+            cells), `area_um2`, `n_sections`, `sections` (their names, with commas between),
+            `mean_confidence`, the columns of `by`, `markers`.
+
+        Raises
+        ------
+        ColumnNotFound, InvalidArgument
+            `by` is no column, or one of numbers.
+        StaleDerived
+            A section was replaced after its cells were labeled.
+        BudgetExceeded
+            The largest section does not fit the limit: 64 bytes a cell, and 72 bytes for each gene
+            and domain where there are markers.
+
+        Notes
+        -----
+        `area_um2` is an estimate from positions alone: a section is divided into squares, the
+        smallest that hold four cells on average where there are any; each of them counts for the
+        domains of its cells in equal shares. NaN where the unit of a section that the domain
+        occurs in is unknown, or where it has fewer than four cells. Computed anew with every call,
+        one section at a time; nothing is stored.
+        """
+        from .domain_table import check_labels, domain_table, group_fractions
+
+        if by is not None:
+            check_labels(Columns(self.store), by)
+        names = self.names
+        table = domain_table(self.store, self.key, self.sections, names, memory_limit=memory_limit)
+        if by is not None:
+            table = table.join(group_fractions(self.composition(by), by, names))
+        if markers:
+            found = self.markers(markers, replicate=replicate, memory_limit=memory_limit)
+            genes = found.groupby("domain", sort=False)["gene"].agg(", ".join)
+            table["markers"] = genes.reindex(names).fillna("").to_numpy(dtype=object)
+        table.attrs = {
+            "key": self.key,
+            "snapshot": self.store.snapshot.number,
+            "units": {"n_cells": "cells", "fraction": "of labeled cells", "area_um2": "um2"},
+        }
+        return table
+
+    def markers(
+        self,
+        n: int = 5,
+        *,
+        replicate: str | None = None,
+        memory_limit: str | int | None = None,
+    ) -> "pd.DataFrame":
+        """Rank the genes that are higher in a domain than in the rest of the same sections.
+
+        In each section the cells of a domain, and all other labeled cells, are two pseudobulks;
+        their log2 fold is averaged over the sections of a replicate, then over replicates. Cells
+        are never taken for replicates.
+
+        Parameters
+        ----------
+        n
+            Genes of each domain.
+        replicate
+            What a replicate is: "section", or a column of the sections' metadata; None is `donor`
+            where every section has one, else `section`.
+        memory_limit
+            Rows are read in blocks that stay below it.
+
+        Returns
+        -------
+        DataFrame
+            One row a domain and gene, largest fold first: `domain`, `gene` (symbol where known),
+            `gene_id`, `log2_fold` (mean over replicates), `se` (its standard error over
+            replicates, NaN with one), `n_units` (replicates that can tell), `n_up` (those in
+            which it is up). Genes up in no more than half of the replicates are left out.
+
+        Raises
+        ------
+        InvalidArgument
+            A section has no value of `replicate`.
+        StaleDerived, BudgetExceeded
+
+        Notes
+        -----
+        Means are counts per 10,000 counts of the pseudobulk (plus one before the logarithm); of
+        normalized values and compositions means of cells (plus 1 and 0.01); of log1p values the
+        difference of means. A section takes part with 10 cells inside and 10 outside the domain,
+        in the genes it measured. Reads all counts once.
+        """
+        from .domain_markers import marker_table
+
+        if n < 1:
+            raise InvalidArgument(f"at least one gene is wanted, but got n={n}")
+        table = marker_table(
+            self.store,
+            self.key,
+            self.sections,
+            self.names,
+            n=n,
+            replicate=replicate,
+            memory_limit=memory_limit,
+        )
+        table.attrs = {"key": self.key, "snapshot": self.store.snapshot.number}
+        return table
 
     def composition(
         self, by: str | Sequence[str] = "section", groupby: str | None = None
