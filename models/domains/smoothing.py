@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ...atlas.errors import InvalidArgument
 from ..rows.file import RowFile
-from ..rows.sparse import selector
-from ..sampling.neighborhood import GraphRows, Halo, expand, hop_shells
+from ..sampling.halo_kernels import ball_means, ball_votes, shell_means
+from ..sampling.neighborhood import GraphRows, Halo, expand
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,12 +41,9 @@ def smoothed(halo: Halo, values: NDArray[np.float32], hops: int) -> NDArray[np.f
     ndarray (n_own, hops * d) float32
         Mean of the cell and hop 1, then of each further shell.
     """
-    shells = hop_shells(halo, hops)
-    own = values[: halo.n_own]
-    # the first shell lacks the cell itself: put it back with the weight of one cell
-    met = np.diff(shells[0].indptr)[:, None].astype(np.float32)
-    first = (own + met * (shells[0] @ values)) / (1.0 + met)
-    return np.concatenate([first, *(s @ values for s in shells[1:])], axis=1).astype(np.float32)
+    out = np.empty((halo.n_own, hops * values.shape[1]), dtype=np.float32)
+    shell_means(*_rows(halo, hops), values, hops, out)
+    return out
 
 
 def neighborhood_mean(halo: Halo, values: NDArray[np.float32], hops: int) -> NDArray[np.float32]:
@@ -62,13 +60,21 @@ def neighborhood_mean(halo: Halo, values: NDArray[np.float32], hops: int) -> NDA
     -------
     ndarray (n_own, d) float32
     """
-    total = values[: halo.n_own].astype(np.float32, copy=True)
-    cells = np.ones((halo.n_own, 1), dtype=np.float32)
-    for shell in hop_shells(halo, hops):
-        met = np.diff(shell.indptr)[:, None].astype(np.float32)
-        total += met * (shell @ values)
-        cells += met
-    return np.asarray(total / cells, dtype=np.float32)
+    out = np.empty((halo.n_own, values.shape[1]), dtype=np.float32)
+    ball_means(*_rows(halo, hops), values, hops, out)
+    return out
+
+
+def _rows(halo: Halo, hops: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """Row pointers and columns of a halo that is wide enough for some hops."""
+    width = len(halo.hop_start) - 2
+    if not 1 <= hops <= width:
+        raise InvalidArgument(
+            f"wanted a halo of {hops} hops (at least one), but got one of {width}; "
+            "expand the rows further"
+        )
+    inner = halo.adjacency
+    return inner.indptr.astype(np.int64), inner.indices.astype(np.int32, copy=False)
 
 
 def smooth_section(
@@ -143,14 +149,5 @@ def majority(
     for start in range(0, len(codes), block_rows):
         stop = min(start + block_rows, len(codes))
         halo = expand(graph, start, stop, hops)
-        local = codes[halo.n_id]
-        hot = selector(np.arange(len(local)), local, (len(local), n_categories))
-        own = np.arange(stop - start)
-        # half a vote more than one decides ties for the cell's own label
-        votes = np.zeros((stop - start, n_categories), dtype=np.float32)
-        votes[own, local[: stop - start]] = 1.5
-        for shell in hop_shells(halo, hops):
-            cells = np.diff(shell.indptr)[:, None]
-            votes += np.rint((shell @ hot).toarray() * cells)
-        out[start:stop] = votes.argmax(axis=1)
+        ball_votes(*_rows(halo, hops), codes[halo.n_id], n_categories, hops, out[start:stop])
     return out

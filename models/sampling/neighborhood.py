@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
 from ..rows.file import gaps_closed
-from ..rows.sparse import Csr, as_csr, csr_of
+from ..rows.sparse import Csr, csr_of
+from .halo_kernels import number_hop, pick_rows
 
-__all__ = ["GraphRows", "Halo", "expand", "hop_shells"]
+__all__ = ["GraphRows", "Halo", "expand"]
 
 # Halo rows of one tile lie in a few stretches of the Morton order; joining stretches this near
 # costs less than another read.
@@ -53,16 +53,25 @@ class Halo:
 
 def _graph_rows(
     graph: GraphRows, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Neighbor counts and neighbors (section rows) of the given sorted rows."""
     runs = gaps_closed(rows, MAX_GAP)
     if not runs:
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    covered = np.concatenate([np.arange(a, b) for a, b in runs])
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
     matrix = graph.rows(runs)
-    if len(covered) != len(rows):
-        matrix = matrix[np.searchsorted(covered, rows)]
-    return np.diff(matrix.indptr).astype(np.int64), matrix.indices.astype(np.int64)
+    indices = matrix.indices.astype(np.int32, copy=False)
+    count = np.diff(matrix.indptr).astype(np.int64)
+    if len(count) == len(rows):
+        return count, indices
+    # rows of the gaps were read too
+    length = np.array([stop - start for start, stop in runs])
+    before = np.concatenate([[0], np.cumsum(length)[:-1]])
+    shift = np.array([start for start, _ in runs]) - before
+    run = np.searchsorted([stop for _, stop in runs], rows, side="right")
+    at = rows - shift[run]
+    out = np.empty(int(count[at].sum()), dtype=np.int32)
+    pick_rows(matrix.indptr.astype(np.int64), indices, at, out)
+    return count[at], out
 
 
 def expand(graph: GraphRows, start: int, stop: int, hops: int) -> Halo:
@@ -88,83 +97,27 @@ def expand(graph: GraphRows, start: int, stop: int, hops: int) -> Halo:
 
     Notes
     -----
-    Memory: about 20 bytes per edge among the collected cells.
+    Memory: about 28 bytes per edge among the collected cells while a hop is numbered, 12 after.
     """
     if stop <= start or hops < 0:
         raise InvalidArgument(
             f"wanted a run of rows and hops >= 0, but got rows {start}:{stop}, {hops} hops"
         )
-    own = np.arange(start, stop, dtype=np.int64)
-    known, frontier = own, own
-    layers, hop_start = [own], [0, len(own)]
-    counts: list[NDArray[np.int64]] = []
-    columns: list[NDArray[np.int64]] = []
+    frontier = np.arange(start, stop, dtype=np.int64)
+    layers, hop_start = [frontier], [0, len(frontier)]
+    counts: list[NDArray[np.int64]] = [np.zeros(1, dtype=np.int64)]
+    columns: list[NDArray[np.int32]] = [np.zeros(0, dtype=np.int32)]
     for _ in range(hops):
         count, neighbors = _graph_rows(graph, frontier)
+        local = np.empty_like(neighbors)
+        known = np.concatenate(layers[1:]) if len(layers) > 1 else frontier[:0]
+        frontier = number_hop(start, stop, hop_start[-1], known, neighbors, local)
         counts.append(count)
-        columns.append(neighbors)
-        frontier = np.setdiff1d(neighbors, known)
-        known = np.union1d(known, frontier)
+        columns.append(local)
         layers.append(frontier)
         hop_start.append(hop_start[-1] + len(frontier))
-    n_id = np.concatenate(layers)
-    order = np.argsort(n_id, kind="stable")
-    flat = np.concatenate(columns) if columns else np.zeros(0, dtype=np.int64)
-    local = order[np.searchsorted(n_id[order], flat)].astype(np.int32)
-    indptr = np.concatenate([[0], np.cumsum(np.concatenate(counts) if counts else own[:0])])
-    data = np.ones(len(local), dtype=np.float32)
+    n_id, inner = np.concatenate(layers), np.concatenate(columns)
+    indptr = np.cumsum(np.concatenate(counts))
+    data = np.ones(len(inner), dtype=np.float32)
     shape = (len(indptr) - 1, len(n_id))
-    adjacency = csr_of(data, local, indptr.astype(np.int32), shape)
-    return Halo(n_id, tuple(hop_start), adjacency)
-
-
-def hop_shells(halo: Halo, hops: int) -> list[Csr]:
-    """Rows that average over the cells first met at hop 1, 2, ..., for the halo's own cells.
-
-    Parameters
-    ----------
-    halo : Halo
-        At least `hops` hops wide.
-    hops : int
-        Shells wanted.
-
-    Returns
-    -------
-    list of csr_array (n_own, n_local) float32
-        Rows sum to one; a cell with an empty shell averages over itself, so that a lone cell
-        keeps its own profile instead of turning into zeros.
-
-    Raises
-    ------
-    InvalidArgument
-        When the halo is narrower than `hops`.
-    """
-    if len(halo.hop_start) - 2 < hops:
-        raise InvalidArgument(
-            f"wanted a halo of {hops} hops, but got one of {len(halo.hop_start) - 2}; "
-            "expand the rows further"
-        )
-    n_own, n_local = halo.n_own, len(halo.n_id)
-    inner = halo.adjacency
-    indptr = np.pad(inner.indptr, (0, n_local - inner.shape[0]), "edge")
-    square = csr_of(inner.data, inner.indices, indptr, (n_local, n_local))
-    itself = as_csr(sp.eye_array(n_own, n_local, dtype=np.float32, format="csr"))
-    visited, frontier = itself, itself
-    shells: list[Csr] = []
-    for _ in range(hops):
-        reached = as_csr(frontier @ square)
-        reached.data[:] = 1.0
-        fresh = as_csr(reached - reached.multiply(visited))
-        fresh.eliminate_zeros()
-        visited = as_csr(visited + fresh)
-        frontier = fresh
-        shells.append(_averaging(fresh, itself))
-    return shells
-
-
-def _averaging(pattern: Csr, itself: Csr) -> Csr:
-    size = np.diff(pattern.indptr)
-    weight = 1.0 / np.maximum(size, 1).astype(np.float32)
-    scaled = csr_of(np.repeat(weight, size), pattern.indices, pattern.indptr, pattern.shape)
-    empty = sp.diags_array((size == 0).astype(np.float32), format="csr")
-    return as_csr(scaled + empty @ itself)
+    return Halo(n_id, tuple(hop_start), csr_of(data, inner, indptr.astype(np.int32), shape))

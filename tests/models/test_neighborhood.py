@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.domains.smoothing import majority, neighborhood_mean, smooth_section
+from tisseract.models.domains.smoothing import (
+    majority,
+    neighborhood_mean,
+    smooth_section,
+    smoothed,
+)
 from tisseract.models.rows.file import RowFile, gaps_closed
-from tisseract.models.sampling.neighborhood import expand, hop_shells
+from tisseract.models.sampling.neighborhood import expand
 
 
 class WholeGraph:
@@ -50,20 +55,42 @@ def shells_by_search(graph: WholeGraph, cell: int, hops: int) -> list[set[int]]:
 
 @settings(max_examples=25, deadline=None)
 @given(start=st.integers(0, 50), size=st.integers(1, 60), hops=st.integers(0, 3))
-def test_shells_equal_a_search(start: int, size: int, hops: int) -> None:
+def test_halos_hold_what_a_search_finds(start: int, size: int, hops: int) -> None:
     graph = knn_graph()
     stop = min(start + size, 60)
     halo = expand(graph, start, stop, hops)
     assert halo.n_id[: halo.n_own].tolist() == list(range(start, stop))
     assert len(set(halo.n_id.tolist())) == len(halo.n_id)
-    for hop, shell in enumerate(hop_shells(halo, hops)):
-        for i in range(halo.n_own):
-            columns = shell.indices[shell.indptr[i] : shell.indptr[i + 1]]
-            wanted = shells_by_search(graph, start + i, hops)[hop] or {start + i}
-            assert set(halo.n_id[columns].tolist()) == wanted
-    np.testing.assert_allclose(
-        [shell.sum(axis=1) for shell in hop_shells(halo, hops)], 1.0, atol=1e-6
-    )
+    met = [set(range(start, stop))]
+    for hop in range(hops):
+        near = [shells_by_search(graph, cell, hop + 1) for cell in range(start, stop)]
+        reached = {cell for shells in near for shell in shells for cell in shell}
+        met.append(reached.difference(*met))
+    for (low, high), wanted in zip(pairwise(halo.hop_start), met, strict=True):
+        assert halo.n_id[low:high].tolist() == sorted(wanted)
+    for row in range(halo.adjacency.shape[0]):
+        low, high = halo.adjacency.indptr[row : row + 2]
+        pointer, cell = graph.matrix.indptr, halo.n_id[row]
+        wanted = graph.matrix.indices[pointer[cell] : pointer[cell + 1]]
+        assert halo.n_id[halo.adjacency.indices[low:high]].tolist() == wanted.tolist()
+
+
+@settings(max_examples=25, deadline=None)
+@given(start=st.integers(0, 50), size=st.integers(1, 60), hops=st.integers(1, 4))
+def test_means_are_those_of_a_search(start: int, size: int, hops: int) -> None:
+    graph, values = knn_graph(), np.random.default_rng(3).normal(size=(60, 2)).astype(np.float32)
+    stop = min(start + size, 60)
+    halo = expand(graph, start, stop, hops)
+    found = smoothed(halo, values[halo.n_id], hops).reshape(stop - start, hops, 2)
+    balls = neighborhood_mean(halo, values[halo.n_id], hops)
+    for i, cell in enumerate(range(start, stop)):
+        shells = shells_by_search(graph, cell, hops)
+        ball = sorted({cell}.union(*shells))
+        np.testing.assert_allclose(balls[i], values[ball].mean(axis=0), atol=1e-6)
+        shells[0] |= {cell}
+        for hop, shell in enumerate(shells):
+            wanted = values[sorted(shell or {cell})].mean(axis=0)
+            np.testing.assert_allclose(found[i, hop], wanted, atol=1e-6)
 
 
 @settings(max_examples=15, deadline=None)
@@ -80,7 +107,8 @@ def test_smoothing_does_not_depend_on_blocks(
             path = folder / f"out{number}"
             with smooth_section(graph, table, hops=hops, path=path, block_rows=rows) as out:
                 found.append(out.read(0, 60))
-    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+    # the same sums in the same order; only the column means are added up by blocks
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
     np.testing.assert_allclose(found[0].mean(axis=0), 0.0, atol=1e-5)
 
 
@@ -116,6 +144,17 @@ def test_majority_outvotes_a_stray_label(block: int) -> None:
     assert majority(knn_graph(), codes, 2, block_rows=block).max() == 0
 
 
+def test_majority_counts_as_a_search_does() -> None:
+    graph = knn_graph()
+    codes = np.random.default_rng(5).integers(0, 4, 60).astype(np.int16)
+    found = majority(graph, codes, 4, hops=2, block_rows=13)
+    for cell in range(60):
+        ball = sorted({cell}.union(*shells_by_search(graph, cell, 2)))
+        votes = np.bincount(codes[ball], minlength=4)
+        wanted = codes[cell] if votes[codes[cell]] == votes.max() else votes.argmax()
+        assert found[cell] == wanted
+
+
 def test_majority_keeps_ties_with_the_cell() -> None:
     pair = WholeGraph(sp.csr_array(([1.0, 1.0], ([0, 1], [1, 0])), shape=(2, 2)))
     codes = np.array([1, 0], dtype=np.int16)
@@ -131,7 +170,8 @@ def test_runs_cover_rows(rows: set[int], gap: int) -> None:
 
 
 def test_too_narrow_a_halo_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="halo of 3 hops, but got one of 2"):
-        hop_shells(expand(knn_graph(), 0, 5, 2), 3)
+    halo, values = expand(knn_graph(), 0, 5, 2), np.zeros((60, 1), np.float32)
+    with pytest.raises(InvalidArgument, match=r"halo of 3 hops \(at least one\), but got one of 2"):
+        smoothed(halo, values[halo.n_id], 3)
     with pytest.raises(InvalidArgument, match="5:5"):
         expand(knn_graph(), 5, 5, 1)
