@@ -3,29 +3,40 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, override
+from typing import TYPE_CHECKING, Any, ClassVar, Self, override
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...atlas.errors import Corrupt, InvalidArgument
 from ..components.pca import GramSum, principal_components
 from ..components.projection import Progress
 from ..lifecycle import AtlasModel
 from ..rows.file import RowFile
+from ..runs import Run
 from ..sampling.batch_plan import plan_batches
 from ..sampling.graph_source import GraphSource
 from ..sampling.neighborhood import GraphRows
+from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import SectionSource, TileBatches
+from .device import Placement, deterministic, pick_device, pick_precision
 from .encoder import CONVS, Encoder
+from .history import TrainingHistory
 from .inference import BLOCK_ROWS, embed_section
-from .objective import LossWeights
-from .training import Scale, Schedule, deterministic, measure_scale, pick_device, train
+from .objective import LossWeights, masked_loss
+from .ranks import Ranks, this_rank
+from .scale import Scale, measure_scale
+from .schedule import Saving, Schedule
+from .training import Objective, OnStep, Trainer
+from .weights import pack_weights, unpack_weights
 
 if TYPE_CHECKING:
     from ...atlas.section import Section
+    from ...atlas.snapshot import DerivedEntry
     from ...atlas.store import AtlasStore
 
 __all__ = ["DomainGNN"]
@@ -49,6 +60,8 @@ class DomainGNN(AtlasModel):
         Neighbor means or attention.
     steps, lr, batch_cells : int, float, int
         Batches to learn from, learning rate, cells a batch.
+    max_rows : int, optional
+        Tiles are cut into runs of at most this many cells, see `plan_batches`.
     mask, reconstruction, prior : float
         See `LossWeights`.
     prior_hops : int
@@ -58,8 +71,28 @@ class DomainGNN(AtlasModel):
         directions alike, so that those of noise would count as much as those of tissue.
     device : str
         "auto", "cpu" or "cuda".
+    precision : {"auto", "float32", "bf16"}
+        Of the forward pass of training; "auto" is float32 on the CPU, bf16 on a CUDA device that
+        has it. Embedding is always float32.
+    compile : bool
+        Send training through `torch.compile`; its last bits differ then.
+    num_workers : int
+        Threads that read batches ahead; every number of them gives the same weights.
     checkpoint : Path or str, optional
-        File to resume training from and to save to.
+        File to save to every `every` steps and after the last one.
+    every : int
+    resume : bool
+        Go on with a checkpoint that is there; otherwise overwrite it.
+
+    Attributes
+    ----------
+    history : TrainingHistory
+        Loss, terms, cells and seconds of every step.
+
+    Notes
+    -----
+    Under `torchrun` the processes train together: every step averages the gradients of one batch
+    per process. Each of them fits the components, rank 0 writes checkpoints, embeds and commits.
     """
 
     kind: ClassVar[str] = "gnn"
@@ -83,8 +116,14 @@ class DomainGNN(AtlasModel):
         prior: float = 0.3,
         prior_hops: int = 3,
         n_dims: int = 12,
+        max_rows: int | None = None,
         device: str = "auto",
+        precision: str = "auto",
+        compile: bool = False,  # noqa: A002 - the name that torch gave it
+        num_workers: int = 1,
         checkpoint: Path | str | None = None,
+        every: int = 50,
+        resume: bool = True,
         memory_limit: str | int | None = None,
         seed: int = 0,
     ) -> None:
@@ -97,27 +136,72 @@ class DomainGNN(AtlasModel):
             memory_limit=memory_limit,
             seed=seed,
         )
-        if not 1 <= prior_hops <= n_layers or min(steps, n_dims) < 1:
+        if not 1 <= prior_hops <= n_layers or min(steps, n_dims) < 1 or num_workers < 0:
             raise InvalidArgument(
-                "wanted steps and n_dims >= 1 and 1 <= prior_hops <= n_layers, but got "
-                f"steps={steps}, n_dims={n_dims}, prior_hops={prior_hops}, n_layers={n_layers}"
+                "wanted steps and n_dims >= 1, num_workers >= 0 and 1 <= prior_hops <= n_layers, "
+                f"but got steps={steps}, n_dims={n_dims}, num_workers={num_workers}, "
+                f"prior_hops={prior_hops}, n_layers={n_layers}"
             )
         if conv not in CONVS:
             raise InvalidArgument(f"a conv of {', '.join(CONVS)} is wanted, but got {conv!r}")
         self.n_layers, self.n_hidden, self.conv = n_layers, n_hidden, conv
-        self.steps, self.lr, self.batch_cells = steps, lr, batch_cells
+        self.schedule = Schedule(steps, lr)
+        self.batch_cells, self.max_rows = batch_cells, max_rows
         self.loss = LossWeights(reconstruction, prior, mask)
         self.prior_hops, self.n_dims = prior_hops, n_dims
         self.rotation: NDArray[np.float64] | None = None
         self.device = pick_device(device)
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.precision = pick_precision(precision, self.device)
+        self.compile, self.num_workers = compile, num_workers
+        self.saving = Saving(None if checkpoint is None else Path(checkpoint), every, resume)
         self.encoder: Encoder | None = None
         self.scale = Scale(1.0, 1.0)
-        self.losses: list[float] = []
+        self.history = TrainingHistory()
+        self._on_step: OnStep | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        """Loss of every step."""
+        return list(self.history.loss)
+
+    @override
+    def fit(self, *, progress: Progress | None = None, on_step: OnStep | None = None) -> Self:
+        """Fit on the chosen sections.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with (stage, done, total).
+        on_step : callable, optional
+            Called with a `StepReport` after every step of training.
+
+        Returns
+        -------
+        The model itself.
+
+        Raises
+        ------
+        DerivedNotFound, StaleDerived
+            A section has no graph of this key, or one of a section that was replaced since.
+        TrainingDivergedError, DeviceMemoryError
+            See `Trainer.run`.
+        InvalidArgument
+            Too few genes are shared, nothing varies, or the checkpoint is of another training.
+        Corrupt
+            The checkpoint is damaged.
+        BudgetExceeded
+            The memory limit is too small for the genes.
+        """
+        if self.graph.key is not None:  # before hours of work rather than after
+            for name in self.section_names:
+                self.store.derived("graph", self.graph.key, name)
+        self._on_step = on_step
+        return super().fit(progress=progress)
 
     @override
     def _fit(self, progress: Progress | None) -> None:
         _, components = self.fitted()
+        ranks = Ranks.joined(self.device)
         with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch, ExitStack() as stack:
             sources = []
             for name in self.section_names:
@@ -130,31 +214,61 @@ class DomainGNN(AtlasModel):
                 plan_batches(
                     [source.section.tiles.ptr for source in sources],
                     batch_cells=self.batch_cells,
+                    max_rows=self.max_rows,
                     seed=self.seed,
+                    partition=ranks.partition,
                 ),
                 sources,
                 hops=self.n_layers,
                 prior_hops=self.prior_hops,
                 cache_bytes=self.limit // 4,
             )
-            self._train(batches, float(components.variance.mean()), progress)
-            self.rotation = self._main_directions(sources, Path(scratch))
+            self._train(batches, float(components.variance.mean()), ranks, progress)
+            self.rotation = self._shared_directions(sources, Path(scratch), ranks)
 
-    def _train(self, batches: TileBatches, variance: float, progress: Progress | None) -> None:
+    def _objective(self) -> Objective:
+        """Return what the encoder is trained for."""
+
+        def objective(encoder: Encoder, data: Data, generator: torch.Generator) -> Tensor:
+            return masked_loss(encoder, data, self.loss, generator)
+
+        return objective
+
+    def _train(
+        self, batches: TileBatches, variance: float, ranks: Ranks, progress: Progress | None
+    ) -> None:
+        encoder = self._fresh()
         with deterministic(self.device):
-            self.encoder = self._fresh()
             self.scale = measure_scale(batches, variance)
-            self.losses = train(
-                self.encoder,
+            trainer = Trainer(
+                encoder,
+                self._objective(),
                 batches,
                 scale=self.scale,
-                weights=self.loss,
-                schedule=Schedule(self.steps, self.lr, self.checkpoint),
-                device=self.device,
+                schedule=self.schedule,
+                placement=Placement(self.device, self.precision, self.compile),
                 seed=self.seed,
                 identity={"parameters": self.parameters(), "inputs": self.inputs},
-                progress=progress,
+                saving=self.saving,
+                ranks=ranks,
+                num_workers=self.num_workers,
             )
+            self.history = trainer.run(progress=progress, on_step=self._on_step)
+        self.encoder = encoder
+
+    def _shared_directions(
+        self, sources: Sequence[SectionSource], folder: Path, ranks: Ranks
+    ) -> NDArray[np.float64]:
+        """Return the main directions as rank 0 finds them."""
+        found = self._main_directions(sources, folder) if ranks.is_first else None
+        data = ranks.share_bytes(None if found is None else pack_weights({"r": found}))
+        assert data is not None
+        return np.asarray(unpack_weights(data)["r"], dtype=np.float64) if found is None else found
+
+    def discard_checkpoint(self) -> None:
+        """Remove the checkpoint, once the model is saved elsewhere."""
+        if self.saving.path is not None and Ranks(*this_rank()).is_first:
+            self.saving.path.unlink(missing_ok=True)
 
     def _main_directions(
         self, sources: Sequence[SectionSource], folder: Path
@@ -181,6 +295,7 @@ class DomainGNN(AtlasModel):
                 device=self.device,
                 path=path,
                 rotation=self.rotation,
+                num_workers=self.num_workers,
             )
 
     def _fresh(self) -> Encoder:
@@ -201,14 +316,50 @@ class DomainGNN(AtlasModel):
         return table, neighbors.inputs
 
     @override
+    def embed(
+        self,
+        key_added: str,
+        *,
+        sections: Sequence[str] | None = None,
+        run: str | None = None,
+        progress: Progress | None = None,
+    ) -> "tuple[DerivedEntry, ...]":
+        """Embed sections and commit the embeddings, see `AtlasModel.embed`.
+
+        Under `torchrun` rank 0 does all of it; the others return nothing at once.
+        """
+        if not Ranks(*this_rank()).is_first:
+            return ()
+        return super().embed(key_added, sections=sections, run=run, progress=progress)
+
+    @override
+    def to_run(self) -> Run:
+        """Return the fitted model as a value, its losses included."""
+        run = super().to_run()
+        return replace(run, config={**run.config, "history": self.history.to_dict()})
+
+    @classmethod
+    @override
+    def from_run(
+        cls, store: "AtlasStore", saved: Run, *, memory_limit: str | int | None, **options: Any
+    ) -> Self:
+        """Make a model of a loaded run."""
+        model = super().from_run(store, saved, memory_limit=memory_limit, **options)
+        if "history" in saved.config:  # earlier versions kept none
+            model.history = TrainingHistory.from_dict(saved.config["history"])
+        return model
+
+    @override
     def _settings(self) -> dict[str, Any]:
         return {
             "n_layers": self.n_layers,
             "n_hidden": self.n_hidden,
             "conv": self.conv,
-            "steps": self.steps,
-            "lr": self.lr,
+            "steps": self.schedule.steps,
+            "lr": self.schedule.lr,
             "batch_cells": self.batch_cells,
+            "max_rows": self.max_rows,
+            "precision": self.precision,
             "mask": self.loss.mask,
             "reconstruction": self.loss.reconstruction,
             "prior": self.loss.prior,

@@ -1,5 +1,6 @@
 """Exact embedding, a block of cells and its whole receptive field at a time."""
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ from numpy.typing import NDArray
 from ..components.projection import center
 from ..rows.file import RowFile
 from ..sampling.neighborhood import GraphRows, expand
+from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import halo_data
+from .device import Placement
 from .encoder import Encoder
-from .training import Scale
+from .prefetch import made_ahead
+from .scale import Scale
 
 __all__ = ["embed_section"]
 
@@ -29,8 +33,9 @@ def embed_section(
     path: Path,
     rotation: NDArray[np.float64] | None = None,
     block_rows: int = BLOCK_ROWS,
+    num_workers: int = 0,
 ) -> RowFile:
-    """Embed all cells of a section and center the result.
+    """Embed all cells of a section and center the result, always in float32.
 
     Parameters
     ----------
@@ -50,30 +55,60 @@ def embed_section(
         Directions of the embedding to keep; all without.
     block_rows : int
         Cells embedded at once.
+    num_workers : int
+        Threads that read blocks ahead; every number of them gives the same bits.
 
     Returns
     -------
     RowFile
         `(n_obs, n_out)`, or `(n_obs, k)`; the caller closes it.
 
+    Raises
+    ------
+    DeviceMemoryError
+        A block does not fit the device.
+
     Notes
     -----
     Equals a pass over the whole graph but for the last bits of blocked matrix products.
-    Memory: cells of a block and its halo x (features + 2 x hidden) x 4 bytes, 24 bytes an edge.
+    Memory: cells of a block and its halo x (features + 2 x hidden) x 4 bytes, 24 bytes an edge;
+    features and edges once more for every worker.
     """
+    placement = Placement(device)
     width = encoder.decoder.in_features if rotation is None else rotation.shape[1]
-    out = RowFile(path, table.n_rows, width)
-    total = np.zeros(out.width)
     encoder.to(device).eval()
-    for start in range(0, table.n_rows, block_rows):
+
+    def block_of(start: int) -> Data:
         halo = expand(graph, start, min(start + block_rows, table.n_rows), hops)
-        data = scale.apply(halo_data([halo], [table.take(halo.n_id)]), device)
+        return placement.pinned(halo_data([halo], [table.take(halo.n_id)]))
+
+    out = RowFile(path, table.n_rows, width)
+    try:
+        total = np.zeros(out.width)
+        starts = range(0, table.n_rows, block_rows)
+        with closing(made_ahead(block_of, starts, num_workers)) as stream:
+            for start, data in zip(starts, stream, strict=True):
+                block = _embedded(encoder, data, scale, placement)
+                if rotation is not None:
+                    block = (block @ rotation).astype(np.float32)
+                total += block.sum(axis=0, dtype=np.float64)
+                out.write(start, block)
+        center(out, total / max(table.n_rows, 1), block_rows)
+    except BaseException:
+        out.close()
+        raise
+    return out
+
+
+def _embedded(
+    encoder: Encoder, data: Data, scale: Scale, placement: Placement
+) -> NDArray[np.float32]:
+    cells = int(data.batch_size)
+    with placement.memory_explained(
+        f"{cells:,} cells and the {len(data.n_id) - cells:,} around them",
+        "train a network of smaller `n_hidden`, or embed with device='cpu'",
+    ):
+        data = scale.apply(placement.move(data))
         with torch.inference_mode():
             z = encoder(data.x, data.edge_index, data.num_sampled_nodes, data.num_sampled_edges)
-        block = z.cpu().numpy()
-        if rotation is not None:
-            block = (block @ rotation).astype(np.float32)
-        total += block.sum(axis=0, dtype=np.float64)
-        out.write(start, block)
-    center(out, total / max(table.n_rows, 1), block_rows)
-    return out
+        return np.asarray(z.cpu().numpy(), dtype=np.float32)

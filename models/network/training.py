@@ -1,250 +1,274 @@
-"""The fit loop: seeded steps, checkpoints that resume to the same bytes on the CPU."""
+"""The fit loop: seeded steps that can be stopped after any and gone on with to the same bytes."""
 
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from ...atlas.errors import InvalidArgument, TisseractError
+from ...atlas.errors import InvalidArgument
 from ..components.projection import Progress
+from ..sampling.batch_plan import Partition
 from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import TileBatches
-from .encoder import Encoder
-from .objective import LossWeights, masked_loss
-from .weights import pack_weights, unpack_weights
+from .checkpoint import Learning, restore, save_checkpoint
+from .device import Later, Placement
+from .errors import TrainingDivergedError
+from .history import StepReport, StepReporter, TrainingHistory
+from .prefetch import made_ahead
+from .ranks import Ranks
+from .scale import Scale
+from .schedule import Saving, Schedule, step_seed
 
-__all__ = ["Scale", "Schedule", "TrainingDivergedError", "deterministic", "pick_device", "train"]
+__all__ = ["Objective", "OnStep", "Trainer"]
 
-SCALE_BATCHES = 16  # batches that the spread of the prior is measured on
+type Objective = Callable[[Any, Data, torch.Generator], Tensor | Mapping[str, Tensor]]
+"""Called with (encoder, batch, generator): the loss, or its weighted terms by name.
 
+One that is a `Module` is trained too. The generator is on the CPU, seeded by the batch.
+"""
 
-class TrainingDivergedError(TisseractError, FloatingPointError):
-    """The loss became nan or infinite; the message names the batch."""
-
-    kind = "training-diverged"
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long and how fast to learn.
-
-    Attributes
-    ----------
-    steps : int
-        Batches to learn from, over as many epochs as that takes.
-    lr : float
-        Learning rate at the start; it falls to zero along a cosine.
-    checkpoint : Path or None
-        File to resume from and to save to.
-    every : int
-        Steps between two saves.
-    """
-
-    steps: int = 300
-    lr: float = 5e-3
-    checkpoint: Path | None = None
-    every: int = 50
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step."""
-        return 0.5 * self.lr * (1.0 + float(np.cos(np.pi * step / self.steps)))
+type OnStep = Callable[[StepReport], None]
+"""Called after every step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """Divisors that bring features and prior to about unit variance, the same for all sections.
+class _Made:
+    """A step whose loss has not been looked at yet."""
 
-    Attributes
-    ----------
-    features, prior : float
-    """
-
-    features: float
-    prior: float
-
-    def apply(self, data: Data, device: torch.device) -> Data:
-        """Move a batch to the device and standardize it there."""
-        data = data.to(device, non_blocking=True)
-        data.x = data.x / self.features
-        if "prior" in data:
-            data.prior = data.prior / self.prior
-        return data
+    step: int
+    names: tuple[str, ...]
+    values: Later
+    cells_at: int
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device for a name; "auto" takes CUDA where there is one.
-
-    Raises
-    ------
-    InvalidArgument
-        CUDA is asked for and there is none, or the name means nothing.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InvalidArgument(
-            f"a device 'auto', 'cpu' or 'cuda' is wanted, but got {name!r}"
-        ) from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InvalidArgument(f"no CUDA device is there, but got device={name!r}; use 'auto'")
-    return device
-
-
-@contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """Ask torch for repeatable kernels on the CPU; the process's own setting comes back afterwards.
-
-    CUDA wants an environment variable set before the process starts, so nothing is promised there.
-    """
-    before = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(mode=device.type == "cpu", warn_only=False)
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
-
-
-def measure_scale(batches: TileBatches, feature_variance: float) -> Scale:
-    """Measure the spread of the prior on the first batches of the plan."""
-    square, count = 0.0, 0
-    for batch in batches.plan.epoch(0)[:SCALE_BATCHES]:
-        prior = batches.load(batch).prior.double()
-        square += float(prior.square().sum())
-        count += prior.numel()
-    # a tissue without any structure has nothing to divide by
-    return Scale(float(np.sqrt(feature_variance)) or 1.0, float(np.sqrt(square / count)) or 1.0)
-
-
-def train(
-    encoder: Encoder,
-    batches: TileBatches,
-    *,
-    scale: Scale,
-    weights: LossWeights,
-    schedule: Schedule,
-    device: torch.device,
-    seed: int,
-    identity: Mapping[str, Any],
-    progress: Progress | None = None,
-) -> list[float]:
-    """Train an encoder in place.
+class Trainer:
+    """Trains an encoder in place.
 
     Parameters
     ----------
-    encoder : Encoder
+    encoder : Module
         Freshly made; a checkpoint overwrites its weights.
+    objective : callable
+        See `Objective`.
     batches : TileBatches
+        Its plan's partition is that of `ranks`.
     scale : Scale
-    weights : LossWeights
     schedule : Schedule
-    device : torch.device
+    placement : Placement
     seed : int
-        Decides which cells are hidden in each step.
+        Decides everything random in each step.
     identity : mapping
         JSON facts that a checkpoint must share with this training.
-    progress : callable, optional
-        Called with ("train", step, steps).
+    saving : Saving, optional
+    ranks : Ranks, optional
+    num_workers : int
+        Threads that make batches ahead; the result does not depend on it.
 
-    Returns
-    -------
-    list of float
-        Loss of each step made here.
-
-    Raises
-    ------
-    TrainingDivergedError
-        The loss is no longer finite; the last checkpoint is kept.
-    InvalidArgument
-        The checkpoint belongs to another training.
+    Notes
+    -----
+    Memory: `num_workers + 2` batches, weights thrice, and what the backward pass keeps of one
+    batch on the device.
     """
-    encoder.to(device).train()
-    optimizer = torch.optim.Adam(encoder.parameters(), lr=schedule.lr, foreach=False)
-    mark = _mark({**identity, "steps": schedule.steps, "lr": schedule.lr})
-    first = _resume(schedule.checkpoint, encoder, optimizer, mark)
-    losses: list[float] = []
-    for step, batch in enumerate(batches.plan.steps(first, schedule.steps), start=first):
-        data = scale.apply(batches.load(batch), device)
-        for group in optimizer.param_groups:
-            group["lr"] = schedule.rate(step)
-        generator = torch.Generator().manual_seed(_step_seed(seed, step))
-        loss = masked_loss(encoder, data, weights, generator)
-        value = float(loss.detach())
-        if not np.isfinite(value):
-            tiles = [batches.plan.tiles[number] for number in batch]
-            raise TrainingDivergedError(
-                f"a finite loss is wanted, but got {value} at step {step} in tiles {tiles}; "
-                "look at these cells, or lower `lr`"
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        objective: Objective,
+        batches: TileBatches,
+        *,
+        scale: Scale,
+        schedule: Schedule,
+        placement: Placement,
+        seed: int,
+        identity: Mapping[str, Any],
+        saving: Saving | None = None,
+        ranks: Ranks | None = None,
+        num_workers: int = 1,
+    ) -> None:
+        self.encoder, self.objective, self.batches = encoder, objective, batches
+        self.scale, self.schedule, self.placement = scale, schedule, placement
+        self.seed, self.num_workers = seed, num_workers
+        self.saving, self.ranks = saving or Saving(), ranks or Ranks()
+        if batches.plan.partition != self.ranks.partition:
+            raise InvalidArgument(
+                f"batches of {self.ranks} are wanted, but got those of {batches.plan.partition}"
             )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it without types
-        optimizer.step()
-        losses.append(value)
-        done = step + 1
-        if schedule.checkpoint and (done % schedule.every == 0 or done == schedule.steps):
-            _save(schedule.checkpoint, encoder, optimizer, mark, done)
-        if progress is not None:
-            progress("train", done, schedule.steps)
-    encoder.eval()
-    return losses
-
-
-def _step_seed(seed: int, step: int) -> int:
-    """Return a seed of a step that does not depend on how training got there."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _mark(identity: Mapping[str, Any]) -> NDArray[np.uint8]:
-    digest = hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).digest()
-    return np.frombuffer(digest, dtype=np.uint8)
-
-
-def _save(
-    path: Path, encoder: Encoder, optimizer: torch.optim.Adam, mark: NDArray[np.uint8], step: int
-) -> None:
-    arrays: dict[str, NDArray[Any]] = {"mark": mark, "step": np.asarray([step], dtype=np.int64)}
-    for name, parameter in encoder.named_parameters():
-        arrays[f"weight.{name}"] = parameter.detach().cpu().numpy()
-        state = optimizer.state[parameter]
-        for part in ("exp_avg", "exp_avg_sq"):
-            arrays[f"{part}.{name}"] = state[part].cpu().numpy()
-    fresh = path.with_name(path.name + ".part")
-    with fresh.open("wb") as file:
-        file.write(pack_weights(arrays))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
-
-
-def _resume(
-    path: Path | None, encoder: Encoder, optimizer: torch.optim.Adam, mark: NDArray[np.uint8]
-) -> int:
-    """Load a checkpoint where there is one; return the steps it has made."""
-    if path is None or not path.exists():
-        return 0
-    arrays = unpack_weights(path.read_bytes(), str(path))
-    if not np.array_equal(arrays.get("mark", np.zeros(0)), mark):
-        raise InvalidArgument(
-            f"a checkpoint of this training is wanted, but got one of other sections, parameters "
-            f"or seed at {path}; remove it, or name another file"
+        modules = {"encoder": encoder}
+        if isinstance(objective, nn.Module):
+            modules["objective"] = objective
+        for module in modules.values():
+            module.to(placement.device)
+        parameters = [p for module in modules.values() for p in module.parameters()]
+        # one parameter after another: the fused sums of `foreach` differ between machines
+        optimizer = torch.optim.Adam(parameters, lr=schedule.lr, foreach=False)
+        facts = {"steps": schedule.steps, "lr": schedule.lr, "ranks": self.ranks.world_size}
+        self.learning = Learning(
+            modules, optimizer, {**identity, **facts, "precision": placement.precision}
         )
-    step = int(arrays["step"][0])
-    with torch.no_grad():
-        for name, parameter in encoder.named_parameters():
-            parameter.copy_(torch.from_numpy(arrays[f"weight.{name}"]))
-            optimizer.state[parameter] = {
-                "step": torch.tensor(float(step)),
-                "exp_avg": torch.from_numpy(arrays[f"exp_avg.{name}"]).to(parameter.device),
-                "exp_avg_sq": torch.from_numpy(arrays[f"exp_avg_sq.{name}"]).to(parameter.device),
-            }
-    return step
+        self._parameters = parameters
+
+    def run(
+        self, *, progress: Progress | None = None, on_step: OnStep | None = None
+    ) -> TrainingHistory:
+        """Train to the end of the schedule, from the checkpoint where there is one.
+
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with ("train", step, steps).
+        on_step : callable, optional
+            Called with a `StepReport` after every step.
+
+        Returns
+        -------
+        TrainingHistory
+            Every step, those before a resume included.
+
+        Raises
+        ------
+        TrainingDivergedError
+            The loss is no longer finite; the last checkpoint is kept.
+        DeviceMemoryError
+            A batch does not fit the device.
+        InvalidArgument
+            The checkpoint belongs to another training, or there are fewer batches than ranks.
+        Corrupt
+            The checkpoint is damaged.
+        """
+        before = self._resumed()
+        reporter = StepReporter(before, self.schedule.steps)
+        modules = self.learning.modules.values()
+        cuda = [self.placement.device] if self.placement.device.type == "cuda" else []
+        for module in modules:
+            module.train()
+        with torch.random.fork_rng(devices=cuda), self.placement.compiled(self.encoder):
+            self._learn(reporter, progress, on_step)
+        for module in modules:
+            module.eval()
+        return reporter.history()
+
+    def _learn(
+        self, reporter: StepReporter, progress: Progress | None, on_step: OnStep | None
+    ) -> None:
+        began = time.perf_counter()
+        steps = self.schedule.steps
+
+        def settle(made: _Made) -> None:
+            terms, cells = self._read(made)
+            report = reporter.add(terms, cells, time.perf_counter() - began)
+            if progress is not None:
+                progress("train", report.done, steps)
+            if on_step is not None:
+                on_step(report)
+
+        waiting: _Made | None = None
+        with closing(self._data(reporter.first)) as stream:
+            for step, data in enumerate(stream, start=reporter.first):
+                made = self._step(step, data)
+                # looked at one step late, so that the device never waits for it
+                if waiting is not None:
+                    settle(waiting)
+                waiting = made
+                if self.saving.is_due(step + 1, steps):
+                    settle(waiting)
+                    waiting = None
+                    self._save(reporter.history())
+        if waiting is not None:
+            settle(waiting)
+
+    def _data(self, first: int) -> Generator[Data]:
+        """Hand out the batches of all steps left, made ahead, still on the CPU."""
+        todo = self.batches.plan.steps(first, self.schedule.steps)
+        return made_ahead(
+            lambda batch: self.placement.pinned(self.batches.load(batch)), todo, self.num_workers
+        )
+
+    def _step(self, step: int, data: Data) -> _Made:
+        """Make one step of the optimizer."""
+        number = step * self.ranks.world_size + self.ranks.rank
+        cells, reached = int(data.batch_size), len(data.n_id)
+        with self.placement.memory_explained(
+            f"a batch of {cells:,} cells and the {reached - cells:,} around them",
+            "make `batch_cells` or `n_hidden` smaller, or use precision='bf16'",
+        ):
+            data = self.scale.apply(self.placement.move(data))
+            optimizer = self.learning.optimizer
+            for group in optimizer.param_groups:
+                group["lr"] = self.schedule.rate(step)
+            self.ranks.share(self.learning.buffers())
+            # dropout and the like draw from the global generator, which `run` gives back
+            torch.manual_seed(step_seed(self.seed, number))
+            generator = torch.Generator().manual_seed(step_seed(self.seed, number))
+            with self.placement.autocast():
+                found = self.objective(self.encoder, data, generator)
+            terms = found if isinstance(found, Mapping) else {"loss": found}
+            optimizer.zero_grad(set_to_none=True)
+            total = torch.stack([term.float() for term in terms.values()]).sum()
+            total.backward()  # type: ignore[no-untyped-call]  # torch ships it without types
+            self.ranks.average_gradients(self._parameters)
+            optimizer.step()
+        told = [term.detach().float() for term in terms.values()]
+        told.append(torch.tensor(float(cells), device=told[0].device))
+        joint = self.ranks.mean(torch.stack(told))
+        return _Made(step, tuple(terms), Later(list(joint)), len(terms))
+
+    def _read(self, made: _Made) -> tuple[dict[str, float], int]:
+        """Return the terms of a step and the cells of all ranks.
+
+        Raises
+        ------
+        TrainingDivergedError
+            The loss is not finite.
+        """
+        values = made.values.read()
+        terms = dict(zip(made.names, values[: made.cells_at], strict=True))
+        if not np.isfinite(sum(terms.values())):
+            raise TrainingDivergedError(self._diverged(made.step, terms))
+        return terms, round(values[made.cells_at] * self.ranks.world_size)
+
+    def _diverged(self, step: int, terms: Mapping[str, float]) -> str:
+        plan, world = self.batches.plan, self.ranks.world_size
+        numbers = [
+            number
+            for rank in range(world)
+            for batch in replace(plan, partition=Partition(rank, world)).steps(step, step + 1)
+            for number in batch
+        ]
+        tiles = [plan.tiles[number] for number in numbers]
+        rows = ", ".join(
+            f"{self.batches.sources[t.section].section.name} rows {t.start}:{t.stop}" for t in tiles
+        )
+        path = self.saving.path
+        kept = (
+            f"the last checkpoint before it is {path}"
+            if path is not None and path.exists()
+            else "no checkpoint was saved before it"
+        )
+        return (
+            f"a finite loss is wanted, but got {sum(terms.values())} ({dict(terms)}) at step "
+            f"{step} of {self.schedule.steps}, in {len(tiles)} tiles: {rows}; {kept}; look at "
+            "these cells, or lower `lr`"
+        )
+
+    def _resumed(self) -> TrainingHistory:
+        """Take the state of the checkpoint where there is one; all ranks take that of rank 0."""
+        path = self.saving.path
+        data = None
+        if self.ranks.is_first and path is not None and self.saving.resume and path.exists():
+            data = path.read_bytes()
+        data = self.ranks.share_bytes(data)
+        if data is not None:
+            return restore(data, str(path), self.learning)
+        with torch.no_grad():
+            self.ranks.share([*(p.data for p in self._parameters), *self.learning.buffers()])
+        return TrainingHistory()
+
+    def _save(self, history: TrainingHistory) -> None:
+        path = self.saving.path
+        if path is not None and self.ranks.is_first:
+            save_checkpoint(path, self.learning, history)

@@ -23,6 +23,7 @@ _DTYPES: Mapping[str, str] = {
     "I32": "<i4",
     "I16": "<i2",
     "U8": "|u1",
+    "BOOL": "|b1",
 }
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 _LARGEST_HEADER = 16 * 2**20
@@ -34,7 +35,7 @@ def pack_weights(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     Parameters
     ----------
     arrays : mapping of str to ndarray
-        float32, float64, int16, int32, int64 or uint8.
+        float32, float64, int16, int32, int64, uint8 or bool.
 
     Returns
     -------
@@ -114,4 +115,6 @@ def _one(body: memoryview, facts: Mapping[str, Any]) -> NDArray[Any]:
     size = math.prod(shape) * dtype.itemsize
     if min((*shape, 0)) < 0 or not 0 <= start <= stop <= len(body) or stop - start != size:
         raise ValueError(f"an array of shape {shape} at bytes {start}:{stop} of {len(body)}")
+    if dtype == np.bool_:  # any other byte than 0 and 1 would be a broken value
+        return (np.frombuffer(body[start:stop], dtype=np.uint8) != 0).reshape(shape)
     return np.frombuffer(body[start:stop], dtype=dtype).reshape(shape).copy()

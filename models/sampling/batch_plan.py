@@ -1,8 +1,9 @@
 """Which tiles make which batch: integers only, decided before anything is read.
 
-Tiles of all sections are shuffled together for every epoch and dealt out in that order, so that a
-batch mixes sections. The plan holds no state: any step can be asked for by its number, which is all
-that resuming needs.
+Tiles are shuffled within their section for every epoch, then the sections are dealt out evenly, so
+that every stretch of the epoch, and so every batch, holds each section in about its share of all
+tiles. The plan holds no state: any step can be asked for by its number, which is all that resuming
+needs.
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ __all__ = ["BatchPlan", "Partition", "TileSeeds", "plan_batches"]
 
 @dataclass(frozen=True, slots=True)
 class TileSeeds:
-    """The cells of one tile, to be computed for.
+    """The cells of one tile, or of a part of it, to be computed for.
 
     Attributes
     ----------
@@ -82,14 +83,19 @@ class BatchPlan:
         """Return this rank's batches of an epoch as numbers into `tiles`.
 
         Every tile is in one batch of one rank, except for the last few batches of an epoch when
-        they do not divide among the ranks: each rank gets equally many.
+        they do not divide among the ranks: each rank gets equally many, none where there are
+        fewer batches than ranks.
         """
-        rng = np.random.default_rng([self.seed, number])
-        order = rng.permutation(len(self.tiles)).tolist()
+        batches = self._all_batches(number)
+        world = self.partition.world_size
+        return batches[self.partition.rank : len(batches) // world * world : world]
+
+    def _all_batches(self, number: int) -> list[tuple[int, ...]]:
+        """Return the batches of all ranks."""
         batches: list[tuple[int, ...]] = []
         held: list[int] = []
         cells = 0
-        for tile in order:
+        for tile in self._order(number):
             held.append(tile)
             cells += self.tiles[tile].stop - self.tiles[tile].start
             if cells >= self.batch_cells:
@@ -97,9 +103,23 @@ class BatchPlan:
                 held, cells = [], 0
         if held:
             batches.append(tuple(held))
-        world = self.partition.world_size
-        whole = len(batches) // world * world or len(batches)
-        return batches[self.partition.rank : whole : world]
+        return batches
+
+    def _order(self, number: int) -> list[int]:
+        """Shuffle the tiles: at random within a section, evenly over sections.
+
+        The i-th of a section's n shuffled tiles gets a random place in the i-th n-th of the epoch.
+        """
+        rng = np.random.default_rng([self.seed, number])
+        owner = np.array([tile.section for tile in self.tiles], dtype=np.int64)
+        shuffled = rng.permutation(len(owner))
+        by_owner = shuffled[np.argsort(owner[shuffled], kind="stable")]
+        count = np.bincount(owner)
+        first = np.cumsum(count) - count
+        own = owner[by_owner]
+        place = (np.arange(len(owner)) - first[own] + rng.random(len(owner))) / count[own]
+        order: list[int] = by_owner[np.argsort(place, kind="stable")].tolist()
+        return order
 
     def steps(self, start: int, stop: int) -> list[tuple[int, ...]]:
         """Return the batches of steps `start:stop`, counted over epochs.
@@ -107,16 +127,18 @@ class BatchPlan:
         Raises
         ------
         InvalidArgument
-            When this rank has no batch at all.
+            When there are fewer batches than ranks; every rank says so, none is left waiting.
         """
         out: list[tuple[int, ...]] = []
         step, number = 0, 0
         while step < stop:
             batches = self.epoch(number)
             if not batches:
+                found = len(self._all_batches(number))
                 raise InvalidArgument(
                     f"wanted at least {self.partition.world_size} batches, one per process, but "
-                    f"got none for rank {self.partition.rank}; make `batch_cells` smaller"
+                    f"got {found} an epoch for {self.n_cells:,} cells; make `batch_cells` smaller, "
+                    "or start fewer processes"
                 )
             for batch in batches:
                 if start <= step < stop:
@@ -137,6 +159,7 @@ def plan_batches(
     ptrs: Sequence[NDArray[np.int64]],
     *,
     batch_cells: int = 4096,
+    max_rows: int | None = None,
     seed: int = 0,
     partition: Partition | None = None,
 ) -> BatchPlan:
@@ -148,6 +171,9 @@ def plan_batches(
         Tile pointers of each section: tile t is rows `ptr[t]:ptr[t + 1]`.
     batch_cells : int
         Cells after which a batch is closed.
+    max_rows : int, optional
+        Tiles of more cells are cut into equal runs of at most that many, so that a batch mixes
+        more places; the halos around them grow together. Whole tiles without.
     seed : int
     partition : Partition, optional
         The only process, without.
@@ -159,7 +185,7 @@ def plan_batches(
     Raises
     ------
     InvalidArgument
-        There is not one cell, or `batch_cells` is below one.
+        There is not one cell, or `batch_cells` or `max_rows` is below one.
 
     Examples
     --------
@@ -170,14 +196,26 @@ def plan_batches(
     >>> sorted(tile for batch in plan.epoch(7) for tile in batch)
     [0, 1, 2]
     """
-    if batch_cells < 1:
-        raise InvalidArgument(f"wanted at least one cell a batch, but got {batch_cells}")
+    if batch_cells < 1 or (max_rows is not None and max_rows < 1):
+        raise InvalidArgument(
+            f"wanted at least one cell a batch and a run, but got batch_cells={batch_cells}, "
+            f"max_rows={max_rows}"
+        )
     tiles = tuple(
-        TileSeeds(section, int(start), int(stop))
+        TileSeeds(section, a, b)
         for section, ptr in enumerate(ptrs)
         for start, stop in pairwise(ptr)
-        if stop > start
+        for a, b in _cut(int(start), int(stop), max_rows)
     )
     if not tiles:
         raise InvalidArgument(f"wanted cells to learn from, but got {len(ptrs)} empty sections")
     return BatchPlan(tiles, batch_cells, seed, partition or Partition())
+
+
+def _cut(start: int, stop: int, max_rows: int | None) -> list[tuple[int, int]]:
+    """Cut rows into equal runs of at most `max_rows`; nothing of an empty tile."""
+    if stop <= start:
+        return []
+    parts = 1 if max_rows is None else -(-(stop - start) // max_rows)
+    edges = [start + (stop - start) * i // parts for i in range(parts + 1)]
+    return list(pairwise(edges))

@@ -6,6 +6,7 @@ hop 2, ...; `edge_index` runs from neighbor to cell, sorted by the hop of the ce
 left out: what is computed for the seeds equals a pass over the whole graph.
 """
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -59,26 +60,36 @@ class _Tile:
 
 
 class HaloCache:
-    """Tiles used lately, up to a number of bytes; what does not fit is made again."""
+    """Tiles used lately, up to a number of bytes; what does not fit is made again. Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._held = limit, 0
         self._tiles: OrderedDict[TileSeeds, _Tile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self._held
 
     def get(self, seeds: TileSeeds) -> "_Tile | None":
         """Return a tile if it is held."""
-        found = self._tiles.get(seeds)
-        if found is not None:
-            self._tiles.move_to_end(seeds)
-        return found
+        with self._lock:
+            found = self._tiles.get(seeds)
+            if found is not None:
+                self._tiles.move_to_end(seeds)
+            return found
 
     def put(self, seeds: TileSeeds, tile: "_Tile") -> None:
         """Hold a tile, and let go of those used longest ago."""
-        self._tiles[seeds] = tile
-        self._held += tile.nbytes
-        while self._held > self._limit and self._tiles:
-            _, dropped = self._tiles.popitem(last=False)
-            self._held -= dropped.nbytes
+        with self._lock:
+            # two threads may have made the same tile at the same time
+            replaced = self._tiles.pop(seeds, None)
+            self._held += tile.nbytes - (0 if replaced is None else replaced.nbytes)
+            self._tiles[seeds] = tile
+            while self._held > self._limit and self._tiles:
+                _, dropped = self._tiles.popitem(last=False)
+                self._held -= dropped.nbytes
 
 
 def halo_data(halos: Sequence[Halo], x: Sequence[NDArray[np.float32]]) -> Data:
@@ -138,7 +149,7 @@ def halo_data(halos: Sequence[Halo], x: Sequence[NDArray[np.float32]]) -> Data:
 
 
 class TileBatches:
-    """Batches of a plan, by step number; the same step gives the same batch anywhere.
+    """Batches of a plan, by step number; the same step gives the same batch anywhere. Thread-safe.
 
     Parameters
     ----------
@@ -171,17 +182,18 @@ class TileBatches:
         for batch in self.plan.epoch(0):
             yield self.load(batch)
 
-    def _tile(self, seeds: TileSeeds) -> _Tile:
+    def _tile(self, seeds: TileSeeds) -> tuple[_Tile, NDArray[np.float32]]:
+        """Return a tile and the features of its halo, which are read from disk every time."""
+        source = self.sources[seeds.section]
         found = self._cache.get(seeds)
         if found is not None:
-            return found
-        source = self.sources[seeds.section]
+            return found, source.table.take(found.halo.n_id)
         halo = expand(source.graph, seeds.start, seeds.stop, self.hops)
         values = source.table.take(halo.n_id)
         prior = neighborhood_mean(halo, values, self.prior_hops)
         tile = _Tile(halo, prior, _positions(source.section, halo.n_id))
         self._cache.put(seeds, tile)
-        return tile
+        return tile, values
 
     def load(self, batch: Sequence[int]) -> Data:
         """Read one batch.
@@ -199,12 +211,9 @@ class TileBatches:
             cell), prior (seeds, d).
         """
         seeds = [self.plan.tiles[number] for number in batch]
-        tiles = [self._tile(one) for one in seeds]
-        values = [
-            self.sources[one.section].table.take(tile.halo.n_id)
-            for one, tile in zip(seeds, tiles, strict=True)
-        ]
-        data = halo_data([tile.halo for tile in tiles], values)
+        read = [self._tile(one) for one in seeds]
+        tiles = [tile for tile, _ in read]
+        data = halo_data([tile.halo for tile in tiles], [values for _, values in read])
         section = torch.tensor([one.section for one in seeds])
         data.section = section[data.halo]
         data.input_id = data.n_id[: data.batch_size]

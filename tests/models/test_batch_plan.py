@@ -66,6 +66,8 @@ def test_nothing_to_learn_from_is_refused() -> None:
         plan_batches([np.zeros(1, dtype=np.int64)] * 2)
     with pytest.raises(InvalidArgument, match="rank 2 of 2"):
         Partition(2, 2)
-    lonely = plan_batches([np.array([0, 5])], partition=Partition(1, 2))
-    with pytest.raises(InvalidArgument, match="none for rank 1"):
+    lonely = plan_batches([np.array([0, 5])], partition=Partition(0, 2))  # rank 0 says so too
+    with pytest.raises(
+        InvalidArgument, match="at least 2 batches, one per process, but got 1 an epoch"
+    ):
         lonely.steps(0, 1)

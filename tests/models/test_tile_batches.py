@@ -16,7 +16,7 @@ pytest.importorskip("torch_geometric")
 from tisseract.models.domains.smoothing import neighborhood_mean  # noqa: E402
 from tisseract.models.network.encoder import Encoder  # noqa: E402
 from tisseract.models.network.inference import embed_section  # noqa: E402
-from tisseract.models.network.training import Scale  # noqa: E402
+from tisseract.models.network.scale import Scale  # noqa: E402
 from tisseract.models.rows.file import RowFile  # noqa: E402
 from tisseract.models.sampling.batch_plan import plan_batches  # noqa: E402
 from tisseract.models.sampling.tile_batches import SectionSource, TileBatches  # noqa: E402
