@@ -17,11 +17,11 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @njit
-def _slot(keys: NDArray[np.int64], shift: np.uint64, key: int) -> int:
+def _slot(keys: NDArray[np.int64], shift: np.uint64, key: np.int64) -> np.int64:
     """Place of a key in an open table of a power of two places, or the free place for it."""
     at = np.int64((np.uint64(key) * _GOLDEN) >> shift)
     while keys[at] != -1 and keys[at] != key:
-        at = at + 1 if at + 1 < len(keys) else 0
+        at = at + np.int64(1) if at + 1 < len(keys) else np.int64(0)
     return at
 
 

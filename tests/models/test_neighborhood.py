@@ -71,8 +71,8 @@ def test_halos_hold_what_a_search_finds(start: int, size: int, hops: int) -> Non
     for row in range(halo.adjacency.shape[0]):
         low, high = halo.adjacency.indptr[row : row + 2]
         pointer, cell = graph.matrix.indptr, halo.n_id[row]
-        wanted = graph.matrix.indices[pointer[cell] : pointer[cell + 1]]
-        assert halo.n_id[halo.adjacency.indices[low:high]].tolist() == wanted.tolist()
+        columns = graph.matrix.indices[pointer[cell] : pointer[cell + 1]]
+        assert halo.n_id[halo.adjacency.indices[low:high]].tolist() == columns.tolist()
 
 
 @settings(max_examples=25, deadline=None)
