@@ -39,7 +39,8 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise InvalidArgument(f"no CUDA device is there, but got device={name!r}; use 'auto'")
-        if device.index is None and "LOCAL_RANK" in os.environ:
+        # "cuda" without a number, which torch's types do not know of
+        if ":" not in name and "LOCAL_RANK" in os.environ:
             local = int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count()
             device = torch.device("cuda", local)
     return device
@@ -144,7 +145,7 @@ class Later:
         if stacked.device.type == "cuda":
             host = torch.empty(stacked.shape, dtype=stacked.dtype, pin_memory=True)
             self._values = host.copy_(stacked, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record(torch.cuda.current_stream(stacked.device))
         else:
             self._values = stacked

@@ -116,5 +116,5 @@ def _one(body: memoryview, facts: Mapping[str, Any]) -> NDArray[Any]:
     if min((*shape, 0)) < 0 or not 0 <= start <= stop <= len(body) or stop - start != size:
         raise ValueError(f"an array of shape {shape} at bytes {start}:{stop} of {len(body)}")
     if dtype == np.bool_:  # any other byte than 0 and 1 would be a broken value
-        return (np.frombuffer(body[start:stop], dtype=np.uint8) != 0).reshape(shape)
+        return np.asarray(np.frombuffer(body[start:stop], dtype=np.uint8) != 0).reshape(shape)
     return np.frombuffer(body[start:stop], dtype=dtype).reshape(shape).copy()
