@@ -165,7 +165,7 @@ class AtlasStore:
             raise self._no_derived(kind, key, section)
         stale = self.snapshot.stale_inputs(entry)
         if stale and kind in ("graph", "zgraph"):
-            from .graph.recipe import stale_words
+            from .graph.disk.recipe import stale_words
 
             raise StaleDerived(stale_words(entry, stale, self.url))
         if stale:

@@ -72,8 +72,8 @@ class GraphCampaign:
 
 def small_blocks(delay: float = 0.0, tell: Any = None) -> None:
     """Make this process cut sections into many blocks, each a moment's work."""
-    plan: Any = importlib.import_module("tisseract.atlas.graph.plan")
-    blocks: Any = importlib.import_module("tisseract.atlas.graph.block_task")
+    plan: Any = importlib.import_module("tisseract.atlas.graph.planning.plan")
+    blocks: Any = importlib.import_module("tisseract.atlas.graph.building.block_task")
     plain = blocks.write_pieces
 
     def write(*args: Any, **options: Any) -> Any:

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atlas.errors import InvalidArgument
+from ..atlas.graph.disk.stored import open_graph
 from ..atlas.graph.edges import Edges
-from ..atlas.graph.squidpy_form import to_squidpy
-from ..atlas.graph.stored import open_graph
+from ..atlas.graph.interchange.squidpy_form import to_squidpy
 from .rows import RunArray, count, pairs_of, rows_of
 
 if TYPE_CHECKING:
+    from ..atlas.graph.interchange.squidpy_form import SquidpyGraph
     from ..atlas.graph.spec import GraphSpec
-    from ..atlas.graph.squidpy_form import SquidpyGraph
     from .selection import Selection
 
 __all__ = ["graph_bytes", "selected_graph"]

@@ -5,19 +5,19 @@ nothing; ``build_graphs`` builds and commits them; ``open_graph`` reads a commit
 ``z_neighbors`` describes those between registered serial sections.
 """
 
-from .build import unbuilt, write_graphs
-from .build_many import build_graphs
+from .building.build import unbuilt, write_graphs
+from .building.build_many import build_graphs
 from .constructors import delaunay, grid, knn, radius
+from .disk.stored import StoredGraph, open_graph
+from .interchange.squidpy_builder import squidpy_builder
+from .interchange.squidpy_form import SquidpyGraph
 from .neighbor_graph import NeighborGraph, chosen_sections, describe_graph
-from .plan import GraphPlan, plan_graph
-from .plan_sum import GraphPlans
+from .planning.plan import GraphPlan, plan_graph
+from .planning.totals import GraphPlans
 from .section_graph import SectionGraph
+from .serial.graph import ZNeighbors, z_neighbors
+from .serial.stored import StoredZGraph, open_z_graph
 from .spec import GraphSpec
-from .squidpy_builder import squidpy_builder
-from .squidpy_form import SquidpyGraph
-from .stored import StoredGraph, open_graph
-from .z_graph import ZNeighbors, z_neighbors
-from .z_stored import StoredZGraph, open_z_graph
 
 __all__ = [
     "GraphPlan",

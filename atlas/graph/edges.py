@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..quadtree import Runs, TileTable
-    from .lattice_scale import Run
+    from .lattices.scale import Run
 
 __all__ = [
     "EdgeSource",

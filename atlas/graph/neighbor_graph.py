@@ -8,9 +8,9 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument, SectionNotFound, near
-from .plan_sum import GraphPlans
+from .planning.totals import GraphPlans
 from .section_graph import SectionGraph, describe_section
-from .section_masks import masks_by_section
+from .wrapped.section_masks import masks_by_section
 
 if TYPE_CHECKING:
     import dask.array
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
     from .edges import Edges
+    from .interchange.squidpy_form import SquidpyGraph
     from .row_choice import RowChoice
     from .spec import GraphSpec
-    from .squidpy_form import SquidpyGraph
 
 __all__ = ["NeighborGraph", "chosen_sections", "describe_graph"]
 
@@ -123,7 +123,7 @@ class NeighborGraph:
 
     def write(self, key: str = "spatial", **options: Any) -> list[DerivedEntry]:
         """Build the graphs out of core and commit them; see `build_graphs` for the options."""
-        from .build import write_graphs
+        from .building.build import write_graphs
 
         return write_graphs(self.store, list(self), key, **options)
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InvalidArgument
 from .edges import Edges, check_runs, cut_runs
-from .lattice_scale import run_serially
+from .interchange.squidpy_form import to_squidpy
+from .lattices.scale import run_serially
 from .lengths import unit_of
-from .plan import plan_graph
+from .planning.plan import plan_graph
 from .row_choice import rows_of_graph
 from .sources import kept_cells, make_source
-from .squidpy_form import to_squidpy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from ..snapshot import DerivedEntry
     from ..store import AtlasStore
     from .edges import EdgeSource, PositionSource
-    from .lattice_scale import Run
-    from .mask import Mask
-    from .plan import GraphPlan
+    from .interchange.squidpy_form import SquidpyGraph
+    from .lattices.scale import Run
+    from .planning.plan import GraphPlan
     from .row_choice import RowChoice
     from .spec import GraphSpec, ParameterValue
-    from .squidpy_form import SquidpyGraph
+    from .wrapped.mask import Mask
 
 __all__ = ["SectionGraph", "dask_rows", "describe_section"]
 
@@ -164,7 +164,7 @@ class SectionGraph:
 
     def write(self, key: str = "spatial", **options: Any) -> DerivedEntry:
         """Build the graph out of core and commit it; see `build_graphs` for the options."""
-        from .build import write_graphs
+        from .building.build import write_graphs
 
         return write_graphs(self.store, [self], key, **options)[0]
 
@@ -184,7 +184,7 @@ class SectionGraph:
         InvalidArgument
         """
         if self.spec.kind == "grid":
-            from .lattice_graph import LatticeEdges, check_lattice
+            from .lattices.source import LatticeEdges, check_lattice
 
             base: Any = self.source
             while not isinstance(base, LatticeEdges):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .edges import EdgeSource, PositionSource
-    from .mask import Mask
     from .spec import GraphSpec
+    from .wrapped.mask import Mask
 
 __all__ = ["kept_cells", "make_source"]
 
@@ -22,7 +22,7 @@ def kept_cells(section: PositionSource, mask: Mask | None) -> PositionSource:
     """
     if mask is None:
         return section
-    from .masked import MaskedSection
+    from .wrapped.masked import MaskedSection
 
     return MaskedSection(section, mask)
 
@@ -50,16 +50,16 @@ def make_source(section: PositionSource, spec: GraphSpec, mask: Mask | None = No
     cells = kept_cells(section, mask)
     source = _base(cells, spec)
     if spec.prunes:
-        from .pruned import PrunedEdges
+        from .wrapped.pruned import PrunedEdges
 
         shortest, longest = spec.interval
         source = PrunedEdges(source, shortest, longest, spec.percentile)
     if spec.symmetrize:
-        from .symmetric import SymmetricEdges
+        from .wrapped.symmetric import SymmetricEdges
 
         source = SymmetricEdges(source, cells)
     if mask is not None:
-        from .masked import MaskedEdges
+        from .wrapped.masked import MaskedEdges
 
         source = MaskedEdges(source, mask)
     return source
@@ -68,7 +68,7 @@ def make_source(section: PositionSource, spec: GraphSpec, mask: Mask | None = No
 def _base(section: PositionSource, spec: GraphSpec) -> EdgeSource:
     """Return the source of the kind, before its edges are chosen or changed."""
     if spec.kind == "radius":
-        from .radius_graph import RadiusEdges
+        from .search.radius_source import RadiusEdges
 
         return RadiusEdges(section, *spec.interval)
     if spec.kind == "delaunay":
@@ -76,9 +76,9 @@ def _base(section: PositionSource, spec: GraphSpec) -> EdgeSource:
 
         return DelaunayEdges(section)
     if spec.kind == "grid":
-        from .lattice_graph import LatticeEdges
+        from .lattices.source import LatticeEdges
 
         return LatticeEdges(section, spec.lattice or "auto", spec.n_rings or 1)
-    from .knn_graph import KnnEdges
+    from .search.knn_source import KnnEdges
 
     return KnnEdges(section, spec.n_neighs or 1)

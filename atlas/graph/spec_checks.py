@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidArgument, near
-from .radius_graph import check_radius
+from .search.radius_source import check_radius
 
 __all__ = ["CHECKS", "LATTICES", "Unfit"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.grid_index import njit
+from ..graph.compiled import njit
 
 __all__ = ["count_cells", "neighbor_products", "place_entries", "sum_gene"]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.grid_index import njit
+from ..graph.compiled import njit
 
 __all__ = ["count_label_pairs", "shuffle"]
 

@@ -306,7 +306,7 @@ def kept_cells(atlas: Atlas, graph: StoredGraph) -> NDArray[Any] | None:
     if digest is None:
         return None
     from .atlas.errors import InvalidArgument
-    from .atlas.graph.mask import Mask
+    from .atlas.graph.wrapped.mask import Mask
     from .query.masks import select_masks
 
     where, name = graph.parameters.get("where"), graph.entry.section

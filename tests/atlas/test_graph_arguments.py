@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.atlas.graph import GraphSpec, workers
-from tisseract.atlas.graph.halo import Patches, plan_band
-from tisseract.atlas.graph.plan import plan_graph
+from tisseract.atlas.graph import GraphSpec
+from tisseract.atlas.graph.building import workers
+from tisseract.atlas.graph.planning.plan import plan_graph
+from tisseract.atlas.graph.search.halo import Patches, plan_band
 from tisseract.atlas.quadtree import TileTable
 from tisseract.atlas.section import Section
 from tisseract.atlas.spatial_statistics import connected_components, spatial_autocorrelation

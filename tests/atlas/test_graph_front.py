@@ -24,8 +24,8 @@ from tisseract.atlas.graph import (
     plan_graph,
     radius,
 )
-from tisseract.atlas.graph.plan import plan_blocks
-from tisseract.atlas.graph.points import PointSection, points_graph
+from tisseract.atlas.graph.interchange.points import PointSection, points_graph
+from tisseract.atlas.graph.planning.plan import plan_blocks
 from tisseract.atlas.quadtree import TileTable
 
 from .graph_fakes import FakeStore
@@ -208,7 +208,7 @@ def test_of_one_section_the_name_may_be_left_out(store: FakeStore) -> None:
 
 
 def test_a_lattice_is_measured_once(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tisseract.atlas.graph import lattice_graph
+    from tisseract.atlas.graph.lattices import source as lattice_graph
 
     module: Any = lattice_graph
     put_points(store, "lattice", lattice_points(20))
@@ -325,7 +325,8 @@ def test_bad_masks_are_refused(store: FakeStore) -> None:
 def test_threads_and_tiles_do_not_show_in_graphs_of_points(
     spec: GraphSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tisseract.atlas.graph import plan, points
+    from tisseract.atlas.graph.interchange import points
+    from tisseract.atlas.graph.planning import plan
 
     xy = np.random.default_rng(9).random((600, 2)) * 700
     xy[:20] = xy[20:40]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tisseract.atlas.errors import Corrupt
-from tisseract.atlas.graph.certificate import box_to_boxes
-from tisseract.atlas.graph.halo import PATCH_ROWS, Halo, read_patches, surround
+from tisseract.atlas.graph.search.certificate import box_to_boxes
+from tisseract.atlas.graph.search.halo import PATCH_ROWS, Halo, read_patches, surround
 from tisseract.atlas.quadtree import Runs, TileTable, tight_boxes
 
 from .graph_fakes import FakeSection, cut_section, morton_order, quadtree_section

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.atlas.graph import mask as mask_module
 from tisseract.atlas.graph.edges import Edges, stream_edges
-from tisseract.atlas.graph.knn_graph import KnnEdges
-from tisseract.atlas.graph.lattice_graph import LatticeEdges
-from tisseract.atlas.graph.masked import Mask, MaskedEdges, MaskedSection
+from tisseract.atlas.graph.lattices.source import LatticeEdges
 from tisseract.atlas.graph.order_statistic import run_serially
-from tisseract.atlas.graph.pruned import PrunedEdges
-from tisseract.atlas.graph.radius_graph import RadiusEdges
+from tisseract.atlas.graph.search.knn_source import KnnEdges
+from tisseract.atlas.graph.search.radius_source import RadiusEdges
+from tisseract.atlas.graph.wrapped import mask as mask_module
+from tisseract.atlas.graph.wrapped.masked import Mask, MaskedEdges, MaskedSection
+from tisseract.atlas.graph.wrapped.pruned import PrunedEdges
 from tisseract.atlas.quadtree import TileTable, tight_boxes
 
 from .graph_fakes import FakeSection, cut_section, quadtree_section
@@ -229,7 +229,7 @@ def wrapped(kind: str, section: FakeSection) -> Any:
 def test_dense_nests_come_in_pieces_however_they_are_chosen(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr("tisseract.atlas.graph.pruned._MOST_LENGTHS", 3000)
+    monkeypatch.setattr("tisseract.atlas.graph.wrapped.pruned._MOST_LENGTHS", 3000)
     source = wrapped(kind, cut_section(NEST, [250, 600]))
     tracemalloc.start()
     source = source.prepare([[(0, 1200)]], run_serially)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tisseract.atlas.errors import Corrupt
-from tisseract.atlas.graph import certificate, nearest
-from tisseract.atlas.graph.nearest import ordered_d2
-from tisseract.atlas.graph.wider import Candidates
+from tisseract.atlas.graph.search import certificate, nearest
+from tisseract.atlas.graph.search.nearest import ordered_d2
+from tisseract.atlas.graph.search.wider import Candidates
 
 from .graph_fakes import FakeSection, brute_force, cut_section, morton_order, quadtree_section
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from tisseract.atlas.graph.edges import Edges, EdgeSource
-from tisseract.atlas.graph.knn_graph import KnnEdges
-from tisseract.atlas.graph.lattice_graph import LatticeEdges
-from tisseract.atlas.graph.radius_graph import RadiusEdges
+from tisseract.atlas.graph.lattices.source import LatticeEdges
+from tisseract.atlas.graph.search.knn_source import KnnEdges
+from tisseract.atlas.graph.search.radius_source import RadiusEdges
 from tisseract.atlas.graph.triangulation.source import DelaunayEdges
 
 from .graph_fakes import FakeSection, quadtree_section

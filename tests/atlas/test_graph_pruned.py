@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.graph.edges import Edges
-from tisseract.atlas.graph.knn_graph import KnnEdges
-from tisseract.atlas.graph.lattice_graph import LatticeEdges
+from tisseract.atlas.graph.lattices.source import LatticeEdges
 from tisseract.atlas.graph.order_statistic import run_serially
-from tisseract.atlas.graph.pruned import PrunedEdges, squidpy_percentile
+from tisseract.atlas.graph.search.knn_source import KnnEdges
+from tisseract.atlas.graph.wrapped.pruned import PrunedEdges, squidpy_percentile
 from tisseract.atlas.quadtree import Runs
 
 from .graph_fakes import FakeSection, cut_section, quadtree_section

@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.atlas.graph import pairs
 from tisseract.atlas.graph.edges import Edges
-from tisseract.atlas.graph.halo import surround
-from tisseract.atlas.graph.pairs import least_square
-from tisseract.atlas.graph.radius_graph import (
+from tisseract.atlas.graph.search import pairs
+from tisseract.atlas.graph.search.halo import surround
+from tisseract.atlas.graph.search.pairs import least_square
+from tisseract.atlas.graph.search.radius_source import (
     RadiusEdges,
     check_radius,
     cut_by_edges,
     expected_degree,
 )
-from tisseract.atlas.graph.within import search_reach
+from tisseract.atlas.graph.search.within import search_reach
 from tisseract.atlas.quadtree import TileTable, tight_boxes
 
 from .graph_fakes import FakeSection, cut_section, quadtree_section

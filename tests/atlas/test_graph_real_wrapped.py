@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from tisseract.atlas.graph.edges import Edges
-from tisseract.atlas.graph.knn_graph import KnnEdges
-from tisseract.atlas.graph.lattice_graph import LatticeEdges
-from tisseract.atlas.graph.masked import Mask, MaskedEdges, MaskedSection
+from tisseract.atlas.graph.lattices.source import LatticeEdges
 from tisseract.atlas.graph.order_statistic import run_serially
-from tisseract.atlas.graph.pruned import PrunedEdges
-from tisseract.atlas.graph.symmetric import SymmetricEdges
+from tisseract.atlas.graph.search.knn_source import KnnEdges
+from tisseract.atlas.graph.wrapped.masked import Mask, MaskedEdges, MaskedSection
+from tisseract.atlas.graph.wrapped.pruned import PrunedEdges
+from tisseract.atlas.graph.wrapped.symmetric import SymmetricEdges
 
 from .graph_fakes import FakeSection, cut_section, quadtree_section
 from .test_graph_real import HEX, all_sections, read_sections

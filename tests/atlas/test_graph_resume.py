@@ -28,17 +28,11 @@ from tisseract.atlas.errors import (
     StorageFull,
 )
 from tisseract.atlas.garbage import gc
-from tisseract.atlas.graph import (
-    block_task,
-    build_graphs,
-    execute,
-    knn,
-    layout,
-    open_graph,
-    order,
-    plan,
-)
-from tisseract.atlas.graph.workers import Workers
+from tisseract.atlas.graph import build_graphs, knn, open_graph
+from tisseract.atlas.graph.building import block_task, execute, order
+from tisseract.atlas.graph.building.workers import Workers
+from tisseract.atlas.graph.disk import layout
+from tisseract.atlas.graph.planning import plan
 from tisseract.atlas.lock import is_locked, try_lock
 from tisseract.atlas.manifest import read_manifest
 from tisseract.atlas.parts import PartReceipt, place_part

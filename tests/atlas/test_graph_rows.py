@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.graph import GraphSpec, knn, open_graph, squidpy_builder
-from tisseract.atlas.graph.points import points_graph
+from tisseract.atlas.graph.interchange.points import points_graph
 from tisseract.atlas.graph.row_choice import choose_rows
 
 from .graph_fakes import FakeStore

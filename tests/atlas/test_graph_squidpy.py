@@ -9,9 +9,9 @@ import pytest
 
 from tisseract.atlas.errors import InputError, InvalidArgument
 from tisseract.atlas.graph import GraphSpec
-from tisseract.atlas.graph.points import points_graph
-from tisseract.atlas.graph.squidpy_builder import squidpy_builder
-from tisseract.atlas.graph.squidpy_form import to_squidpy, uns_params
+from tisseract.atlas.graph.interchange.points import points_graph
+from tisseract.atlas.graph.interchange.squidpy_builder import squidpy_builder
+from tisseract.atlas.graph.interchange.squidpy_form import to_squidpy, uns_params
 
 from .graph_kinds import lattice_points, spread
 

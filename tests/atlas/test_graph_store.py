@@ -18,18 +18,10 @@ from tisseract.atlas.errors import (
     ReadOnly,
     StaleDerived,
 )
-from tisseract.atlas.graph import (
-    GraphSpec,
-    build_graphs,
-    delaunay,
-    grid,
-    knn,
-    layout,
-    open_graph,
-    plan,
-    stored,
-)
+from tisseract.atlas.graph import GraphSpec, build_graphs, delaunay, grid, knn, open_graph
+from tisseract.atlas.graph.disk import layout, stored
 from tisseract.atlas.graph.edges import Edges
+from tisseract.atlas.graph.planning import plan
 
 from .graph_fakes import FakeStore, brute_force, morton_order, put_section, quadtree_section
 
@@ -155,7 +147,7 @@ def test_what_is_there_is_not_built_again(store: FakeStore) -> None:
 
 
 def test_a_build_cut_off_is_resumed(store: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tisseract.atlas.graph import block_task, execute
+    from tisseract.atlas.graph.building import block_task, execute
 
     monkeypatch.setattr(execute, "_GROUP_GRAPHS", 1)
     write = layout.write_pieces

@@ -21,15 +21,16 @@ from tisseract.atlas.errors import (
     StaleDerived,
     UnitUnknown,
 )
-from tisseract.atlas.graph import plan, z_nearest
-from tisseract.atlas.graph.block_task import BlockTask
+from tisseract.atlas.graph.building.block_task import BlockTask
 from tisseract.atlas.graph.edges import Edges
-from tisseract.atlas.graph.z_build import unbuilt_pairs
-from tisseract.atlas.graph.z_edges import ZKnnEdges, ZRadiusEdges, greatest_square
-from tisseract.atlas.graph.z_graph import z_neighbors
-from tisseract.atlas.graph.z_pairs import ZPair, choose_pairs
-from tisseract.atlas.graph.z_placed import PlacedSection, check_transforms
-from tisseract.atlas.graph.z_stored import open_z_graph, stored_z_pairs, z_key
+from tisseract.atlas.graph.planning import plan
+from tisseract.atlas.graph.serial import nearest as z_nearest
+from tisseract.atlas.graph.serial.build import unbuilt_pairs
+from tisseract.atlas.graph.serial.graph import z_neighbors
+from tisseract.atlas.graph.serial.pairs import ZPair, choose_pairs
+from tisseract.atlas.graph.serial.placed import PlacedSection, check_transforms
+from tisseract.atlas.graph.serial.source import ZKnnEdges, ZRadiusEdges, greatest_square
+from tisseract.atlas.graph.serial.stored import open_z_graph, stored_z_pairs, z_key
 from tisseract.atlas.snapshot import Change
 
 from .graph_fakes import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.atlas.graph.lattice_scale import measure_lattice
+from tisseract.atlas.graph.lattices.scale import measure_lattice
 from tisseract.atlas.lattice import fit_lattice
 from tisseract.atlas.quadtree import Runs
 

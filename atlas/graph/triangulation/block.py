@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...errors import InvalidArgument
-from ..certificate import box_to_boxes
-from ..halo import PATCH_ROWS, Apart, read_patches, read_positions, surround
+from ..search.certificate import box_to_boxes
+from ..search.halo import PATCH_ROWS, Apart, read_patches, read_positions, surround
 from .certificate import certify, clearances, group_boxes
 from .mesh import insert, resized
 from .stars import joined_line, read_stars
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..edges import Edges, PositionSource
-    from ..halo import Patches
+    from ..search.halo import Patches
     from .mesh import Triangulation
 
 __all__ = ["Block", "in_rounds"]

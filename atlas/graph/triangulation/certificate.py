@@ -55,7 +55,7 @@ from typing import Any
 import numpy as np
 
 from ..compiled import njit
-from ..patch_kernels import box_d2
+from ..search.patch_kernels import box_d2
 from .predicates import circle_sign, orientation
 
 __all__ = ["certify", "clearances", "group_boxes"]

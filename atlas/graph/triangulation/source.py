@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ...quadtree import Runs
     from ..edges import PositionSource
-    from ..lattice_scale import Run
+    from ..lattices.scale import Run
 
 __all__ = ["DelaunayEdges"]
 
@@ -63,7 +63,7 @@ class DelaunayEdges:
         -----
         Memory: about 220 bytes for each row loaded: the rows asked for, and a band around them.
         """
-        from ..halo import read_patches
+        from ..search.halo import read_patches
         from .block import Block  # brings numba: only where neighbors are computed
 
         own = read_patches(self.section, runs)

@@ -346,7 +346,7 @@ def _tell_small(output: Output, atlas: Any, section: list[str] | None, knn: int 
 def _explain(output: Output, described: Any, key: str, *, overwrite: bool) -> None:
     """Print what building would take, blocks with -v; refuse what it would refuse."""
     from ..atlas.graph import NeighborGraph, unbuilt
-    from ..atlas.graph.z_build import unbuilt_pairs
+    from ..atlas.graph.serial.build import unbuilt_pairs
 
     check: Any = unbuilt if isinstance(described, NeighborGraph) else unbuilt_pairs
     missing = check(described.store, list(described), key, overwrite=overwrite)

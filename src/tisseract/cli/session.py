@@ -38,7 +38,7 @@ def dask_client(
     if address is None:
         yield None
         return
-    from ..atlas.graph.workers import connect
+    from ..atlas.graph.building.workers import connect
 
     with connect(address, n_workers) as client:
         output.note(f"Dask dashboard: {client.dashboard_link}")

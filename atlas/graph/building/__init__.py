@@ -1,0 +1,1 @@
+"""Building graphs out of core: orders, blocks as tasks, commits."""

@@ -1,0 +1,1 @@
+"""Committed graphs: their layout, reading them, and how they are built again."""

@@ -1,0 +1,1 @@
+"""squidpy's form of a graph, and this engine in squidpy."""

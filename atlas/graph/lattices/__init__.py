@@ -1,0 +1,1 @@
+"""Graphs of spots and bins on a lattice."""

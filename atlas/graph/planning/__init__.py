@@ -1,0 +1,1 @@
+"""What building graphs will read, write and need."""

@@ -1,0 +1,1 @@
+"""Graphs between registered serial sections."""

@@ -1,0 +1,1 @@
+"""Sources of edges made of others: some cells only, some lengths only, both directions."""
