@@ -1,27 +1,41 @@
-"""Rows of many sections in bounded memory: pages of rows, read once, dropped oldest first.
+"""Rows of many sections in bounded memory: pages of rows, read once, dropped when least needed.
 
 A page is some consecutive rows of one section. Missing pages are read by runs, neighboring pages
 together; what is held never exceeds the budget, and rows that do not fit at once come in groups.
+Dropped are the pages needed last of all, where somebody knows the future; the longest unused
+otherwise.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.memory import refuse_above
-from ..sampling.node_space import NodeSpace
-from .file import gaps_closed
+from .page_grid import PageGrid, Place
+from .page_kernels import SEGMENT, Held, store_page
 
-__all__ = ["PAGE_ROWS", "DensePages", "Place", "RaggedPages", "RaggedRows", "Runs"]
+__all__ = ["NEVER", "PAGE_ROWS", "DensePages", "NextUse", "RaggedPages", "RaggedRows", "Runs", "held_bytes"]
 
-PAGE_ROWS = 2048  # about an inner chunk of a stored graph: smaller pages would decode chunks twice
-FETCH_PAGES = 64  # pages whose rows are held twice while they are read
+PAGE_ROWS = 256  # what is kept or dropped; a block of seeds, so that both end together
+FETCH_ROWS = 32_768  # rows that are held twice while they are read
+_DROPPED = 32  # one part in so many is dropped at once: choosing costs a look at every page
+
+NEVER = 2**62
+"""The time of what will not be wanted again."""
 
 type Runs = Sequence[tuple[int, int]]
+
+
+class NextUse(Protocol):
+    """Knows when pages will be wanted again."""
+
+    def next_use(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return times from now on, (m,) int64, of pages of nodes `first..last` (inclusive)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,43 +46,34 @@ class RaggedRows:
     ----------
     indptr : ndarray (m + 1,) integer
     columns : ndarray (e,) integer
-    values : ndarray (e,) floating
+    values : ndarray (e,) number
     """
 
     indptr: NDArray[np.integer]
     columns: NDArray[np.integer]
-    values: NDArray[np.floating]
+    values: NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where some nodes lie: page and row in it, and the first node of their section."""
-
-    page: NDArray[np.int64]
-    row: NDArray[np.int64]
-    offset: NDArray[np.int64]
-
-    def take(self, chosen: NDArray[np.int64]) -> "Place":
-        """Return the places of some of the nodes."""
-        return Place(self.page[chosen], self.row[chosen], self.offset[chosen])
+def held_bytes(n_rows: int, n_entries: int, entry_bytes: int) -> int:
+    """Return about what it takes to hold so many rows: pointers, entries, half-empty segments."""
+    return 5 * n_rows + n_entries * entry_bytes + n_rows * SEGMENT // PAGE_ROWS * entry_bytes
 
 
 class _Pages:
     """Which pages are held; what they hold is the business of those who inherit."""
 
-    def __init__(self, space: NodeSpace, page_rows: int) -> None:
-        self.space, self.page_rows = space, page_rows
-        counts = [-(-size // page_rows) for size in space.sizes]
-        self._base = np.cumsum([0, *counts], dtype=np.int64)
-        self._slot = np.full(int(self._base[-1]), -1, dtype=np.int64)
-        self._held: deque[int] = deque()
+    def __init__(self, grid: PageGrid, fetch_pages: int, future: NextUse | None) -> None:
+        self.grid = grid
+        self.slot = np.full(len(grid), -1, dtype=np.int64)
         self.rows_read = 0
-
-    def place(self, nodes: NDArray[np.int64]) -> Place:
-        """Find where nodes lie."""
-        section, row = self.space.locate(nodes)
-        page = self._base[section] + row // self.page_rows
-        return Place(page, row % self.page_rows, np.asarray(self.space.offsets)[section])
+        self._future = future
+        self._free: list[int] = []
+        self._used = np.zeros(len(grid), dtype=np.int64)
+        self._clock = 1
+        # pages that are read together: so many from where storage begins
+        begins = grid.run % max(1, fetch_pages) == 0
+        self._unit = np.cumsum(begins) - 1
+        self._unit_start = np.append(np.flatnonzero(begins), len(grid))
 
     def resident(self, place: Place) -> Iterator[tuple[NDArray[np.int64] | None, Place]]:
         """Yield nodes by groups whose pages are held now: (their numbers, their places).
@@ -76,7 +81,7 @@ class _Pages:
         One group of all of them, with None for the numbers, wherever they fit together.
         """
         # a flag a page is cheaper than sorting
-        wanted = np.zeros(self._slot.size, dtype=np.bool_)
+        wanted = np.zeros(len(self.grid), dtype=np.bool_)
         wanted[place.page] = True
         pages = np.flatnonzero(wanted)
         if self._hold(pages):
@@ -92,47 +97,84 @@ class _Pages:
             chosen = np.flatnonzero((place.page >= group[0]) & (place.page <= group[-1]))
             yield chosen, place.take(chosen)
 
-    def slots(self, place: Place) -> NDArray[np.int64]:
-        """Return where the pages of nodes are held."""
-        return self._slot[place.page]
-
     def _hold(self, pages: NDArray[np.int64]) -> bool:
         """Read the missing ones of some pages; whether all of them are held now."""
-        for _ in range(2):  # reading may push out pages that were held: once more for those
-            missing = pages[self._slot[pages] < 0]
-            if not len(missing):
-                return True
-            if not self._may_fit(len(pages)):
-                return False
-            for at in range(0, len(missing), FETCH_PAGES):
-                self._fetch(missing[at : at + FETCH_PAGES])
-        return bool((self._slot[pages] >= 0).all())
+        self._clock += 1
+        self._used[pages] = self._clock  # and is not dropped before the next call
+        missing = pages[self.slot[pages] < 0]
+        if not len(missing):
+            return True
+        if not self._may_fit(len(pages)):
+            return False
+        wanted = self._with_neighbors(missing)
+        step = max(1, FETCH_ROWS // self.grid.page_rows)
+        for at in range(0, len(wanted), step):
+            self._fetch(wanted[at : at + step])
+        return bool((self.slot[pages] >= 0).all())
+
+    def _with_neighbors(self, missing: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Add what lies in the same chunks and will be wanted."""
+        wanted = np.zeros(len(self.grid), dtype=np.bool_)
+        for unit in np.unique(self._unit[missing]).tolist():
+            wanted[self._unit_start[unit] : self._unit_start[unit + 1]] = True
+        wanted &= self.slot < 0
+        if self._future is not None:
+            beside = np.flatnonzero(wanted)
+            wanted[beside] = self._next_use(beside) < NEVER
+        wanted[missing] = True
+        found = np.flatnonzero(wanted)
+        # among equals the read-ahead goes first
+        self._used[found] = np.maximum(self._used[found], self._clock - 1)
+        return found
 
     def _fetch(self, pages: NDArray[np.int64]) -> None:
-        owner = np.searchsorted(self._base, pages, side="right") - 1
+        border, space = self.grid.border, self.grid.space
+        owner = np.searchsorted(np.asarray(space.offsets), border[pages], side="right") - 1
         for section in np.unique(owner).tolist():
             inside = pages[owner == section]
-            size, first = self.space.sizes[section], int(self._base[section])
-            spans = [
-                (start * self.page_rows, min(stop * self.page_rows, size))
-                for start, stop in gaps_closed(inside - first, 0)
-            ]
-            self.rows_read += sum(stop - start for start, stop in spans)
-            self._read(section, spans, inside)
+            start = border[inside] - space.offsets[section]
+            stop = border[inside + 1] - space.offsets[section]
+            gap = np.flatnonzero(start[1:] != stop[:-1])
+            spans = list(
+                zip(
+                    start[np.append(0, gap + 1)].tolist(),
+                    stop[np.append(gap, len(inside) - 1)].tolist(),
+                    strict=True,
+                )
+            )
+            self.rows_read += int((stop - start).sum())
+            self._read(section, spans, inside, np.append(0, np.cumsum(stop - start)))
 
-    def _cuts(self, spans: Runs) -> list[int]:
-        """Borders of the pages within the rows of some spans put together."""
-        sizes = [
-            min(self.page_rows, stop - at)
-            for start, stop in spans
-            for at in range(start, stop, self.page_rows)
-        ]
-        return [0, *np.cumsum(sizes).tolist()]
+    def _next_use(self, pages: NDArray[np.int64]) -> NDArray[np.int64]:
+        assert self._future is not None
+        border = self.grid.border
+        return self._future.next_use(border[pages], border[pages + 1] - 1)
+
+    def _drop_some(self) -> bool:
+        """Drop the pages that are wanted last; whether there was one."""
+        found = np.flatnonzero((self.slot >= 0) & (self._used < self._clock))
+        if not len(found):
+            return False
+        n = max(1, len(found) // _DROPPED)
+        keys = [self._used[found]]
+        if self._future is not None:
+            keys.append(-self._next_use(found))
+        for page in found[np.lexsort(keys)[:n]].tolist():
+            self._drop(page, int(self.slot[page]))
+            self._free.append(int(self.slot[page]))
+            self.slot[page] = -1
+        return True
+
+    def _drop(self, page: int, slot: int) -> None:
+        """Give back what a page holds."""
 
     def _may_fit(self, n_pages: int) -> bool:
         raise NotImplementedError
 
-    def _read(self, section: int, spans: Runs, pages: NDArray[np.int64]) -> None:
+    def _read(
+        self, section: int, spans: Runs, pages: NDArray[np.int64], cuts: NDArray[np.int64]
+    ) -> None:
+        """Read pages, `cuts` being their borders among the rows of the spans."""
         raise NotImplementedError
 
 
@@ -141,86 +183,103 @@ class RaggedPages(_Pages):
 
     Parameters
     ----------
-    space : NodeSpace
+    grid : PageGrid
     read : callable
         `read(section number, runs) -> RaggedRows`.
     limit : int
-        Bytes to hold; what a read needs on top is that of 64 pages, twice.
-    page_rows : int
+        Bytes to hold; what a read needs on top is that of 32,768 rows, twice.
+    columns, values : dtype
+        Of what is held.
+    fetch_pages : int
+        Pages that are read together, where they will be wanted.
+    future : NextUse, optional
+        Without, the page unused for longest is dropped first.
 
     Notes
     -----
-    Elements lie in one ring, a page in one piece, so that compiled loops see plain arrays.
+    Entries lie in segments of 256, any of which may belong to any page, so that compiled loops
+    see plain arrays and pages can be dropped in any order.
     """
 
     def __init__(
         self,
-        space: NodeSpace,
+        grid: PageGrid,
         read: Callable[[int, Runs], RaggedRows],
         limit: int,
-        page_rows: int = PAGE_ROWS,
+        *,
+        columns: Any = np.int32,
+        values: Any = np.float32,
+        fetch_pages: int = 1,
+        future: NextUse | None = None,
     ) -> None:
-        super().__init__(space, page_rows)
+        super().__init__(grid, fetch_pages, future)
         self._source, self._limit = read, limit
-        n_slots = max(1, min(self._slot.size, max(16, limit // (16 * page_rows))))
-        self.pointers = np.zeros((n_slots, page_rows + 1), dtype=np.int32)
-        self.start = np.zeros(n_slots, dtype=np.int64)
-        self._room = np.ones(n_slots, dtype=np.int64)
+        row_bytes = 4 * (grid.page_rows + 1)
+        n_slots = max(1, min(len(grid), max(16, limit // (4 * row_bytes))))
         self._free = list(range(n_slots))
-        capacity = max(1, (limit - min(limit // 2, self.pointers.nbytes)) // 8)
-        # untouched parts of the ring take no memory
-        self.columns = np.empty(capacity, dtype=np.int32)
-        self.values = np.empty(capacity, dtype=np.float32)
-        self._head = 0
-        self._entries = self._put_pages = 0
+        self._entry_bytes = np.dtype(columns).itemsize + np.dtype(values).itemsize
+        capacity = max(0, limit - n_slots * row_bytes) // (SEGMENT * self._entry_bytes)
+        # untouched parts of the arrays take no memory
+        self._pointers = np.zeros((n_slots, grid.page_rows + 1), dtype=np.int32)
+        self._segment = np.zeros((n_slots, 1), dtype=np.int32)
+        self._columns = np.empty(capacity * SEGMENT, dtype=columns)
+        self._values = np.empty(capacity * SEGMENT, dtype=values)
+        self._spare = list(range(capacity))
+        self._capacity = capacity
+        self._n_segments = np.zeros(n_slots, dtype=np.int64)
+        self._taken = self._n_put = 0
+
+    @property
+    def held(self) -> Held:
+        """What is in memory now."""
+        return Held(self.slot, self._pointers, self._segment, self._columns, self._values)
 
     def _may_fit(self, n_pages: int) -> bool:
-        # as many entries a page as in those read so far
-        expected = n_pages * self._entries // max(self._put_pages, 1)
-        return n_pages <= len(self.start) and expected <= self.columns.size
+        # as many segments a page as those read so far took
+        expected = n_pages * self._taken // max(self._n_put, 1)
+        return n_pages <= len(self._n_segments) and expected <= self._capacity
 
-    def _read(self, section: int, spans: Runs, pages: NDArray[np.int64]) -> None:
+    def _read(
+        self, section: int, spans: Runs, pages: NDArray[np.int64], cuts: NDArray[np.int64]
+    ) -> None:
         rows = self._source(section, spans)
-        for page, (low, high) in zip(pages.tolist(), pairwise(self._cuts(spans)), strict=True):
+        for page, (low, high) in zip(pages.tolist(), pairwise(cuts.tolist()), strict=True):
             self._put(page, rows, low, high)
 
     def _put(self, page: int, rows: RaggedRows, low: int, high: int) -> None:
         first, last = int(rows.indptr[low]), int(rows.indptr[high])
-        length = last - first
-        slot, at = self._place_for(max(length, 1))
-        self.pointers[slot, : high - low + 1] = rows.indptr[low : high + 1] - first
-        self.columns[at : at + length] = rows.columns[first:last]
-        self.values[at : at + length] = rows.values[first:last]
-        self.start[slot], self._room[slot] = at, max(length, 1)
-        self._slot[page] = slot
-        self._held.append(page)
-        self._entries, self._put_pages = self._entries + length, self._put_pages + 1
-
-    def _place_for(self, length: int) -> tuple[int, int]:
-        """Make room for a page; pages lie in the ring in the order in which they are dropped."""
+        n = -(-(last - first) // SEGMENT)
         refuse_above(
-            self.columns.size * 8,
-            length * 8,
-            f"one page of {self.page_rows} rows with {length:,} entries",
+            self._capacity * SEGMENT * self._entry_bytes,
+            n * SEGMENT * self._entry_bytes,
+            f"one page of {self.grid.page_rows} rows with {last - first:,} entries",
             "raise `cache_bytes`, or choose a graph of fewer neighbors",
         )
-        if self._head + length > self.columns.size:
-            while self._held and self.start[self._slot[self._held[0]]] >= self._head:
-                self._drop()
-            self._head = 0
-        while self._held:
-            slot = self._slot[self._held[0]]
-            start, stop = int(self.start[slot]), int(self.start[slot] + self._room[slot])
-            if self._free and (stop <= self._head or start >= self._head + length):
-                break
-            self._drop()
-        at, self._head = self._head, self._head + length
-        return self._free.pop(), at
+        while not self._free or len(self._spare) < n:
+            if not self._drop_some():
+                return  # whoever wanted it asks again, for less
+        slot = self._free.pop()
+        if n > self._segment.shape[1]:
+            wider = np.zeros((len(self._n_segments), n + n // 4), dtype=np.int32)
+            wider[:, : self._segment.shape[1]] = self._segment
+            self._segment = wider
+        if n:
+            self._segment[slot, :n] = self._spare[-n:]
+            del self._spare[-n:]
+        self._n_segments[slot] = n
+        self._pointers[slot, : high - low + 1] = rows.indptr[low : high + 1] - first
+        store_page(
+            rows.columns[first:last],
+            rows.values[first:last],
+            self._segment[slot, :n],
+            self._columns,
+            self._values,
+        )
+        self.slot[page] = slot
+        self._taken, self._n_put = self._taken + n, self._n_put + 1
 
-    def _drop(self) -> None:
-        page = self._held.popleft()
-        self._free.append(int(self._slot[page]))
-        self._slot[page] = -1
+    def _drop(self, page: int, slot: int) -> None:
+        self._spare.extend(self._segment[slot, : self._n_segments[slot]].tolist())
 
 
 class DensePages(_Pages):
@@ -228,40 +287,43 @@ class DensePages(_Pages):
 
     Parameters
     ----------
-    space : NodeSpace
+    grid : PageGrid
     read : callable
         `read(section number, runs) -> ndarray (m, width) float32`.
     width : int
     limit : int
         Bytes to hold; at least one page is held.
-    page_rows : int
+    fetch_pages, future
+        As for `RaggedPages`.
     """
 
     def __init__(
         self,
-        space: NodeSpace,
+        grid: PageGrid,
         read: Callable[[int, Runs], NDArray[np.float32]],
         width: int,
         limit: int,
-        page_rows: int = PAGE_ROWS,
+        *,
+        fetch_pages: int = 1,
+        future: NextUse | None = None,
     ) -> None:
-        super().__init__(space, page_rows)
+        super().__init__(grid, fetch_pages, future)
         self._source = read
-        n_slots = max(1, min(self._slot.size, limit // (page_rows * width * 4)))
-        self.values = np.empty((n_slots, page_rows, width), dtype=np.float32)
+        n_slots = max(1, min(len(grid), limit // (grid.page_rows * width * 4)))
+        self.values = np.empty((n_slots, grid.page_rows, width), dtype=np.float32)
         self._free = list(range(n_slots))
 
     def _may_fit(self, n_pages: int) -> bool:
         return n_pages <= len(self.values)
 
-    def _read(self, section: int, spans: Runs, pages: NDArray[np.int64]) -> None:
+    def _read(
+        self, section: int, spans: Runs, pages: NDArray[np.int64], cuts: NDArray[np.int64]
+    ) -> None:
         rows = self._source(section, spans)
-        for page, (low, high) in zip(pages.tolist(), pairwise(self._cuts(spans)), strict=True):
-            if not self._free:
-                dropped = self._held.popleft()
-                self._free.append(int(self._slot[dropped]))
-                self._slot[dropped] = -1
+        for page, (low, high) in zip(pages.tolist(), pairwise(cuts.tolist()), strict=True):
+            while not self._free:
+                if not self._drop_some():
+                    return
             slot = self._free.pop()
             self.values[slot, : high - low] = rows[low:high]
-            self._slot[page] = slot
-            self._held.append(page)
+            self.slot[page] = slot

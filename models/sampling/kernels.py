@@ -8,27 +8,15 @@ Flood, *Fast splittable pseudorandom number generators*, 2014). A draw below n i
 
 # ruff: noqa: PLR0917 - compiled loops take plain arrays
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
+from ..rows.compiled import njit
+from ..rows.page_kernels import entry_at
 
-    def njit[F: Callable[..., Any]](function: F) -> F:
-        """Stand in for numba's decorator, which ships without types."""
-        return function
-
-else:
-    from numba import njit as _njit
-
-    def njit(function):
-        """Compile on first use: no interpreter lock, exact arithmetic, kept on disk."""
-        return _njit(nogil=True, cache=True, error_model="numpy")(function)
-
-
-__all__ = ["choose_edges", "densify_rows", "mix", "number_cells", "sampling_key"]
+__all__ = ["choose_edges", "enter_cells", "mix", "njit", "number_cells", "sampling_key"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
@@ -63,13 +51,10 @@ def _draw(state: np.uint64, number: int, below: int) -> int:
 @njit
 def choose_edges(
     cell: NDArray[np.int64],
-    offset: NDArray[np.int64],
-    slot: NDArray[np.int64],
+    page: NDArray[np.int64],
     row: NDArray[np.int64],
-    start: NDArray[np.int64],
-    pointers: NDArray[np.int32],
-    columns: NDArray[np.int32],
-    lengths: NDArray[np.float32],
+    offset: NDArray[np.int64],
+    held: Any,
     fanout: int,
     replace: bool,
     key: np.uint64,
@@ -78,10 +63,12 @@ def choose_edges(
 
     Parameters
     ----------
-    cell, offset, slot, row : ndarray (m,) int64
-        Node of each cell, first node of its section, its page's slot, its row in the page.
-    start, pointers, columns, lengths
-        Pages: edge e of row r of slot s stands at `start[s] + pointers[s, r] + e`.
+    cell, page, row : ndarray (m,) int64
+        Node of each cell, its page, its row in the page.
+    offset : ndarray (P,) int64
+        First node of the section of each page.
+    held : Held
+        The pages.
     fanout : int
         Edges wanted of each cell; negative for all.
     replace : bool
@@ -101,7 +88,8 @@ def choose_edges(
     m = cell.size
     indptr = np.zeros(m + 1, np.int64)
     for i in range(m):
-        degree = int(pointers[slot[i], row[i] + 1] - pointers[slot[i], row[i]])
+        slot = held.slot[page[i]]
+        degree = np.int64(held.pointers[slot, row[i] + 1] - held.pointers[slot, row[i]])
         taken = degree
         if fanout >= 0:
             taken = min(degree, fanout)
@@ -115,39 +103,52 @@ def choose_edges(
         at, end = indptr[i], indptr[i + 1]
         if at == end:
             continue
-        first = start[slot[i]] + pointers[slot[i], row[i]]
-        degree = int(pointers[slot[i], row[i] + 1] - pointers[slot[i], row[i]])
+        slot = held.slot[page[i]]
+        first = np.int64(held.pointers[slot, row[i]])
+        degree = np.int64(held.pointers[slot, row[i] + 1]) - first
         state = mix(key ^ mix(np.uint64(cell[i]) + _GOLDEN))
         if replace and fanout >= 0:
             for j in range(at, end):
                 place[j] = _draw(state, j - at, degree)
         else:
-            # Selection sampling (Knuth, TAOCP 2, algorithm 3.4.2 S): uniform, and in order.
-            missing = end - at
-            for e in range(degree):
-                left = degree - e
-                if missing == left or _draw(state, e, left) < missing:
-                    place[end - missing] = e
-                    missing -= 1
-                    if missing == 0:
-                        break
+            _choose(state, degree, place[at:end])
+        origin = offset[page[i]]
         for j in range(at, end):
-            neighbor[j] = offset[i] + columns[first + place[j]]
-            length[j] = lengths[first + place[j]]
+            e = entry_at(held.segment, slot, first + place[j])
+            neighbor[j] = origin + held.columns[e]
+            length[j] = held.values[e]
     return indptr, neighbor, length, place
 
 
 @njit
+def _choose(state: np.uint64, degree: int, place: NDArray[np.int64]) -> None:
+    """Choose some of the edges of a cell, in order."""
+    missing = place.size
+    if missing == degree:
+        for e in range(degree):
+            place[e] = e
+        return
+    # Selection sampling (Knuth, TAOCP 2, algorithm 3.4.2 S): uniform, and in order.
+    for e in range(degree):
+        left = degree - e
+        if missing == left or _draw(state, e, left) < missing:
+            place[place.size - missing] = e
+            missing -= 1
+            if missing == 0:
+                return
+
+
+@njit
 def number_cells(
-    table: NDArray[np.int64], known: NDArray[np.int64], n_known: int, met: NDArray[np.int64]
+    table: NDArray[np.int32], known: NDArray[np.int64], n_known: int, met: NDArray[np.int64]
 ) -> tuple[int, NDArray[np.int64]]:
     """Give numbers to cells in the order in which they are met.
 
     Parameters
     ----------
-    table : ndarray (2^b, 2) int64
-        Open hash table of (node, number), node -1 where it is free; at least twice as long as the
-        cells that will be in it. Changed.
+    table : ndarray (2^b,) int32
+        Open hash table of numbers, -1 where it is free; at least twice as long as the cells that
+        will be in it. Changed.
     known : ndarray (>= n_known + len(met),) int64
         Nodes by number. New ones are added.
     n_known : int
@@ -162,34 +163,28 @@ def number_cells(
     number : ndarray (m,) int64
         Number of each cell met.
     """
-    mask = np.uint64(table.shape[0] - 1)
+    mask = np.uint64(table.size - 1)
     number = np.empty(met.size, np.int64)
     for j in range(met.size):
         node = met[j]
         at = mix(np.uint64(node)) & mask
-        while table[at, 0] != node and table[at, 0] >= 0:
+        while table[at] >= 0 and known[table[at]] != node:
             at = (at + np.uint64(1)) & mask
-        if table[at, 0] < 0:
-            table[at, 0] = node
-            table[at, 1] = n_known
+        if table[at] < 0:
+            table[at] = n_known
             known[n_known] = node
             n_known += 1
-        number[j] = table[at, 1]
+        number[j] = table[at]
     return n_known, number
 
 
 @njit
-def densify_rows(
-    slot: NDArray[np.int64],
-    row: NDArray[np.int64],
-    start: NDArray[np.int64],
-    pointers: NDArray[np.int32],
-    columns: NDArray[np.int32],
-    values: NDArray[np.float32],
-    out: NDArray[np.float32],
-) -> None:
-    """Write sparse rows of pages into the rows of a dense table of zeros."""
-    for i in range(slot.size):
-        first = start[slot[i]]
-        for j in range(first + pointers[slot[i], row[i]], first + pointers[slot[i], row[i] + 1]):
-            out[i, columns[j]] = values[j]
+def enter_cells(table: NDArray[np.int32], known: NDArray[np.int64], n_known: int) -> None:
+    """Enter known cells into an empty table; of a cell that comes twice the first place."""
+    mask = np.uint64(table.size - 1)
+    for number in range(n_known):
+        at = mix(np.uint64(known[number])) & mask
+        while table[at] >= 0 and known[table[at]] != known[number]:
+            at = (at + np.uint64(1)) & mask
+        if table[at] < 0:
+            table[at] = number

@@ -1,7 +1,7 @@
 """Neighbor sampling from graphs on disk: fan-outs per hop, in the convention of `NeighborLoader`.
 
-What is drawn for a cell is a function of (seed, batch, hop, cell) alone: no order of work, number
-of workers or state of a cache changes it.
+What is drawn for a cell is a function of (seed, epoch, batch, hop, cell) alone: no order of work,
+number of workers or state of a cache changes it.
 """
 
 import threading
@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
 from ..rows.file import gaps_closed
-from ..rows.pages import PAGE_ROWS, RaggedPages, RaggedRows
-from .kernels import choose_edges, number_cells, sampling_key
+from ..rows.page_grid import PageGrid
+from ..rows.pages import PAGE_ROWS, RaggedPages, RaggedRows, held_bytes
+from .foresight import Foresight
+from .kernels import choose_edges, enter_cells, number_cells, sampling_key
 from .node_space import NodeSpace
 
 __all__ = ["EDGE_SLOTS", "EdgeRows", "NeighborSampler", "Sample", "edge_rows", "read_lengths"]
@@ -24,6 +26,9 @@ EDGE_SLOTS = 2**20
 """An edge is known as `node * EDGE_SLOTS + number within the node's row`."""
 
 CACHE_BYTES = 2**28
+ENTRY_BYTES = 8  # of an edge in memory: neighbor and distance
+_CHUNK_ROWS = 2048  # an inner chunk of a stored graph: what one read decodes in any case
+_AHEAD_ROWS = 8192  # read together where all of the graph will be held
 
 
 class EdgeRows(Protocol):
@@ -92,7 +97,10 @@ class NeighborSampler:
     cache_bytes : int
         Edges to keep in memory.
     page_rows : int
-        Rows read at once.
+        Rows that are kept or dropped together.
+    foresight : Foresight, optional
+        Knows which rows the batches to come will want; changes what is read again, not what is
+        drawn.
 
     Raises
     ------
@@ -101,8 +109,8 @@ class NeighborSampler:
 
     Notes
     -----
-    Thread-safe, picklable (without what it holds). Memory: `cache_bytes`, one read of at most 64
-    pages, and 60 bytes an edge of the sample.
+    Thread-safe, picklable (without what it holds). Memory: `cache_bytes`, one read of at most
+    32,768 rows, and 60 bytes an edge of the sample.
     """
 
     def __init__(
@@ -115,6 +123,7 @@ class NeighborSampler:
         seed: int = 0,
         cache_bytes: int = CACHE_BYTES,
         page_rows: int = PAGE_ROWS,
+        foresight: Foresight | None = None,
     ) -> None:
         sizes = tuple(graph.n_obs for graph in graphs)
         if sizes != space.sizes:
@@ -128,12 +137,20 @@ class NeighborSampler:
         self.space, self.graphs, self.fanouts = space, tuple(graphs), tuple(fanouts)
         self.replace, self.seed = replace, int(seed)
         self.cache_bytes, self.page_rows = cache_bytes, page_rows
-        self._pages = RaggedPages(space, self._read, cache_bytes, page_rows)
+        self.foresight = foresight
+        grid = PageGrid.of(space, page_rows, _storage_cuts(space, self.graphs))
+        self._pages = RaggedPages(
+            grid,
+            self._read,
+            cache_bytes,
+            fetch_pages=max(1, self._fetch_rows() // page_rows),
+            future=foresight,
+        )
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = (self.space, self.graphs, self.fanouts)
-        settings = (self.replace, self.seed, self.cache_bytes, self.page_rows)
+        settings = (self.replace, self.seed, self.cache_bytes, self.page_rows, self.foresight)
         return _remake, (arguments, settings)
 
     @property
@@ -141,15 +158,15 @@ class NeighborSampler:
         """Rows of graphs read so far, those read again included."""
         return self._pages.rows_read
 
-    def sample(self, seeds: NDArray[np.integer], batch: int) -> Sample:
+    def sample(self, seeds: NDArray[np.integer], batch: int, epoch: int = 0) -> Sample:
         """Sample around some cells.
 
         Parameters
         ----------
         seeds : ndarray (m,) integer
             Nodes; one may come twice.
-        batch : int
-            Number of the batch; together with the sampler's seed it decides every draw.
+        batch, epoch : int
+            Number of the batch and of the epoch; with the sampler's seed they decide every draw.
 
         Returns
         -------
@@ -163,6 +180,8 @@ class NeighborSampler:
             A single page of edges is larger than the cache.
         """
         wanted = np.ascontiguousarray(seeds, dtype=np.int64)
+        if self.foresight is not None:
+            self.foresight.at(epoch, batch)
         numbering = _Numbering(wanted)
         nodes, edges = [len(wanted)], []
         source, target, length, e_id = [], [], [], []
@@ -170,7 +189,7 @@ class NeighborSampler:
         for hop, fanout in enumerate(self.fanouts):
             end = numbering.size
             frontier = numbering.known[begin:end].copy()
-            words = [number % 2**64 for number in (self.seed, batch, hop)]
+            words = [number % 2**64 for number in (self.seed, epoch, batch, hop)]
             key = np.uint64(sampling_key(np.array(words, dtype=np.uint64)))
             chosen = self._choose(frontier, fanout, key)
             count = np.diff(chosen.indptr)
@@ -195,26 +214,28 @@ class NeighborSampler:
         """Read the distances of edges known by their ids, (e,) float32."""
         return read_lengths(self.space, self.graphs, np.asarray(e_id, dtype=np.int64))
 
+    def _fetch_rows(self) -> int:
+        """Return how many rows to read together."""
+        n_edges = sum(int(getattr(graph, "nnz", 2**62)) for graph in self.graphs)
+        if held_bytes(self.space.n_nodes, n_edges, ENTRY_BYTES) <= self.cache_bytes:
+            return _AHEAD_ROWS
+        return 1 if self.foresight is None else _CHUNK_ROWS
+
     def _read(self, section: int, runs: Any) -> RaggedRows:
-        return edge_rows(self.graphs[section], runs)
+        rows = edge_rows(self.graphs[section], runs)
+        if self.foresight is not None:
+            self.foresight.learn(section, runs, rows.indptr, rows.columns)
+        return rows
 
     def _choose(self, cells: NDArray[np.int64], fanout: int, key: np.uint64) -> _Chosen:
         pages = self._pages
+        offset = pages.grid.offset
         parts: list[tuple[NDArray[np.int64] | None, _Chosen]] = []
         with self._lock:
-            for which, place in pages.resident(pages.place(cells)):
+            for which, place in pages.resident(pages.grid.place(cells)):
+                own = cells if which is None else cells[which]
                 arrays = choose_edges(
-                    cells if which is None else cells[which],
-                    place.offset,
-                    pages.slots(place),
-                    place.row,
-                    pages.start,
-                    pages.pointers,
-                    pages.columns,
-                    pages.values,
-                    fanout,
-                    self.replace,
-                    key,
+                    own, place.page, place.row, offset, pages.held, fanout, self.replace, key
                 )
                 parts.append((which, _Chosen(*arrays)))
         if len(parts) == 1 and parts[0][0] is None:
@@ -223,9 +244,23 @@ class NeighborSampler:
 
 
 def _remake(arguments: tuple[Any, ...], settings: tuple[Any, ...]) -> NeighborSampler:
-    replace, seed, cache_bytes, page_rows = settings
+    replace, seed, cache_bytes, page_rows, foresight = settings
     return NeighborSampler(
-        *arguments, replace=replace, seed=seed, cache_bytes=cache_bytes, page_rows=page_rows
+        *arguments,
+        replace=replace,
+        seed=seed,
+        cache_bytes=cache_bytes,
+        page_rows=page_rows,
+        foresight=foresight,
+    )
+
+
+def _storage_cuts(space: NodeSpace, graphs: Sequence[EdgeRows]) -> tuple[int, ...]:
+    """Return the nodes where blocks of graphs begin, of graphs that have blocks."""
+    return tuple(
+        offset + row
+        for offset, graph in zip(space.offsets, graphs, strict=False)
+        for row in getattr(graph, "row_ptr", ())
     )
 
 
@@ -265,15 +300,9 @@ class _Numbering:
     def _reserve(self, capacity: int) -> None:
         """Make room for so many nodes."""
         known = np.empty(capacity, dtype=np.int64)
-        table = np.full((2 ** max(1, 2 * capacity).bit_length(), 2), -1, dtype=np.int64)
-        held = self.known[: self.size]
-        distinct, number = number_cells(table, known, 0, held)
-        if distinct < self.size:
-            # a seed that comes twice stays twice; edges start at its first place
-            _, first = np.unique(number, return_index=True)
-            used = table[:, 0] >= 0
-            table[used, 1] = first[table[used, 1]]
-        known[: self.size] = held
+        known[: self.size] = self.known[: self.size]
+        table = np.full(2 ** max(1, 2 * capacity - 1).bit_length(), -1, dtype=np.int32)
+        enter_cells(table, known, self.size)
         self.known, self._table = known, table
 
 

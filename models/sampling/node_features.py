@@ -16,9 +16,10 @@ from ...atlas.errors import InvalidArgument
 from ..genes.plan import TREATMENTS, FeaturePlan, SectionColumns, locate_genes, normalized
 from ..genes.plan import plan_features as _plan_features
 from ..rows.file import RowFile
-from ..rows.pages import DensePages, RaggedPages, RaggedRows, Runs
+from ..rows.page_grid import PageGrid
+from ..rows.page_kernels import densify_rows
+from ..rows.pages import PAGE_ROWS, DensePages, NextUse, RaggedPages, RaggedRows, Runs, held_bytes
 from ..rows.sparse import Csr, as_csr, selector
-from .kernels import densify_rows
 from .node_space import NodeSpace
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ __all__ = [
 ]
 
 CACHE_BYTES = 2**28
-GENE_PAGE_ROWS = 512  # about two inner chunks of a section's matrix
+_FETCH_PAGES = 4  # pages do not follow the chunks of a matrix: the more, the fewer read twice
+_AHEAD_PAGES = 32  # read together where everything will be held
 EMBEDDING = "embedding/"
 ALL_GENES = 2**31
 
@@ -66,7 +68,9 @@ class GeneFeatures:
     raw : bool
         Values as they are stored, without normalization.
     cache_bytes : int
-        Rows to keep in memory, sparse.
+        Rows to keep in memory, sparse: 3 bytes an entry of small counts, 6 of others.
+    future : NextUse, optional
+        Knows which rows will be wanted.
 
     Raises
     ------
@@ -82,16 +86,34 @@ class GeneFeatures:
         *,
         raw: bool = False,
         cache_bytes: int = CACHE_BYTES,
+        future: NextUse | None = None,
     ) -> None:
         self.space, self.sections, self.plan = space, tuple(sections), plan
-        self.raw, self.cache_bytes = raw, cache_bytes
+        self.raw, self.cache_bytes, self.future = raw, cache_bytes, future
         self._readers = [_GeneReader(section, plan, raw=raw) for section in sections]
-        self._pages = RaggedPages(space, self._read, cache_bytes, GENE_PAGE_ROWS)
+        self._types = entry_types(sections, plan.n_genes, raw=raw)
+        columns, values = self._types
+        self._pages = RaggedPages(
+            PageGrid.of(space, PAGE_ROWS),
+            self._read,
+            cache_bytes,
+            columns=columns,
+            values=values,
+            fetch_pages=_pages_together(cache_bytes, self.full_bytes, future),
+            future=future,
+        )
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = (self.space, self.sections, self.plan, self.raw, self.cache_bytes)
+        arguments = (self.space, self.sections, self.plan, self.raw, self.cache_bytes, self.future)
         return _remake_genes, arguments
+
+    @property
+    def full_bytes(self) -> int:
+        """What `cache_bytes` would have to be to hold everything, at most."""
+        n_entries = sum(section.entry.nnz for section in self.sections)
+        entry_bytes = sum(kind.itemsize for kind in self._types)
+        return held_bytes(self.space.n_nodes, n_entries, entry_bytes)
 
     @property
     def width(self) -> int:
@@ -109,24 +131,21 @@ class GeneFeatures:
         wanted = np.asarray(nodes, dtype=np.int64)
         out = np.zeros((len(wanted), self.width), dtype=np.float32)
         with self._lock:
-            for which, place in pages.resident(pages.place(wanted)):
+            for which, place in pages.resident(pages.grid.place(wanted)):
                 part = out if which is None else np.zeros((len(which), self.width), np.float32)
-                densify_rows(
-                    pages.slots(place),
-                    place.row,
-                    pages.start,
-                    pages.pointers,
-                    pages.columns,
-                    pages.values,
-                    part,
-                )
+                densify_rows(place.page, place.row, pages.held, part)
                 if which is not None:
                     out[which] = part
         return out
 
     def _read(self, section: int, runs: Runs) -> RaggedRows:
         rows = self._readers[section].rows(runs)
-        return RaggedRows(rows.indptr, rows.indices, rows.data)
+        columns, values = self._types
+        return RaggedRows(
+            rows.indptr,
+            rows.indices.astype(columns, copy=False),
+            rows.data.astype(values, copy=False),
+        )
 
 
 def _remake_genes(
@@ -135,8 +154,30 @@ def _remake_genes(
     plan: FeaturePlan,
     raw: bool,
     cache_bytes: int,
+    future: NextUse | None,
 ) -> GeneFeatures:
-    return GeneFeatures(space, sections, plan, raw=raw, cache_bytes=cache_bytes)
+    return GeneFeatures(space, sections, plan, raw=raw, cache_bytes=cache_bytes, future=future)
+
+
+def entry_types(
+    sections: Sequence["Section"], n_genes: int, *, raw: bool
+) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """Return the smallest number types that hold columns and values of what is read."""
+    columns = np.dtype(np.uint16 if n_genes <= 2**16 else np.int32)
+    values = np.dtype(np.float32)
+    if raw:
+        stored: Any = [section.group["tables/table/X/data"] for section in sections]
+        found = np.result_type(*(array.dtype for array in stored))
+        if found in (np.uint8, np.uint16):
+            values = found
+    return columns, values
+
+
+def _pages_together(limit: int, everything: int, future: NextUse | None) -> int:
+    """Return how many pages to read together."""
+    if everything <= limit:
+        return _AHEAD_PAGES
+    return 1 if future is None else _FETCH_PAGES
 
 
 class _GeneReader:
@@ -188,20 +229,45 @@ class EmbeddingFeatures:
     """
 
     def __init__(
-        self, store: "AtlasStore", space: NodeSpace, key: str, *, cache_bytes: int = CACHE_BYTES
+        self,
+        store: "AtlasStore",
+        space: NodeSpace,
+        key: str,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        future: NextUse | None = None,
     ) -> None:
         self.store, self.space, self.key, self.cache_bytes = store, space, key, cache_bytes
+        self.future = future
         widths = {
             name: read_embedding(store, key, name, [(0, 0)]).shape[1] for name in space.sections
         }
         if len(set(widths.values())) != 1:
             raise InvalidArgument(f"embeddings of one width are wanted, but got {widths}")
         self._width = int(next(iter(widths.values())))
-        self._pages = DensePages(space, self._read, self._width, cache_bytes)
+        self._pages = DensePages(
+            PageGrid.of(space, PAGE_ROWS),
+            self._read,
+            self._width,
+            cache_bytes,
+            fetch_pages=_pages_together(cache_bytes, self.full_bytes, future),
+            future=future,
+        )
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remake_embedding, (self.store, self.space, self.key, self.cache_bytes)
+        arguments = (self.store, self.space, self.key, self.cache_bytes, self.future)
+        return _remake_embedding, arguments
+
+    @property
+    def full_bytes(self) -> int:
+        """What `cache_bytes` would have to be to hold everything."""
+        return 4 * self._width * (self.space.n_nodes + PAGE_ROWS * len(self.space.sections))
+
+    @property
+    def rows_read(self) -> int:
+        """Rows read so far, those read again included."""
+        return self._pages.rows_read
 
     @property
     def width(self) -> int:
@@ -214,8 +280,8 @@ class EmbeddingFeatures:
         wanted = np.asarray(nodes, dtype=np.int64)
         out = np.empty((len(wanted), self._width), dtype=np.float32)
         with self._lock:
-            for which, place in pages.resident(pages.place(wanted)):
-                rows = pages.values[pages.slots(place), place.row]
+            for which, place in pages.resident(pages.grid.place(wanted)):
+                rows = pages.values[pages.slot[place.page], place.row]
                 out[slice(None) if which is None else which] = rows
         return out
 
@@ -224,9 +290,9 @@ class EmbeddingFeatures:
 
 
 def _remake_embedding(
-    store: "AtlasStore", space: NodeSpace, key: str, cache_bytes: int
+    store: "AtlasStore", space: NodeSpace, key: str, cache_bytes: int, future: NextUse | None
 ) -> EmbeddingFeatures:
-    return EmbeddingFeatures(store, space, key, cache_bytes=cache_bytes)
+    return EmbeddingFeatures(store, space, key, cache_bytes=cache_bytes, future=future)
 
 
 class ScoreFeatures:

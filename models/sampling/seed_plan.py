@@ -129,6 +129,23 @@ class SeedPlan:
         starts = _block_table(self)[:, 0]
         return np.asarray(np.searchsorted(starts, nodes, side="right") - 1, dtype=np.int64)
 
+    def rounds(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return when each block of an epoch is dealt out.
+
+        Returns
+        -------
+        node, number : ndarray (b,) int64
+            A cell of each of this process's blocks; which buffer the block is in.
+        """
+        schedule = _schedule(self, epoch)
+        number = np.repeat(np.arange(len(schedule.first) - 1), np.diff(schedule.first))
+        return schedule.runs[:, 0], number.astype(np.int64)
+
+    def round_of(self, epoch: int, batch: int) -> int:
+        """Return the buffer that a batch begins in."""
+        border = _schedule(self, epoch).border
+        return int(np.searchsorted(border, batch * self.batch_size, side="right")) - 1
+
     def __str__(self) -> str:
         how = (
             f"shuffled, {self.lanes} blocks of {self.block_rows} rows at a time"
