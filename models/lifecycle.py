@@ -306,6 +306,7 @@ class AtlasModel(ABC):
             "sections": list(self.section_names),
             "graph_key": self.graph.key,
             "n_neighs": self.graph.n_neighs,
+            "graph": self.graph.facts(self.store, self.section_names),
             "n_comps": self.n_comps,
             "n_top_genes": self.n_top_genes,
             "seed": self.seed,
@@ -373,6 +374,7 @@ class AtlasModel(ABC):
         """Make a model of a loaded run."""
         parameters = dict(saved.config["parameters"])
         parameters.pop("model")
+        parameters.pop("graph", None)
         graph = GraphSource(parameters.pop("graph_key"), parameters.pop("n_neighs"))
         names = [name for name in parameters.pop("sections") if store.has_section(name)]
         model = cls(

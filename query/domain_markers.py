@@ -136,7 +136,7 @@ def marker_table(
 
 
 def _rows_at_once(section: "Section", limit: int, held: int) -> int:
-    """Number of cells whose values fit beside the sums."""
+    """Return how many cells' values fit beside the sums."""
     each = _NNZ_BYTES * (section.entry.nnz / max(section.n_obs, 1)) + 64
     refuse_above(
         limit,

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..atlas.errors import InvalidArgument
+from ..atlas.manifest import parse_json
 from .columns import Columns
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from ..atlas.store import AtlasStore
+
+_PROVENANCE_BYTES = 16 * 2**20
 
 
 def domains(store: "AtlasStore", key: str | None = None) -> "DomainView":
@@ -53,6 +56,16 @@ class DomainView:
             entry = self.store.derived("domains", self.key, section)
             found |= dict.fromkeys(map(str, entry.info.get("categories", ())))
         return list(found)
+
+    @property
+    def provenance(self) -> "dict[str, Any]":
+        """What the labels were made by: `parameters` (the `graph` among them), `run`, `seed`.
+
+        One object is read, of the first section: all sections of a key share one run.
+        """
+        entry = self.store.derived("domains", self.key, self.sections[0])
+        where = f"{entry.prefix}/provenance.json"
+        return dict(parse_json(self.store.storage.get(where, max_bytes=_PROVENANCE_BYTES), where))
 
     def table(
         self,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from .graph_verbs import GraphVerbs
+from .model_verbs import ModelVerbs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Atlas", "create", "open"]
 
 
-class Atlas(GraphVerbs):
+class Atlas(ModelVerbs):
     """An atlas opened at one snapshot, with everything one can ask of it and do to it.
 
     What it shows changes only by its own writing verbs and by `refresh`. Open it with
@@ -151,49 +151,6 @@ class Atlas(GraphVerbs):
             return ingest(samples, self, **options)
         finally:
             self.refresh()
-
-    def find_domains(
-        self,
-        method: Literal["plain", "gnn", "expression"] = "plain",
-        *,
-        n_domains: int | Literal["auto"],
-        key_added: str = "domain",
-        sections: Sequence[str] | None = None,
-        seed: int = 0,
-        **options: Any,
-    ) -> pd.DataFrame:
-        """Label every cell of every section with a domain and commit the labels.
-
-        Parameters
-        ----------
-        method
-            `plain` (neighbor-smoothed PCA and a mixture, deterministic), `gnn` (a small inductive
-            graph network; needs the `ml` extra) or `expression` (no neighbors, to compare with).
-        n_domains
-            How many; "auto" takes the number of 2 to 20 whose labels are stable.
-        key_added
-            Name of the labels.
-        sections
-            These alone; None is all.
-        seed
-            Of everything random.
-
-        Returns
-        -------
-        DataFrame
-            Cells of each domain in each section.
-        """
-        from .models.domains.find import find_domains
-
-        return find_domains(
-            self,
-            method=method,
-            n_domains=n_domains,
-            key_added=key_added,
-            sections=sections,
-            seed=seed,
-            **options,
-        )
 
     # ---- keep ------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ FOLDERS = ("atlas", "ingest", "models", "query")
 OWN = (
     "handle.py",
     "graph_verbs.py",
+    "model_choices.py",
+    "model_verbs.py",
     "graph_statistics.py",
     "gr.py",
     "testing.py",

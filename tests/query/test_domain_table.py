@@ -118,11 +118,8 @@ def test_composition_equals_pandas(atlas: Atlas, cells: pd.DataFrame) -> None:
 
 def test_composition_by_metadata_keeps_its_order(atlas: Atlas) -> None:
     table = atlas.domains("dom").table(by="donor", markers=0)
-    assert [name for name in table if name.startswith("donor: ")] == [
-        "donor: a",
-        "donor: b",
-        "donor: u",
-    ]
+    shares = table.filter(like="donor: ")
+    assert shares.columns.tolist() == ["donor: a", "donor: b", "donor: u"]
     assert table.loc["3", "donor: u"] == 1.0
 
 
@@ -186,14 +183,15 @@ def test_markers_equal_folds_of_pseudobulks(atlas: Atlas, replicate: str | None)
         folds["a"] = both.groupby(level=0).mean()
     found = atlas.domains("dom").markers(100, replicate=replicate)
     assert set(found["domain"]) == {"0", "1", "2", "3"}
-    for (domain, gene), row in found.set_index(["domain", "gene"]).iterrows():
+    for row in found.to_dict("records"):
+        domain, gene = str(row["domain"]), str(row["gene"])
         values = pd.Series(
             [f.loc[domain, gene] for f in folds.values() if domain in f.index and gene in f]
         ).dropna()
         assert row["n_units"] == len(values)
         assert row["n_up"] == (values > 0).sum() > len(values) / 2
-        np.testing.assert_allclose(row["log2_fold"], values.mean())
-        np.testing.assert_allclose(row["se"], values.sem() if len(values) > 1 else np.nan)
+        np.testing.assert_allclose(float(row["log2_fold"]), values.mean())
+        np.testing.assert_allclose(float(row["se"]), values.sem() if len(values) > 1 else np.nan)
     for _, group in found.groupby("domain"):
         assert group["log2_fold"].is_monotonic_decreasing
     best = found.groupby("domain", sort=False)["gene"].agg(lambda genes: ", ".join(genes[:2]))
@@ -233,7 +231,7 @@ def test_folds_of_values_that_are_no_counts(tmp_path: Path, values: str) -> None
 
 def test_what_cannot_be_asked_is_told(atlas: Atlas) -> None:
     view = atlas.domains("dom")
-    with pytest.raises(InvalidArgument, match="area.*which holds numbers"):
+    with pytest.raises(InvalidArgument, match=r"area.*which holds numbers"):
         view.table(by="area")
     with pytest.raises(ColumnNotFound, match="layer"):
         view.table(by="layr")

@@ -43,6 +43,8 @@ def command[F: Callable[..., Any]](function: F) -> F:
             raise
         except KeyboardInterrupt as interrupt:
             again = "; run the same command again to go on" if writes else ""
+            if "checkpoint" in options:  # a training starts anew unless told otherwise
+                again += ", with --resume"
             sys.stderr.write(f"interrupted{again}\n")
             terminated = isinstance(interrupt, _Terminated)
             raise typer.Exit(TERMINATED if terminated else INTERRUPTED) from None

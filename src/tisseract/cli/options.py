@@ -12,8 +12,10 @@ from .errors import UsageError
 __all__ = [
     "AtlasArgument",
     "Dask",
+    "Device",
     "DomainKey",
     "DryRun",
+    "GraphKey",
     "Json",
     "MemoryLimit",
     "Overwrite",
@@ -66,6 +68,18 @@ Workers = Annotated[
 DomainKey = Annotated[
     str | None,
     typer.Option("--domain-key", help="Which labels 'domain' means, where there are several."),
+]
+GraphKey = Annotated[
+    str | None,
+    typer.Option(
+        "--graph",
+        "--graph-key",
+        metavar="NAME",
+        help="Stored graph; default 'spatial' if all sections have it, else made on the way.",
+    ),
+]
+Device = Annotated[
+    str | None, typer.Option("--device", help="auto (the default), cpu, cuda or mps.")
 ]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there (older snapshots keep it).")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -58,19 +59,22 @@ class Step:
         Work finished and altogether; 0 when unknown.
     major : bool
         Worth a line of its own in a log.
+    stage : str
+        Steps of one stage are told rarely in a log, also where their text changes.
     """
 
     text: str
     done: float = 0.0
     total: float = 0.0
     major: bool = False
+    stage: str = field(default="", repr=False)
 
 
 def describe(event: tuple[Any, ...]) -> Step:
     """Read one event of an engine.
 
-    Engines call back with a sentence, with (stage, done, total), or with an object of `kind`,
-    `section`, `message`, `done`, `total`.
+    Engines call back with a sentence, with (stage, done, total), with a step of a training
+    (`StepReport`), or with an object of `kind`, `section`, `message`, `done`, `total`.
 
     Examples
     --------
@@ -82,6 +86,8 @@ def describe(event: tuple[Any, ...]) -> Step:
     (value,) = event[:1] or ("",)
     if isinstance(value, str):
         return Step(value, major=True)
+    if hasattr(value, "loss"):
+        return _training(value)
     kind = str(getattr(value, "kind", ""))
     section = str(getattr(value, "section", ""))
     # a plan prints itself over many lines; the first one says it all
@@ -92,6 +98,16 @@ def describe(event: tuple[Any, ...]) -> Step:
     text = " ".join(str(word) for word in words if word)
     done, total = float(getattr(value, "done", 0)), float(getattr(value, "total", 0))
     return Step("" if kind == "finish" else text, done, total, kind in _MAJOR)
+
+
+def _training(report: Any) -> Step:
+    """Show one step of a training: loss, pace, time left."""
+    text = f"train: loss {report.loss:.4g}, {report.cells_per_second:,.0f} cells/s"
+    if math.isfinite(report.eta_seconds):
+        minutes, seconds = divmod(round(report.eta_seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        text += f", {hours}:{minutes:02}:{seconds:02} left"
+    return Step(text, float(report.done), float(report.total), stage="train")
 
 
 class _Silent:
@@ -111,7 +127,7 @@ class _Lines:
     def __init__(self, title: str, write: Callable[[str], Any]) -> None:
         self._title, self._write = title, write
         self._started = time.monotonic()
-        self._last_text, self._last_time = "", self._started
+        self._last_text, self._last_stage, self._last_time = "", "", self._started
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -128,10 +144,11 @@ class _Lines:
     def __call__(self, *event: Any) -> None:
         step, now = describe(event), time.monotonic()
         with self._lock:
-            pause = _HEARTBEAT_SECONDS if step.text == self._last_text else _MINOR_SECONDS
+            stage = step.stage or step.text
+            pause = _HEARTBEAT_SECONDS if stage == self._last_stage else _MINOR_SECONDS
             if not step.text or (not step.major and now - self._last_time < pause):
                 return
-            self._last_text, self._last_time = step.text, now
+            self._last_text, self._last_stage, self._last_time = step.text, stage, now
         self._line(step.text + (f"  {step.done:g}/{step.total:g}" if step.total > 1 else ""))
 
     def _line(self, text: str) -> None:

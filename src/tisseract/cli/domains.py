@@ -1,0 +1,363 @@
+"""The commands `domains`, which finds them, and `domain-table`, which tells of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from .answers import check_target
+from .errors import UsageError, command
+from .intent import fitting_genes, graph_words, print_intent, refuse_existing
+from .options import (
+    AtlasArgument,
+    DryRun,
+    GraphKey,
+    Json,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    ReplaceOutput,
+    RunJson,
+    Sections,
+    Seed,
+    StorageOptions,
+    Verbose,
+    Version,
+)
+from .output import Output
+from .progress import reporter
+from .record import Run
+from .session import open_atlas
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..handle import Atlas
+    from .progress import Reporter
+
+__all__ = ["register"]
+
+_SECTIONS_SHOWN = 4
+
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="COLUMN", help="Shares of these labels (cell_type) in a domain."),
+]
+Markers = Annotated[
+    int, typer.Option("--markers", min=0, help="Genes named for each; 0 reads no counts.")
+]
+Table = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE.csv", help="Write the table of domains."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("domains")(domains)
+    app.command("domain-table")(domain_table)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Domains as asked for."""
+
+    method: Literal["plain", "gnn", "expression"]
+    n_domains: int | Literal["auto"]
+    key: str
+    sections: list[str] | None
+    resolutions: tuple[int, ...]
+    run: str | None
+    graph: str | None
+    n_neighs: int
+    overwrite: bool
+
+    @property
+    def keys(self) -> list[str]:
+        """Names of all labels that are made."""
+        return [self.key, *(f"{self.key}_{number}" for number in self.resolutions)]
+
+
+@command
+def domains(
+    atlas: AtlasArgument,
+    *,
+    n_domains: Annotated[
+        str,
+        typer.Option(
+            "--n-domains",
+            metavar="K|auto",
+            help="Domains wanted; auto: the number, 2 to 20, whose labels are stable.",
+        ),
+    ],
+    method: Annotated[
+        Literal["plain", "gnn", "expression"],
+        typer.Option(
+            help="plain: means over neighbors; gnn: the trained network; expression: each cell "
+            "alone, to compare with."
+        ),
+    ] = "plain",
+    key_added: Annotated[str, typer.Option(help="Name of the labels.")] = "domain",
+    resolutions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K[,K]", help="Also coarser labels NAME_K, each a union of finer domains."
+        ),
+    ] = None,
+    seed: Seed = 0,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", help="Trained run to use; default: the only one, else train now."),
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="FILTER", help='Only these cells: "qc_pass and n > 9".')
+    ] = None,
+    refine: Annotated[
+        bool | None,
+        typer.Option("--refine/--no-refine", help="Let neighbors vote on each label, or not."),
+    ] = None,
+    graph: GraphKey = None,
+    n_neighs: Annotated[
+        int, typer.Option(min=1, help="Neighbors of a graph that is made on the way.")
+    ] = 6,
+    by: By = None,
+    markers: Markers = 3,
+    target: Table = None,
+    section: Sections = None,
+    memory_limit: MemoryLimit = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    storage_option: StorageOptions = None,
+    run_json: RunJson = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Label every cell of every section with a spatial domain; commit the labels; tell of them."""
+    output = Output(json, quiet, verbose)
+    levels = _levels(resolutions)
+    number = _number(n_domains)
+    job = _Job(method, number, key_added, section, levels, run, graph, n_neighs, overwrite)
+    file = _csv(target, overwrite=overwrite)
+    record = Run(
+        "domains",
+        {
+            "method": method,
+            "n_domains": number,
+            "key_added": key_added,
+            "resolutions": levels,
+            "sections": section,
+            "where": where,
+            "refine": refine,
+            "seed": seed,
+        },
+    )
+    options: dict[str, Any] = {"seed": seed, "memory_limit": memory_limit}
+    options |= {key: v for key, v in (("where", where), ("refine", refine)) if v is not None}
+    with reporter(f"domains {atlas} ({method})", quiet=quiet) as progress:
+        opened = open_atlas(atlas, storage_option, read_only=dry_run)
+        if by is not None:
+            _check_by(opened, by)
+        trained = _checked(opened, job, output, dry_run=dry_run)
+        if dry_run:
+            return
+        _find(opened, job, trained, progress, options)
+        table = opened.domains(key_added).table(by, markers=markers, memory_limit=memory_limit)
+    rows = _tell(output, table, _cells(opened, key_added), file)
+    results = {
+        "run": trained,
+        "n_domains": len(rows),
+        "keys": job.keys,
+        "snapshot": opened.version,
+        "graph": opened.domains(key_added).provenance["parameters"].get("graph"),
+        "domains": rows,
+    }
+    record.write(atlas, run_json, output, results=results)
+
+
+@command
+def domain_table(
+    atlas: AtlasArgument,
+    *,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key", "--domain-key", metavar="NAME", help="Which labels, where there are several."
+        ),
+    ] = None,
+    by: By = None,
+    markers: Markers = 5,
+    replicate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Metadata that tells replicates apart for markers; default: donor, else section.",
+        ),
+    ] = None,
+    target: Table = None,
+    overwrite: ReplaceOutput = False,
+    version: Version = None,
+    memory_limit: MemoryLimit = None,
+    storage_option: StorageOptions = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Tell of each domain its cells, area, sections, composition and marker genes."""
+    output = Output(json, quiet, verbose)
+    file = _csv(target, overwrite=overwrite)
+    with reporter(f"domain-table {atlas}", quiet=quiet):
+        opened = open_atlas(atlas, storage_option, version=version)
+        view = opened.domains(key)
+        table = view.table(by, markers=markers, replicate=replicate, memory_limit=memory_limit)
+    _tell(output, table, _cells(opened, view.key), file, asked=True)
+
+
+def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> str | None:
+    """Refuse what finding domains would refuse; return the run that will be used."""
+    from ..atlas.rebase import refuse_mixed
+    from ..model_choices import default_graph, trained_run
+
+    wanted = job.sections or atlas.section_names
+    for key in job.keys:
+        if not job.overwrite:
+            refuse_existing("labels", key, atlas.derived_keys("domains"))
+    graph = default_graph(atlas, job.graph, wanted)
+    if job.run is not None and job.run not in atlas.snapshot.runs:
+        known = ", ".join(sorted(atlas.snapshot.runs)) or "none"
+        raise UsageError(f"--run wants a run of this atlas ({known}), but got {job.run!r}")
+    trained = trained_run(atlas, job.run) if job.method == "gnn" else job.run
+    if trained is not None and job.graph is None:
+        graph = _graph_of(atlas, trained)
+    cells = sum(atlas.section(name).n_obs for name in wanted)
+    if job.n_domains != "auto" and job.n_domains > cells:
+        raise UsageError(f"--n-domains wants at most the {cells:,} cells, but got {job.n_domains}")
+    for key in job.keys:
+        labeled = atlas.snapshot.runs_of("domains", key)
+        others = [name for name in labeled if name not in wanted]
+        refuse_mixed("domains", key, ", ".join(wanted[:3]), others)
+    # a trained run brings its own genes
+    shared = fitting_genes(atlas, wanted, graph, output) if trained is None else None
+    if dry_run:
+        print_intent(output, atlas, wanted, graph_words(graph, job.n_neighs), shared)
+    return trained
+
+
+def _graph_of(atlas: Atlas, run: str) -> str | None:
+    """Key of the stored graph that a run was trained with; None for one made on the way."""
+    from ..models.runs import load_run
+
+    key = load_run(atlas, run).config["parameters"].get("graph_key")
+    return None if key is None else str(key)
+
+
+def _find(
+    atlas: Atlas, job: _Job, run: str | None, progress: Reporter, options: dict[str, Any]
+) -> None:
+    atlas.find_domains(
+        job.method,
+        n_domains=job.n_domains,
+        key_added=job.key,
+        sections=job.sections,
+        resolutions=job.resolutions,
+        run=run,
+        graph_key=job.graph,
+        n_neighs=job.n_neighs,
+        progress=progress,
+        **options,
+    )
+
+
+def _cells(atlas: Atlas, key: str) -> dict[str, dict[str, int]]:
+    """Cells of each domain in each section that has any."""
+    counts = atlas.domains(key).composition()
+    found: dict[str, dict[str, int]] = {}
+    for domain, section, n in zip(counts["domain"], counts["section"], counts["n"], strict=True):
+        found.setdefault(str(domain), {})[str(section)] = int(n)
+    return found
+
+
+def _tell(
+    output: Output,
+    table: pd.DataFrame,
+    cells: dict[str, dict[str, int]],
+    file: Path | None,
+    *,
+    asked: bool = False,
+) -> list[dict[str, Any]]:
+    """Print the table, or write it; return its rows, in which `sections` counts the cells."""
+    if file is not None:
+        half = file.with_name(f".{file.name}.part")
+        table.to_csv(half)
+        half.replace(file)
+        output.note(f"wrote {file}")
+    rows: list[dict[str, Any]] = []
+    for name, row in zip(table.index, table.to_dict("records"), strict=True):
+        told = {str(column): value for column, value in row.items()}
+        rows.append({"domain": str(name), **told, "sections": cells.get(str(name), {})})
+    if output.as_json:
+        output.data(rows)
+    elif file is None and (asked or not output.quiet):
+        shown = [{**row, "sections": _brief(row["sections"])} for row in rows]
+        output.rows(shown, ["domain", *(str(name) for name in table.columns)])
+    return rows
+
+
+def _brief(cells: dict[str, int]) -> str:
+    names = list(cells)
+    more = f" and {len(names) - _SECTIONS_SHOWN} more" if len(names) > _SECTIONS_SHOWN else ""
+    return ", ".join(names[:_SECTIONS_SHOWN]) + more
+
+
+def _check_by(atlas: Atlas, by: str) -> None:
+    """Refuse a column that the table cannot show before anything is computed."""
+    from ..query.columns import Columns
+    from ..query.domain_table import check_labels
+
+    check_labels(Columns(atlas), by)
+
+
+def _csv(where: str | None, *, overwrite: bool) -> Path | None:
+    """Check the name of the table's file."""
+    if where is None:
+        return None
+    if Path(where).suffix.lower() != ".csv":
+        raise UsageError(f"-o wants a name that ends in .csv, but got {where!r}")
+    return check_target(where, overwrite=overwrite)
+
+
+def _number(text: str) -> int | Literal["auto"]:
+    """Read the number of domains.
+
+    Raises
+    ------
+    UsageError
+        It is neither a whole number above 0 nor `auto`.
+    """
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--n-domains wants a number of 1 or more, or auto, but got {text!r}")
+    return int(text)
+
+
+def _levels(text: str | None) -> tuple[int, ...]:
+    """Read the coarser numbers of domains.
+
+    Raises
+    ------
+    UsageError
+        They are not whole numbers above 0.
+
+    Examples
+    --------
+    >>> _levels("8, 4"), _levels(None)
+    ((8, 4), ())
+    """
+    parts = [] if text is None else [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--resolutions wants numbers of 1 or more, as 4,8, but got {text!r}")
+    return tuple(dict.fromkeys(int(part) for part in parts))

@@ -1,0 +1,120 @@
+"""The command `embed`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import UsageError, command
+from .options import (
+    AtlasArgument,
+    Device,
+    DryRun,
+    Json,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    RunJson,
+    Sections,
+    StorageOptions,
+    Verbose,
+)
+from .output import Output
+from .progress import reporter
+from .record import Run
+from .session import open_atlas
+
+if TYPE_CHECKING:
+    from ..atlas.snapshot import DerivedEntry
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("embed")(embed)
+
+
+@command
+def embed(
+    atlas: AtlasArgument,
+    *,
+    run: Annotated[
+        str | None,
+        typer.Option("--run", metavar="RUN", help="A saved run; default: the only trained one."),
+    ] = None,
+    key_added: Annotated[
+        str | None, typer.Option(help="Name of the embedding; default: that of the run.")
+    ] = None,
+    graph: Annotated[
+        str | None,
+        typer.Option(
+            "--graph",
+            "--graph-key",
+            metavar="NAME",
+            help="Stored graph; default: the kind that the run was trained with.",
+        ),
+    ] = None,
+    device: Device = None,
+    section: Sections = None,
+    memory_limit: MemoryLimit = None,
+    overwrite: Overwrite = False,
+    dry_run: DryRun = False,
+    storage_option: StorageOptions = None,
+    run_json: RunJson = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Embed sections with a saved run, also sections it was never trained on; commit them."""
+    from ..model_choices import check_embedding, to_embed, trained_run
+
+    output = Output(json, quiet, verbose)
+    with reporter(f"embed {atlas}", quiet=quiet) as progress:
+        opened = open_atlas(atlas, storage_option, read_only=dry_run)
+        name = trained_run(opened) if run is None else run
+        if name is None:
+            raise UsageError("--run wants a saved run, but the atlas has none; train one first")
+        key = key_added or name
+        record = Run("embed", {"run": name, "key_added": key, "sections": section, "graph": graph})
+        wanted = to_embed(opened, name, key, section, overwrite=overwrite)
+        check_embedding(opened, name, key, wanted, graph_key=graph, overwrite=overwrite)
+        if not wanted:
+            output.note(f"note: run {name!r} has embedded all sections as {key!r} already")
+        if not dry_run:
+            opened.embed(
+                name,
+                sections=wanted,
+                key_added=key,
+                graph_key=graph,
+                device=device,
+                overwrite=overwrite,
+                memory_limit=memory_limit,
+                progress=progress,
+            )
+    known = opened.snapshot.runs[name]
+    rows = [
+        {
+            "section": each,
+            "n_obs": opened.section(each).n_obs,
+            "seen": f"section:{each}" in known.inputs,
+            **({} if dry_run else _facts(opened.derived("embedding", key, each))),
+        }
+        for each in wanted
+    ]
+    columns = ["section", "n_obs", "seen", *([] if dry_run else ["dims", "missing_genes"])]
+    if json or not quiet:
+        output.rows(rows, columns)
+    if not dry_run:
+        results = {"run": name, "embedding": key, "snapshot": opened.version, "sections": rows}
+        record.write(atlas, run_json, output, results=results)
+
+
+def _facts(entry: DerivedEntry) -> dict[str, Any]:
+    """Tell what was written for a section."""
+    return {
+        "dims": entry.info.get("n_dims"),
+        "missing_genes": entry.info.get("n_genes_missing"),
+        "bytes": entry.nbytes,
+    }

@@ -1,0 +1,94 @@
+"""What a command on models would work with: checked and told before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from .errors import UsageError
+from .output import Output
+
+if TYPE_CHECKING:
+    from ..handle import Atlas
+
+__all__ = ["fitting_genes", "graph_words", "print_intent", "refuse_existing"]
+
+_FEW_GENES = 100
+
+
+def refuse_existing(what: str, key: str, existing: Collection[str]) -> None:
+    """Refuse a name that is taken.
+
+    Raises
+    ------
+    UsageError
+    """
+    if key in existing:
+        raise UsageError(
+            f"a new name is wanted, but got {key!r}, which names {what} of this atlas; pass "
+            "--overwrite to replace it, or another --key-added"
+        )
+
+
+def fitting_genes(atlas: Atlas, sections: Sequence[str], graph: str | None, output: Output) -> int:
+    """Count the genes that all sections share, and warn where they hardly fit together.
+
+    Raises
+    ------
+    InvalidArgument
+        If they share too few to work with.
+    NotInAtlas, StaleDerived
+        If a section or its graph is not there.
+    """
+    from ..models.genes.plan import common_genes
+
+    for name in sections if graph is not None else ():
+        atlas.derived("graph", str(graph), name)
+    opened = [atlas.section(name) for name in sections]
+    if not opened:
+        raise UsageError("sections to work on are wanted, but the atlas has none; ingest some")
+    shared = len(common_genes(opened)[1])
+    holds: dict[str, list[str]] = {}
+    for section in opened:
+        holds.setdefault(section.values, []).append(section.name)
+    if len(holds) > 1:
+        listed = "; ".join(f"{values}: {', '.join(names[:3])}" for values, names in holds.items())
+        output.note(
+            f"warning: the sections hold different values ({listed}); domains may follow them "
+            "instead of the tissue: choose sections of one kind with --section"
+        )
+    most = max(section.n_vars for section in opened)
+    if shared < min(_FEW_GENES, most / 2):
+        output.note(
+            f"warning: the sections share only {shared} genes, of up to {most:,} in one; domains "
+            "rest on these alone: choose sections of one panel with --section"
+        )
+    return shared
+
+
+def graph_words(key: str | None, n_neighs: int) -> str:
+    """Name a graph in a table.
+
+    Examples
+    --------
+    >>> graph_words(None, 6)
+    '6 nearest, on the way'
+    """
+    return key or f"{n_neighs} nearest, on the way"
+
+
+def print_intent(
+    output: Output, atlas: Atlas, sections: Sequence[str], graph: str, shared: int | None
+) -> None:
+    """Print one line a section."""
+    rows = [
+        {
+            "section": name,
+            "n_obs": atlas.section(name).n_obs,
+            "values": atlas.section(name).values,
+            "shared_genes": shared,
+            "graph": graph,
+        }
+        for name in sections
+    ]
+    output.rows(rows, ["section", "n_obs", "values", "shared_genes", "graph"])

@@ -1,0 +1,250 @@
+"""Verbs of an atlas that train models, embed sections and find domains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .graph_verbs import GraphVerbs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .atlas.snapshot import DerivedEntry
+    from .models import DomainGNN
+
+__all__ = ["ModelVerbs"]
+
+
+class ModelVerbs(GraphVerbs):
+    """An atlas with its verbs on graphs and models; see `Atlas`."""
+
+    def train(
+        self,
+        key_added: str = "gnn",
+        *,
+        sections: Sequence[str] | None = None,
+        graph_key: str | None = None,
+        n_neighs: int = 6,
+        seed: int = 0,
+        epochs: float | None = None,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        memory_limit: str | int | None = None,
+        progress: Any = None,
+        on_step: Callable[[Any], None] | None = None,
+        **options: Any,
+    ) -> DomainGNN:
+        """Train the graph network on sampled tiles, embed the sections, commit run and embedding.
+
+        Parameters
+        ----------
+        key_added
+            Name of the run and of the embedding.
+        sections
+            These alone; None is all.
+        graph_key
+            A stored graph; None is `spatial` where every section has it, else the `n_neighs`
+            nearest neighbors, found on the way. The run records which.
+        n_neighs
+            Neighbors of a graph that is found on the way.
+        seed
+            Of everything random.
+        epochs
+            How often each cell is learned from on average, in place of `steps`.
+        checkpoint
+            File that the training is saved to as it goes; None is one in the user's cache,
+            removed once the run is committed.
+        resume
+            Go on from that file where there is one, instead of starting anew.
+        overwrite
+            Replace an embedding of this name. Runs are never replaced: the new one is named
+            `<key_added>-2` and so on.
+        memory_limit
+            Passes over counts stay below it.
+        progress
+            Called with (stage, done, total).
+        on_step
+            Called with a report of each training step: `.done`, `.total`, `.loss`,
+            `.cells_per_second`, `.eta_seconds`.
+        **options
+            Of `tisseract.models.DomainGNN`: `steps`, `n_layers`, `device`, `precision` and so on.
+
+        Returns
+        -------
+        DomainGNN
+            The trained model, with its `history`.
+
+        Raises
+        ------
+        InvalidArgument
+            The name is taken, or the checkpoint belongs to another training.
+        SectionNotFound, DerivedNotFound, StaleDerived, ReadOnly, BudgetExceeded
+        """
+        from .model_choices import default_graph, free_run_name, steps_of
+        from .models import DomainGNN, GraphSource
+        from .models.network.checkpoint_place import default_checkpoint
+
+        self.storage.forbid_writing(f"a run named {key_added!r}")
+        self._check_new(key_added, overwrite=overwrite)
+        names = list(sections if sections is not None else self.section_names)
+        if epochs is not None:
+            options["steps"] = steps_of(self, names, epochs, options)
+        model = DomainGNN(
+            self,
+            sections=sections,
+            graph=GraphSource(default_graph(self, graph_key, names), n_neighs),
+            seed=seed,
+            memory_limit=memory_limit,
+            checkpoint=default_checkpoint(self, key_added) if checkpoint is None else checkpoint,
+            resume=resume,
+            **options,
+        )
+        model.fit(progress=progress, on_step=on_step)
+        run = free_run_name(self, key_added)
+        model.embed(key_added, run=run, progress=progress)
+        if checkpoint is None:
+            model.discard_checkpoint()
+        return model
+
+    def _check_new(self, key: str, *, overwrite: bool) -> None:
+        """Refuse a name that is taken before hours of training, not after."""
+        from .atlas.errors import InvalidArgument
+        from .atlas.keys import check_name
+
+        check_name(key, "run")
+        taken = "run" if key in self.snapshot.runs else ""
+        taken = taken or ("embedding" if key in self.derived_keys("embedding") else "")
+        if taken and not overwrite:
+            raise InvalidArgument(
+                f"a new name is wanted, but got {key!r}, which names a {taken} of this atlas; "
+                "give another key_added, or overwrite=True to replace the embedding"
+            )
+
+    def embed(
+        self,
+        run: str,
+        *,
+        sections: Sequence[str] | None = None,
+        key_added: str | None = None,
+        graph_key: str | None = None,
+        device: str | None = None,
+        overwrite: bool = False,
+        memory_limit: str | int | None = None,
+        progress: Any = None,
+    ) -> tuple[DerivedEntry, ...]:
+        """Embed sections with a saved run, also sections that it was never trained on.
+
+        Parameters
+        ----------
+        run
+            Name of a saved model.
+        sections
+            These; None is all that this run has not embedded under `key_added` yet.
+        key_added
+            Name of the embedding; None is the name of the run.
+        graph_key
+            A stored graph in place of the kind that the run was trained with.
+        device
+            "auto", "cpu" or "cuda", of a network.
+        overwrite
+            Replace embeddings of this name.
+        memory_limit, progress
+            As of `train`.
+
+        Returns
+        -------
+        tuple of DerivedEntry
+            One a section; empty where nothing was left to do.
+
+        Raises
+        ------
+        RunNotFound
+        InputError
+            Whatever stands against it, of all sections at once: no such section, too few of the
+            run's genes measured, no such graph, a name that is taken.
+        """
+        from .atlas.snapshot import Change
+        from .model_choices import check_embedding, model_class, to_embed, trained_run
+        from .models import GraphSource
+
+        trained_run(self, run)
+        key = run if key_added is None else key_added
+        self.storage.forbid_writing(f"an embedding named {key!r}")
+        names = to_embed(self, run, key, sections, overwrite=overwrite)
+        saved = check_embedding(self, run, key, names, graph_key=graph_key, overwrite=overwrite)
+        if not names:
+            return ()
+        options = {} if device is None or saved.model != "gnn" else {"device": device}
+        model = model_class(saved.model).from_run(self, saved, memory_limit=memory_limit, **options)
+        if graph_key is not None:
+            model.graph = GraphSource(graph_key)
+        entry = self.snapshot.runs[run]
+        with model.embedded(names, progress=progress) as tables:
+            entries = tuple(
+                model.write_embedding(key, name, table, inputs, entry)
+                for name, (table, inputs) in tables.items()
+            )
+        self.commit(
+            Change(add_derived=list(entries)), f"Embed {len(entries)} sections as {key} ({run})"
+        )
+        return entries
+
+    def find_domains(
+        self,
+        method: Literal["plain", "gnn", "expression"] = "plain",
+        *,
+        n_domains: int | Literal["auto"],
+        key_added: str = "domain",
+        sections: Sequence[str] | None = None,
+        seed: int = 0,
+        graph_key: str | None = None,
+        run: str | None = None,
+        **options: Any,
+    ) -> pd.DataFrame:
+        """Label every cell of every section with a domain and commit the labels.
+
+        Parameters
+        ----------
+        method
+            `plain` (neighbor-smoothed PCA and a mixture, deterministic), `gnn` (a small inductive
+            graph network; needs the `ml` extra) or `expression` (no neighbors, to compare with).
+        n_domains
+            How many; "auto" takes the number of 2 to 20 whose labels are stable.
+        key_added
+            Name of the labels.
+        sections
+            These alone; None is all.
+        seed
+            Of everything random.
+        graph_key
+            A stored graph; None is `spatial` where every section has it, else the nearest
+            neighbors, found on the way; with a run, the kind of graph it was trained with.
+        run
+            A saved model to use; None fits one.
+        **options
+            `resolutions`, `where`, `refine`, `n_neighs`, `memory_limit`, `progress` and more; see
+            `tisseract.models.find_domains`.
+
+        Returns
+        -------
+        DataFrame
+            Cells of each domain in each section; `atlas.domains(key_added).table()` tells more.
+        """
+        from .model_choices import default_graph
+        from .models.domains.find import find_domains
+
+        names = list(sections if sections is not None else self.section_names)
+        return find_domains(
+            self,
+            method=method,
+            n_domains=n_domains,
+            key_added=key_added,
+            sections=sections,
+            seed=seed,
+            graph_key=graph_key if run is not None else default_graph(self, graph_key, names),
+            run=run,
+            **options,
+        )
