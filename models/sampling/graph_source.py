@@ -1,8 +1,8 @@
 """Where a model's neighbors come from: a stored graph by its key, or a lazy one made on the way."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...atlas.errors import InvalidArgument
 from .neighborhood import GraphRows
@@ -62,3 +62,37 @@ class GraphSource:
             return Neighbors(knn(store, section, n_neighs=self.n_neighs), {})
         entry = store.derived("graph", self.key, section)
         return Neighbors(open_graph(store, self.key, section), {entry.name: entry.attempt})
+
+    def facts(self, store: "AtlasStore", sections: Sequence[str]) -> dict[str, Any]:
+        """Tell which graph this is, as provenance keeps it.
+
+        Parameters
+        ----------
+        store : AtlasStore
+        sections : sequence of str
+            Those that it is used in.
+
+        Returns
+        -------
+        dict
+            `stored`: whether it was committed; `key`: its name, if so; `kind` and `parameters`
+            (and `where`, if restricted). Of stored graphs that differ between sections, these are
+            under `sections` by name.
+        """
+        if self.key is None:
+            return {
+                "stored": False,
+                "key": None,
+                "kind": "knn",
+                "parameters": {"n_neighs": self.n_neighs},
+            }
+        told: dict[str, dict[str, Any]] = {}
+        for section in sections:
+            entry = store.snapshot.derived.get(f"graph/{self.key}/{section}")
+            # a run may outlive the graphs it was trained on
+            if entry is not None:
+                wanted = ("kind", "parameters", "where")
+                told[section] = {name: entry.info[name] for name in wanted if name in entry.info}
+        same = next(iter(told.values()), {})
+        alike = all(facts == same for facts in told.values())
+        return {"stored": True, "key": self.key, **(same if alike else {"sections": told})}

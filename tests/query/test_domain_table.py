@@ -185,9 +185,8 @@ def test_markers_equal_folds_of_pseudobulks(atlas: Atlas, replicate: str | None)
     assert set(found["domain"]) == {"0", "1", "2", "3"}
     for row in found.to_dict("records"):
         domain, gene = str(row["domain"]), str(row["gene"])
-        values = pd.Series(
-            [f.loc[domain, gene] for f in folds.values() if domain in f.index and gene in f]
-        ).dropna()
+        told = [f.loc[domain, gene] for f in folds.values() if domain in f.index and gene in f]
+        values = pd.Series(told, dtype=float).dropna()
         assert row["n_units"] == len(values)
         assert row["n_up"] == (values > 0).sum() > len(values) / 2
         np.testing.assert_allclose(float(row["log2_fold"]), values.mean())
