@@ -20,6 +20,7 @@ from . import kernel
 from .certificate import SHRINK
 from .grid_index import index_points
 from .halo import PATCH_ROWS, Patches, plan_band, read_patches
+from .patch_kernels import cell_areas
 from .wider import EVERYWHERE, Candidates, extend, extend_all, mark_open, settle
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def _reach(section: PositionSource, own: Patches, k: int) -> NDArray[np.float64]
     tiles = section.tiles
     side = tiles.bounds[:, 2:] - tiles.bounds[:, :2]
     area = np.empty(len(own))
-    kernel.cell_areas(own.xy, own.ptr, k, area)
+    cell_areas(own.xy, own.ptr, k, area)
     with np.errstate(over="ignore", invalid="ignore"):  # no number: within reach of nothing
         of_tile = (side[:, 0] * side[:, 1] / tiles.n_cells)[tiles.owner(own.first_row)]
         cap = np.where(of_tile > 0.0, 9.0 * of_tile, np.inf)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..compiled import njit
 
-__all__ = ["TOGETHER", "box_d2", "cut_jumps", "mark_near", "tight"]
+__all__ = ["TOGETHER", "box_d2", "cell_areas", "cut_jumps", "mark_near", "tight"]
 
 # Boxes of `own` under one common box: a box that misses that one misses them all.
 TOGETHER = 32
@@ -23,6 +23,44 @@ def _area(xy: Any, first: int, last: int) -> float:
         x, y = xy[i, 0], xy[i, 1]
         x0, x1, y0, y1 = min(x0, x), max(x1, x), min(y0, y), max(y1, y)
     return float((x1 - x0) * (y1 - y0))
+
+
+@njit
+def cell_areas(xy: Any, ptr: Any, k: int, area: Any) -> None:
+    """Estimate the area around one cell of each patch from the boxes of its quarters.
+
+    The second smallest of the four counts: neither far cells nor a jump of the space-filling curve
+    change it. Cells on a line get the area whose circle reaches as many of them.
+
+    Parameters
+    ----------
+    xy, ptr : array (m, 2) float64, array (p + 1,) int64
+        Patches, none empty.
+    k : int
+        Neighbors wanted.
+    area : array (p,) float64
+        Filled; 0 where there are fewer than 16 cells, or all at one position.
+    """
+    for p in range(ptr.size - 1):
+        first, n = ptr[p], ptr[p + 1] - ptr[p]
+        least, second = np.inf, np.inf
+        for q in range(4):
+            a, b = first + q * n // 4, first + (q + 1) * n // 4
+            x0, y0, x1, y1 = np.inf, np.inf, -np.inf, -np.inf
+            for i in range(a, b):
+                x0, x1 = min(x0, xy[i, 0]), max(x1, xy[i, 0])
+                y0, y1 = min(y0, xy[i, 1]), max(y1, xy[i, 1])
+            w, h, m = x1 - x0, y1 - y0, b - a
+            # The tight box of m random points leaves out two shares of m + 1 along each side.
+            one = w * h * (m + 1) / (m - 1) * (m + 1) / (m - 1) / m if m > 1 else 0.0
+            step = max(w, h) / m
+            if min(w, h) < step:
+                one = max(one, 2.0 * k * step * step)
+            if one < least:
+                least, second = one, least
+            elif one < second:
+                second = one
+        area[p] = second if n >= 16 and second < np.inf else 0.0
 
 
 @njit
