@@ -23,7 +23,7 @@ SAMPLE_ROWS = 20_000  # restarts run on at most this many rows; the winner sees 
 HEAT_TURNS = 25  # turns that every start gets on the sample
 FINALISTS = 3  # starts that go on to convergence
 SAMPLE_TURNS = 200
-RIDGE = 1e-6  # share of the mean variance added to each diagonal, against singular components
+RIDGE = 1e-6  # share of the mean square of all numbers added to each diagonal: none is singular
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,8 @@ class _Moments:
         means = self.first / count[:, None]
         pooled = self.second.sum(axis=0) - (means * count[:, None]).T @ means
         pooled = (pooled + pooled.T) / (2.0 * n)
-        ridge = RIDGE * max(float(np.trace(pooled)) / d, 1e-12) * np.eye(d)
+        # of the spread of all rows, not of what components leave: with a row each, that is rounding
+        ridge = RIDGE * _mean_square(self.second.sum(axis=0), n) * np.eye(d)
         if len(self.second) == 1:
             covariances = (pooled + ridge)[None]
         else:
@@ -152,6 +153,11 @@ class _Moments:
             covariances = (scatter + prior_rows * pooled) / (count + prior_rows)[:, None, None]
             covariances = covariances + ridge
         return Mixture(self.count / n, means, _precision_factors(covariances))
+
+
+def _mean_square(second: Matrix, n_rows: float) -> float:
+    """Mean square of all numbers of the rows; above zero also where all of them are zero."""
+    return max(float(np.trace(second)) / (len(second) * n_rows), 1e-12)
 
 
 def _precision_factors(covariances: Matrix) -> Matrix:
@@ -253,7 +259,7 @@ def _best_on_sample(
     # finds what the other misses, so starts take turns, and the likelihood decides
     centered = sample - sample.mean(axis=0)
     spread = centered.T @ centered / len(sample)
-    ridge = RIDGE * max(float(np.trace(spread)) / len(spread), 1e-12) * np.eye(len(spread))
+    ridge = RIDGE * _mean_square(spread, 1.0) * np.eye(len(spread))
     metrics = (sample, centered @ _precision_factors((spread + ridge)[None])[0])
     heats = []
     for i, stream in enumerate(np.random.SeedSequence(seed).spawn(n_init)):
