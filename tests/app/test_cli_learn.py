@@ -1,0 +1,394 @@
+"""Training, embedding and domains from the command line, over a tiny simulated atlas."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tisseract
+from tisseract.atlas.derived_read import read_domains, read_embedding
+from tisseract.cli import main
+from tisseract.simulator import SimulationPlan, simulate
+
+pytest.importorskip("torch_geometric")
+
+PLAN = SimulationPlan(n_cells=700, n_genes=40, timepoints=("E11.5", "E12.5"), seed=3)
+SEEN = "E11.5_e1,E11.5_e2"
+SMALL = ["--steps", "2", "--n-neighs", "5", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> str:
+    """An atlas with a network trained on two of its four sections."""
+    folder = tmp_path_factory.mktemp("learn")
+    url = str(folder / "small.atlas")
+    assert main(["ingest", str(simulate(PLAN, folder / "data").sheet), url, "-q"]) == 0
+    config = folder / "gnn.yaml"
+    config.write_text("seed: 4\nsteps: 9\nlr: 5e-3  # YAML calls it text\nn_layers: 3\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        options = ["--config", str(config), "--sections", SEEN, *SMALL, "-q"]
+        assert main(["train", url, *options]) == 0
+    return url
+
+
+@pytest.fixture
+def atlas(made: str, tmp_path: Path) -> str:
+    """A copy to write into."""
+    return shutil.copytree(made, tmp_path / "copy.atlas").as_posix()
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    """Run a command with --json and hand out what it printed."""
+    capsys.readouterr()
+    assert main([*arguments, "--json"]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_training_leaves_its_settings_in_record_and_run(made: str) -> None:
+    record = json.loads(Path(f"{made}.train.run.json").read_text())
+    assert record["inputs"] == {
+        "config": str(Path(made).parent / "gnn.yaml"),
+        "key_added": "gnn",
+        "n_neighs": 5,
+        "seed": 4,
+        "steps": 2,  # the option wins over the file
+        "lr": 0.005,
+        "n_layers": 3,
+        "device": "cpu",
+        "sections": SEEN.split(","),
+    }
+    graph = {"stored": False, "key": None, "kind": "knn", "parameters": {"n_neighs": 5}}
+    assert record["graph"] == graph
+    opened = tisseract.open(made)
+    run = opened.snapshot.runs["gnn"]
+    config = json.loads(opened.storage.get(f"{run.prefix}/config.json"))["config"]
+    assert config["parameters"] == record["config"]
+    assert {"n_layers": 3, "steps": 2, "lr": 0.005, "graph": graph}.items() <= record[
+        "config"
+    ].items()
+    assert len(record["history"]["loss"]) == record["steps"] == 2
+    assert record["cells_per_second"] > 0
+    assert list(opened.derived_keys("embedding")["gnn"]) == SEEN.split(",")
+
+
+def test_the_curve_is_a_picture_beside_the_record(made: str) -> None:
+    pytest.importorskip("matplotlib")
+    curve = Path(f"{made}.train.curve.png")
+    assert json.loads(Path(f"{made}.train.run.json").read_text())["curve"] == str(curve)
+    assert curve.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_curves_that_cannot_be_drawn_are_told(
+    atlas: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tisseract.cli.curve import curve_place
+    from tisseract.cli.output import Output
+
+    train = ["train", atlas, "--key-added", "new", "--dry-run"]
+    assert main([*train, "--curve", "curve.jpg"]) == 2
+    assert main([*train, "--curve", str(tmp_path / "no" / "curve.png")]) == 2
+    assert "create it first" in capsys.readouterr().err
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    assert main([*train, "--curve", str(tmp_path / "curve.png")]) == 2
+    assert "pip install 'tisseract[viz]'" in capsys.readouterr().err
+    assert curve_place(atlas, None, None, Output(verbose=1)) is None
+    assert "tisseract[viz]" in capsys.readouterr().err
+    assert curve_place(atlas, None, "-", Output()) is None
+
+
+def test_the_checkpoint_is_removed_once_the_run_is_committed(made: str, cache: Path) -> None:
+    assert made
+    assert not list((cache / "tisseract" / "checkpoints").glob("*-gnn.safetensors"))
+
+
+def test_command_line_and_python_train_the_same(atlas: str) -> None:
+    handle = tisseract.open(atlas, read_only=False)
+    options: dict[str, Any] = {"n_neighs": 5, "seed": 4, "steps": 2, "n_layers": 3, "lr": 5e-3}
+    handle.train("python", sections=SEEN.split(","), device="cpu", **options)
+    for name in SEEN.split(","):
+        np.testing.assert_array_equal(
+            read_embedding(handle, "python", name), read_embedding(handle, "gnn", name)
+        )
+
+
+def test_a_config_is_refused_as_a_whole(
+    made: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "gnn.toml"
+    wrong.write_text(
+        'n_layer = 3\nlr = "fast"\nsteps = 2.5\nsections = 3\ngraph = 1\nseed = true\nepochs = []\n'
+    )
+    error = ask(capsys, "train", made, "--config", str(wrong), "--dry-run", code=1)["error"]
+    said = {fault["location"]: fault["message"] for fault in error["faults"]}
+    assert list(said) == [
+        f"key {key}" for key in ("n_layer", "lr", "steps", "sections", "graph", "seed", "epochs")
+    ]
+    assert "'n_layers'" in said["key n_layer"]
+    assert said["key lr"] == "a number is wanted, but got 'fast'"
+    assert said["key seed"] == "a whole number is wanted, but got True"
+    assert str(wrong) in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.yaml", "seed: 1\nseed: 2\n", "seed twice"),
+        ("a.json", '{"seed": 1, "seed": 2}', "seed twice"),
+        ("a.yaml", "- seed\n", "but got a list"),
+        ("a.yaml", "seed: !!python/object/apply:os.getcwd []\n", "could not determine"),
+        ("a.yaml", "seed: [\n", "a.yaml"),
+        ("a.ini", "seed=1\n", ".yaml, .toml or .json"),
+        ("none", None, ".yaml, .toml or .json"),
+    ],
+)
+def test_a_file_that_is_no_config_is_told(
+    name: str, text: str | None, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    assert main(["train", "none.atlas", "--config", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err
+    assert told in said
+    assert "Traceback" not in said
+
+
+def test_progress_tells_loss_pace_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tisseract.cli.progress import describe, reporter
+    from tisseract.models.network.history import StepReport
+
+    def report(done: int) -> StepReport:
+        return StepReport(done, 100, 1.236 / done, {}, 50, 50 * done, 2.0 * done)
+
+    step = describe((report(10),))
+    assert step.text == "train: loss 0.1236, 25 cells/s, 0:03:00 left"
+    assert (step.done, step.total) == (10.0, 100.0)
+    now = 100.0
+    monkeypatch.setattr("tisseract.cli.progress.time.monotonic", lambda: now)
+    with reporter("title", quiet=False) as tell:
+        for done in range(1, 71):
+            now += 1.0
+            tell(report(done))
+    lines = capsys.readouterr().err.splitlines()
+    # the first at once, then one in 30 seconds, though every step has another text
+    assert [line.split()[-1] for line in lines[1:]] == ["2/100", "32/100", "62/100"]
+
+
+def test_an_empty_config_changes_nothing(
+    atlas: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty.yml").write_text("# nothing\n")
+    options = ["--config", str(tmp_path / "empty.yml"), "--key-added", "new", "--dry-run"]
+    assert main(["train", atlas, *options]) == 0
+    assert "settings: key_added=new, n_neighs=6, seed=0\n" in capsys.readouterr().err
+
+
+def test_epochs_become_steps_and_a_named_checkpoint_stays(
+    atlas: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, kept = tmp_path / "c.json", tmp_path / "kept.safetensors"
+    config.write_text(json.dumps({"steps": 70, "batch_cells": 100, "n_layers": 3}))
+    options = ["--config", str(config), "--epochs", "1.5", "--sections", SEEN, "--device", "cpu"]
+    place = ["--checkpoint", str(kept), "--key-added", "epochs", "--curve", "-"]
+    cells = sum(section.n_cells for section in PLAN.sections[:2])
+    answer = ask(capsys, "train", atlas, *options, *place)
+    assert answer["steps"] == int(np.ceil(1.5 * cells / 100))
+    assert answer["curve"] is None
+    assert kept.is_file()
+    again = [*options, *place, "--key-added", "more"]
+    assert main(["train", atlas, *again, "--resume", "--epochs", "3", "-q"]) == 1
+    assert "checkpoint" in capsys.readouterr().err
+    assert main(["train", atlas, *again, "--epochs", "0"]) == 1
+    assert "epochs above 0" in capsys.readouterr().err
+
+
+def test_a_cut_off_training_goes_on(
+    atlas: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cache: Path
+) -> None:
+    from tisseract.models import DomainGNN
+
+    embed = DomainGNN.embed
+    monkeypatch.setattr(
+        DomainGNN, "embed", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
+    options = ["train", atlas, "--sections", SEEN, *SMALL, "--key-added", "cut"]
+    assert main(options) == 130
+    assert "again to go on, with --resume" in capsys.readouterr().err
+    (place,) = (cache / "tisseract" / "checkpoints").glob("*-cut.safetensors")
+    monkeypatch.setattr(DomainGNN, "embed", embed)
+    assert main([*options, "--dry-run"]) == 0
+    assert main([*options, "--resume"]) == 0
+    assert "no checkpoint" not in capsys.readouterr().err
+    assert not place.exists()
+    assert main([*options[:-1], "fresh", "--resume"]) == 0
+    assert "starting from the beginning" in capsys.readouterr().err
+
+
+def test_names_that_are_taken_are_told_before_the_work(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", atlas, *SMALL]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    answer = ask(capsys, "train", atlas, "--sections", SEEN, *SMALL, "--overwrite")
+    assert (answer["run"], answer["embedding"]) == ("gnn-2", "gnn")
+    # the run whose embedding was replaced is no longer meant
+    assert ask(capsys, "embed", atlas, "--key-added", "other", "--dry-run")
+    record = ask(capsys, "domains", atlas, "--method", "gnn", "--n-domains", "2", "--markers", "0")
+    assert len(record) == 2
+    assert json.loads(Path(f"{atlas}.domains.run.json").read_text())["run"] == "gnn-2"
+
+
+def test_embed_takes_sections_it_never_saw(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = ask(capsys, "embed", atlas, "--run", "gnn")
+    assert [(row["section"], row["seen"]) for row in rows] == [
+        ("E12.5_e1", False),
+        ("E12.5_e2", False),
+    ]
+    handle = tisseract.open(atlas, read_only=False)
+    for row in rows:
+        values = read_embedding(handle, "gnn", row["section"])
+        assert values.shape == (row["n_obs"], row["dims"])
+        assert handle.derived("embedding", "gnn", row["section"]).run == "gnn"
+    record = json.loads(Path(f"{atlas}.embed.run.json").read_text())
+    assert (record["run"], record["embedding"]) == ("gnn", "gnn")
+    assert ask(capsys, "embed", atlas) == []
+    # a section embedded again is the same, byte by byte
+    handle.embed("gnn", sections=["E11.5_e1"], key_added="again", device="cpu")
+    np.testing.assert_array_equal(
+        read_embedding(handle, "again", "E11.5_e1"), read_embedding(handle, "gnn", "E11.5_e1")
+    )
+
+
+def test_embed_tells_all_that_is_wrong(
+    atlas: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ..sections import add_section, make_raw
+
+    handle = tisseract.open(atlas, read_only=False)
+    add_section(handle, "other", make_raw(n_obs=30, genes=[f"X{k}" for k in range(12)]))
+    options = ["--sections", "other,E12.5_e9,E12.5_e1,E11.5_e1"]
+    error = ask(capsys, "embed", atlas, "--run", "gnn", "--graph", "near", *options, code=1)
+    faults = [(f["location"], f["message"]) for f in error["error"]["faults"]]
+    said = {location: [m for where, m in faults if where == location] for location, _ in faults}
+    assert "'E12.5_e1'" in said["section E12.5_e9"][0]
+    assert "of the model's" in said["section other"][0]
+    assert "near" in said["section E12.5_e1"][0]
+    assert "E11.5_e1 already have" in said["key gnn"][0]
+    text = ask(capsys, "embed", atlas, "--run", "gn", code=1)["error"]
+    assert text["kind"] == "run-not-found"
+    assert "'gnn'" in text["message"]
+    both = ask(capsys, "embed", atlas, "--run", "gn", "--sections", "E12", code=1)["error"]
+    assert {fault["location"] for fault in both["faults"]} == {"section E12", "run"}
+    mixed = ask(capsys, "domains", atlas, "--n-domains", "2", "--run", "none", code=2)
+    assert "gnn" in mixed["error"]["message"]
+
+
+def test_domains_print_and_write_their_table(
+    atlas: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "domains.csv"
+    options = ["--sections", "E11.5_e1,E12.5_e1", "--resolutions", "2", "--by", "true_cell_type"]
+    rows = ask(capsys, "domains", atlas, "--n-domains", "3", *options, "-o", str(file))
+    handle = tisseract.open(atlas)
+    table = handle.domains("domain").table("true_cell_type", markers=3)
+    pd.testing.assert_frame_equal(
+        pd.read_csv(file, dtype={"domain": str}, keep_default_na=False).set_index("domain"),
+        table,
+        check_dtype=False,
+        check_index_type=False,
+    )
+    assert [row["domain"] for row in rows] == ["0", "1", "2"]
+    for row in rows:
+        codes = {
+            name: int((read_domains(handle, "domain", name).codes == int(row["domain"])).sum())
+            for name in ("E11.5_e1", "E12.5_e1")
+        }
+        assert row["sections"] == {name: n for name, n in codes.items() if n}
+        assert row["n_cells"] == sum(codes.values())
+        assert row["area_um2"] > 0
+    record = json.loads(Path(f"{atlas}.domains.run.json").read_text())
+    assert record["domains"] == rows
+    assert record["keys"] == ["domain", "domain_2"]
+    coarse = ask(capsys, "domain-table", atlas, "--key", "domain_2", "--markers", "0")
+    assert [row["n_cells"] for row in coarse] == handle.domains("domain_2").table(markers=0)[
+        "n_cells"
+    ].tolist()
+    # each finer domain lies inside one coarser domain
+    pairs = {
+        (fine, joint)
+        for name in ("E11.5_e1", "E12.5_e1")
+        for fine, joint in zip(
+            read_domains(handle, "domain", name).codes,
+            read_domains(handle, "domain_2", name).codes,
+            strict=True,
+        )
+    }
+    assert len(pairs) == 3
+    assert main(["domains", atlas, "--n-domains", "3", "--key-added", "new", "-o", str(file)]) == 2
+    assert main(["domain-table", atlas]) == 1
+    assert "--domain-key" in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_made_is_refused_before_the_work(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for wrong in (
+        ["--by", "cell_typ"],
+        ["--by", "n_counts"],
+        ["--resolutions", "two"],
+        ["-o", "table.xlsx"],
+    ):
+        assert main(["domains", atlas, "--n-domains", "2", *wrong]) in {1, 2}
+    assert "domain" not in tisseract.open(atlas).derived_keys("domains")
+    capsys.readouterr()
+
+
+def test_the_graph_that_was_used_is_recorded(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--n-domains", "2", "--markers", "0", "-q"]
+    assert main(["domains", atlas, *options, "--key-added", "lazy"]) == 0
+    assert main(["graph", atlas, "--radius", "40", "--key-added", "near", "-q"]) == 0
+    assert main(["domains", atlas, *options, "--key-added", "named", "--graph", "near"]) == 0
+    assert main(["graph", atlas, "--knn", "4", "-q"]) == 0
+    assert main(["domains", atlas, *options, "--key-added", "stored"]) == 0
+    handle = tisseract.open(atlas, read_only=False)
+    handle.find_domains(n_domains=2, key_added="python")
+    used = {
+        key: handle.domains(key).provenance["parameters"]["graph"]
+        for key in ("lazy", "named", "stored", "python")
+    }
+    assert used["lazy"] == {
+        "stored": False,
+        "key": None,
+        "kind": "knn",
+        "parameters": {"n_neighs": 6},
+    }
+    assert (used["named"]["stored"], used["named"]["key"]) == (True, "near")
+    assert used["named"]["kind"] == "radius"
+    assert used["named"]["parameters"]["radius"] == 40.0
+    assert used["stored"] == used["python"]
+    assert (used["stored"]["key"], used["stored"]["kind"]) == ("spatial", "knn")
+    assert used["stored"]["parameters"]["n_neighs"] == 4
+    np.testing.assert_array_equal(
+        read_domains(handle, "stored", "E12.5_e1").codes,
+        read_domains(handle, "python", "E12.5_e1").codes,
+    )
