@@ -78,7 +78,13 @@ def _rows(halo: Halo, hops: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
 
 
 def smooth_section(
-    graph: GraphRows, table: RowFile, *, hops: int, path: "Path", block_rows: int = BLOCK_ROWS
+    graph: GraphRows,
+    table: RowFile,
+    *,
+    hops: int,
+    path: "Path",
+    mask: NDArray[np.bool_] | None = None,
+    block_rows: int = BLOCK_ROWS,
 ) -> RowFile:
     """Smooth all rows of a table over a section's graph, then center them.
 
@@ -91,6 +97,8 @@ def smooth_section(
         Shells.
     path : Path
         Scratch file to create.
+    mask : ndarray (n_obs,) bool, optional
+        Cells that the column means are taken over; all without.
     block_rows : int
         Cells in memory at once, beside their halo.
 
@@ -109,9 +117,10 @@ def smooth_section(
     for start in range(0, table.n_rows, block_rows):
         halo = expand(graph, start, min(start + block_rows, table.n_rows), hops)
         block = smoothed(halo, table.take(halo.n_id), hops)
-        total += block.sum(axis=0, dtype=np.float64)
+        counted = block if mask is None else block[mask[start : start + len(block)]]
+        total += counted.sum(axis=0, dtype=np.float64)
         out.write(start, block)
-    mean = total / max(table.n_rows, 1)
+    mean = total / max(table.n_rows if mask is None else int(mask.sum()), 1)
     start = 0
     for block in out.blocks(block_rows):
         out.write(start, block - mean)
@@ -133,7 +142,8 @@ def majority(
     ----------
     graph : GraphRows
     codes : ndarray (n,) int16
-        Label of each cell of the section.
+        Label of each cell of the section; -1 for cells without one, which stay so. The graph must
+        not name them as neighbors of others.
     n_categories : int
     hops : int
         2 hops of a 6-neighbor graph are about 19 cells.
@@ -146,6 +156,7 @@ def majority(
         Ties keep the cell's own label where it is among the winners, else take the smallest code.
     """
     out = np.empty_like(codes)
+    none = n_categories  # a category of their own for cells without a label
     for start in range(0, len(codes), block_rows):
         stop = min(start + block_rows, len(codes))
         halo = expand(graph, start, stop, hops)

@@ -1,10 +1,14 @@
 """Where a model's neighbors come from: a stored graph by its key, or a lazy one made on the way."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...atlas.errors import InvalidArgument
+from ..rows.sparse import as_csr, csr_of
 from .neighborhood import GraphRows
 
 if TYPE_CHECKING:
@@ -30,6 +34,23 @@ class Neighbors:
 
 
 @dataclass(frozen=True, slots=True)
+class _KeptRows:
+    """A graph without the cells that take no part: neither as rows nor as neighbors."""
+
+    graph: GraphRows
+    mask: NDArray[np.bool_]
+
+    def rows(self, runs: Sequence[tuple[int, int]], /) -> Any:
+        """Return the rows of the runs, stacked; those of cells left out are empty."""
+        matrix = as_csr(self.graph.rows(runs))
+        rows = np.concatenate([self.mask[a:b] for a, b in runs])
+        kept = self.mask[matrix.indices] & np.repeat(rows, np.diff(matrix.indptr))
+        before = np.concatenate([[0], np.cumsum(kept)])
+        indptr = before[matrix.indptr].astype(matrix.indptr.dtype)
+        return csr_of(matrix.data[kept], matrix.indices[kept], indptr, matrix.shape)
+
+
+@dataclass(frozen=True, slots=True)
 class GraphSource:
     """Which graph to use for every section.
 
@@ -39,10 +60,14 @@ class GraphSource:
         Key of a stored graph; None builds the `n_neighs` nearest neighbors tile by tile.
     n_neighs : int
         Neighbors per cell of the lazy graph.
+    masks : mapping of str to ndarray, optional
+        Cells that take part, (n_obs,) bool by section; all cells of sections not named. Others
+        have no neighbors and are nobody's.
     """
 
     key: str | None = None
     n_neighs: int = 6
+    masks: Mapping[str, NDArray[np.bool_]] | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.n_neighs < 1:
@@ -58,10 +83,13 @@ class GraphSource:
         """
         from ...atlas.graph import knn, open_graph
 
+        mask = (self.masks or {}).get(section)
         if self.key is None:
-            return Neighbors(knn(store, section, n_neighs=self.n_neighs), {})
+            return Neighbors(knn(store, section, n_neighs=self.n_neighs, mask=mask), {})
         entry = store.derived("graph", self.key, section)
-        return Neighbors(open_graph(store, self.key, section), {entry.name: entry.attempt})
+        stored: GraphRows = open_graph(store, self.key, section)
+        graph = stored if mask is None else _KeptRows(stored, mask)
+        return Neighbors(graph, {entry.name: entry.attempt})
 
     def facts(self, store: "AtlasStore", sections: Sequence[str]) -> dict[str, Any]:
         """Tell which graph this is, as provenance keeps it.
