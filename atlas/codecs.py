@@ -30,6 +30,7 @@ __all__ = [
     "array_metadata",
     "column_grid",
     "decode",
+    "decode_into",
     "decode_text",
     "element_grid",
     "encode",
@@ -249,6 +250,26 @@ def decode(blob: bytes, dtype: np.dtype[Any], nbytes: int) -> NDArray[Any] | Non
         return np.frombuffer(_decompress()(payload), dtype)
     except (RuntimeError, ValueError):
         return None
+
+
+def decode_into(blob: bytes, out: NDArray[Any]) -> bool:
+    """Unpack one inner chunk of numbers into memory that is there; whether it was sound.
+
+    Parameters
+    ----------
+    blob : bytes
+        As `encode` made it.
+    out : contiguous array
+        Of the chunk's number type and length; holds anything when the chunk is not sound.
+    """
+    payload = unseal(blob)
+    if payload is None or _unpacked_bytes(payload) != out.nbytes:
+        return False
+    try:
+        _decompress()(payload, out)
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def _unpacked_bytes(payload: bytes) -> int:

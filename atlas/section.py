@@ -234,6 +234,16 @@ class Section:
         matrix = arrays.rows(rows)
         return matrix if genes is None else matrix[:, np.asarray(genes)]
 
+    def count_arrays(self) -> tuple[RowArray, RowArray, RowArray]:
+        """Values, columns and row pointers as they are stored, for readers that keep chunks."""
+        data, indices, indptr = (self._array(f"{_X}/{n}") for n in ("data", "indices", "indptr"))
+        return data, indices, indptr
+
+    def counts_bytes(self) -> int:
+        """Bytes that reading all rows of the matrix fetches, as the indexes of its shards say."""
+        parts = ("data", "indices", "indptr")
+        return sum(self._array(f"{_X}/{part}").compressed_bytes() for part in parts)
+
     def _sparse(self, path: str, shape: tuple[int, int]) -> SparseArrays:
         return SparseArrays(self._array, path, shape, self._entry.nnz, self._corrupt)
 

@@ -125,6 +125,10 @@ def zarr_layout(metadata: Any, label: str) -> ArrayLayout:
         ) from error
 
 
+# A request: key, first and last byte; the chunks in it as number, first byte, bytes.
+type _Group = tuple[str, int, int, list[tuple[int, int, int]]]
+
+
 @dataclass(frozen=True, slots=True)
 class _Shard:
     """Where the inner chunks of a shard lie in its file."""
@@ -185,7 +189,7 @@ class RowArray:
         )
         pieces = self._pieces(wanted)
         chunks = sorted({number for number, *_ in pieces})
-        blobs = dict(self._fetch(chunks))
+        blobs = dict(self._fetch(self._groups(chunks)))
         items = list(blobs.items())
         if len(items) >= _THREADED_CHUNKS:
             # Several chunks to a call: small ones decode faster than a call is handed over.
@@ -196,6 +200,32 @@ class RowArray:
         for number, low, high, at in pieces:
             out[at : at + high - low] = decoded[number][low:high]
         return out
+
+    def fill(self, chunks: Sequence[int], into: Sequence[NDArray[Any]]) -> tuple[int, int]:
+        """Decode whole inner chunks into memory of the caller, without a copy.
+
+        Parameters
+        ----------
+        chunks : ascending sequence of int
+            Numbers of inner chunks.
+        into : sequence of contiguous array (chunk, ...)
+            Where each goes, in the array's own number type; a last chunk is padded.
+
+        Returns
+        -------
+        tuple of int
+            Requests made and compressed bytes read.
+
+        Raises
+        ------
+        Corrupt
+            A chunk is missing or damaged.
+        """
+        groups = self._groups(chunks)
+        for (number, blob), out in zip(self._fetch(groups), into, strict=True):
+            if not codecs.decode_into(blob, out):
+                raise self._corrupt(number, "its checksum or length is wrong")
+        return len(groups), sum(end - start for _, start, end, _ in groups)
 
     def compressed_bytes(self, runs: Runs | None = None) -> int:
         """Bytes that reading some runs would fetch, shard indexes left out (they are kept)."""
@@ -216,9 +246,9 @@ class RowArray:
                 row = end
         return pieces
 
-    def _fetch(self, chunks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """Compressed bytes of ascending chunks, near ones in one request."""
-        groups: list[tuple[str, int, int, list[tuple[int, int, int]]]] = []
+    def _groups(self, chunks: Sequence[int]) -> list[_Group]:
+        """Put ascending chunks together that are near enough for one request."""
+        groups: list[_Group] = []
         for number in chunks:
             key, offset, size = self._place(number)
             if groups:
@@ -228,8 +258,12 @@ class RowArray:
                     groups[-1] = (key, start, offset + size, members)
                     continue
             groups.append((key, offset, offset + size, [(number, 0, size)]))
+        return groups
 
-        def get(group: tuple[str, int, int, list[tuple[int, int, int]]]) -> bytes:
+    def _fetch(self, groups: list[_Group]) -> Iterator[tuple[int, bytes]]:
+        """Compressed bytes of the chunks of some groups, in their order."""
+
+        def get(group: _Group) -> bytes:
             return self._get(group[0], group[1], group[2] - group[1])
 
         remote = self._storage.local_path() is None and len(groups) > 1

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from .metrics.proportions import domain_proportions, jensen_shannon, proportion_divergence
     from .network.gnn import DomainGNN
     from .sampling.atlas_loader import node_loader
+    from .sampling.densify import densify
     from .sampling.graph_source import GraphSource
     from .sampling.neighbor_sampler import NeighborSampler
     from .sampling.node_space import NodeSpace
     from .sampling.pyg_stores import AtlasFeatureStore, AtlasGraphStore, AtlasSampler
     from .sampling.seed_plan import plan_seeds
     from .sampling.seed_quality import shuffle_quality
+    from .sampling.tile_loader import tile_loader
 
 __all__ = [
     "AtlasFeatureStore",
@@ -38,6 +40,7 @@ __all__ = [
     "chaos",
     "choose_number",
     "component_tree",
+    "densify",
     "domain_proportions",
     "find_domains",
     "fowlkes_mallows",
@@ -50,6 +53,7 @@ __all__ = [
     "plan_seeds",
     "proportion_divergence",
     "shuffle_quality",
+    "tile_loader",
 ]
 
 if not TYPE_CHECKING:
@@ -68,6 +72,7 @@ if not TYPE_CHECKING:
         "chaos": "metrics.continuity",
         "choose_number": "domains.stability",
         "component_tree": "domains.resolution",
+        "densify": "sampling.densify",
         "domain_proportions": "metrics.proportions",
         "find_domains": "domains.find",
         "fowlkes_mallows": "metrics.agreement",
@@ -80,6 +85,7 @@ if not TYPE_CHECKING:
         "plan_seeds": "sampling.seed_plan",
         "proportion_divergence": "metrics.proportions",
         "shuffle_quality": "sampling.seed_quality",
+        "tile_loader": "sampling.tile_loader",
     }
 
     def __getattr__(name):

@@ -1,0 +1,228 @@
+"""Decoded chunks of stored arrays in a fixed piece of memory, shared by threads.
+
+Chunks of the same rank in several arrays (values and columns of a matrix) are kept together in one
+slot; every slot is equally large, so nothing fragments, and what is read is unpacked right where
+compiled loops will look for it. Slots used longest ago are reused first, never pinned ones.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...atlas.memory import refuse_above
+
+if TYPE_CHECKING:
+    from ...atlas.section_arrays import RowArray
+
+__all__ = ["ChunkCache", "ChunkView"]
+
+_ALIGNED = 64
+_PINNED_SHARE = 2  # of a thread's share of the slots, one part of so many may be pinned at once
+_LEAST = 4  # slots for each thread: a row may lie across two chunks
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkView:
+    """Where one array's elements stand: chunk c's j-th at `memory[slot[c] * stride + first + j]`.
+
+    Attributes
+    ----------
+    memory : ndarray (n,)
+        The whole cache as numbers of the array's type.
+    stride, first : int
+    """
+
+    memory: NDArray[Any]
+    stride: int
+    first: int
+
+
+class ChunkCache:
+    """Chunks of the arrays of some sections.
+
+    Parameters
+    ----------
+    arrays : sequence of sequence of RowArray
+        For each section some one-dimensional arrays on the same grid, the widest numbers first.
+    limit : int
+        Bytes to hold.
+    threads : int
+        How many may read at once.
+
+    Raises
+    ------
+    BudgetExceeded
+        A few chunks for each thread do not fit.
+    """
+
+    def __init__(
+        self, arrays: "Sequence[Sequence[RowArray]]", limit: int, threads: int = 1
+    ) -> None:
+        self._arrays = [tuple(group) for group in arrays]
+        counts = [-(-len(group[0]) // group[0].layout.chunk) for group in self._arrays]
+        self._base = np.cumsum([0, *counts], dtype=np.int64)
+        sizes = [
+            sum(array.layout.chunk * array.layout.row_bytes for array in group)
+            for group in self._arrays
+        ]
+        self.slot_bytes = -(-max(sizes, default=1) // _ALIGNED) * _ALIGNED
+        total = max(1, int(self._base[-1]))
+        least = min(total, _LEAST * _PINNED_SHARE * threads)
+        refuse_above(
+            limit,
+            least * self.slot_bytes,
+            f"{least} chunks of {self.slot_bytes:,} bytes at once",
+            "raise `memory_limit`, or use fewer threads",
+        )
+        self.n_slots = max(least, min(total, limit // self.slot_bytes))
+        # Where everything fits, no thread can take another's slots.
+        share = 1 if self.n_slots == total else _PINNED_SHARE * threads
+        self.capacity = self.n_slots // share
+        self._ahead = self.capacity // 2
+        # untouched parts take no memory
+        self._memory = np.empty(self.n_slots * self.slot_bytes, dtype=np.uint8)
+        self._slot = np.full(total, -1, dtype=np.int32)
+        self._owner = np.full(self.n_slots, -1, dtype=np.int64)
+        self._used = np.zeros(self.n_slots, dtype=np.int64)
+        self._pins = np.zeros(self.n_slots, dtype=np.int32)
+        self._loading = np.zeros(self.n_slots, dtype=np.bool_)
+        self._clock = 0
+        self._changed = threading.Condition()
+        self.requests = self.bytes_read = 0
+
+    def chunk_length(self, section: int) -> int:
+        """Elements of a chunk of a section's arrays."""
+        return self._arrays[section][0].layout.chunk
+
+    def n_chunks(self, section: int) -> int:
+        """Chunks of a section."""
+        return int(self._base[section + 1] - self._base[section])
+
+    def slots(self, section: int) -> NDArray[np.int32]:
+        """Slot of each chunk of a section; valid for those that are pinned."""
+        found: NDArray[np.int32] = self._slot[self._base[section] : self._base[section + 1]]
+        return found
+
+    def view(self, section: int, number: int) -> ChunkView:
+        """Return the view of the n-th array of a section."""
+        group = self._arrays[section]
+        before = sum(a.layout.chunk * a.layout.row_bytes for a in group[:number])
+        dtype = np.dtype(group[number].layout.dtype)
+        memory = self._memory.view(dtype)
+        return ChunkView(memory, self.slot_bytes // dtype.itemsize, before // dtype.itemsize)
+
+    @contextmanager
+    def pinned(
+        self, section: int, chunks: NDArray[np.int64], ahead: NDArray[np.int64] | None = None
+    ) -> Iterator[None]:
+        """Hold some chunks while the block lasts, reading the missing ones.
+
+        Parameters
+        ----------
+        section : int
+        chunks : ndarray (m,) int64
+            Ascending, at most `capacity`.
+        ahead : ndarray (n,) int64, optional
+            Ascending; chunks that will be wanted soon, read along where there is room, if at least
+            one chunk is missing.
+        """
+        wanted = chunks + self._base[section]
+        soon = None if ahead is None else ahead + self._base[section]
+        slots = self._hold(section, wanted, soon)
+        try:
+            yield
+        finally:
+            self._release(slots)
+
+    def _hold(
+        self, section: int, wanted: NDArray[np.int64], ahead: NDArray[np.int64] | None
+    ) -> NDArray[np.int32]:
+        while True:
+            loaded, slots = self._claim(wanted, ahead)
+            try:
+                if len(loaded):
+                    self._load(section, loaded)
+                if self._arrived(wanted):
+                    return slots
+            except BaseException:
+                self._release(slots)
+                raise
+            # another thread could not read a chunk: this one tries, and meets the reason itself
+            self._release(slots)
+
+    def _release(self, slots: NDArray[np.int32]) -> None:
+        with self._changed:
+            self._pins[slots] -= 1
+
+    def _claim(
+        self, wanted: NDArray[np.int64], ahead: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Pin what is there, and give slots to what is not: (chunks to load, slots pinned)."""
+        with self._changed:
+            self._clock += 1
+            present = self._slot[wanted] >= 0
+            held = self._slot[wanted[present]]
+            self._pins[held] += 1
+            self._used[held] = self._clock
+            missing = wanted[~present]
+            loaded = missing
+            if len(missing):
+                if ahead is not None:
+                    extra = np.setdiff1d(ahead[self._slot[ahead] < 0], missing)
+                    loaded = np.concatenate([missing, extra[: self._ahead]])
+                self._take_slots(loaded)
+                self._pins[self._slot[missing]] += 1
+                loaded = np.sort(loaded)
+            return loaded, self._slot[wanted].copy()
+
+    def _take_slots(self, chunks: NDArray[np.int64]) -> None:
+        free = np.flatnonzero((self._pins == 0) & ~self._loading)
+        # what may be pinned or read at once is bounded such that there is always enough
+        if len(free) > len(chunks):
+            oldest = np.argpartition(self._used[free], len(chunks) - 1)[: len(chunks)]
+            free = free[np.sort(oldest)]
+        dropped = self._owner[free]
+        self._slot[dropped[dropped >= 0]] = -1
+        self._owner[free] = chunks
+        self._slot[chunks] = free
+        self._used[free] = self._clock
+        self._loading[free] = True
+
+    def _load(self, section: int, chunks: NDArray[np.int64]) -> None:
+        slots = self._slot[chunks]
+        local = (chunks - self._base[section]).tolist()
+        sound = False
+        requests = n_bytes = 0
+        try:
+            for number, array in enumerate(self._arrays[section]):
+                view, length = self.view(section, number), array.layout.chunk
+                starts = (slots.astype(np.int64) * view.stride + view.first).tolist()
+                into = [view.memory[start : start + length] for start in starts]
+                made, read = array.fill(local, into)
+                requests, n_bytes = requests + made, n_bytes + read
+            sound = True
+        finally:
+            with self._changed:
+                self._loading[slots] = False
+                self.requests += requests
+                self.bytes_read += n_bytes
+                if not sound:
+                    self._slot[chunks] = -1
+                    self._owner[slots] = -1
+                self._changed.notify_all()
+
+    def _arrived(self, wanted: NDArray[np.int64]) -> bool:
+        """Wait for what other threads read; whether all of it came."""
+        with self._changed:
+            while True:
+                slots = self._slot[wanted]
+                if (slots < 0).any():
+                    return False
+                if not self._loading[slots].any():
+                    return True
+                self._changed.wait()

@@ -1,0 +1,241 @@
+"""Compiled loops of the tile loader: copying rows out of cached chunks, numbering neighbors."""
+
+# ruff: noqa: PLR0917 - compiled loops take plain arrays
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..rows.compiled import njit
+from .kernels import mix
+
+__all__ = [
+    "copy_edges",
+    "copy_entries",
+    "keep_columns",
+    "mark_chunks",
+    "number_neighbors",
+    "read_spans",
+    "refill_table",
+    "row_sums",
+]
+
+
+@njit
+def mark_chunks(
+    start: NDArray[np.int64], stop: NDArray[np.int64], length: int, flags: NDArray[np.bool_]
+) -> None:
+    """Flag the chunks of `length` elements that some spans `start:stop` touch."""
+    for i in range(start.size):
+        if stop[i] > start[i]:
+            for chunk in range(start[i] // length, (stop[i] - 1) // length + 1):
+                flags[chunk] = True
+
+
+@njit
+def read_spans(
+    rows: NDArray[np.int64],
+    slot: NDArray[np.int32],
+    length: int,
+    memory: NDArray[np.int64],
+    stride: int,
+    first: int,
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+) -> None:
+    """Look up where the elements of rows begin and end, in cached chunks of row pointers."""
+    for i in range(rows.size):
+        row = rows[i]
+        start[i] = memory[slot[row // length] * np.int64(stride) + first + row % length]
+        row += 1
+        stop[i] = memory[slot[row // length] * np.int64(stride) + first + row % length]
+
+
+@njit
+def copy_entries(
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    slot: NDArray[np.int32],
+    length: int,
+    columns: NDArray[Any],
+    column_stride: int,
+    column_first: int,
+    values: NDArray[Any],
+    value_stride: int,
+    value_first: int,
+    at: NDArray[np.int64],
+    out_columns: NDArray[np.int32],
+    out_values: NDArray[Any],
+) -> None:
+    """Copy elements `start[i]:stop[i]` of cached chunks to `at[i]` of plain arrays."""
+    for i in range(start.size):
+        low, to = start[i], at[i]
+        while low < stop[i]:
+            chunk = low // length
+            inner = low - chunk * length
+            n = min(stop[i] - low, length - inner)
+            c = slot[chunk] * np.int64(column_stride) + column_first + inner
+            v = slot[chunk] * np.int64(value_stride) + value_first + inner
+            for j in range(n):
+                out_columns[to + j] = columns[c + j]
+            for j in range(n):
+                out_values[to + j] = values[v + j]
+            low += n
+            to += n
+
+
+@njit
+def row_sums(indptr: NDArray[Any], values: NDArray[Any], out: NDArray[np.float32]) -> None:
+    """Sum the values of each row."""
+    for i in range(out.size):
+        total = 0.0
+        for j in range(indptr[i], indptr[i + 1]):
+            total += values[j]
+        out[i] = total
+
+
+@njit
+def keep_columns(
+    section: NDArray[np.int64],
+    target: NDArray[np.int32],
+    indptr: NDArray[np.int32],
+    columns: NDArray[np.int32],
+    values: NDArray[Any],
+    out: NDArray[np.int32],
+) -> None:
+    """Give columns their new numbers, in place, and drop the others.
+
+    Parameters
+    ----------
+    section : ndarray (m,) int64
+        Section of each row.
+    target : ndarray (sections, columns) int32
+        New number of a section's columns, negative for those to drop.
+    indptr, columns, values
+        Rows; columns and values are overwritten from the front.
+    out : ndarray (m + 1,) int32
+        The new pointers.
+    """
+    to = 0
+    out[0] = 0
+    for i in range(section.size):
+        begin = to
+        for j in range(indptr[i], indptr[i + 1]):
+            column = target[section[i], columns[j]]
+            if column >= 0:
+                value = values[j]
+                # genes named in an order of their own: rows stay sorted
+                k = to
+                while k > begin and columns[k - 1] > column:
+                    columns[k] = columns[k - 1]
+                    values[k] = values[k - 1]
+                    k -= 1
+                columns[k] = column
+                values[k] = value
+                to += 1
+        out[i + 1] = to
+
+
+@njit
+def copy_edges(
+    rows: NDArray[np.int64],
+    indptr: NDArray[np.int64],
+    columns: NDArray[np.int32],
+    lengths: NDArray[np.float32],
+    offset: int,
+    at: NDArray[np.int64],
+    out_node: NDArray[np.int64],
+    out_length: NDArray[np.float32],
+) -> None:
+    """Copy the edges of some rows of a page; `at[i]` is where those of `rows[i]` go."""
+    for i in range(rows.size):
+        to = at[i]
+        for j in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            out_node[to] = offset + columns[j]
+            out_length[to] = lengths[j]
+            to += 1
+
+
+@njit
+def number_neighbors(
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    base: NDArray[np.int64],
+    indptr: NDArray[np.int64],
+    first: int,
+    table: NDArray[np.int32],
+    known: NDArray[np.int64],
+    n_known: int,
+    node: NDArray[np.int64],
+    length: NDArray[np.float32],
+    grow: bool,
+    source: NDArray[np.int64],
+    target: NDArray[np.int64],
+) -> tuple[int, int]:
+    """Give neighbors their numbers in a batch: those of the seeds, then as they are met.
+
+    Parameters
+    ----------
+    low, high, base : ndarray (blocks,) int64
+        Ascending blocks of seeds: nodes low:high have the numbers from base on.
+    indptr : ndarray (m + 1,) int64
+        Edges of each cell, the first of which has the number `first`.
+    table : ndarray (2^b,) int32
+        Open hash table of numbers, -1 where it is free, for cells that are no seeds; at least
+        twice as long as they will be. Changed.
+    known : ndarray (>= n_known + new ones,) int64
+        Nodes by number. New ones are added.
+    n_known : int
+        How many there are.
+    node, length : ndarray (e,)
+        Neighbor of each edge and its length; lengths of kept edges move to the front.
+    grow : bool
+        Whether cells not met before get a number; else edges to them are dropped.
+    source, target : ndarray (e,) int64
+        Written: numbers of neighbor and cell.
+
+    Returns
+    -------
+    n_known, n_edges : int
+    """
+    mask = np.uint64(table.size - 1)
+    block = 0
+    kept = 0
+    for i in range(indptr.size - 1):
+        for j in range(indptr[i], indptr[i + 1]):
+            wanted = node[j]
+            # most neighbors lie in the block of the one before
+            if not low[block] <= wanted < high[block]:
+                block = max(np.searchsorted(low, wanted, side="right") - 1, 0)
+            if low[block] <= wanted < high[block]:
+                number = base[block] + wanted - low[block]
+            else:
+                at = mix(np.uint64(wanted)) & mask
+                while table[at] >= 0 and known[table[at]] != wanted:
+                    at = (at + np.uint64(1)) & mask
+                if table[at] < 0:
+                    if not grow:
+                        continue
+                    table[at] = n_known
+                    known[n_known] = wanted
+                    n_known += 1
+                number = table[at]
+            source[kept] = number
+            target[kept] = first + i
+            length[kept] = length[j]
+            kept += 1
+    return n_known, kept
+
+
+@njit
+def refill_table(
+    table: NDArray[np.int32], known: NDArray[np.int64], first: int, n_known: int
+) -> None:
+    """Put the numbers first:n_known into an empty hash table."""
+    mask = np.uint64(table.size - 1)
+    for number in range(first, n_known):
+        at = mix(np.uint64(known[number])) & mask
+        while table[at] >= 0:
+            at = (at + np.uint64(1)) & mask
+        table[at] = number
