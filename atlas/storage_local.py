@@ -15,7 +15,7 @@ import stat
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, override
+from typing import IO, TYPE_CHECKING, override
 
 from .errors import (
     AccessDenied,
@@ -41,6 +41,11 @@ _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 # A folder may be pruned between its making and the first file in it; then it is made again.
 _TRIES = 8
+# Opening what is no link at its end, nor waits for a writer; 0 where the system cannot.
+_NO_LINK = (
+    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC if hasattr(os, "O_NOFOLLOW") else 0
+)
+_FOLDERS = 4096  # resolved folders to remember
 
 
 def flush_folder(path: Path) -> None:
@@ -89,6 +94,7 @@ class LocalStorage(Storage):
     def __init__(self, root: Path, *, read_only: bool = True) -> None:
         self._root = root
         self._real = os.path.realpath(root)
+        self._folders: dict[str, str] = {}
         self.url = str(root)
         self.read_only = read_only
 
@@ -120,10 +126,29 @@ class LocalStorage(Storage):
     def get_range(self, key: str, start: int, length: int) -> bytes:
         if start < 0 or length < 0:
             raise InvalidArgument(f"a byte range from 0 on is wanted, but got {start}+{length}")
-        path = self._file(key)
-        with _naming(f"reading {key!r} of {self.url}"), path.open("rb") as file:
+        with _naming(f"reading {key!r} of {self.url}"), self._opened(key) as file:
             file.seek(start)
             return file.read(length)
+
+    def _opened(self, key: str) -> IO[bytes]:
+        """Open a file as `_file` finds it; the folders of a key are resolved once."""
+        folder, _, name = check_key(key).rpartition("/")
+        inside = self._folders.get(folder)
+        if inside is None or not _NO_LINK:
+            path = self._file(key)
+            if _NO_LINK and os.path.realpath(self._root / folder) == str(path.parent):
+                if len(self._folders) >= _FOLDERS:
+                    self._folders.clear()
+                self._folders[folder] = str(path.parent)
+            return path.open("rb", buffering=0)
+        try:
+            descriptor = os.open(f"{inside}/{name}", _NO_LINK)
+        except OSError:  # a link, or not there: the slow way tells which
+            return self._file(key).open("rb", buffering=0)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise MissingKey(f"no object {key!r} in {self.url}")
+        return os.fdopen(descriptor, "rb", buffering=0)
 
     @override
     def size(self, key: str) -> int:
