@@ -200,7 +200,6 @@ class Trainer:
             optimizer = self.learning.optimizer
             for group in optimizer.param_groups:
                 group["lr"] = self.schedule.rate(step)
-            self.ranks.share(self.learning.buffers())
             # dropout and the like draw from the global generator, which `run` gives back
             torch.manual_seed(step_seed(self.seed, number))
             generator = torch.Generator().manual_seed(step_seed(self.seed, number))
@@ -212,6 +211,7 @@ class Trainer:
             total.backward()  # type: ignore[no-untyped-call]  # torch ships it without types
             self.ranks.average_gradients(self._parameters)
             optimizer.step()
+            self.ranks.share(self.learning.buffers())
         told = [term.detach().float() for term in terms.values()]
         told.append(torch.tensor(float(cells), device=told[0].device))
         joint = self.ranks.mean(torch.stack(told))

@@ -53,11 +53,12 @@ def test_terms_may_come_and_go() -> None:
 
 
 def test_other_facts_are_refused() -> None:
-    for facts in (
+    wrong: list[dict[str, object]] = [
         {},
         {"loss": 3, "terms": {}, "cells": []},
         {"loss": [], "terms": [], "cells": []},
-    ):
+    ]
+    for facts in wrong:
         with pytest.raises(Corrupt, match="losses of a run"):
             TrainingHistory.from_dict(facts)
 
