@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("atlas", "ingest", "models", "query")
 OWN = (
+    "__main__.py",
     "handle.py",
     "graph_verbs.py",
     "model_choices.py",

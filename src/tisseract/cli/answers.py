@@ -80,6 +80,6 @@ def write_answer(
         options["missing"] = missing
     if graph is not None:
         if suffix not in (".h5ad", ".zarr"):
-            raise UsageError(f"--graph-key goes with .h5ad and .zarr, but got {path.name!r}")
+            raise UsageError(f"--graph goes with .h5ad and .zarr, but got {path.name!r}")
         options["graph"] = graph
     export(selection, path, overwrite=overwrite, **options)

@@ -57,7 +57,9 @@ Missing = Annotated[
 
 GraphKey = Annotated[
     str | None,
-    typer.Option("--graph-key", metavar="NAME", help="Add the graph of this name, as obsp."),
+    typer.Option(
+        "--graph", "--graph-key", metavar="NAME", help="Add the graph of this name, as obsp."
+    ),
 ]
 
 
@@ -100,7 +102,7 @@ def query(
             {
                 "--memory-limit": memory_limit,
                 "--missing": missing,
-                "--graph-key": graph_key,
+                "--graph": graph_key,
                 "--normalize": normalize,
                 "--overwrite": overwrite or None,
             }
@@ -179,7 +181,7 @@ def region(
             {
                 "--memory-limit": memory_limit,
                 "--missing": missing,
-                "--graph-key": graph_key,
+                "--graph": graph_key,
                 "--normalize": normalize,
                 "--overwrite": overwrite or None,
             }

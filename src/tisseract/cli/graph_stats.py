@@ -72,7 +72,9 @@ def register(app: typer.Typer) -> None:
 def graph_stats(
     atlas: AtlasArgument,
     *,
-    key: Annotated[str, typer.Option("--key", help="Name of the graph.")] = "spatial",
+    key: Annotated[
+        str, typer.Option("--graph", "--key", metavar="NAME", help="Name of the graph.")
+    ] = "spatial",
     section: Sections = None,
     genes: Annotated[
         str | None,

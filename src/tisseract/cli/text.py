@@ -15,8 +15,9 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Arguments of Python that are options here; a value in quotes behind one goes with it.
 _ARGUMENT = re.compile(
     r"(?<![\w.-])(section|domain_key|missing|memory_limit|genes|obs|timepoint|domain|normalize|units"
-    r"|organism|bbox|circle|polygon|n_rings|n_domains|key_added|where|percentile|symmetrize)=(?!=)"
-    r"(?:'(\w+)'|\[\.\.\.\])?"
+    r"|organism|bbox|circle|polygon|n_rings|n_domains|key_added|where|percentile|symmetrize"
+    r"|graph_key|run|replicate|markers|by|epochs|steps|device|precision)=(?!=)"
+    r"(?:['\"](\w+)['\"]|\[\.\.\.\]|(\w[\w.]*))?"
 )
 _ALTERNATIVES = re.compile(r"(--missing \w+)((?:,? (?:or )?'\w+')+)")
 
@@ -32,16 +33,23 @@ def as_options(message: str) -> str:
     'choose --missing nan, drop_sections or zero, or other sections'
     >>> as_options("give another key_added, or overwrite=True")
     'give another --key-added, or --overwrite'
+    >>> as_options("below n_domains=5; name it with graph_key=")
+    'below --n-domains 5; name it with --graph'
     """
     message = message.replace("overwrite=True", "--overwrite").replace("kind='knn'", "--knn 6")
     text = _ARGUMENT.sub(
-        lambda found: f"--{found[1].replace('_', '-')}" + (f" {found[2]}" if found[2] else ""),
+        lambda found: " ".join(filter(None, [_option(found[1]), found[2] or found[3]])),
         message,
     )
     text = _ALTERNATIVES.sub(lambda found: found[1] + found[2].replace("'", ""), text)
     return re.sub(
         r"(?<![\w.-])(memory_limit|key_added)\b", lambda m: f"--{m[1].replace('_', '-')}", text
     )
+
+
+def _option(argument: str) -> str:
+    """Spell one argument; the graph alone is called otherwise in Python."""
+    return "--graph" if argument == "graph_key" else f"--{argument.replace('_', '-')}"
 
 
 def clean(value: object, *, lines: bool = False) -> str:
