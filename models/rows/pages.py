@@ -18,10 +18,24 @@ from ...atlas.memory import refuse_above
 from .page_grid import PageGrid, Place
 from .page_kernels import SEGMENT, Held, store_page
 
-__all__ = ["NEVER", "PAGE_ROWS", "DensePages", "NextUse", "RaggedPages", "RaggedRows", "Runs", "held_bytes"]
+__all__ = [
+    "CACHE_BYTES",
+    "NEVER",
+    "PAGE_ROWS",
+    "DensePages",
+    "NextUse",
+    "RaggedPages",
+    "RaggedRows",
+    "Runs",
+    "held_bytes",
+    "pages_together",
+]
 
 PAGE_ROWS = 256  # what is kept or dropped; a block of seeds, so that both end together
-FETCH_ROWS = 32_768  # rows that are held twice while they are read
+CACHE_BYTES = 2**28
+FETCH_ROWS = 8192  # rows that are held twice while they are read
+_BESIDE = 4  # pages do not follow the chunks of a matrix: the more, the fewer chunks read twice
+_AHEAD = 32  # read together where everything will be held
 _DROPPED = 32  # one part in so many is dropped at once: choosing costs a look at every page
 
 NEVER = 2**62
@@ -57,6 +71,13 @@ class RaggedRows:
 def held_bytes(n_rows: int, n_entries: int, entry_bytes: int) -> int:
     """Return about what it takes to hold so many rows: pointers, entries, half-empty segments."""
     return 5 * n_rows + n_entries * entry_bytes + n_rows * SEGMENT // PAGE_ROWS * entry_bytes
+
+
+def pages_together(limit: int, everything: int, future: NextUse | None) -> int:
+    """Return how many pages to read together, of which all take so many bytes."""
+    if everything <= limit:
+        return _AHEAD
+    return 1 if future is None else _BESIDE
 
 
 class _Pages:
@@ -187,7 +208,7 @@ class RaggedPages(_Pages):
     read : callable
         `read(section number, runs) -> RaggedRows`.
     limit : int
-        Bytes to hold; what a read needs on top is that of 32,768 rows, twice.
+        Bytes to hold; what a read needs on top is that of 8,192 rows, twice.
     columns, values : dtype
         Of what is held.
     fetch_pages : int

@@ -1,4 +1,4 @@
-"""One call from an atlas to PyG's `NodeLoader`."""
+"""One call from an atlas to a loader of sampled neighborhoods."""
 
 # The library is untyped.
 # pyright: reportAttributeAccessIssue=false
@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from ...atlas.graph import knn, open_graph
 from ...atlas.memory import parse_bytes
+from ..rows.pages import held_bytes
 from .batch_plan import Partition
-from .neighbor_sampler import EdgeRows, NeighborSampler
-from .node_features import NodeFeatures, open_features
+from .foresight import Foresight
+from .loader_memory import LoaderMemory, Sizes, plan_loader
+from .neighbor_loader import AtlasLoader, BatchMaker, ready_ahead
+from .neighbor_sampler import ENTRY_BYTES, EdgeRows, NeighborSampler
+from .node_features import GeneFeatures, NodeFeatures, open_features
 from .node_space import NodeSpace
-from .pyg import Data, NodeLoader
-from .pyg_stores import AtlasFeatureStore, AtlasGraphStore, AtlasSampler
-from .seed_plan import SeedBatches, plan_seeds
+from .pyg import Data
+from .seed_plan import SeedPlan, plan_seeds
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["node_loader"]
 
 CACHE_LIMIT = 2**29
+_FORESEEN_ROWS = 64  # blocks smaller than this come only from tiny or wholly shuffled atlases
+_UNKNOWN_DEGREE = 8.0
 
 
 def node_loader(
@@ -29,7 +34,7 @@ def node_loader(
     sections: Sequence[str] | None = None,
     *,
     graph: str | int = "spatial",
-    features: str | NodeFeatures = "normalized",
+    features: str | NodeFeatures | None = "normalized",
     genes: Sequence[str] | None = None,
     num_neighbors: Sequence[int] = (10, 10),
     replace: bool = False,
@@ -40,9 +45,11 @@ def node_loader(
     block_rows: int = 256,
     lanes: int = 64,
     cache_bytes: str | int | None = None,
+    memory_limit: str | int | None = None,
+    threads: int = 2,
     transform: Callable[[Data], Data] | None = None,
     **options: Any,
-) -> NodeLoader:
+) -> AtlasLoader:
     """Make a loader of sampled neighborhoods, read from disk, over sections of an atlas.
 
     Parameters
@@ -53,8 +60,9 @@ def node_loader(
         All without.
     graph : str or int
         Key of a committed graph; a number builds that many nearest neighbors on the way.
-    features : str or NodeFeatures
-        "normalized" or "raw" expression, "embedding/<key>", or anything that hands out rows.
+    features : str, NodeFeatures or None
+        "normalized" or "raw" expression, "components" (30 principal components, fitted here),
+        "embedding/<key>", anything that hands out rows, or nothing.
     genes : sequence of str, optional
         Genes, by id or symbol; without, those shared by all sections, at most the 2,000 most
         variable.
@@ -70,42 +78,46 @@ def node_loader(
     shuffle : {"blocks", "cells", "none"}
         See `plan_seeds`.
     block_rows, lanes : int
-        See `plan_seeds`.
+        See `plan_seeds`. Fewer lanes mix less, and need less memory for the same reading.
     cache_bytes : str or int, optional
-        Rows to keep in memory, half of it edges, half features; in every worker. 512 MiB without.
+        Rows to keep in memory, of edges and features together; in every worker. 512 MiB without.
+    memory_limit : str or int, optional
+        For everything in one process, batches included; lowers `cache_bytes` where needed.
+    threads : int
+        Background threads that make batches; without effect where `num_workers` is given.
     transform : callable, optional
-        Applied to every batch, which has `edge_attr` then.
+        Applied to every batch by whoever makes it.
     **options
         Of PyTorch's `DataLoader`: `num_workers`, `prefetch_factor`, `pin_memory`, ...
 
     Returns
     -------
-    NodeLoader
-        Batches have x, edge_index (from neighbor to cell), edge_attr (e, 1; lengths), n_id,
+    AtlasLoader
+        Batches have x, edge_index (from neighbor to cell), edge_attr (e, 1; lengths), n_id, e_id,
         input_id, section, batch_size, num_sampled_nodes, num_sampled_edges. Each `iter()` is the
-        next epoch; `loader.batch_sampler.seek(epoch, batch)` resumes anywhere.
+        next epoch; `loader.seek(epoch, batch)` resumes anywhere. `print(loader.memory)` tells what
+        it will take.
 
     Raises
     ------
     SectionNotFound, DerivedNotFound, StaleDerived
     InvalidArgument
         Options that mean nothing, or genes that sections do not share.
+    BudgetExceeded
+        Batches of this size do not fit `memory_limit`.
 
     Notes
     -----
-    Memory: `cache_bytes` per worker, 8 bytes a cell, and the batches on their way. The same batch
-    comes out whatever the number of workers.
+    What is drawn is decided by (seed, epoch, batch, hop, cell): the same batch comes out whatever
+    the number of threads and workers, and whatever was read before.
 
     An epoch, where the atlas has a graph "spatial"::
 
-        loader = node_loader(atlas, num_neighbors=[10, 5], num_workers=2)
+        loader = node_loader(atlas, num_neighbors=[10, 5])
         for data in loader:
             out = network(data.x, data.edge_index)[: data.batch_size]
     """
-    import torch
-
     space = NodeSpace.of(store, sections)
-    limit = parse_bytes(cache_bytes) if cache_bytes is not None else CACHE_LIMIT
     graphs = _open_graphs(store, space, graph)
     plan = plan_seeds(
         space,
@@ -117,30 +129,74 @@ def node_loader(
         shuffle=shuffle,
     )
     if isinstance(features, str):
-        features = open_features(store, space, features, genes=genes, cache_bytes=limit // 2)
-    drawn = NeighborSampler(
-        space, graphs, num_neighbors, replace=replace, seed=seed, cache_bytes=limit // 2
+        features = open_features(store, space, features, genes=genes, cache_bytes=0)
+    memory = plan_loader(
+        _sizes(space, graphs, graph, features),
+        batch_size=batch_size,
+        fanouts=num_neighbors,
+        in_flight=_in_flight(threads, options),
+        cache_bytes=CACHE_LIMIT if cache_bytes is None else parse_bytes(cache_bytes),
+        memory_limit=None if memory_limit is None else parse_bytes(memory_limit),
     )
-    sampler = AtlasSampler(drawn)
-    return NodeLoader(
-        (AtlasFeatureStore(space, {"x": features}), AtlasGraphStore(space, graphs)),
-        node_sampler=sampler,
-        input_nodes=torch.arange(space.n_nodes),
-        transform=_Both(sampler, transform),
-        batch_sampler=SeedBatches(plan),
-        **options,
+    sampler = _ready(plan, graphs, num_neighbors, replace, memory, features)
+    maker = BatchMaker(plan, sampler, features, transform)
+    return AtlasLoader(maker, memory, threads=threads, **options)
+
+
+def _ready(  # noqa: PLR0917 - all of them decided by the caller
+    plan: SeedPlan,
+    graphs: Sequence[EdgeRows],
+    fanouts: Sequence[int],
+    replace: bool,
+    memory: LoaderMemory,
+    features: NodeFeatures | None,
+) -> NeighborSampler:
+    """Make the sampler, and give features their memory."""
+    foresight = Foresight(plan) if plan.block_rows >= _FORESEEN_ROWS else None
+    hold = getattr(features, "hold", None)
+    if hold is not None:
+        hold(memory.features, foresight)
+    return NeighborSampler(
+        plan.space,
+        graphs,
+        fanouts,
+        replace=replace,
+        seed=plan.seed,
+        cache_bytes=memory.edges,
+        foresight=foresight,
     )
 
 
-class _Both:
-    """The lengths of edges, then what the user wants; travels to workers."""
+def _sizes(
+    space: NodeSpace,
+    graphs: Sequence[EdgeRows],
+    graph: str | int,
+    features: NodeFeatures | None,
+) -> Sizes:
+    """Find out what the memory of a loader hangs on."""
+    n_edges = sum(int(getattr(one, "nnz", 0)) for one in graphs)
+    degree = n_edges / space.n_nodes
+    if not n_edges:  # a lazy graph
+        degree = float(graph) if isinstance(graph, int) else _UNKNOWN_DEGREE
+    width = 0 if features is None else features.width
+    entries = float(width)
+    if isinstance(features, GeneFeatures):
+        entries = sum(section.entry.nnz for section in features.sections) / space.n_nodes
+    return Sizes(
+        space.n_nodes,
+        degree,
+        entries,
+        width,
+        held_bytes(space.n_nodes, int(degree * space.n_nodes), ENTRY_BYTES),
+        int(getattr(features, "full_bytes", 0)),
+    )
 
-    def __init__(self, sampler: AtlasSampler, then: Callable[[Data], Data] | None) -> None:
-        self.sampler, self.then = sampler, then
 
-    def __call__(self, data: Data) -> Data:
-        data = self.sampler.attach_lengths(data)
-        return data if self.then is None else self.then(data)
+def _in_flight(threads: int, options: dict[str, Any]) -> int:
+    """Return how many batches there are at once in a process, the user's own among them."""
+    if options.get("num_workers", 0) > 0:
+        return 2 + int(options.get("prefetch_factor") or 2)
+    return 2 if threads < 1 else ready_ahead(threads) + 2
 
 
 def _open_graphs(store: "AtlasStore", space: NodeSpace, graph: str | int) -> list[EdgeRows]:

@@ -51,9 +51,7 @@ class Foresight:
             self._round, self._epoch = turn, epoch
         self._now = self.plan.round_of(epoch, batch)
 
-    def learn(
-        self, section: int, runs: Runs, indptr: NDArray[Any], columns: NDArray[Any]
-    ) -> None:
+    def learn(self, section: int, runs: Runs, indptr: NDArray[Any], columns: NDArray[Any]) -> None:
         """Remember where the edges of some rows lead.
 
         Parameters

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ...atlas.errors import InvalidArgument
 from ..rows.file import gaps_closed
 from ..rows.page_grid import PageGrid
-from ..rows.pages import PAGE_ROWS, RaggedPages, RaggedRows, held_bytes
+from ..rows.pages import CACHE_BYTES, PAGE_ROWS, RaggedPages, RaggedRows, held_bytes
 from .foresight import Foresight
 from .kernels import choose_edges, enter_cells, number_cells, sampling_key
 from .node_space import NodeSpace
@@ -25,7 +25,6 @@ __all__ = ["EDGE_SLOTS", "EdgeRows", "NeighborSampler", "Sample", "edge_rows", "
 EDGE_SLOTS = 2**20
 """An edge is known as `node * EDGE_SLOTS + number within the node's row`."""
 
-CACHE_BYTES = 2**28
 ENTRY_BYTES = 8  # of an edge in memory: neighbor and distance
 _CHUNK_ROWS = 2048  # an inner chunk of a stored graph: what one read decodes in any case
 _AHEAD_ROWS = 8192  # read together where all of the graph will be held
@@ -110,7 +109,7 @@ class NeighborSampler:
     Notes
     -----
     Thread-safe, picklable (without what it holds). Memory: `cache_bytes`, one read of at most
-    32,768 rows, and 60 bytes an edge of the sample.
+    8,192 rows, and 60 bytes an edge of the sample.
     """
 
     def __init__(

@@ -184,8 +184,8 @@ class AtlasSampler(BaseSampler):  # type: ignore[misc]  # untyped library
     Notes
     -----
     PyG hands over seeds, not the number of their batch: draws are keyed by the seeds and their
-    order. The same batch gives the same sample in any worker, and in any epoch that has it again.
-    Every loading worker holds a cache of its own.
+    order. The same batch gives the same sample in any worker, and in any epoch that has it again;
+    `node_loader` keys them by epoch and batch. Every loading worker holds a cache of its own.
     """
 
     def __init__(self, sampler: NeighborSampler) -> None:

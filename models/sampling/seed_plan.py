@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -347,11 +348,16 @@ class SeedBatches:
         """Batches of the next `iter()`."""
         return self.plan.n_batches - self._batch
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[Any]:
         """Yield the seeds of an epoch, batch by batch."""
+        for epoch, number in self.numbers():
+            yield self.plan.batch(epoch, number).tolist()
+
+    def numbers(self) -> Iterator[tuple[int, int]]:
+        """Yield epoch and number of the batches of an epoch; the next call is the next epoch."""
         # a loader with workers makes an iterator that it never uses: the epoch begins at the
         # first batch asked for
         epoch, start = self._epoch, self._batch
         self._epoch, self._batch = epoch + 1, 0
         for number in range(start, self.plan.n_batches):
-            yield self.plan.batch(epoch, number).tolist()
+            yield epoch, number
