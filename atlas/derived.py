@@ -8,6 +8,7 @@ Row `i` of every array is row `i` of the section.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,9 +34,10 @@ __all__ = [
     "write_derived",
 ]
 
-# An inner chunk is about one tile of an embedding; a shard about 30 MB of it.
+# An inner chunk is about one tile of an embedding. A shard is written at once, from memory.
 _CHUNK_ROWS = 4096
 _SHARD_CHUNKS = 64
+_SHARD_BYTES = 32 * 2**20
 _NODE_BYTES = 2**20
 
 type Runs = Sequence[tuple[int, int]]
@@ -122,7 +124,7 @@ def write_derived(
 
     Notes
     -----
-    Memory: one shard, at most 262,144 rows of the widest array.
+    Memory: about five times one shard, which is at most 32 MiB and 262,144 rows.
     """
     n_obs = store.section(section).n_obs
     for name, source in arrays.items():
@@ -201,7 +203,9 @@ def _create(group: zarr.Group, name: str, blocks: RowBlocks) -> zarr.Array[Any]:
 
     n_rows, rest = blocks.shape[0], blocks.shape[1:]
     chunk = max(1, min(_CHUNK_ROWS, n_rows))
-    shard = chunk * min(_SHARD_CHUNKS, -(-max(n_rows, 1) // chunk))
+    row_bytes = blocks.dtype.itemsize * math.prod(rest)
+    fitting = max(1, _SHARD_BYTES // max(chunk * row_bytes, 1))
+    shard = chunk * min(_SHARD_CHUNKS, fitting, -(-max(n_rows, 1) // chunk))
     return group.create_array(
         name,
         shape=blocks.shape,

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from ..atlas.errors import InvalidArgument
 from .components.harmony import Harmony, HarmonyOptions, fit_harmony
 from .components.projection import Progress
-from .domains.smoothing import smooth_section
+from .domains.smoothing import BLOCK_ROWS, smooth_section
 from .genes.plan import CHOICES
 from .lifecycle import AtlasModel
+from .planning import CountsPlan, StagePlan
 from .rows.file import RowFile
 from .sampling.graph_source import GraphSource
+from .sizes import OVERHEAD, HaloSize, largest_block, mean_degree, smoothing_bytes
 
 if TYPE_CHECKING:
     from ..atlas.section import Section
@@ -178,10 +180,46 @@ class DomainBaseline(AtlasModel):
         try:
             self._corrected(section, scores)
             path = folder / f"plain-{section.attempt}"
-            table = smooth_section(neighbors.graph, scores, hops=self.n_hops, path=path)
+            table = smooth_section(
+                neighbors.graph,
+                scores,
+                hops=self.n_hops,
+                path=path,
+                mask=(self.graph.masks or {}).get(section.name),
+                block_rows=self._smoothing([section])[0],
+            )
         finally:
             scores.close()
         return table, neighbors.inputs
+
+    def _smoothing(self, sections: Sequence["Section"]) -> tuple[int, int]:
+        """Rows smoothed at once, and the bytes that takes."""
+        degree = mean_degree(self.graph, self.store, sections)
+        width, hops = self.n_comps, self.n_hops
+
+        most = max(section.n_obs for section in sections)
+
+        def need(rows: int) -> int:
+            halo = HaloSize.of(rows, hops=hops, degree=degree, most=most)
+            return smoothing_bytes(halo, width, hops)
+
+        rows = largest_block(min(BLOCK_ROWS, max(most, 1)), self._room, need)
+        return rows, need(rows)
+
+    @override
+    def _embed_stages(self, counts: CountsPlan, n_genes: int) -> list[StagePlan]:
+        peak = OVERHEAD + self._smoothing(counts.sections)[1]
+        knob = "take fewer hops or a graph of fewer neighbors, or raise `memory_limit`"
+        return [
+            counts.scores(n_genes),
+            StagePlan("smoothing", 0, 0, peak, knob),
+            counts.writing(self.n_hops * self.n_comps),
+        ]
+
+    @override
+    def _scratch(self, n_obs: Sequence[int], *, with_fit: bool) -> int:
+        smoothed = 4 * self.n_comps * (self.n_hops * sum(n_obs) + max(n_obs, default=0))
+        return max(smoothed, 8 * self.n_comps * sum(n_obs) if with_fit and self.integrate else 0)
 
     @override
     def _settings(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What all models have in common: fit over sections, embed any section, save, load."""
 
 import tempfile
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atlas.derived import Provenance, RowBlocks, write_derived
+from ..atlas.derived import Provenance
 from ..atlas.errors import InvalidArgument
 from ..atlas.memory import parse_bytes
 from ..atlas.snapshot import Change, DerivedEntry, RunEntry
 from .components.pca import Components
 from .components.projection import Progress, fit_components, plan_pass, write_scores
-from .genes.plan import TREATMENTS, FeaturePlan, locate_genes, plan_features
+from .genes.plan import FeaturePlan, plan_features
+from .planned import PlannedModel
 from .rows.file import RowFile
 from .runs import Run, load_run, save_once, save_run
 from .sampling.graph_source import GraphSource
+from .writing import describe_embedding, write_embedding
 
 if TYPE_CHECKING:
     from ..atlas.section import Section
@@ -27,10 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AtlasModel"]
 
-EMBED_BLOCK = 16_384
 
-
-class AtlasModel(ABC):
+class AtlasModel(PlannedModel):
     """A model over the sections of an atlas: principal components first, then whatever it adds.
 
     Parameters
@@ -59,7 +59,6 @@ class AtlasModel(ABC):
     """
 
     kind: ClassVar[str]
-    flavor: str = "variance"  # how genes are chosen, as `plan_features` says
 
     def __init__(
         self,
@@ -128,10 +127,15 @@ class AtlasModel(ABC):
         InvalidArgument
             Too few genes are shared, or nothing varies.
         BudgetExceeded
-            The memory limit is too small for the genes.
+            The memory limit is too small; nothing was computed, and the message names what to
+            change. `plan` tells before.
+        StorageFull
+            There is too little room for scratch files.
         """
+        self._planned(None, with_fit=True).refuse()
+        self.is_loaded = False
         opened = [self.store.section(name) for name in self.section_names]
-        first = plan_pass(opened, 1, self.limit)
+        first = plan_pass(opened, 1, self._room, gram=False)
         features = plan_features(
             opened,
             n_top_genes=self.n_top_genes,
@@ -143,11 +147,11 @@ class AtlasModel(ABC):
             opened,
             features,
             n_comps=self.n_comps,
-            block_rows=plan_pass(opened, features.n_genes, self.limit).block_rows,
+            block_rows=plan_pass(opened, features.n_genes, self._room).block_rows,
+            masks=self.graph.masks,
             progress=progress,
         )
         self.inputs = {f"section:{s.name}": s.attempt for s in opened}
-        self.is_loaded = False
         self._fit(progress)
         return self
 
@@ -169,9 +173,10 @@ class AtlasModel(ABC):
     def scores(self, section: "Section", folder: Path) -> RowFile:
         """Write the centered component scores of a section into a scratch folder."""
         features, components = self.fitted()
-        rows = plan_pass([section], features.n_genes, self.limit).block_rows
+        rows = plan_pass([section], features.n_genes, self._room, gram=False).block_rows
         path = folder / f"scores-{section.attempt}"
-        return write_scores(section, features, components, path=path, block_rows=rows)
+        mask = (self.graph.masks or {}).get(section.name)
+        return write_scores(section, features, components, path=path, block_rows=rows, mask=mask)
 
     @contextmanager
     def embedded(
@@ -191,19 +196,24 @@ class AtlasModel(ABC):
             Embedding `(n_obs, d)` of each section and what it was computed from.
         """
         names = self.section_names if sections is None else list(dict.fromkeys(sections))
+        self.fitted()
+        self._planned(names, with_fit=False).refuse()
         with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch:
             done: dict[str, tuple[RowFile, Mapping[str, str]]] = {}
             try:
                 for i, name in enumerate(names):
-                    section = self.store.section(name)
-                    table, graph_inputs = self._embed(section, Path(scratch))
-                    done[name] = (table, {f"section:{name}": section.attempt, **graph_inputs})
+                    done[name] = self._embedded(name, Path(scratch))
                     if progress is not None:
                         progress("embed", i + 1, len(names))
                 yield done
             finally:
                 for table, _ in done.values():
                     table.close()
+
+    def _embedded(self, name: str, folder: Path) -> tuple[RowFile, Mapping[str, str]]:
+        section = self.store.section(name)
+        table, graph_inputs = self._embed(section, folder)
+        return table, {f"section:{name}": section.attempt, **graph_inputs}
 
     def embed(
         self,
@@ -242,14 +252,20 @@ class AtlasModel(ABC):
             entry, is_new = save_once(self.store, key_added, self.to_run())
         else:
             entry, is_new = self.save(run, commit=False), True
-        with self.embedded(sections, progress=progress) as tables:
-            entries = tuple(
-                self.write_embedding(key_added, name, table, inputs, entry)
-                for name, (table, inputs) in tables.items()
-            )
+        names = self.section_names if sections is None else list(dict.fromkeys(sections))
+        self._planned(names, with_fit=False).refuse()
+        entries: list[DerivedEntry] = []
+        with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch:
+            for i, name in enumerate(names):
+                # one section at a time: scratch holds no more than that
+                table, inputs = self._embedded(name, Path(scratch))
+                with table:
+                    entries.append(self.write_embedding(key_added, name, table, inputs, entry))
+                if progress is not None:
+                    progress("embed", i + 1, len(names))
         change = Change(add_derived=entries, add_runs=[entry] if is_new else [])
         self.store.commit(change, f"Embed {len(entries)} sections as {key_added} ({self.kind})")
-        return entries
+        return tuple(entries)
 
     def write_embedding(
         self,
@@ -260,36 +276,15 @@ class AtlasModel(ABC):
         run: RunEntry,
     ) -> DerivedEntry:
         """Write one embedding, uncommitted."""
-        opened = self.store.section(section)
         features, _ = self.fitted()
-        missing = int((~locate_genes(opened, features).present[features.chosen]).sum())
-        info = {
-            "model": self.kind,
-            "n_dims": table.width,
-            "values": opened.values,
-            "treatment": TREATMENTS[opened.values],
-            "n_genes": features.n_genes,
-            "n_genes_missing": missing,
-        }
-        blocks = RowBlocks(
-            (table.n_rows, table.width), np.dtype(np.float32), lambda: table.blocks(EMBED_BLOCK)
-        )
+        info = describe_embedding(self.kind, self.store.section(section), features, table.width)
         provenance = Provenance(
             inputs={**inputs, **self.training_inputs(run)},
             parameters={**self.parameters(), **info},
             seed=self.seed,
             run=run.run,
         )
-        return write_derived(
-            self.store,
-            "embedding",
-            key,
-            section,
-            arrays={"values": blocks},
-            attrs=info,
-            provenance=provenance,
-            info=info,
-        )
+        return write_embedding(self.store, key, section, table, info=info, provenance=provenance)
 
     def training_inputs(self, run: RunEntry) -> dict[str, str]:
         """Return the input that makes results stale together with what the model was fitted on.

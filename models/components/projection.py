@@ -1,11 +1,12 @@
 """Scores of every cell on principal components: fitted over all sections, written one by one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...atlas.memory import format_bytes, refuse_above
 from ..genes.plan import FeaturePlan, locate_genes, section_blocks
@@ -52,16 +53,20 @@ class PassPlan:
         )
 
 
-def plan_pass(sections: Sequence["Section"], n_genes: int, limit: int) -> PassPlan:
+def plan_pass(
+    sections: Sequence["Section"], n_genes: int, limit: int, *, gram: bool = True
+) -> PassPlan:
     """Choose the largest block that fits the memory limit.
 
     Parameters
     ----------
     sections : sequence of Section
     n_genes : int
-        Features, of which a Gram matrix is held.
+        Features.
     limit : int
         Bytes.
+    gram : bool
+        Whether Gram matrices are held; a projection needs none.
 
     Returns
     -------
@@ -75,16 +80,16 @@ def plan_pass(sections: Sequence["Section"], n_genes: int, limit: int) -> PassPl
     densest = max((s.entry.nnz / max(s.n_obs, 1) for s in sections), default=1.0)
     # four sparse copies of 12 bytes a non-zero live at once (read, cast, normalized, chosen),
     # then one dense block and its transpose's buffer
-    per_row = 48.0 * densest + 16.0 * n_genes + 64.0
-    fixed = 4 * 8 * n_genes**2
-    rows = BLOCK_ROWS
+    per_row = 48.0 * densest + 16.0 * (n_genes if gram else min(n_genes, 64)) + 64.0
+    fixed = 4 * 8 * n_genes**2 if gram else 0
+    rows = min(BLOCK_ROWS, max((s.n_obs for s in sections), default=1))
     while rows > SMALLEST_BLOCK and fixed + rows * per_row > limit:
         rows //= 2
     peak = int(fixed + rows * per_row)
     refuse_above(
         limit,
         peak,
-        f"principal components of {n_genes:,} genes",
+        f"{'principal components of' if gram else 'a pass over'} {n_genes:,} genes",
         "choose fewer genes with `n_top_genes=`, or raise `memory_limit`",
     )
     return PassPlan(sum(s.n_obs for s in sections), n_genes, rows, peak)
@@ -96,6 +101,7 @@ def fit_components(
     *,
     n_comps: int,
     block_rows: int,
+    masks: Mapping[str, NDArray[np.bool_]] | None = None,
     progress: Progress | None = None,
 ) -> Components:
     """Find the principal components of the within-section variation of all sections together.
@@ -108,6 +114,8 @@ def fit_components(
         Components wanted.
     block_rows : int
         Rows read at once.
+    masks : mapping of str to ndarray, optional
+        Cells that take part, (n_obs,) bool by section; all cells of sections not named.
     progress : callable, optional
 
     Returns
@@ -119,18 +127,20 @@ def fit_components(
     One pass over the counts. Memory: as `plan_pass` says.
     """
     scatter = np.zeros((features.n_genes, features.n_genes))
-    total, done = sum(s.n_obs for s in sections), 0
+    total, done, n_rows = sum(s.n_obs for s in sections), 0, 0
     for section in sections:
         sums = GramSum(features.n_genes)
-        for _, block in section_blocks(
+        mask = (masks or {}).get(section.name)
+        for start, block in section_blocks(
             section, features, locate_genes(section, features), block_rows
         ):
-            sums.add(block)
+            sums.add(block if mask is None else block[mask[start : start + block.shape[0]]])
             done += block.shape[0]
             if progress is not None:
                 progress("components", done, total)
         scatter += sums.scatter()
-    return principal_components(scatter, total, n_comps)
+        n_rows += sums.n_rows
+    return principal_components(scatter, n_rows, n_comps)
 
 
 def write_scores(
@@ -140,6 +150,7 @@ def write_scores(
     *,
     path: Path,
     block_rows: int,
+    mask: NDArray[np.bool_] | None = None,
 ) -> RowFile:
     """Write the scores of all cells of a section, centered on the section's own mean.
 
@@ -153,6 +164,8 @@ def write_scores(
         Scratch file to create.
     block_rows : int
         Rows read at once.
+    mask : ndarray (n_obs,) bool, optional
+        Cells that the mean is taken over; all without.
 
     Returns
     -------
@@ -169,9 +182,11 @@ def write_scores(
     total = np.zeros(table.width)
     for start, block in section_blocks(section, features, where, block_rows):
         scores = components.project(block, nothing)
-        total += scores.sum(axis=0, dtype=np.float64)
+        counted = scores if mask is None else scores[mask[start : start + len(scores)]]
+        total += counted.sum(axis=0, dtype=np.float64)
         table.write(start, scores)
-    center(table, total / max(section.n_obs, 1), block_rows)
+    n_rows = section.n_obs if mask is None else int(mask.sum())
+    center(table, total / max(n_rows, 1), block_rows)
     return table
 
 

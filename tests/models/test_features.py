@@ -113,8 +113,11 @@ def test_a_section_of_other_genes_is_refused(planted_store: AtlasStore, tmp_path
 
 def test_a_small_limit_makes_small_blocks_then_refuses(planted_store: AtlasStore) -> None:
     sections = [planted_store.section("a")]
-    rich, poor = plan_pass(sections, 36, 2**30), plan_pass(sections, 36, 3 * 2**20)
+    rich = plan_pass(sections, 36, 2**30)
+    assert rich.block_rows == sections[0].n_obs
+    poor = plan_pass(sections, 36, rich.peak_bytes - 1)
     assert poor.block_rows < rich.block_rows
-    assert poor.peak_bytes <= 3 * 2**20
+    assert poor.peak_bytes < rich.peak_bytes
+    assert plan_pass(sections, 36, 2**30, gram=False).peak_bytes <= rich.peak_bytes
     with pytest.raises(BudgetExceeded, match="n_top_genes"):
         plan_pass(sections, 2000, 2**20)
