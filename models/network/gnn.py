@@ -15,7 +15,6 @@ from torch import Tensor
 from ...atlas.errors import Corrupt, InvalidArgument
 from ..components.pca import GramSum, principal_components
 from ..components.projection import Progress
-from ..lifecycle import AtlasModel
 from ..rows.file import RowFile
 from ..runs import Run
 from ..sampling.batch_plan import plan_batches
@@ -28,6 +27,7 @@ from .encoder import CONVS, Encoder
 from .history import TrainingHistory
 from .inference import BLOCK_ROWS, embed_section
 from .objective import LossWeights, masked_loss
+from .planned import PlannedNetwork
 from .ranks import Ranks, this_rank
 from .scale import Scale, measure_scale
 from .schedule import Saving, Schedule
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["DomainGNN"]
 
 
-class DomainGNN(AtlasModel):
+class DomainGNN(PlannedNetwork):
     """A small inductive graph network over principal components.
 
     Inputs and outputs are centered on each section's own mean, so that a section it never saw needs
