@@ -79,14 +79,14 @@ def in_blocks(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     def cut(function: Any) -> Any:
         return lambda *given, **more: function(*given, **{**more, "block_rows": rows})
 
-    monkeypatch.setattr(baseline, "smooth_section", cut(baseline.smooth_section))
-    monkeypatch.setattr(gnn, "embed_section", cut(gnn.embed_section))
-    planned = lifecycle.plan_pass
-    monkeypatch.setattr(
-        lifecycle,
-        "plan_pass",
-        lambda *given, **more: replace(planned(*given, **more), block_rows=rows),
-    )
+    for module, name in ((baseline, "smooth_section"), (gnn, "embed_section")):
+        monkeypatch.setattr(module, name, cut(getattr(module, name)))
+    planned: Any = getattr(lifecycle, "plan_pass")  # noqa: B009 - not exported by this module
+
+    def plan(*given: Any, **more: Any) -> Any:
+        return replace(planned(*given, **more), block_rows=rows)
+
+    monkeypatch.setattr(lifecycle, "plan_pass", plan)
 
 
 def whole_scores(model: Any, section: str) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ def whole_scores(model: Any, section: str) -> NDArray[np.float64]:
     where = locate_genes(opened, features)
     blocks = section_blocks(opened, features, where, opened.n_obs)
     dense = next(blocks)[1].toarray().astype(np.float64)
-    return (dense - dense.mean(axis=0)) @ components.loadings
+    return np.asarray((dense - dense.mean(axis=0)) @ components.loadings)
 
 
 def whole_shells(model: Any, section: str) -> NDArray[np.float64]:

@@ -1,20 +1,27 @@
 """Training: seeded, resumable to the same bytes, and stopped by a loss that is no number."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tisseract.atlas.errors import InvalidArgument
+from tisseract.atlas.errors import DerivedNotFound, InvalidArgument, StaleDerived
+from tisseract.atlas.graph import knn
+from tisseract.atlas.snapshot import Change
 from tisseract.atlas.store import AtlasStore
+
+from ..planted import planted
+from ..sections import make_store
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
 
-from tisseract.models import DomainGNN  # noqa: E402
+from tisseract.models import DomainGNN, GraphSource  # noqa: E402
 from tisseract.models.network import gnn  # noqa: E402
 from tisseract.models.network.device import pick_device  # noqa: E402
-from tisseract.models.network.errors import TrainingDivergedError  # noqa: E402
+from tisseract.models.network.errors import DeviceMemoryError, TrainingDivergedError  # noqa: E402
 from tisseract.models.network.weights import pack_weights  # noqa: E402
 
 
@@ -124,13 +131,137 @@ def test_options_are_checked(planted_store: AtlasStore) -> None:
         network(planted_store, prior_hops=3)
 
 
+def test_history_is_kept_by_the_run(fresh_store: AtlasStore) -> None:
+    model = network(fresh_store, steps=3).fit()
+    model.save("kept")
+    loaded = DomainGNN.load(fresh_store, "kept", device="cpu")
+    assert loaded.history.loss == pytest.approx(model.history.loss, rel=1e-5)
+    assert loaded.history.cells == model.history.cells
+    assert loaded.history.seconds == ()
+    assert len(model.history.seconds) == 3
+    assert loaded.precision == model.precision == "float32"
+
+
+def test_a_graph_that_is_not_there_is_said_before_anything_is_read(
+    fresh_store: AtlasStore,
+) -> None:
+    told: list[str] = []
+    model = network(fresh_store, graph=GraphSource("none"))
+    with pytest.raises(DerivedNotFound, match="'none'"):
+        model.fit(progress=lambda stage, done, total: told.append(stage))
+    assert told == []
+
+
+def test_a_graph_of_a_section_that_was_replaced_is_refused(tmp_path: Path) -> None:
+    store = make_store(tmp_path, {"a": planted(200, seed=1)})
+    knn(store, "a", n_neighs=4).write("spatial")
+    network(store, graph=GraphSource("spatial"), steps=1).fit()
+    newer = replace(store.snapshot.sections["a"], attempt="0" * 32, fingerprint="two")
+    store.commit(Change(add_sections=[newer], replace=True), "replace")
+    told: list[str] = []
+    model = network(store, graph=GraphSource("spatial"))
+    with pytest.raises(StaleDerived):
+        model.fit(progress=lambda stage, done, total: told.append(stage))
+    assert told == []
+
+
+@pytest.mark.parametrize("conv", ["sage", "gat"])
+def test_sections_of_one_cell_train_and_embed(tmp_path: Path, conv: str) -> None:
+    raws = {"a": planted(150, seed=1), "one": planted(1, seed=2), "two": planted(2, seed=3)}
+    store = make_store(tmp_path, raws)
+    model = network(store, conv=conv, steps=4).fit()
+    assert np.isfinite(model.history.loss).all()
+    with model.embedded() as tables:
+        for name, cells in (("a", 150), ("one", 1), ("two", 2)):
+            found = tables[name][0].read(0, cells)
+            assert np.isfinite(found).all()
+        # centered on its own mean, a cell alone is the mean
+        assert np.array_equal(tables["one"][0].read(0, 1), np.zeros((1, tables["one"][0].width)))
+
+
+def test_a_diverged_training_leaves_no_model(
+    planted_store: AtlasStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "checkpoint"
+    model = network(planted_store, checkpoint=place, every=2)
+    calls: list[int] = []
+    good = gnn.DomainGNN._objective
+
+    def spoiled(self: Any) -> Any:
+        objective = good(self)
+
+        def later(*given: Any) -> Any:
+            calls.append(1)
+            loss = objective(*given)
+            return loss if len(calls) <= 5 else torch.full((), float("inf"), requires_grad=True)
+
+        return later
+
+    monkeypatch.setattr(gnn.DomainGNN, "_objective", spoiled)
+    with pytest.raises(
+        TrainingDivergedError, match=f"step 5 of 12.*checkpoint before it is {place}"
+    ):
+        model.fit()
+    with pytest.raises(InvalidArgument, match="before fit"):
+        model.save("nothing")
+    monkeypatch.undo()
+    # the checkpoint is from before it, and good
+    again = network(planted_store, checkpoint=place, every=2).fit()
+    assert weights_of(again) == weights_of(network(planted_store).fit())
+
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@cuda
 @pytest.mark.gpu
-def test_cuda_agrees_with_the_cpu(planted_store: AtlasStore) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    cpu = network(planted_store).fit()
-    cuda = network(planted_store).fit()
-    cuda.device = torch.device("cuda")
-    with cpu.embedded(["a"]) as one, cuda.embedded(["a"]) as two:
-        first, second = (tables["a"][0].read(0, 600) for tables in (one, two))
-    assert abs(first - second).max() < 1e-3
+@pytest.mark.parametrize("conv", ["sage", "gat"])
+def test_cuda_embeds_as_the_cpu(planted_store: AtlasStore, conv: str) -> None:
+    model = network(planted_store, conv=conv).fit()
+    with model.embedded(["a"]) as tables:
+        first = tables["a"][0].read(0, 600)
+    model.device = torch.device("cuda")
+    with model.embedded(["a"]) as tables:
+        second = tables["a"][0].read(0, 600)
+    np.testing.assert_allclose(second, first, rtol=1e-3, atol=1e-4 * abs(first).max())
+
+
+@cuda
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_cuda_trains(planted_store: AtlasStore, precision: str) -> None:
+    settings = {"steps": 40, "reconstruction": 0.3, "prior": 1.0}
+    cpu = network(planted_store, **settings).fit()
+    model = network(planted_store, device="cuda", precision=precision, **settings).fit()
+    assert model.history.loss == pytest.approx(cpu.history.loss, rel=0.1)
+    assert sum(model.losses[-10:]) < 0.95 * sum(model.losses[:10])
+
+
+@cuda
+@pytest.mark.gpu
+def test_cuda_goes_on_from_a_checkpoint(planted_store: AtlasStore, tmp_path: Path) -> None:
+    place = tmp_path / "checkpoint"
+    options: dict[str, Any] = {"device": "cuda", "checkpoint": place, "every": 4}
+
+    def kill(stage: str, done: int, total: int) -> None:
+        if stage == "train" and done == 6:
+            raise Stop
+
+    with pytest.raises(Stop):
+        network(planted_store, **options).fit(progress=kill)
+    resumed = network(planted_store, **options).fit()
+    whole = network(planted_store, device="cuda").fit()
+    assert resumed.history.loss == pytest.approx(whole.history.loss, rel=1e-2)
+
+
+@cuda
+@pytest.mark.gpu
+def test_cuda_without_memory_says_what_to_lower(
+    planted_store: AtlasStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hungry(self: Any) -> Any:
+        return lambda *given: torch.zeros(2**45, device="cuda").sum()
+
+    monkeypatch.setattr(gnn.DomainGNN, "_objective", hungry)
+    with pytest.raises(DeviceMemoryError, match="`batch_cells`"):
+        network(planted_store, device="cuda").fit()
