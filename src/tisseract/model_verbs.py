@@ -202,6 +202,7 @@ class ModelVerbs(GraphVerbs):
         seed: int = 0,
         graph_key: str | None = None,
         run: str | None = None,
+        where: str | None = None,
         **options: Any,
     ) -> pd.DataFrame:
         """Label every cell of every section with a domain and commit the labels.
@@ -224,8 +225,11 @@ class ModelVerbs(GraphVerbs):
             neighbors, found on the way; with a run, the kind of graph it was trained with.
         run
             A saved model to use; None fits one.
+        where
+            Filter string, as of `query`: only these cells take part and get a label. None are
+            the cells whose boolean obs column `qc_pass` is true, in sections that have one.
         **options
-            `resolutions`, `where`, `refine`, `n_neighs`, `memory_limit`, `progress` and more; see
+            `resolutions`, `mask`, `refine`, `n_neighs`, `memory_limit`, `progress` and more; see
             `tisseract.models.find_domains`.
 
         Returns
@@ -237,6 +241,9 @@ class ModelVerbs(GraphVerbs):
         from .models.domains.find import find_domains
 
         names = list(sections if sections is not None else self.section_names)
+        if where is not None:
+            options |= self._chosen(where, names, options.get("mask"), named=sections is not None)
+            sections = names = list(options["mask"])
         return find_domains(
             self,
             method=method,
@@ -248,3 +255,16 @@ class ModelVerbs(GraphVerbs):
             run=run,
             **options,
         )
+
+    def _chosen(
+        self, where: str, names: Sequence[str], mask: Any, *, named: bool
+    ) -> dict[str, Any]:
+        """Turn a filter into the arguments of `find_domains` that say which cells take part."""
+        from .query.masks import derived_inputs
+
+        masks = self._masks(where, mask, names, named=named)
+        return {
+            "mask": masks,
+            "where": where,
+            "chosen_by": derived_inputs(self, where, list(masks)),
+        }

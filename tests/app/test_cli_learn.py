@@ -392,3 +392,21 @@ def test_the_graph_that_was_used_is_recorded(
         read_domains(handle, "stored", "E12.5_e1").codes,
         read_domains(handle, "python", "E12.5_e1").codes,
     )
+
+
+def test_cells_that_a_filter_leaves_out_get_no_label(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = "true_cell_type != 'glia'"
+    options = ["--n-domains", "2", "--markers", "0", "--by", "true_cell_type"]
+    rows = ask(capsys, "domains", atlas, *options, "--where", where)
+    handle = tisseract.open(atlas, read_only=False)
+    assert sum(row["n_cells"] for row in rows) == handle.query(where).n_obs
+    assert not any(row.get("true_cell_type: glia") for row in rows)
+    for name in handle.section_names:
+        kinds = handle.section(name).obs(columns=["true_cell_type"])["true_cell_type"]
+        codes = read_domains(handle, "domain", name).codes
+        np.testing.assert_array_equal(codes < 0, (kinds == "glia").to_numpy())
+    handle.find_domains(n_domains=2, key_added="python", where=where)
+    np.testing.assert_array_equal(read_domains(handle, "python", name).codes, codes)
+    assert handle.domains("python").provenance["parameters"]["where"] == where
