@@ -16,10 +16,15 @@ pytest.importorskip("torch_geometric")
 from tisseract.models.domains.smoothing import neighborhood_mean  # noqa: E402
 from tisseract.models.network.encoder import Encoder  # noqa: E402
 from tisseract.models.network.inference import embed_section  # noqa: E402
+from tisseract.models.network.prefetch import made_ahead  # noqa: E402
 from tisseract.models.network.scale import Scale  # noqa: E402
 from tisseract.models.rows.file import RowFile  # noqa: E402
 from tisseract.models.sampling.batch_plan import plan_batches  # noqa: E402
-from tisseract.models.sampling.tile_batches import SectionSource, TileBatches  # noqa: E402
+from tisseract.models.sampling.tile_batches import (  # noqa: E402
+    HaloCache,
+    SectionSource,
+    TileBatches,
+)
 
 D = 5
 CPU = torch.device("cpu")
@@ -113,7 +118,7 @@ def test_inference_does_not_depend_on_blocks(
         source.graph,
         source.table,
         hops=3,
-        scale=Scale(1.0, 1.0),
+        scale=Scale(np.ones(1, dtype=np.float32), 1.0),
         device=CPU,
         path=tmp_path / "out",
         block_rows=block,
@@ -141,6 +146,31 @@ def test_a_cache_changes_nothing(sources: list[SectionSource]) -> None:
     assert torch.equal(first.x, again.x)
     assert torch.equal(first.edge_index, again.edge_index)
     assert torch.equal(first.prior, again.prior)
+
+
+def test_a_cache_counts_a_tile_once(sources: list[SectionSource]) -> None:
+    batches = loader(sources)
+    batches.load([0, 1])
+    held = batches._cache.nbytes
+    seeds = batches.plan.tiles[0]
+    tile = batches._cache.get(seeds)
+    assert tile is not None
+    batches._cache.put(seeds, tile)  # as a second thread would
+    assert batches._cache.nbytes == held > tile.nbytes
+    small = HaloCache(tile.nbytes)
+    small.put(seeds, tile)
+    small.put(batches.plan.tiles[1], tile)
+    assert small.get(seeds) is None
+    assert small.nbytes == tile.nbytes
+
+
+def test_threads_read_what_one_reads(sources: list[SectionSource]) -> None:
+    batches, alone = loader(sources), loader(sources, cache=0)
+    steps = batches.plan.steps(0, 12)
+    for found, batch in zip(made_ahead(batches.load, steps, 2), steps, strict=True):
+        wanted = alone.load(batch)
+        for key in ("x", "edge_index", "n_id", "prior", "pos", "section", "halo"):
+            assert torch.equal(found[key], wanted[key]), key
 
 
 def test_a_cell_alone_does_not_decide_its_embedding(sources: list[SectionSource]) -> None:
