@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from .atlas.snapshot import DerivedEntry
     from .models import DomainGNN
+    from .models.sampling.neighbor_loader import AtlasLoader
+    from .models.sampling.tile_loader import TileLoader
 
 __all__ = ["ModelVerbs"]
 
@@ -191,6 +193,18 @@ class ModelVerbs(GraphVerbs):
             Change(add_derived=list(entries)), f"Embed {len(entries)} sections as {key} ({run})"
         )
         return entries
+
+    def tile_loader(self, sections: Sequence[str] | None = None, **options: Any) -> TileLoader:
+        """Load blocks of cells and their exact surroundings; see `tisseract.models.tile_loader`."""
+        from .models import tile_loader
+
+        return tile_loader(self, sections, **options)
+
+    def node_loader(self, sections: Sequence[str] | None = None, **options: Any) -> AtlasLoader:
+        """Load sampled neighborhoods; see `tisseract.models.node_loader`."""
+        from .models import node_loader
+
+        return node_loader(self, sections, **options)
 
     def find_domains(
         self,

@@ -325,6 +325,7 @@ def test_domains_print_and_write_their_table(
         assert row["n_cells"] == sum(codes.values())
         assert row["area_um2"] > 0
     record = json.loads(Path(f"{atlas}.domains.run.json").read_text())
+    assert record["inputs"]["resolutions"] == [2]
     assert record["domains"] == rows
     assert record["keys"] == ["domain", "domain_2"]
     coarse = ask(capsys, "domain-table", atlas, "--key", "domain_2", "--markers", "0")
@@ -355,6 +356,7 @@ def test_a_table_that_cannot_be_made_is_refused_before_the_work(
         ["--by", "n_counts"],
         ["--resolutions", "two"],
         ["-o", "table.xlsx"],
+        ["--where", "true_cell_type == 'glia'", "--all-cells"],
     ):
         assert main(["domains", atlas, "--n-domains", "2", *wrong]) in {1, 2}
     assert "domain" not in tisseract.open(atlas).derived_keys("domains")
@@ -410,3 +412,15 @@ def test_cells_that_a_filter_leaves_out_get_no_label(
     handle.find_domains(n_domains=2, key_added="python", where=where)
     np.testing.assert_array_equal(read_domains(handle, "python", name).codes, codes)
     assert handle.domains("python").provenance["parameters"]["where"] == where
+
+
+def test_labels_stay_where_their_table_does_not_fit(
+    atlas: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("tisseract.query.domain_table.BYTES_PER_CELL", 10**9)
+    assert main(["domains", atlas, "--n-domains", "2", "--all-cells", "--no-refine"]) == 0
+    assert "labels are committed, but their table cannot be made" in capsys.readouterr().err
+    record = json.loads(Path(f"{atlas}.domains.run.json").read_text())
+    assert (record["n_domains"], record["domains"]) == (2, [])
+    entry = tisseract.open(atlas).derived("domains", "domain", "E11.5_e1")
+    assert entry.info["refine"] is False

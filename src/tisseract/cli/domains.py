@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ..handle import Atlas
+    from ..query import DomainView
     from .progress import Reporter
 
 __all__ = ["register"]
@@ -73,7 +74,16 @@ class _Job:
     run: str | None
     graph: str | None
     n_neighs: int
+    seed: int
+    where: str | None
+    all_cells: bool
+    refine: bool
+    memory_limit: str | None
     overwrite: bool
+
+    def __post_init__(self) -> None:
+        if self.all_cells and self.where is not None:
+            raise UsageError("--all-cells and --where contradict each other: give one")
 
     @property
     def keys(self) -> list[str]:
@@ -113,12 +123,18 @@ def domains(
         typer.Option("--run", help="Trained run to use; default: the only one, else train now."),
     ] = None,
     where: Annotated[
-        str | None, typer.Option(metavar="FILTER", help='Only these cells: "qc_pass and n > 9".')
+        str | None,
+        typer.Option(
+            metavar="FILTER",
+            help='Only these cells: "n_counts > 9". Default: those of qc_pass, where it exists.',
+        ),
     ] = None,
+    all_cells: Annotated[
+        bool, typer.Option("--all-cells", help="Every cell, also without qc_pass.")
+    ] = False,
     refine: Annotated[
-        bool | None,
-        typer.Option("--refine/--no-refine", help="Let neighbors vote on each label, or not."),
-    ] = None,
+        bool, typer.Option("--refine/--no-refine", help="Let neighbors vote on each label.")
+    ] = True,
     graph: GraphKey = None,
     n_neighs: Annotated[
         int, typer.Option(min=1, help="Neighbors of a graph that is made on the way.")
@@ -140,23 +156,24 @@ def domains(
     output = Output(json, quiet, verbose)
     levels = _levels(resolutions)
     number = _number(n_domains)
-    job = _Job(method, number, key_added, section, levels, run, graph, n_neighs, overwrite)
-    file = _csv(target, overwrite=overwrite)
-    record = Run(
-        "domains",
-        {
-            "method": method,
-            "n_domains": number,
-            "key_added": key_added,
-            "resolutions": levels,
-            "sections": section,
-            "where": where,
-            "refine": refine,
-            "seed": seed,
-        },
+    job = _Job(
+        method=method,
+        n_domains=number,
+        key=key_added,
+        sections=section,
+        resolutions=levels,
+        run=run,
+        graph=graph,
+        n_neighs=n_neighs,
+        seed=seed,
+        where=where,
+        all_cells=all_cells,
+        refine=refine,
+        memory_limit=memory_limit,
+        overwrite=overwrite,
     )
-    options: dict[str, Any] = {"seed": seed, "memory_limit": memory_limit}
-    options |= {key: v for key, v in (("where", where), ("refine", refine)) if v is not None}
+    file = _csv(target, overwrite=overwrite)
+    record = Run("domains", asdict(job))
     with reporter(f"domains {atlas} ({method})", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
         if by is not None:
@@ -164,15 +181,16 @@ def domains(
         trained = _checked(opened, job, output, dry_run=dry_run)
         if dry_run:
             return
-        _find(opened, job, trained, progress, options)
-        table = opened.domains(key_added).table(by, markers=markers, memory_limit=memory_limit)
-    rows = _tell(output, table, _cells(opened, key_added), file)
+        _find(opened, job, trained, progress)
+        view = opened.domains(key_added)
+        table = _table(view, by, markers, job, output)
+    rows = [] if table is None else _tell(output, table, _cells(view), file)
     results = {
         "run": trained,
-        "n_domains": len(rows),
+        "n_domains": len(view.names),
         "keys": job.keys,
         "snapshot": opened.version,
-        "graph": opened.domains(key_added).provenance["parameters"].get("graph"),
+        "graph": view.provenance["parameters"].get("graph"),
         "domains": rows,
     }
     record.write(atlas, run_json, output, results=results)
@@ -213,7 +231,7 @@ def domain_table(
         opened = open_atlas(atlas, storage_option, version=version)
         view = opened.domains(key)
         table = view.table(by, markers=markers, replicate=replicate, memory_limit=memory_limit)
-    _tell(output, table, _cells(opened, view.key), file, asked=True)
+    _tell(output, table, _cells(view), file, asked=True)
 
 
 def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> str | None:
@@ -254,26 +272,41 @@ def _graph_of(atlas: Atlas, run: str) -> str | None:
     return None if key is None else str(key)
 
 
-def _find(
-    atlas: Atlas, job: _Job, run: str | None, progress: Reporter, options: dict[str, Any]
-) -> None:
+def _find(atlas: Atlas, job: _Job, run: str | None, progress: Reporter) -> None:
+    cells: dict[str, Any] = {"mask": {}} if job.all_cells else {"where": job.where}
     atlas.find_domains(
         job.method,
         n_domains=job.n_domains,
         key_added=job.key,
         sections=job.sections,
+        seed=job.seed,
         resolutions=job.resolutions,
         run=run,
         graph_key=job.graph,
         n_neighs=job.n_neighs,
+        refine=job.refine,
+        memory_limit=job.memory_limit,
         progress=progress,
-        **options,
+        **cells,
     )
 
 
-def _cells(atlas: Atlas, key: str) -> dict[str, dict[str, int]]:
+def _table(
+    view: DomainView, by: str | None, markers: int, job: _Job, output: Output
+) -> pd.DataFrame | None:
+    """Describe the labels; they are committed by now, so what does not fit is only told."""
+    from ..atlas.errors import BudgetExceeded
+
+    try:
+        return view.table(by, markers=markers, memory_limit=job.memory_limit)
+    except BudgetExceeded as error:
+        output.note(f"note: the labels are committed, but their table cannot be made: {error}")
+        return None
+
+
+def _cells(view: DomainView) -> dict[str, dict[str, int]]:
     """Cells of each domain in each section that has any."""
-    counts = atlas.domains(key).composition()
+    counts = view.composition()
     found: dict[str, dict[str, int]] = {}
     for domain, section, n in zip(counts["domain"], counts["section"], counts["n"], strict=True):
         found.setdefault(str(domain), {})[str(section)] = int(n)
