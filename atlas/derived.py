@@ -37,7 +37,7 @@ __all__ = [
 # An inner chunk is about one tile of an embedding. A shard is written at once, from memory.
 _CHUNK_ROWS = 4096
 _SHARD_CHUNKS = 64
-_SHARD_BYTES = 32 * 2**20
+_SHARD_BYTES = 16 * 2**20
 _NODE_BYTES = 2**20
 
 type Runs = Sequence[tuple[int, int]]
@@ -124,7 +124,7 @@ def write_derived(
 
     Notes
     -----
-    Memory: about five times one shard, which is at most 32 MiB and 262,144 rows.
+    Memory: about five times one shard, which is at most 16 MiB and 262,144 rows.
     """
     n_obs = store.section(section).n_obs
     for name, source in arrays.items():

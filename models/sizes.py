@@ -26,10 +26,11 @@ __all__ = [
     "writing_bytes",
 ]
 
-# Code loaded on the way, buffers of linear algebra and of decoding threads, an allocator's slack.
-OVERHEAD = 40 * 2**20
+# What a process keeps once it has worked: compiled code, buffers of linear algebra and of decoding
+# threads, memory that the allocator does not give back.
+OVERHEAD = 128 * 2**20
 SMALLEST_BLOCK = 256
-_SHARD_ROWS, _SHARD_BYTES = 262_144, 32 * 2**20  # of a derived array
+_SHARD_ROWS, _SHARD_BYTES = 262_144, 16 * 2**20  # of a derived array
 
 
 @dataclass(frozen=True, slots=True)
