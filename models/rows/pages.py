@@ -134,19 +134,28 @@ class _Pages:
         return bool((self.slot[pages] >= 0).all())
 
     def _with_neighbors(self, missing: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Add what lies in the same chunks and will be wanted."""
+        """Add what lies in the same chunks and will be wanted before what is held."""
         wanted = np.zeros(len(self.grid), dtype=np.bool_)
         for unit in np.unique(self._unit[missing]).tolist():
             wanted[self._unit_start[unit] : self._unit_start[unit + 1]] = True
         wanted &= self.slot < 0
-        if self._future is not None:
-            beside = np.flatnonzero(wanted)
-            wanted[beside] = self._next_use(beside) < NEVER
-        wanted[missing] = True
-        found = np.flatnonzero(wanted)
+        wanted[missing] = False
+        beside = np.flatnonzero(wanted)
+        if self._future is not None and len(beside):
+            beside = beside[self._next_use(beside) < self._latest(len(missing))]
+        found = np.sort(np.concatenate([missing, beside]))
         # among equals the read-ahead goes first
         self._used[found] = np.maximum(self._used[found], self._clock - 1)
         return found
+
+    def _latest(self, n_missing: int) -> int:
+        """Return when pages are wanted that would be dropped soon after some are read."""
+        if self._has_room(2 * n_missing):
+            return NEVER
+        held = np.flatnonzero((self.slot >= 0) & (self._used < self._clock))
+        if len(held) <= 2 * n_missing:
+            return -1
+        return int(np.partition(self._next_use(held), -2 * n_missing)[-2 * n_missing])
 
     def _fetch(self, pages: NDArray[np.int64]) -> None:
         border, space = self.grid.border, self.grid.space
@@ -190,6 +199,10 @@ class _Pages:
         """Give back what a page holds."""
 
     def _may_fit(self, n_pages: int) -> bool:
+        raise NotImplementedError
+
+    def _has_room(self, n_pages: int) -> bool:
+        """Whether so many pages can be read without dropping any."""
         raise NotImplementedError
 
     def _read(
@@ -259,6 +272,10 @@ class RaggedPages(_Pages):
         # as many segments a page as those read so far took
         expected = n_pages * self._taken // max(self._n_put, 1)
         return n_pages <= len(self._n_segments) and expected <= self._capacity
+
+    def _has_room(self, n_pages: int) -> bool:
+        expected = n_pages * self._taken // max(self._n_put, 1)
+        return n_pages <= len(self._free) and expected <= len(self._spare)
 
     def _read(
         self, section: int, spans: Runs, pages: NDArray[np.int64], cuts: NDArray[np.int64]
@@ -336,6 +353,9 @@ class DensePages(_Pages):
 
     def _may_fit(self, n_pages: int) -> bool:
         return n_pages <= len(self.values)
+
+    def _has_room(self, n_pages: int) -> bool:
+        return n_pages <= len(self._free)
 
     def _read(
         self, section: int, spans: Runs, pages: NDArray[np.int64], cuts: NDArray[np.int64]

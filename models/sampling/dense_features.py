@@ -1,6 +1,7 @@
 """Features of one width by node: embeddings of the atlas, scores in scratch files."""
 
 import threading
+import weakref
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -165,8 +166,10 @@ class ScoreFeatures(DenseFeatures):
                 f"tables of {space.sizes} rows and one width are wanted, but got {sizes} rows "
                 f"and widths {sorted(widths)}"
             )
-        self.tables, self._scratch = tuple(tables), scratch
+        self.tables = tuple(tables)
         super().__init__(space, widths.pop(), cache_bytes, future)
+        if scratch is not None:
+            weakref.finalize(self, _remove, self.tables, scratch)
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise InvalidArgument(
@@ -176,3 +179,9 @@ class ScoreFeatures(DenseFeatures):
 
     def _read(self, section: int, runs: Runs) -> NDArray[np.float32]:
         return np.concatenate([self.tables[section].read(start, stop) for start, stop in runs])
+
+
+def _remove(tables: Sequence[RowFile], scratch: "TemporaryDirectory[str]") -> None:
+    for table in tables:
+        table.close()
+    scratch.cleanup()

@@ -1,0 +1,201 @@
+"""The loader of neighborhoods: the same batches from threads, processes and after a resume."""
+
+# PyG is untyped.
+# pyright: reportAttributeAccessIssue=false
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
+from tisseract.atlas.graph import build_graphs, open_graph
+from tisseract.atlas.store import AtlasStore
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("torch_geometric")
+
+from tisseract.models import node_loader  # noqa: E402
+from tisseract.models.components.projection import fit_components  # noqa: E402
+from tisseract.models.sampling.loader_memory import Sizes, plan_loader  # noqa: E402
+from tisseract.models.sampling.node_features import ScoreFeatures, plan_genes  # noqa: E402
+from tisseract.models.sampling.pyg import Data, NodeLoader  # noqa: E402
+
+NAMES = ["a", "b"]
+KEY = "loader"
+FIELDS = ("edge_index", "edge_attr", "n_id", "e_id", "input_id", "section")
+
+
+@pytest.fixture(scope="module")
+def store(planted_store: AtlasStore) -> AtlasStore:
+    build_graphs(planted_store, sections=NAMES, key_added=KEY, n_neighs=6)
+    return planted_store
+
+
+def make(store: AtlasStore, **options: Any) -> Any:
+    options = {"num_neighbors": [3, 2], "batch_size": 200, "seed": 5, **options}
+    return node_loader(store, NAMES, graph=KEY, **options)
+
+
+def same(first: Data, second: Data) -> bool:
+    fields = (*FIELDS, "x") if "x" in first else FIELDS
+    return (
+        all(torch.equal(first[name], second[name]) for name in fields)
+        and first.num_sampled_nodes == second.num_sampled_nodes
+        and first.num_sampled_edges == second.num_sampled_edges
+    )
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_threads_workers_and_resuming_change_nothing(store: AtlasStore, replace: bool) -> None:
+    plain = make(store, replace=replace, threads=0)
+    epochs = [list(plain), list(plain)]
+    assert len(epochs[0]) == len(plain) == 6
+    for options in ({"threads": 1}, {"threads": 2, "cache_bytes": 200_000}, {"num_workers": 2}):
+        other = make(store, replace=replace, **options)
+        for epoch in epochs:
+            assert all(same(a, b) for a, b in zip(epoch, other, strict=True))
+        other.seek(1, 4)
+        assert all(same(a, b) for a, b in zip(epochs[1][4:], other, strict=True))
+    spawned = pickle.loads(pickle.dumps(plain.maker))  # what a spawned worker gets
+    assert same(spawned((1, 3)), epochs[1][3])
+    assert same(plain.load(0, 2), epochs[0][2])
+
+
+def test_the_same_seeds_draw_anew_in_every_epoch(store: AtlasStore) -> None:
+    first, second = (make(store, shuffle="none", features=None).load(e, 1) for e in (0, 1))
+    assert torch.equal(first.input_id, second.input_id)
+    assert not torch.equal(first.e_id[: len(second.e_id)], second.e_id[: len(first.e_id)])
+
+
+def test_all_neighbors_equal_those_of_pygs_own_loader(store: AtlasStore) -> None:
+    ours = make(store, num_neighbors=[-1, -1], features="raw")
+    seeds = [data.input_id.tolist() for data in ours]
+    theirs = NodeLoader(
+        ours.data,
+        node_sampler=ours.node_sampler,
+        input_nodes=torch.arange(1100),
+        transform=ours.node_sampler.attach_lengths,
+        batch_sampler=seeds,
+    )
+    ours.seek(0)
+    for a, b in zip(ours, theirs, strict=True):
+        assert same(a, b)
+        assert a.num_nodes == b.num_nodes
+        assert a.batch_size == b.batch_size
+
+
+def test_components_are_scores_of_the_chosen_genes(store: AtlasStore) -> None:
+    genes = [f"Gene{i}" for i in range(8, 30)]
+    loader = make(store, features="components", genes=genes, threads=1)
+    sections = [store.section(name) for name in NAMES]
+    plan = plan_genes(sections, genes)
+    raw = make(store, genes=genes)
+    fitted = fit_components(sections, plan, n_comps=30, block_rows=512)
+    everything = np.concatenate([raw.maker.features.take(np.arange(1100))])
+    for start, stop in ((0, 600), (600, 1100)):
+        everything[start:stop] -= everything[start:stop].mean(axis=0)
+    wanted = everything @ fitted.loadings
+    for data in loader:
+        np.testing.assert_allclose(data.x.numpy(), wanted[data.n_id], atol=1e-4)
+    assert isinstance(loader.maker.features, ScoreFeatures)
+    with pytest.raises(InvalidArgument, match="num_workers=0"):
+        pickle.dumps(loader.maker)
+
+
+def test_no_features(store: AtlasStore) -> None:
+    data = make(store, features=None).load(0, 0)
+    assert "x" not in data
+    assert data.num_nodes == len(data.n_id)
+
+
+def test_an_error_names_its_batch(store: AtlasStore) -> None:
+    def fail(data: Data) -> Data:
+        if data.input_id[0] == third:
+            raise ZeroDivisionError
+        return data
+
+    third = make(store).load(0, 2).input_id[0]
+    for options in ({"threads": 2}, {"threads": 0}):
+        batches = iter(make(store, transform=fail, **options))
+        assert len([next(batches), next(batches)]) == 2
+        with pytest.raises(ZeroDivisionError) as caught:
+            next(batches)
+        assert caught.value.__notes__ == ["in batch 2 of epoch 0"]
+
+
+def test_leaving_early_leaves_no_thread(store: AtlasStore) -> None:
+    import threading
+
+    for _ in make(store):
+        break
+    assert not [t for t in threading.enumerate() if t.name.startswith("tisseract-batch")]
+
+
+def test_memory_is_planned(store: AtlasStore) -> None:
+    loader = make(store)
+    assert "edges" in str(loader.memory)
+    assert str(loader.memory) in str(loader)
+    assert loader.memory.edges == loader.memory.edges_full
+    assert open_graph(store, KEY, "a").nnz * 8 < loader.memory.edges_full
+    with pytest.raises(BudgetExceeded, match="batch_size"):
+        make(store, memory_limit="1 MiB")
+    sizes = Sizes(10**6, 20.0, 60.0, 300, 100, 1000)
+    options: dict[str, Any] = {"batch_size": 64, "fanouts": [5], "in_flight": 3}
+    found = {
+        cache: plan_loader(sizes, **options, cache_bytes=cache) for cache in (2000, 1100, 600, 150)
+    }
+    assert [(p.edges, p.features) for p in found.values()] == [
+        (100, 1000), (100, 1000), (100, 500), (75, 75)
+    ]  # fmt: skip
+    limit = found[150].total + 300
+    tight = plan_loader(sizes, **options, cache_bytes=2**30, memory_limit=limit)
+    assert tight.total == limit
+    assert (tight.edges, tight.features) == (100, 350)
+
+
+@pytest.mark.memory
+@pytest.mark.slow
+def test_the_peak_stays_within_the_plan(tmp_path: Path) -> None:
+    bench = Path(__file__).parents[2] / "benchmarks" / "bench_loader.py"
+    options = ["--cells", "150000", "--genes", "200", "--k", "10", "--folder", str(tmp_path)]
+    subprocess.run([sys.executable, str(bench), *options, "--run", "prepare"], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(tmp_path / "atlas")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    assert found["kept"] < found["full"]  # some of it has to be read again
+    assert found["peak"] <= found["planned"], found
+
+
+_MEASURE = """
+import json, resource, sys
+from tisseract.atlas.store import open_store
+from tisseract.models import node_loader
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+store = open_store(sys.argv[1])
+options = dict(features="raw", num_neighbors=[10, 5], batch_size=256, block_rows=128)
+next(iter(node_loader(store, **{**options, "batch_size": 16})))
+before = peak()
+loader = node_loader(store, **options, cache_bytes="24 MiB")
+for data in loader:
+    pass
+memory = loader.memory
+print(json.dumps({
+    "peak": peak() - before,
+    "planned": memory.total,
+    "kept": memory.edges + memory.features,
+    "full": memory.edges_full + memory.features_full,
+}))
+"""
