@@ -67,8 +67,9 @@ class DomainGNN(PlannedNetwork):
     prior_hops : int
         Hops that the prior averages over.
     n_dims : int
-        Directions of largest variance that the embedding keeps. The mixture after it weighs all
-        directions alike, so that those of noise would count as much as those of tissue.
+        Directions that the embedding keeps: those in which the guess of the decoder varies most.
+        The mixture after it weighs all directions alike, so that those of noise would count as
+        much as those of tissue.
     device : str
         "auto", "cpu" or "cuda".
     precision : {"auto", "float32", "bf16"}
@@ -115,7 +116,7 @@ class DomainGNN(PlannedNetwork):
         reconstruction: float = 1.0,
         prior: float = 0.3,
         prior_hops: int = 3,
-        n_dims: int = 12,
+        n_dims: int = 20,
         max_rows: int | None = None,
         device: str = "auto",
         precision: str = "auto",
@@ -155,7 +156,7 @@ class DomainGNN(PlannedNetwork):
         self.compile, self.num_workers = compile, num_workers
         self.saving = Saving(None if checkpoint is None else Path(checkpoint), every, resume)
         self.encoder: Encoder | None = None
-        self.scale = Scale(1.0, 1.0)
+        self.scale: Scale | None = None
         self.history = TrainingHistory()
         self._on_step: OnStep | None = None
 
@@ -223,7 +224,7 @@ class DomainGNN(PlannedNetwork):
                 prior_hops=self.prior_hops,
                 cache_bytes=self.limit // 4,
             )
-            self._train(batches, float(components.variance.mean()), ranks, progress)
+            self._train(batches, components.variance, ranks, progress)
             self.rotation = self._shared_directions(sources, Path(scratch), ranks)
 
     def _objective(self) -> Objective:
@@ -235,7 +236,11 @@ class DomainGNN(PlannedNetwork):
         return objective
 
     def _train(
-        self, batches: TileBatches, variance: float, ranks: Ranks, progress: Progress | None
+        self,
+        batches: TileBatches,
+        variance: NDArray[np.float64],
+        ranks: Ranks,
+        progress: Progress | None,
     ) -> None:
         encoder = self._fresh()
         with deterministic(self.device):
@@ -273,18 +278,21 @@ class DomainGNN(PlannedNetwork):
     def _main_directions(
         self, sources: Sequence[SectionSource], folder: Path
     ) -> NDArray[np.float64]:
-        """Return the directions in which the embeddings of all sections vary most."""
+        """Return the directions in which the guesses of all sections vary most."""
         assert self.encoder is not None
-        sums = GramSum(self.encoder.decoder.in_features)
+        guess = self.encoder.decoder.weight.detach().cpu().double().numpy().T
+        sums = GramSum(len(guess))
         for source in sources:
             with self._through(source.graph, source.table, folder / "whole") as table:
                 for block in table.blocks(BLOCK_ROWS):
                     sums.add(block)
-        return principal_components(sums.scatter(), sums.n_rows, self.n_dims).loadings
+        scatter = guess.T @ sums.scatter() @ guess
+        return guess @ principal_components(scatter, sums.n_rows, self.n_dims).loadings
 
     def _through(self, graph: GraphRows, table: RowFile, path: Path) -> RowFile:
         """Send the features of a section through the network."""
         assert self.encoder is not None
+        assert self.scale is not None
         with deterministic(self.device):
             return embed_section(
                 self.encoder,
@@ -369,7 +377,7 @@ class DomainGNN(PlannedNetwork):
 
     @override
     def _weights(self) -> dict[str, NDArray[Any]]:
-        if self.encoder is None:
+        if self.encoder is None or self.scale is None:
             raise InvalidArgument("a fitted network is wanted, but got one before fit()")
         weights = {
             f"encoder.{name}": value.detach().cpu().numpy()
@@ -377,8 +385,7 @@ class DomainGNN(PlannedNetwork):
         }
         if self.rotation is not None:
             weights["rotation"] = self.rotation
-        weights["scale"] = np.asarray([self.scale.features, self.scale.prior])
-        return weights
+        return weights | self.scale.to_weights()
 
     @override
     def _restore(self, weights: Mapping[str, NDArray[Any]]) -> None:
@@ -394,4 +401,4 @@ class DomainGNN(PlannedNetwork):
             raise Corrupt(f"weights of this network are wanted, but got others: {error}") from error
         self.encoder = encoder.to(self.device).eval()
         self.rotation = np.asarray(weights["rotation"], dtype=np.float64)
-        self.scale = Scale(*(float(value) for value in weights["scale"]))
+        self.scale = Scale.from_weights(weights)

@@ -1,8 +1,17 @@
-"""Divisors that bring what the network sees to about unit variance."""
+"""Divisors that bring what the network sees to about unit variance.
 
+Each component is divided by its own spread, not all by one: components are ordered by variance,
+which says how strongly genes are expressed and not how much they tell of tissue. What neighbors do
+not share cannot be guessed from them and drops out of the embedding by itself.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from ..sampling.batch_plan import Partition
 from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
@@ -11,46 +20,69 @@ from ..sampling.tile_batches import TileBatches
 __all__ = ["Scale", "measure_scale"]
 
 SCALE_BATCHES = 16  # batches that the spread of the prior is measured on
+LEAST_SHARE = 1e-6  # of the largest variance: below it a component is rounding, and stays small
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Scale:
     """Divisors that bring features and prior to about unit variance, the same for all sections.
 
     Attributes
     ----------
-    features, prior : float
+    features : ndarray (d,) float32
+        One per feature; the prior, a mean of features, is divided by them too.
+    prior : float
+        What is divided out of the prior after that: means vary less than cells.
     """
 
-    features: float
+    features: NDArray[np.float32]
     prior: float
 
     def apply(self, data: Data) -> Data:
         """Standardize a batch where it lies: on the device, once it is there."""
-        data.x = data.x / self.features
+        features = torch.from_numpy(self.features).to(data.x.device)
+        data.x = data.x / features
         if "prior" in data:
-            data.prior = data.prior / self.prior
+            data.prior = data.prior / (features * self.prior)
         return data
 
+    def to_weights(self) -> dict[str, NDArray[Any]]:
+        """Return what `from_weights` wants."""
+        return {"scale.features": self.features, "scale.prior": np.asarray([self.prior])}
 
-def measure_scale(batches: TileBatches, feature_variance: float) -> Scale:
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, NDArray[Any]]) -> "Scale":
+        """Rebuild a scale from saved arrays.
+
+        Raises
+        ------
+        KeyError
+            They are missing.
+        """
+        features = np.asarray(weights["scale.features"], dtype=np.float32)
+        return cls(features, float(weights["scale.prior"][0]))
+
+
+def measure_scale(batches: TileBatches, variance: NDArray[np.float64]) -> Scale:
     """Measure the spread of the prior on the first batches of the plan.
 
     Parameters
     ----------
     batches : TileBatches
-    feature_variance : float
-        Mean variance of the features over all cells.
+    variance : ndarray (d,) float64
+        Of each feature over all cells.
 
     Returns
     -------
     Scale
         The same on every rank: all measure on the batches of all.
     """
+    largest = float(variance.max(initial=0.0)) or 1.0
+    features = np.sqrt(np.maximum(variance, LEAST_SHARE * largest)).astype(np.float32)
     square, count = 0.0, 0
     for batch in replace(batches.plan, partition=Partition()).epoch(0)[:SCALE_BATCHES]:
-        prior = batches.load(batch).prior.double()
-        square += float(prior.square().sum())
-        count += prior.numel()
+        prior = batches.load(batch).prior.double().numpy() / features
+        square += float(np.square(prior).sum())
+        count += prior.size
     # a tissue without any structure has nothing to divide by
-    return Scale(float(np.sqrt(feature_variance)) or 1.0, float(np.sqrt(square / count)) or 1.0)
+    return Scale(features, float(np.sqrt(square / count)) or 1.0)

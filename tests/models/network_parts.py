@@ -118,7 +118,7 @@ def trainer(
         encoder or small_encoder(),
         objective,
         batches,
-        scale=Scale(1.0, 1.0),
+        scale=Scale(np.ones(1, dtype=np.float32), 1.0),
         schedule=Schedule(steps, 0.05),
         placement=placement or Placement(CPU),
         seed=5,
