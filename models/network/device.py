@@ -43,6 +43,10 @@ def pick_device(name: str) -> torch.device:
         if ":" not in name and "LOCAL_RANK" in os.environ:
             local = int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count()
             device = torch.device("cuda", local)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise InvalidArgument(f"no Apple GPU is there, but got device={name!r}; use 'auto'")
+    elif device.type not in ("cpu", "mps"):
+        raise InvalidArgument(f"a device 'auto', 'cpu' or 'cuda' is wanted, but got {name!r}")
     return device
 
 

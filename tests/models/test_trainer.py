@@ -170,6 +170,27 @@ def test_bf16_trains_and_keeps_weights_in_float32(tmp_path: Path) -> None:
     assert all(p.dtype == torch.float32 for p in half.encoder.parameters())
 
 
+@pytest.mark.slow
+def test_a_compiled_encoder_learns_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # traced as by any backend, with shapes that change from batch to batch, but not made into C++
+    calls: list[Any] = []
+    compiler = torch.nn.Module.compile
+
+    def traced(self: Any, **options: Any) -> None:
+        calls.append(options)
+        compiler(self, backend="eager", **options)
+
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
+    plain = trainer(ring_batches(tmp_path), Memory())
+    compiled = trainer(ring_batches(tmp_path), Memory(), placement=Placement(CPU, compile=True))
+    assert compiled.run().loss == pytest.approx(plain.run().loss, rel=1e-4)
+    assert calls == [{"dynamic": True}]
+    # what was compiled for training does not stay in the way of embedding and pickling
+    assert compiled.encoder._compiled_call_impl is None
+
+
 def test_a_failing_batch_is_raised_as_it_is(tmp_path: Path) -> None:
     batches = ring_batches(tmp_path)
     for source in batches.sources:

@@ -121,6 +121,11 @@ def test_devices_are_checked() -> None:
     assert pick_device("auto").type in ("cpu", "cuda")
     with pytest.raises(InvalidArgument, match="'abacus'"):
         pick_device("abacus")
+    with pytest.raises(InvalidArgument, match="'meta'"):  # torch knows it, nothing computes there
+        pick_device("meta")
+    if not torch.backends.mps.is_available():
+        with pytest.raises(InvalidArgument, match="no Apple GPU"):
+            pick_device("mps")
     if not torch.cuda.is_available():
         with pytest.raises(InvalidArgument, match="no CUDA device"):
             pick_device("cuda")
