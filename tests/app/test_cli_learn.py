@@ -18,7 +18,7 @@ from tisseract.simulator import SimulationPlan, simulate
 
 pytest.importorskip("torch_geometric")
 
-PLAN = SimulationPlan(n_cells=700, n_genes=40, timepoints=("E11.5", "E12.5"), seed=3)
+PLAN = SimulationPlan(n_cells=400, n_genes=40, timepoints=("E11.5", "E12.5"), seed=3)
 SEEN = "E11.5_e1,E11.5_e2"
 SMALL = ["--steps", "2", "--n-neighs", "5", "--device", "cpu"]
 
@@ -111,6 +111,17 @@ def test_curves_that_cannot_be_drawn_are_told(
     assert curve_place(atlas, None, None, Output(verbose=1)) is None
     assert "tisseract[viz]" in capsys.readouterr().err
     assert curve_place(atlas, None, "-", Output()) is None
+
+
+def test_without_torch_it_is_told_what_to_install(
+    atlas: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    options = ["--key-added", "new"]
+    for arguments in (["train", atlas], ["domains", atlas, "--method", "gnn", "--n-domains", "2"]):
+        assert main([*arguments, *options]) == 2
+        assert "pip install 'tisseract[ml]'" in capsys.readouterr().err
+        assert main([*arguments, *options, "--dry-run"]) == 0
 
 
 def test_the_checkpoint_is_removed_once_the_run_is_committed(made: str, cache: Path) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from .answers import check_target
 from .errors import UsageError, command
-from .intent import fitting_genes, graph_words, print_intent, refuse_existing
+from .intent import fitting_genes, graph_words, needs_torch, print_intent, refuse_existing
 from .options import (
     AtlasArgument,
     DryRun,
@@ -153,6 +153,8 @@ def domains(
     verbose: Verbose = 0,
 ) -> None:
     """Label every cell of every section with a spatial domain; commit the labels; tell of them."""
+    if method == "gnn":
+        needs_torch("--method gnn", dry_run=dry_run)
     output = Output(json, quiet, verbose)
     levels = _levels(resolutions)
     number = _number(n_domains)

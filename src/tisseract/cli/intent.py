@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,22 @@ from .output import Output
 if TYPE_CHECKING:
     from ..handle import Atlas
 
-__all__ = ["fitting_genes", "graph_words", "print_intent", "refuse_existing"]
+__all__ = ["fitting_genes", "graph_words", "needs_torch", "print_intent", "refuse_existing"]
 
 _FEW_GENES = 100
+_TRAINING = ("torch", "torch_geometric")
+
+
+def needs_torch(what: str, *, dry_run: bool = False) -> None:
+    """Refuse what cannot be done here; a dry run reads no network.
+
+    Raises
+    ------
+    UsageError
+    """
+    lacking = [name for name in _TRAINING if importlib.util.find_spec(name) is None]
+    if lacking and not dry_run:
+        raise UsageError(f"{what} needs {', '.join(lacking)}: pip install 'tisseract[ml]'")
 
 
 def refuse_existing(what: str, key: str, existing: Collection[str]) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from .curve import curve_place, draw_curve
 from .errors import command
-from .intent import fitting_genes, graph_words, print_intent, refuse_existing
+from .intent import fitting_genes, graph_words, needs_torch, print_intent, refuse_existing
 from .options import (
     AtlasArgument,
     Device,
@@ -30,7 +30,7 @@ from .output import Output
 from .progress import Reporter, reporter
 from .record import Run
 from .session import open_atlas
-from .train_config import known_settings, merged, read_config
+from .train_config import SHARED_SETTINGS, known_settings, merged, read_config
 
 if TYPE_CHECKING:
     from ..handle import Atlas
@@ -145,7 +145,8 @@ def train(
         "sections": section,
         "memory_limit": memory_limit,
     }
-    known = known_settings()
+    needs_torch("train", dry_run=dry_run and config is None)
+    known = SHARED_SETTINGS if config is None else known_settings()
     file = {} if config is None else read_config(config, known)
     job = _Job(merged(file, given, known), checkpoint, resume, overwrite)
     record = Run("train", {"config": config, **job.settings})

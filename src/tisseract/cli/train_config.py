@@ -11,10 +11,10 @@ from typing import Any
 
 from .errors import UsageError
 
-__all__ = ["known_settings", "merged", "read_config"]
+__all__ = ["SHARED_SETTINGS", "known_settings", "merged", "read_config"]
 
 _LARGEST = 2**20
-_SHARED: Mapping[str, Any] = {
+SHARED_SETTINGS: Mapping[str, Any] = {
     "key_added": "gnn",
     "sections": [],
     "graph": None,
@@ -38,7 +38,7 @@ def known_settings() -> dict[str, Any]:
 
     parameters = inspect.signature(DomainGNN).parameters
     own = {name: p.default for name, p in parameters.items() if name not in _PLACES}
-    return {**_SHARED, **own}
+    return {**SHARED_SETTINGS, **own}
 
 
 def read_config(where: str, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,5 +201,5 @@ def merged(
     for name, rival in (("steps", "epochs"), ("epochs", "steps")):
         if name in given:
             rest.pop(rival, None)
-    shared = {name: known[name] for name in _SHARED if known.get(name) not in (None, [])}
+    shared = {name: known[name] for name in SHARED_SETTINGS if known.get(name) not in (None, [])}
     return {**shared, **rest, **given}
