@@ -1,22 +1,21 @@
 """Spatial domains: embed every section, fit one mixture over all of them, commit the labels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ...atlas.derived import Provenance, tile_histogram, write_derived
 from ...atlas.errors import InvalidArgument
 from ...atlas.rebase import refuse_mixed
 from ...atlas.snapshot import Change, DerivedEntry, RunEntry
 from ..baseline import DomainBaseline, ExpressionBaseline
 from ..components.projection import Progress
 from ..lifecycle import AtlasModel
-from ..runs import Run, load_run, save_once
+from ..runs import load_run, save_once
 from ..sampling.graph_source import GraphSource
-from .labeling import Labels, choose, cluster, coarser, joined, refined, sizes_of
-from .mixture import Covariance, Mixture
+from .cells import Masks, chosen_cells
+from .labeling import Labels, Readout, Tables, read_out, sizes_of
+from .mixture import Covariance
+from .record import mixture_run, parameters_at, write_labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +39,12 @@ def find_domains(
     graph_key: str | None = None,
     n_neighs: int = 6,
     covariance: Covariance = "tied",
-    refine: bool = False,
+    refine: bool = True,
     resolutions: Sequence[int] = (),
     run: str | None = None,
-    where: None = None,
+    mask: Masks | None = None,
+    where: str | None = None,
+    chosen_by: Mapping[str, Mapping[str, str]] | None = None,
     memory_limit: str | int | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -73,15 +74,25 @@ def find_domains(
     covariance : {"tied", "full"}
         Shape of the mixture: one covariance for all domains, or one each.
     refine : bool
-        Replace each label by the most frequent one within two hops.
+        Replace each label by the most frequent one within two hops, about 19 cells; ties keep the
+        cell's own. The confidence stays that of the label before.
     resolutions : sequence of int
         Smaller numbers of domains wanted as well, each under the key `<key_added>_<number>`: joins
         of the `n_domains`, so that a finer domain lies inside one of every coarser resolution.
     run : str, optional
         A saved model to embed with, also sections that it was not fitted on; one is fitted
         without. It brings its own graph unless `graph_key` names another.
-    where : None
-        Reserved for a cell predicate.
+    mask : mapping of str to ndarray, optional
+        Cells that take part, `(n_obs,)` bool by section; sections it does not name are taken
+        whole, so `{}` takes every cell. Without: the cells whose boolean obs column `qc_pass` is
+        true, in the sections that have one; the other sections whole. Cells left out are nobody's
+        neighbors, count in no mean, component or mixture, and get no label (code -1, confidence
+        0). Two things still look at all cells: the choice of genes, and the training of a network,
+        which meets them as cells without neighbors.
+    where : str, optional
+        The expression that the masks were made from, kept in provenance.
+    chosen_by : mapping of str to mapping, optional
+        Derived data the expression read, name -> attempt by section: the labels hang on it.
     memory_limit : str or int, optional
         Passes over counts stay below it.
     progress : callable, optional
@@ -92,13 +103,14 @@ def find_domains(
     Returns
     -------
     DataFrame
-        Cells of each domain (rows "0" to "K-1", largest first) in each section (columns).
+        Cells of each domain (rows "0" to "K-1", largest first) in each section (columns); cells
+        left out are not counted.
 
     Raises
     ------
     InvalidArgument
-        Unknown method, more domains than cells, resolutions not below `n_domains`, or sections
-        without common genes.
+        Unknown method, more domains than cells, resolutions not below `n_domains`, sections
+        without common genes, or a mask that does not fit or leaves a section no cell.
     ReadOnly
         The atlas was opened for reading.
     CommitConflict
@@ -107,89 +119,59 @@ def find_domains(
 
     Notes
     -----
-    Memory: the limit, and 6 bytes a cell for labels, twice that in the section being written.
+    Memory: the limit, and 6 bytes a cell for labels (7 with masks), twice that in the section being
+    written.
     Disk: 4 bytes x dimensions x cells of scratch.
     """
-    _check(method, n_domains, resolutions, where)
+    _check(method, n_domains, resolutions)
     store.storage.forbid_writing(f"labels under {key_added!r}")
     names = list(dict.fromkeys(sections if sections is not None else store.section_names))
-    # The commit would refuse it too, but only once everything is computed.
-    for key in (key_added, *(f"{key_added}_{level}" for level in resolutions)):
-        others = [name for name in store.snapshot.runs_of("domains", key) if name not in names]
-        refuse_mixed("domains", key, ", ".join(names[:3]), others)
-    graph = GraphSource(graph_key, n_neighs)
+    _refuse_others(store, [key_added, *(f"{key_added}_{n}" for n in resolutions)], names)
+    masks, told = chosen_cells(store, names, mask, where)
     model = _model(
         store,
         method,
         run=run,
         sections=sections,
-        graph=graph,
+        graph=GraphSource(graph_key, n_neighs, masks),
         seed=seed,
         memory_limit=memory_limit,
         options=options,
         progress=progress,
     )
-    encoder, new_encoder = (
-        (store.snapshot.runs[run], False)
-        if run is not None
-        else save_once(store, key_added, model.to_run())
-    )
     with model.embedded(names, progress=progress) as tables:
-        choice = choose(tables, covariance, seed, progress) if n_domains == "auto" else None
-        wanted = int(n_domains) if choice is None else choice.n_domains
-        mixture, labels = cluster(tables, wanted, covariance, seed)
-        if refine:
-            labels = refined(store, model.graph, labels, wanted)
-        sizes = sizes_of(labels, wanted)
-        order = np.argsort(-sizes, kind="stable")  # most cells first; ties by component number
-        mixture = mixture.reordered(order)
-        parameters = {
-            **model.parameters(),
-            "n_domains": wanted,
-            "covariance": covariance,
-            "refine": refine,
-            "mixture_seed": seed,
-        }
-        if choice is not None:
-            parameters["n_domains_choice"] = choice.facts()
-        inputs = model.training_inputs(encoder)
-        for _, sources in tables.values():
-            inputs |= sources
-        readout_run = _readout(mixture, encoder, inputs, parameters, seed)
-        readout, new_readout = save_once(store, key_added, readout_run)
-        entries: list[DerivedEntry] = []
-        counts: dict[str, NDArray[np.int64]] = {}
-        renamed = np.argsort(order).astype(np.int16)
-        levels = coarser(mixture, sizes[order], resolutions)
-        for name, (table, sources) in tables.items():
-            embedding = model.write_embedding(key_added, name, table, sources, encoder)
-            found = Labels(renamed[labels[name].codes], labels[name].confidence)
-            counts[name] = np.bincount(found.codes, minlength=wanted)
-            entries.append(embedding)
-            for level, groups in levels.items():
-                joint = found if level == wanted else joined(found, groups, mixture, table)
-                entries.append(
-                    _write_labels(
-                        store,
-                        key_added if level == wanted else f"{key_added}_{level}",
-                        name,
-                        joint,
-                        embedding=embedding,
-                        readout=readout,
-                        parameters=_told(parameters, level),
-                    )
-                )
-    new = ((encoder, new_encoder), (readout, new_readout))
+        readout = read_out(
+            tables,
+            masks,
+            n_domains,
+            covariance=covariance,
+            refine=(lambda name: model.graph.open(store, name).graph) if refine else None,
+            seed=seed,
+            progress=progress,
+        )
+        new, entries = _written(
+            _Writing(store, model, key_added, run, told, seed, chosen_by or {}),
+            tables,
+            readout,
+            covariance=covariance,
+            refine=refine,
+            resolutions=resolutions,
+        )
     store.commit(
-        Change(add_derived=entries, add_runs=[entry for entry, is_new in new if is_new]),
-        f"Find {wanted} domains in {len(counts)} sections as {key_added} ({method})",
+        Change(add_derived=entries, add_runs=new),
+        f"Find {readout.n_domains} domains in {len(names)} sections as {key_added} ({method})",
     )
-    return _table(counts, wanted)
+    return _table(readout.labels, readout.n_domains)
 
 
-def _check(
-    method: str, n_domains: int | Literal["auto"], resolutions: Sequence[int], where: object
-) -> None:
+def _refuse_others(store: "AtlasStore", keys: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse keys that other sections have; the commit would too, once everything is computed."""
+    for key in keys:
+        others = [name for name in store.snapshot.runs_of("domains", key) if name not in names]
+        refuse_mixed("domains", key, ", ".join(names[:3]), others)
+
+
+def _check(method: str, n_domains: int | Literal["auto"], resolutions: Sequence[int]) -> None:
     if method not in METHODS:
         raise InvalidArgument(f"a method of {', '.join(METHODS)} is wanted, but got {method!r}")
     auto = n_domains == "auto"
@@ -207,8 +189,6 @@ def _check(
             f"wanted resolutions of 1 to {int(n_domains) - 1}, below n_domains={n_domains}, but "
             f"got {list(resolutions)}"
         )
-    if where is not None:
-        raise InvalidArgument(f"`where` is reserved for a later version, but got {where!r}")
 
 
 def _model(
@@ -227,8 +207,8 @@ def _model(
     if run is not None:
         saved = load_run(store, run, model=method)
         model = _kind(method).from_run(store, saved, memory_limit=memory_limit, **options)
-        if graph.key is not None:
-            model.graph = graph
+        chosen = model.graph if graph.key is None else graph
+        model.graph = replace(chosen, masks=graph.masks)
         return model
     fresh = _kind(method)(
         store, sections=sections, graph=graph, seed=seed, memory_limit=memory_limit, **options
@@ -246,82 +226,80 @@ def _kind(method: str) -> type[AtlasModel]:
     return DomainGNN
 
 
-def _told(parameters: Mapping[str, Any], level: int) -> dict[str, Any]:
-    """Parameters as they hold for labels of this many domains."""
-    finest = parameters["n_domains"]
-    joins = {} if level == finest else {"n_domains": level, "joined_from": finest}
-    return {**parameters, **joins}
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """Where labels go, and what is told of them."""
+
+    store: "AtlasStore"
+    model: AtlasModel
+    key: str
+    run: str | None
+    where: str | None
+    seed: int
+    chosen_by: Mapping[str, Mapping[str, str]]
+
+    def encoder(self) -> tuple[RunEntry, bool]:
+        """Return the run of the model, and whether it has still to be committed."""
+        if self.run is not None:
+            return self.store.snapshot.runs[self.run], False
+        return save_once(self.store, self.key, self.model.to_run())
+
+    def parameters(self, readout: Readout, **told: Any) -> dict[str, Any]:
+        """Return what provenance keeps."""
+        choice = {} if readout.choice is None else {"n_domains_choice": readout.choice.facts()}
+        return {
+            **self.model.parameters(),
+            "n_domains": readout.n_domains,
+            **told,
+            "where": self.where,
+            "mixture_seed": self.seed,
+            **choice,
+        }
 
 
-def _readout(
-    mixture: Mixture,
-    encoder: RunEntry,
-    inputs: Mapping[str, str],
-    parameters: Mapping[str, Any],
-    seed: int,
-) -> Run:
-    """Return the mixture as a run, so that other sections can be labeled alike."""
-    return Run(
-        "mixture",
-        {
-            "parameters": dict(parameters),
-            "encoder": encoder.run,
-            "log_likelihood": mixture.log_likelihood,
-            "n_iter": mixture.n_iter,
-            "converged": mixture.converged,
-        },
-        {
-            "weights": mixture.weights,
-            "means": mixture.means,
-            "factors": mixture.factors,
-        },
-        inputs,
-        seed,
-    )
-
-
-def _write_labels(
-    store: "AtlasStore",
-    key: str,
-    section: str,
-    found: Labels,
+def _written(
+    writing: _Writing,
+    tables: Tables,
+    found: Readout,
     *,
-    embedding: DerivedEntry,
-    readout: RunEntry,
-    parameters: Mapping[str, Any],
-) -> DerivedEntry:
-    n_domains = int(parameters["n_domains"])
-    categories = [str(code) for code in range(n_domains)]
-    opened = store.section(section)
-    tiles = tile_histogram(found.codes, opened.tiles.ptr, n_domains)
-    counts = tiles.sum(axis=0)
-    inputs = {
-        f"section:{section}": opened.attempt,
-        embedding.name: embedding.attempt,
-        f"run:{readout.run}": readout.attempt,
-    }
-    return write_derived(
-        store,
-        "domains",
-        key,
-        section,
-        arrays={"codes": found.codes, "confidence": found.confidence, "tile_hist": tiles},
-        attrs={"categories": categories},
-        provenance=Provenance(inputs, dict(parameters), parameters["mixture_seed"], readout.run),
-        info={
-            "method": parameters["model"],
-            "n_domains": n_domains,
-            "categories": categories,
-            "counts": {name: int(n) for name, n in zip(categories, counts, strict=True)},
-            "mean_confidence": round(float(found.confidence.mean()), 6),
-            "refine": parameters["refine"],
-            "seed": parameters["mixture_seed"],
-        },
+    covariance: Covariance,
+    refine: bool,
+    resolutions: Sequence[int],
+) -> tuple[list[RunEntry], list[DerivedEntry]]:
+    """Write runs, embeddings and labels; return what is to be committed."""
+    store, model, key = writing.store, writing.model, writing.key
+    encoder, new_encoder = writing.encoder()
+    parameters = writing.parameters(found, covariance=covariance, refine=refine)
+    inputs = model.training_inputs(encoder)
+    for name, (_, sources) in tables.items():
+        inputs |= {**sources, **writing.chosen_by.get(name, {})}
+    readout, new_readout = save_once(
+        store, key, mixture_run(found.mixture, encoder, inputs, parameters)
     )
+    entries: list[DerivedEntry] = []
+    for name, (table, sources) in tables.items():
+        hangs_on = {**sources, **writing.chosen_by.get(name, {})}
+        embedding = model.write_embedding(key, name, table, hangs_on, encoder)
+        entries.append(embedding)
+        for level, labels in found.levels(name, table, resolutions):
+            entries.append(
+                write_labels(
+                    store,
+                    key if level == found.n_domains else f"{key}_{level}",
+                    name,
+                    labels,
+                    embedding=embedding,
+                    readout=readout,
+                    parameters=parameters_at(parameters, level),
+                )
+            )
+    new = ((encoder, new_encoder), (readout, new_readout))
+    return [entry for entry, is_new in new if is_new], entries
 
 
-def _table(counts: Mapping[str, NDArray[np.int64]], n_domains: int) -> "pd.DataFrame":
+def _table(labels: Mapping[str, Labels], n_domains: int) -> "pd.DataFrame":
     import pandas as pd
 
     index = pd.Index([str(code) for code in range(n_domains)], name="domain")
-    return pd.DataFrame(dict(counts), index=index)
+    counts = {name: sizes_of({name: found}, n_domains) for name, found in labels.items()}
+    return pd.DataFrame(counts, index=index)

@@ -23,7 +23,7 @@ SAMPLE_ROWS = 20_000  # restarts run on at most this many rows; the winner sees 
 HEAT_TURNS = 25  # turns that every start gets on the sample
 FINALISTS = 3  # starts that go on to convergence
 SAMPLE_TURNS = 200
-RIDGE = 1e-6  # share of the mean square of all numbers added to each diagonal: none is singular
+RIDGE = 1e-6  # least that keeps every covariance regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,14 @@ class Mixture:
         return replace(self, weights=self.weights[order], means=self.means[order], factors=factors)
 
 
+@dataclass(frozen=True, slots=True)
+class _Prior:
+    """What covariances are pulled to: the pooled one by `rows`, a sphere by `ridge`."""
+
+    rows: float
+    ridge: float
+
+
 @dataclass(slots=True)
 class _Moments:
     """Running sums of one pass: what the next estimate needs and nothing else."""
@@ -137,20 +145,20 @@ class _Moments:
                 self.second[k] += (x * probability[:, k : k + 1]).T @ x
         self.n_rows += len(x)
 
-    def estimate(self, prior_rows: float) -> Mixture:
-        """Return the most probable mixture; `prior_rows` pull covariances to the pooled one."""
+    def estimate(self, prior: "_Prior") -> Mixture:
+        """Return the most probable mixture."""
         n, d = float(self.n_rows), self.first.shape[1]
         count = np.maximum(self.count, 1e-10)
         means = self.first / count[:, None]
         pooled = self.second.sum(axis=0) - (means * count[:, None]).T @ means
         pooled = (pooled + pooled.T) / (2.0 * n)
         # of the spread of all rows, not of what components leave: with a row each, that is rounding
-        ridge = RIDGE * _mean_square(self.second.sum(axis=0), n) * np.eye(d)
+        ridge = prior.ridge * _mean_square(self.second.sum(axis=0), n) * np.eye(d)
         if len(self.second) == 1:
             covariances = (pooled + ridge)[None]
         else:
             scatter = self.second - count[:, None, None] * means[:, :, None] * means[:, None, :]
-            covariances = (scatter + prior_rows * pooled) / (count + prior_rows)[:, None, None]
+            covariances = (scatter + prior.rows * pooled) / (count + prior.rows)[:, None, None]
             covariances = covariances + ridge
         return Mixture(self.count / n, means, _precision_factors(covariances))
 
@@ -201,7 +209,7 @@ def _iterate(
     mixture: Mixture,
     pooled: Matrix,
     *,
-    prior_rows: float,
+    prior: _Prior,
     max_iter: int,
     tol: float,
 ) -> Mixture:
@@ -210,7 +218,7 @@ def _iterate(
     for turn in range(1, max_iter + 1):
         moments = _one_pass(blocks, mixture, pooled)
         now = moments.log_likelihood / moments.n_rows
-        mixture = replace(moments.estimate(prior_rows), log_likelihood=now, n_iter=turn)
+        mixture = replace(moments.estimate(prior), log_likelihood=now, n_iter=turn)
         if abs(now - before) < tol:
             return replace(mixture, converged=True)
         before = now
@@ -223,7 +231,7 @@ def _start(
     k: int,
     *,
     covariance: Covariance,
-    prior_rows: float,
+    prior: _Prior,
     rng: np.random.Generator,
 ) -> Mixture:
     """Return the estimate from k-means labels found in `near`, the rows in some other metric."""
@@ -234,7 +242,7 @@ def _start(
     moments.add(x, probability)
     if covariance == "tied":
         moments.second[0] = x.T @ x
-    return moments.estimate(prior_rows)
+    return moments.estimate(prior)
 
 
 def _best_on_sample(
@@ -242,7 +250,7 @@ def _best_on_sample(
     k: int,
     *,
     covariance: Covariance,
-    prior_rows: float,
+    prior: _Prior,
     n_init: int,
     tol: float,
     seed: int,
@@ -251,15 +259,13 @@ def _best_on_sample(
     pooled = sample.T @ sample
 
     def run(mixture: Mixture, turns: int) -> Mixture:
-        return _iterate(
-            lambda: [sample], mixture, pooled, prior_rows=prior_rows, max_iter=turns, tol=tol
-        )
+        return _iterate(lambda: [sample], mixture, pooled, prior=prior, max_iter=turns, tol=tol)
 
     # k-means sees what lies along the longest axes; in the whitened rows it sees all alike. Each
     # finds what the other misses, so starts take turns, and the likelihood decides
     centered = sample - sample.mean(axis=0)
     spread = centered.T @ centered / len(sample)
-    ridge = RIDGE * _mean_square(spread, 1.0) * np.eye(len(spread))
+    ridge = prior.ridge * _mean_square(spread, 1.0) * np.eye(len(spread))
     metrics = (sample, centered @ _precision_factors((spread + ridge)[None])[0])
     heats = []
     for i, stream in enumerate(np.random.SeedSequence(seed).spawn(n_init)):
@@ -268,7 +274,7 @@ def _best_on_sample(
             metrics[i % 2],
             k,
             covariance=covariance,
-            prior_rows=prior_rows,
+            prior=prior,
             rng=np.random.default_rng(stream),
         )
         heats.append(run(start, HEAT_TURNS))
@@ -285,6 +291,7 @@ def fit_mixture(
     n_rows: int,
     covariance: Covariance = "full",
     prior_rows: float | None = None,
+    ridge: float = RIDGE,
     n_init: int = 10,
     max_iter: int = 100,
     tol: float = 1e-4,
@@ -305,6 +312,9 @@ def fit_mixture(
     prior_rows : float, optional
         Weight, in rows, of the pooled covariance in each component's own (full only); `d + 2` by
         default, which keeps components of few cells well conditioned.
+    ridge : float
+        Share of the mean square of all numbers that is added to each variance. Directions that
+        vary less than that count by what they vary, not alike with the others.
     n_init, seed : int
         Seeded k-means++ starts tried on a sample; the most likely one goes on.
     max_iter : int
@@ -346,12 +356,13 @@ def fit_mixture(
             f"wanted finite features, but got nan or infinity in {bad} of {len(sample)} sampled "
             "rows; fit the embedding again"
         )
-    prior = float(sample.shape[1] + 2) if prior_rows is None else prior_rows
+    rows = float(sample.shape[1] + 2) if prior_rows is None else prior_rows
+    prior = _Prior(rows, max(ridge, RIDGE))
     best = _best_on_sample(
         sample,
         n_components,
         covariance=covariance,
-        prior_rows=prior,
+        prior=prior,
         n_init=n_init,
         tol=tol,
         seed=seed,
@@ -359,4 +370,4 @@ def fit_mixture(
     if len(sample) == n_rows and best.converged:
         return best
     pooled = _second_moment(blocks)
-    return _iterate(blocks, best, pooled, prior_rows=prior, max_iter=max_iter, tol=tol)
+    return _iterate(blocks, best, pooled, prior=prior, max_iter=max_iter, tol=tol)

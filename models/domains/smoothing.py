@@ -156,9 +156,12 @@ def majority(
         Ties keep the cell's own label where it is among the winners, else take the smallest code.
     """
     out = np.empty_like(codes)
-    none = n_categories  # a category of their own for cells without a label
+    none = n_categories  # a category of their own, of cells without a label
     for start in range(0, len(codes), block_rows):
         stop = min(start + block_rows, len(codes))
         halo = expand(graph, start, stop, hops)
-        ball_votes(*_rows(halo, hops), codes[halo.n_id], n_categories, hops, out[start:stop])
+        near = codes[halo.n_id]
+        near[near < 0] = none
+        ball_votes(*_rows(halo, hops), near, none + 1, hops, out[start:stop])
+    out[codes < 0] = -1
     return out

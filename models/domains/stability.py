@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from ...atlas.errors import InvalidArgument
 from ..components.projection import Progress
 from ..metrics.agreement import fowlkes_mallows
-from .mixture import Covariance, fit_mixture
+from .mixture import RIDGE, Covariance, fit_mixture
 from .mixture_start import Blocks, Matrix, sample_rows
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def choose_number(
     n_rows: int,
     numbers: tuple[int, int] = NUMBERS,
     covariance: Covariance = "tied",
+    ridge: float = RIDGE,
     sample: int = SAMPLE_ROWS,
     most_runs: int = MOST_RUNS,
     seed: int = 0,
@@ -116,6 +118,8 @@ def choose_number(
         Least and most domains to try; fewer than the most where the rows do not suffice.
     covariance : {"tied", "full"}
         Shape of the mixture.
+    ridge : float
+        See `fit_mixture`.
     sample : int
         Rows looked at, drawn with `seed`.
     most_runs : int
@@ -155,6 +159,43 @@ def choose_number(
     >>> choose_number(lambda: [x], n_rows=400, numbers=(2, 7)).n_domains
     4
     """
+    tried, rows = _candidates(
+        blocks, n_rows, numbers=numbers, sample=sample, most_runs=most_runs, seed=seed
+    )
+    fit = partial(_one_run, rows, range(tried[0] - 1, tried[-1] + 2), covariance, ridge)
+    runs: list[Mapping[int, Codes]] = []
+    indices: dict[int, list[tuple[float, float]]] = {k: [] for k in tried}
+    curve, settled = np.zeros(len(tried)), False
+    for stream in np.random.SeedSequence([seed, tried[-1]]).spawn(most_runs):
+        runs.append(fit(stream))
+        _compare(runs, indices)
+        if progress is not None:
+            progress("choosing the number of domains", len(runs), most_runs)
+        if len(runs) == 1:
+            continue
+        before, curve = curve, np.array([np.mean([s for s, _ in indices[k]]) for k in tried])
+        still = float(np.mean(np.abs(curve - before) / before)) if before.all() else np.inf
+        if len(runs) >= FEWEST_RUNS and still < SETTLED:
+            settled = True
+            break
+    return _told(tried, curve, indices, n_runs=len(runs), settled=settled, shape=(len(rows), seed))
+
+
+def _candidates(
+    blocks: Blocks,
+    n_rows: int,
+    *,
+    numbers: tuple[int, int],
+    sample: int,
+    most_runs: int,
+    seed: int,
+) -> tuple[tuple[int, ...], Matrix]:
+    """Return the numbers to try and the rows to try them on.
+
+    Raises
+    ------
+    InvalidArgument
+    """
     low, high = numbers
     if not 2 <= low < high:
         raise InvalidArgument(f"wanted numbers of domains (2 or more, larger), but got {numbers}")
@@ -167,21 +208,19 @@ def choose_number(
             f"wanted {ROWS_EACH * (low + 2)} cells or more to choose a number of domains from "
             f"{low}, but got {len(rows)}; name the number"
         )
-    tried = tuple(range(low, high + 1))
-    runs: list[Mapping[int, Codes]] = []
-    indices: dict[int, list[tuple[float, float]]] = {k: [] for k in tried}
-    curve, settled = np.zeros(len(tried)), False
-    for turn, stream in enumerate(np.random.SeedSequence([seed, high]).spawn(most_runs)):
-        runs.append(_one_run(rows, range(low - 1, high + 2), covariance, stream))
-        _compare(runs, indices)
-        if progress is not None:
-            progress("choosing the number of domains", turn + 1, most_runs)
-        if turn == 0:
-            continue
-        before, curve = curve, np.array([np.mean([s for s, _ in indices[k]]) for k in tried])
-        if turn + 1 >= FEWEST_RUNS and float(np.mean(np.abs(curve - before) / before)) < SETTLED:
-            settled = True
-            break
+    return tuple(range(low, high + 1)), rows
+
+
+def _told(
+    tried: tuple[int, ...],
+    curve: NDArray[np.float64],
+    indices: Mapping[int, list[tuple[float, float]]],
+    *,
+    n_runs: int,
+    settled: bool,
+    shape: tuple[int, int],
+) -> DomainNumber:
+    """Choose by the curve; `shape` is the number of rows and the seed."""
     candidates = tuple(tried[i] for i in stable_peaks(curve))
     return DomainNumber(
         n_domains=candidates[-1],
@@ -190,10 +229,10 @@ def choose_number(
         stability=tuple(curve.tolist()),
         spread=tuple(float(np.std([s for s, _ in indices[k]])) for k in tried),
         same=tuple(float(np.mean([same for _, same in indices[k]])) for k in tried),
-        n_runs=len(runs),
+        n_runs=n_runs,
         settled=settled,
-        n_rows=len(rows),
-        seed=seed,
+        n_rows=shape[0],
+        seed=shape[1],
     )
 
 
@@ -224,7 +263,11 @@ def stable_peaks(curve: NDArray[np.float64]) -> list[int]:
 
 
 def _one_run(
-    rows: Matrix, numbers: range, covariance: Covariance, stream: np.random.SeedSequence
+    rows: Matrix,
+    numbers: range,
+    covariance: Covariance,
+    ridge: float,
+    stream: np.random.SeedSequence,
 ) -> dict[int, Codes]:
     """Fit every number to a half of the rows, label all of them."""
     rng = np.random.default_rng(stream)
@@ -235,7 +278,13 @@ def _one_run(
         if k == 1:
             continue
         mixture = fit_mixture(
-            lambda: [half], k, n_rows=len(half), covariance=covariance, n_init=STARTS, seed=start
+            lambda: [half],
+            k,
+            n_rows=len(half),
+            covariance=covariance,
+            ridge=ridge,
+            n_init=STARTS,
+            seed=start,
         )
         labels[k] = mixture.assign(rows)[0]
     return labels

@@ -46,8 +46,10 @@ def agreement(store: AtlasStore, key: str) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def labeled(planted_store: AtlasStore) -> AtlasStore:
-    find_domains(planted_store, n_domains=N_LAYERS, key_added="plain")
-    find_domains(planted_store, "expression", n_domains=N_LAYERS, key_added="expression")
+    find_domains(planted_store, n_domains=N_LAYERS, key_added="plain", refine=False)
+    find_domains(
+        planted_store, "expression", n_domains=N_LAYERS, key_added="expression", refine=False
+    )
     return planted_store
 
 
@@ -81,7 +83,7 @@ def test_labels_mean_the_same_in_all_sections(labeled: AtlasStore) -> None:
 
 
 def test_names_are_ordered_by_size(labeled: AtlasStore) -> None:
-    table = find_domains(labeled, n_domains=N_LAYERS, key_added="sizes")
+    table = find_domains(labeled, n_domains=N_LAYERS, key_added="sizes", refine=False)
     assert table.index.tolist() == ["0", "1", "2"]
     assert table.columns.tolist() == ["a", "b", "tiny"]
     total = table.sum(axis=1).tolist()
@@ -95,7 +97,7 @@ def test_names_are_ordered_by_size(labeled: AtlasStore) -> None:
 
 def test_same_seed_gives_the_same_labels(labeled: AtlasStore) -> None:
     first = read_domains(labeled, "plain", "a")
-    find_domains(labeled, n_domains=N_LAYERS, key_added="again")
+    find_domains(labeled, n_domains=N_LAYERS, key_added="again", refine=False)
     again = read_domains(labeled, "again", "a")
     assert np.array_equal(first.codes, again.codes)
     assert first.confidence.tobytes() == again.confidence.tobytes()
@@ -163,7 +165,8 @@ def test_a_stored_graph_gives_the_same_labels_and_is_recorded(fresh_store: Atlas
 
 
 def test_refinement_removes_stray_labels(labeled: AtlasStore) -> None:
-    find_domains(labeled, n_domains=N_LAYERS, key_added="refined", refine=True)
+    find_domains(labeled, n_domains=N_LAYERS, key_added="refined")
+    assert labeled.derived("domains", "refined", "a").info["refine"]
     plain, refined = (read_domains(labeled, key, "a").codes for key in ("plain", "refined"))
     graph = knn(labeled, "a", n_neighs=6).rows([(0, 600)])
     rows = np.repeat(np.arange(600), np.diff(graph.indptr))
@@ -228,7 +231,8 @@ def test_other_values_are_treated_as_what_they_are(tmp_path: Path, values: str) 
 
 
 def test_a_small_limit_gives_the_same_domains(labeled: AtlasStore) -> None:
-    find_domains(labeled, n_domains=N_LAYERS, key_added="tight", memory_limit="42 MiB")
+    options = {"refine": False, "memory_limit": "130 MiB"}
+    find_domains(labeled, n_domains=N_LAYERS, key_added="tight", **options)
     for name in ("a", "b"):
         tight, plain = (read_domains(labeled, key, name).codes for key in ("tight", "plain"))
         assert ari(tight, plain) > 0.99

@@ -95,6 +95,15 @@ def test_survives_identical_rows_and_empty_components(covariance: Covariance) ->
     assert len(np.unique(codes[:10])) == 1
 
 
+@pytest.mark.parametrize("shift", [0.0, 1e6])
+def test_a_component_for_nearly_every_row(shift: float) -> None:
+    """What components leave is then rounding alone, which is no covariance."""
+    x = np.random.default_rng(0).normal(size=(60, 120)) * 1e4 + shift
+    for k in (60, 59, 50):
+        mixture = fit_mixture(lambda: [x], k, n_rows=60, covariance="tied", n_init=2)
+        assert np.isfinite(mixture.posterior(x)[0]).all()
+
+
 def test_more_components_than_rows_are_refused() -> None:
     with pytest.raises(InvalidArgument, match=r"between 1 and 3 components.*got 4"):
         fit_mixture(lambda: [np.zeros((3, 2))], 4, n_rows=3)
