@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,8 +125,17 @@ def zarr_layout(metadata: Any, label: str) -> ArrayLayout:
         ) from error
 
 
-# A request: key, first and last byte; the chunks in it as number, first byte, bytes.
-type _Group = tuple[str, int, int, list[tuple[int, int, int]]]
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Neighboring chunks of a shard that are read at once."""
+
+    key: str
+    start: int
+    end: int
+    numbers: list[int]
+    offsets: list[int]
+    """Where each chunk begins, from `start`."""
+    sizes: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +198,7 @@ class RowArray:
         )
         pieces = self._pieces(wanted)
         chunks = sorted({number for number, *_ in pieces})
-        blobs = dict(self._fetch(self._groups(chunks)))
+        blobs = dict(self._fetch(self._requests(chunks)))
         items = list(blobs.items())
         if len(items) >= _THREADED_CHUNKS:
             # Several chunks to a call: small ones decode faster than a call is handed over.
@@ -221,11 +230,11 @@ class RowArray:
         Corrupt
             A chunk is missing or damaged.
         """
-        groups = self._groups(chunks)
-        for (number, blob), out in zip(self._fetch(groups), into, strict=True):
+        requests = self._requests(chunks)
+        for (number, blob), out in zip(self._fetch(requests), into, strict=True):
             if not codecs.decode_into(blob, out):
                 raise self._corrupt(number, "its checksum or length is wrong")
-        return len(groups), sum(end - start for _, start, end, _ in groups)
+        return len(requests), sum(request.end - request.start for request in requests)
 
     def compressed_bytes(self, runs: Runs | None = None) -> int:
         """Bytes that reading some runs would fetch, shard indexes left out (they are kept)."""
@@ -246,30 +255,50 @@ class RowArray:
                 row = end
         return pieces
 
-    def _groups(self, chunks: Sequence[int]) -> list[_Group]:
+    def _requests(self, chunks: Sequence[int]) -> list[_Request]:
         """Put ascending chunks together that are near enough for one request."""
-        groups: list[_Group] = []
-        for number in chunks:
-            key, offset, size = self._place(number)
-            if groups:
-                last_key, start, end, members = groups[-1]
-                if last_key == key and 0 <= offset - end <= _GAP_BYTES:
-                    members.append((number, offset - start, size))
-                    groups[-1] = (key, start, offset + size, members)
-                    continue
-            groups.append((key, offset, offset + size, [(number, 0, size)]))
-        return groups
+        if not len(chunks):
+            return []
+        number = np.asarray(chunks, np.int64)
+        shard, inner = np.divmod(number, self.layout.shard // self.layout.chunk)
+        offset, size = np.empty_like(number), np.empty_like(number)
+        for one in np.unique(shard).tolist():
+            chosen = shard == one
+            places = self._shard(one)
+            offset[chosen], size[chosen] = (
+                places.offsets[inner[chosen]],
+                places.sizes[inner[chosen]],
+            )
+        if (offset < 0).any():
+            raise self._corrupt(int(number[offset < 0][0]), "it is absent from its shard")
+        end = offset + size
+        gap = offset[1:] - end[:-1]
+        apart = (shard[1:] != shard[:-1]) | (gap < 0) | (gap > _GAP_BYTES)
+        edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(number)]
+        return [
+            _Request(
+                self._shard(int(shard[a])).key,
+                int(offset[a]),
+                int(end[b - 1]),
+                number[a:b].tolist(),
+                (offset[a:b] - offset[a]).tolist(),
+                size[a:b].tolist(),
+            )
+            for a, b in pairwise(edges)
+        ]
 
-    def _fetch(self, groups: list[_Group]) -> Iterator[tuple[int, bytes]]:
-        """Compressed bytes of the chunks of some groups, in their order."""
+    def _fetch(self, requests: list[_Request]) -> Iterator[tuple[int, bytes]]:
+        """Compressed bytes of the chunks of some requests, in their order."""
 
-        def get(group: _Group) -> bytes:
-            return self._get(group[0], group[1], group[2] - group[1])
+        def get(request: _Request) -> bytes:
+            return self._get(request.key, request.start, request.end - request.start)
 
-        remote = self._storage.local_path() is None and len(groups) > 1
-        bodies = _pool().map(get, groups) if remote else map(get, groups)
-        for (_, _, _, members), body in zip(groups, bodies, strict=True):
-            for number, offset, size in members:
+        remote = self._storage.local_path() is None and len(requests) > 1
+        bodies = _pool().map(get, requests) if remote else map(get, requests)
+        for request, body in zip(requests, bodies, strict=True):
+            for number, offset, size in zip(
+                request.numbers, request.offsets, request.sizes, strict=True
+            ):
                 yield number, body[offset : offset + size]
 
     def _decode_all(self, items: list[tuple[int, bytes]]) -> list[tuple[int, NDArray[Any]]]:

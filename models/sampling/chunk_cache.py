@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...atlas.errors import Corrupt
 from ...atlas.memory import refuse_above
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class ChunkCache:
     Parameters
     ----------
     arrays : sequence of sequence of RowArray
-        For each section some one-dimensional arrays on the same grid, the widest numbers first.
+        For each section some one-dimensional arrays on the same grid.
+    kept : sequence of sequence of dtype
+        Number type to keep each in, the widest first in each section; numbers must fit.
     limit : int
         Bytes to hold.
     threads : int
@@ -61,14 +64,19 @@ class ChunkCache:
     """
 
     def __init__(
-        self, arrays: "Sequence[Sequence[RowArray]]", limit: int, threads: int = 1
+        self,
+        arrays: "Sequence[Sequence[RowArray]]",
+        kept: Sequence[Sequence[np.dtype[Any]]],
+        limit: int,
+        threads: int = 1,
     ) -> None:
         self._arrays = [tuple(group) for group in arrays]
+        self._kept = [tuple(group) for group in kept]
         counts = [-(-len(group[0]) // group[0].layout.chunk) for group in self._arrays]
         self._base = np.cumsum([0, *counts], dtype=np.int64)
         sizes = [
-            sum(array.layout.chunk * array.layout.row_bytes for array in group)
-            for group in self._arrays
+            group[0].layout.chunk * sum(dtype.itemsize for dtype in dtypes)
+            for group, dtypes in zip(self._arrays, self._kept, strict=True)
         ]
         self.slot_bytes = -(-max(sizes, default=1) // _ALIGNED) * _ALIGNED
         total = max(1, int(self._base[-1]))
@@ -81,8 +89,9 @@ class ChunkCache:
         )
         self.n_slots = max(least, min(total, limit // self.slot_bytes))
         # Where everything fits, no thread can take another's slots.
-        share = 1 if self.n_slots == total else _PINNED_SHARE * threads
+        share = 1 if self.n_slots >= total else _PINNED_SHARE * threads
         self.capacity = self.n_slots // share
+        self.holds_all = self.n_slots >= total
         self._ahead = self.capacity // 2
         # untouched parts take no memory
         self._memory = np.empty(self.n_slots * self.slot_bytes, dtype=np.uint8)
@@ -110,11 +119,11 @@ class ChunkCache:
 
     def view(self, section: int, number: int) -> ChunkView:
         """Return the view of the n-th array of a section."""
-        group = self._arrays[section]
-        before = sum(a.layout.chunk * a.layout.row_bytes for a in group[:number])
-        dtype = np.dtype(group[number].layout.dtype)
-        memory = self._memory.view(dtype)
-        return ChunkView(memory, self.slot_bytes // dtype.itemsize, before // dtype.itemsize)
+        dtypes = self._kept[section]
+        before = self.chunk_length(section) * sum(d.itemsize for d in dtypes[:number])
+        size = dtypes[number].itemsize
+        memory = self._memory.view(dtypes[number])
+        return ChunkView(memory, self.slot_bytes // size, before // size)
 
     @contextmanager
     def pinned(
@@ -203,7 +212,7 @@ class ChunkCache:
                 view, length = self.view(section, number), array.layout.chunk
                 starts = (slots.astype(np.int64) * view.stride + view.first).tolist()
                 into = [view.memory[start : start + length] for start in starts]
-                made, read = array.fill(local, into)
+                made, read = _filled(array, local, into)
                 requests, n_bytes = requests + made, n_bytes + read
             sound = True
         finally:
@@ -226,3 +235,21 @@ class ChunkCache:
                 if not self._loading[slots].any():
                     return True
                 self._changed.wait()
+
+
+def _filled(array: "RowArray", chunks: list[int], into: list[NDArray[Any]]) -> tuple[int, int]:
+    """Read chunks, through a small piece of memory where they are kept as narrower numbers."""
+    stored = np.dtype(array.layout.dtype)
+    if into[0].dtype == stored:
+        return array.fill(chunks, into)
+    scratch = np.empty((len(chunks), len(into[0])), dtype=stored)
+    done = array.fill(chunks, list(scratch))
+    most = np.iinfo(into[0].dtype).max
+    if not 0 <= int(scratch.min()) <= int(scratch.max()) <= most:
+        raise Corrupt(
+            f"numbers in 0..{most} are wanted, but got {scratch.min()}..{scratch.max()} in chunks "
+            f"{chunks[0]} to {chunks[-1]} of a section's columns; run `tisseract verify`"
+        )
+    for wide, narrow in zip(scratch, into, strict=True):
+        narrow[:] = wide
+    return done

@@ -14,7 +14,9 @@ from .tile_kernels import copy_entries, keep_columns, mark_chunks, read_spans, r
 if TYPE_CHECKING:
     from ...atlas.section import Section
 
-__all__ = ["CountRows", "SparseRows"]
+__all__ = ["CountRows", "SparseRows", "entry_types"]
+
+_POINTER_ROWS = 32_768  # row pointers take so little that many are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,27 @@ class CountRows:
                     f"{data.layout.chunk} and {indices.layout.chunk} in section {section.name!r}"
                 )
         self.sections = tuple(sections)
-        self._pointers = ChunkCache([(indptr,) for _, _, indptr in arrays], pointer_bytes, threads)
-        self._entries = ChunkCache([_widest(d, i) for d, i, _ in arrays], entry_bytes, threads)
-        self._columns_first = [d.layout.row_bytes <= i.layout.row_bytes for d, i, _ in arrays]
+        self._pointers = ChunkCache(
+            [(indptr,) for _, _, indptr in arrays],
+            [(np.dtype(indptr.layout.dtype),) for _, _, indptr in arrays],
+            pointer_bytes,
+            threads,
+        )
+        kept = [entry_types(section) for section in sections]
+        self._columns_first = [columns.itemsize >= values.itemsize for columns, values in kept]
+        pairs = list(zip(arrays, kept, self._columns_first, strict=True))
+        self._entries = ChunkCache(
+            [(i, d) if first else (d, i) for (d, i, _), _, first in pairs],
+            [each if first else each[::-1] for _, each, first in pairs],
+            entry_bytes,
+            threads,
+        )
         per_row = [section.entry.nnz / max(section.n_obs, 1) for section in sections]
         self._group = [
             max(1, round(read_rows * each / self._entries.chunk_length(number)))
             for number, each in enumerate(per_row)
         ]
+        self._pointer_group = max(1, _POINTER_ROWS // self._pointers.chunk_length(0))
         self._target = None if genes is None else _targets(sections, genes)
         self.n_genes = sections[0].n_vars if genes is None else len(genes[0])
 
@@ -151,7 +166,8 @@ class CountRows:
         for part, chunks in self._pieces(cache, number, row[chosen], row[chosen] + 2):
             which = chosen[part]
             low, high = np.empty(len(which), np.int64), np.empty(len(which), np.int64)
-            with cache.pinned(number, chunks):
+            ahead = _groups(cache, number, chunks, self._pointer_group)
+            with cache.pinned(number, chunks, ahead):
                 slots = cache.slots(number)
                 read_spans(
                     row[which], slots, length, view.memory, view.stride, view.first, low, high
@@ -178,8 +194,9 @@ class CountRows:
         low, high = spans[0][chosen], spans[1][chosen]
         to = out.indptr[chosen].astype(np.int64)
         for part, chunks in self._pieces(cache, number, low, high):
-            seeds = part[chosen[part] < n_seeds]
-            ahead = self._ahead(number, low[seeds], high[seeds])
+            # what fits is all wanted some time; else only what lies where the seeds go
+            seeds = part if cache.holds_all else part[chosen[part] < n_seeds]
+            ahead = _neighbors(cache, number, low[seeds], high[seeds], self._group[number])
             with cache.pinned(number, chunks, ahead):
                 copy_entries(
                     low[part],
@@ -196,20 +213,6 @@ class CountRows:
                     out.columns,
                     out.values,
                 )
-
-    def _ahead(
-        self, number: int, low: NDArray[np.int64], high: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
-        """Chunks of the groups that lack some of those of the seeds."""
-        cache = self._entries
-        flags = np.zeros(cache.n_chunks(number), dtype=np.bool_)
-        mark_chunks(low, high, cache.chunk_length(number), flags)
-        lacking = np.flatnonzero(flags & (cache.slots(number) < 0))
-        size = self._group[number]
-        group = np.unique(lacking // size)
-        chunks = (group[:, None] * size + np.arange(size)).ravel()
-        found: NDArray[np.int64] = chunks[chunks < len(flags)]
-        return found
 
     def _pieces(
         self,
@@ -248,8 +251,32 @@ def _room_for(sizes: NDArray[np.int64]) -> SparseRows:
     return SparseRows(indptr, np.empty(n, np.int32), np.empty(n, np.float32), depth)
 
 
-def _widest(data: Any, indices: Any) -> tuple[Any, Any]:
-    return (indices, data) if data.layout.row_bytes <= indices.layout.row_bytes else (data, indices)
+def _neighbors(
+    cache: ChunkCache, number: int, low: NDArray[np.int64], high: NDArray[np.int64], size: int
+) -> NDArray[np.int64]:
+    """Chunks of the groups that lack some of those of the given spans."""
+    flags = np.zeros(cache.n_chunks(number), dtype=np.bool_)
+    mark_chunks(low, high, cache.chunk_length(number), flags)
+    return _groups(cache, number, np.flatnonzero(flags), size)
+
+
+def _groups(
+    cache: ChunkCache, number: int, chunks: NDArray[np.int64], size: int
+) -> NDArray[np.int64]:
+    """Chunks of the groups of `size` that lack some of the given ones."""
+    lacking = chunks[cache.slots(number)[chunks] < 0]
+    group = np.unique(lacking // size)
+    found = (group[:, None] * size + np.arange(size)).ravel()
+    return found[found < cache.n_chunks(number)]
+
+
+def entry_types(section: "Section") -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """Return the number types in which columns and values of a section are kept."""
+    data, indices, _ = section.count_arrays()
+    columns = np.dtype(indices.layout.dtype)
+    if section.n_vars <= np.iinfo(np.uint16).max:
+        columns = np.dtype(np.uint16)
+    return columns, np.dtype(data.layout.dtype)
 
 
 def _by_section(section: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:

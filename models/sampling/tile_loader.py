@@ -13,7 +13,7 @@ from ...atlas.memory import parse_bytes
 from ..genes.plan import TREATMENTS, locate_genes
 from .batch_plan import Partition
 from .block_plan import BlockPlan, plan_blocks
-from .count_rows import CountRows
+from .count_rows import CountRows, entry_types
 from .densify import AS_STORED, LIBRARY_SIZE, LOG1P
 from .edge_pages import EdgePages
 from .neighbor_sampler import EdgeRows
@@ -98,7 +98,9 @@ class TileLoader(IterableDataset[Data]):
                 read_rows=self.read_rows,
                 threads=max(1, self.threads),
             )
-            edges = EdgePages(self.plan.space, self._graphs, self.memory.edges)
+            edges = EdgePages(
+                self.plan.space, self._graphs, self.memory.edges, self.memory.page_rows
+            )
             treatments = [_TREATMENT[TREATMENTS[section.values]] for section in self._sections]
             reader = TileReader(
                 self.plan.space, counts, edges, self.hops, np.array(treatments, dtype=np.uint8)
@@ -243,7 +245,7 @@ def tile_loader(
         hops=hops,
         degree=sum(edges) / space.n_nodes if isinstance(graph, str) else float(graph),
         entries=sum(section.entry.nnz for section in opened) / space.n_nodes,
-        entry_bytes=max(sum(a.layout.row_bytes for a in s.count_arrays()[:2]) for s in opened),
+        entry_bytes=max(sum(kind.itemsize for kind in entry_types(one)) for one in opened),
         in_flight=2 * workers + 2,
     )
     return TileLoader(

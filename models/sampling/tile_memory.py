@@ -13,6 +13,8 @@ _CELL = 48  # bytes of a cell of a batch apart from its counts
 _ENTRY = 8
 _EDGE = 48  # with what numbering edges takes on the way
 _POINTER = 8
+_PAGES = 3  # of edges, for each block of a batch
+_PAGE_POWERS = (9, 14)  # of two, rows of a page
 # blocks of a space-filling order are no squares: their rim is longer
 _RIM = 1.5
 
@@ -31,6 +33,8 @@ class TileMemory:
         Batches at once: being made, waiting, and with the user.
     pointers, entries, edges : int
         Caches of row pointers, of counts, of edges.
+    page_rows : int
+        Rows whose edges are read at once.
     """
 
     limit: int
@@ -39,6 +43,7 @@ class TileMemory:
     pointers: int
     entries: int
     edges: int
+    page_rows: int
 
     def __str__(self) -> str:
         return (
@@ -110,4 +115,7 @@ row pointers
         )
     share = np.array([_POINTER, entries * entry_bytes, degree * 8 + _POINTER])
     pointers, counts, edges = (int(part) for part in share / share.sum() * rest)
-    return TileMemory(limit, batch, in_flight, pointers, counts, edges)
+    # as large as a few for each block leave room for: every page reads its border chunks again
+    fitting = edges / (_PAGES * blocks * (degree * 8 + _POINTER))
+    page_rows = 2 ** int(np.clip(np.log2(max(fitting, 1.0)), *_PAGE_POWERS))
+    return TileMemory(limit, batch, in_flight, pointers, counts, edges, page_rows)
