@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from ..components.projection import center
 from ..rows.file import RowFile
 from ..sampling.neighborhood import GraphRows, expand
+from ..sampling.prefetch import prefetched
 from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import halo_data
 from .device import Placement
 from .encoder import Encoder
-from .prefetch import made_ahead
 from .scale import Scale
 
 __all__ = ["embed_section"]
@@ -86,7 +86,8 @@ def embed_section(
     try:
         total = np.zeros(out.width)
         starts = range(0, table.n_rows, block_rows)
-        with closing(made_ahead(block_of, starts, num_workers)) as stream:
+        blocks = prefetched(block_of, starts, threads=num_workers, depth=num_workers)
+        with closing(blocks) as stream:
             for start, data in zip(starts, stream, strict=True):
                 block = _embedded(encoder, data, scale, placement)
                 if rotation is not None:

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from ...atlas.errors import InvalidArgument
 from ..components.projection import Progress
 from ..sampling.batch_plan import Partition
+from ..sampling.prefetch import prefetched
 from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import TileBatches
 from .checkpoint import Learning, restore, save_checkpoint
 from .device import Later, Placement
 from .errors import TrainingDivergedError
 from .history import StepReport, StepReporter, TrainingHistory
-from .prefetch import made_ahead
 from .ranks import Ranks
 from .scale import Scale
 from .schedule import Saving, Schedule, step_seed
@@ -71,7 +71,7 @@ class Trainer:
 
     Notes
     -----
-    Memory: `num_workers + 2` batches, weights thrice, and what the backward pass keeps of one
+    Memory: `num_workers + 1` batches, weights thrice, and what the backward pass keeps of one
     batch on the device.
     """
 
@@ -184,8 +184,11 @@ class Trainer:
     def _data(self, first: int) -> Generator[Data]:
         """Hand out the batches of all steps left, made ahead, still on the CPU."""
         todo = self.batches.plan.steps(first, self.schedule.steps)
-        return made_ahead(
-            lambda batch: self.placement.pinned(self.batches.load(batch)), todo, self.num_workers
+        return prefetched(
+            lambda batch: self.placement.pinned(self.batches.load(batch)),
+            todo,
+            threads=self.num_workers,
+            depth=self.num_workers,
         )
 
     def _step(self, step: int, data: Data) -> _Made:

@@ -1,7 +1,7 @@
 """Work on the next few items while the one at hand is used; results keep their order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
@@ -10,7 +10,7 @@ __all__ = ["prefetched"]
 
 def prefetched[A, B](
     work: Callable[[A], B], items: Iterable[A], *, threads: int, depth: int
-) -> Iterator[B]:
+) -> Generator[B]:
     """Yield `work(item)` for every item, in order.
 
     Parameters
@@ -27,6 +27,10 @@ def prefetched[A, B](
     ------
     Exception
         What `work` raised, when its item's turn comes.
+
+    Notes
+    -----
+    Close the generator to stop early; that waits for what is being worked on.
 
     Examples
     --------

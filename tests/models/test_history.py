@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tisseract.atlas.errors import Corrupt
 from tisseract.models.network.history import StepReporter, TrainingHistory
-from tisseract.models.network.prefetch import made_ahead
+from tisseract.models.sampling.prefetch import prefetched
 
 
 def test_a_history_survives_json() -> None:
@@ -73,7 +73,7 @@ def test_things_come_in_order_and_not_too_early(workers: int) -> None:
             begun.append(item)
         return item * item
 
-    for number, made in enumerate(made_ahead(make, range(30), workers)):
+    for number, made in enumerate(prefetched(make, range(30), threads=workers, depth=workers)):
         assert made == number * number
         assert len(begun) <= number + 1 + max(workers, 0)
 
@@ -84,7 +84,7 @@ def test_a_failure_comes_where_the_result_would() -> None:
             raise ValueError("two")
         return item
 
-    stream = made_ahead(make, range(9), workers=2)
+    stream = prefetched(make, range(9), threads=2, depth=2)
     assert next(stream) == 0
     assert next(stream) == 1
     with pytest.raises(ValueError, match="two"):
@@ -93,7 +93,7 @@ def test_a_failure_comes_where_the_result_would() -> None:
 
 def test_closing_leaves_no_thread_behind() -> None:
     before = threading.active_count()
-    with closing(made_ahead(str, range(1000), workers=2)) as stream:
+    with closing(prefetched(str, range(1000), threads=2, depth=2)) as stream:
         assert next(stream) == "0"
         assert threading.active_count() > before
     assert threading.active_count() == before

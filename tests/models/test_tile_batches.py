@@ -16,10 +16,10 @@ pytest.importorskip("torch_geometric")
 from tisseract.models.domains.smoothing import neighborhood_mean  # noqa: E402
 from tisseract.models.network.encoder import Encoder  # noqa: E402
 from tisseract.models.network.inference import embed_section  # noqa: E402
-from tisseract.models.network.prefetch import made_ahead  # noqa: E402
 from tisseract.models.network.scale import Scale  # noqa: E402
 from tisseract.models.rows.file import RowFile  # noqa: E402
 from tisseract.models.sampling.batch_plan import plan_batches  # noqa: E402
+from tisseract.models.sampling.prefetch import prefetched  # noqa: E402
 from tisseract.models.sampling.tile_batches import (  # noqa: E402
     HaloCache,
     SectionSource,
@@ -167,7 +167,8 @@ def test_a_cache_counts_a_tile_once(sources: list[SectionSource]) -> None:
 def test_threads_read_what_one_reads(sources: list[SectionSource]) -> None:
     batches, alone = loader(sources), loader(sources, cache=0)
     steps = batches.plan.steps(0, 12)
-    for found, batch in zip(made_ahead(batches.load, steps, 2), steps, strict=True):
+    stream = prefetched(batches.load, steps, threads=2, depth=2)
+    for found, batch in zip(stream, steps, strict=True):
         wanted = alone.load(batch)
         for key in ("x", "edge_index", "n_id", "prior", "pos", "section", "halo"):
             assert torch.equal(found[key], wanted[key]), key
