@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from .domains.stability import choose_number
     from .metrics.agreement import ari, fowlkes_mallows, nmi
     from .metrics.continuity import chaos, pas
-    from .metrics.mixing import batch_asw, label_asw, lisi
+    from .metrics.mixing import lisi
     from .metrics.proportions import domain_proportions, jensen_shannon, proportion_divergence
+    from .metrics.silhouettes import batch_asw, label_asw
     from .network.gnn import DomainGNN
     from .sampling.atlas_loader import node_loader
     from .sampling.densify import densify
@@ -68,7 +69,7 @@ if not TYPE_CHECKING:
         "NeighborSampler": "sampling.neighbor_sampler",
         "NodeSpace": "sampling.node_space",
         "ari": "metrics.agreement",
-        "batch_asw": "metrics.mixing",
+        "batch_asw": "metrics.silhouettes",
         "chaos": "metrics.continuity",
         "choose_number": "domains.stability",
         "component_tree": "domains.resolution",
@@ -77,7 +78,7 @@ if not TYPE_CHECKING:
         "find_domains": "domains.find",
         "fowlkes_mallows": "metrics.agreement",
         "jensen_shannon": "metrics.proportions",
-        "label_asw": "metrics.mixing",
+        "label_asw": "metrics.silhouettes",
         "lisi": "metrics.mixing",
         "nmi": "metrics.agreement",
         "node_loader": "sampling.atlas_loader",

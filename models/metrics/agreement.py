@@ -76,6 +76,10 @@ def ari(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> fl
     InvalidArgument
         When the labelings differ in length.
 
+    Notes
+    -----
+    Memory: that of `contingency`.
+
     Examples
     --------
     >>> ari([0, 0, 1, 1], ["b", "b", "a", "a"])
@@ -153,6 +157,10 @@ def nmi(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> fl
     ------
     InvalidArgument
         When the labelings differ in length.
+
+    Notes
+    -----
+    Memory: that of `contingency`.
 
     Examples
     --------

@@ -106,6 +106,10 @@ def domain_proportions(
     InvalidArgument
         No cells, a missing label, or lengths that differ.
 
+    Notes
+    -----
+    Memory: 24 bytes a cell beside the labels, 16 a pair of section and domain.
+
     Examples
     --------
     >>> domain_proportions(["x", "y", "y"], ["a", "a", "b"]).loc["a"].tolist()
@@ -153,6 +157,7 @@ def proportion_divergence(
     -----
     Jensen-Shannon divergence of domain shares across slides: as Novae (Blampey et al., Nature
     Methods 2025) measures consistency, there over all slides at once, here by pairs.
+    Memory: that of `domain_proportions`, and 8 bytes a pair of sections.
 
     Examples
     --------

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.metrics.mixing import batch_asw, label_asw, lisi
+from tisseract.models.metrics.mixing import lisi
+from tisseract.models.metrics.silhouettes import batch_asw, label_asw
 
 
 def published_lisi(x: np.ndarray, labels: list[int], k: int, perplexity: float) -> list[float]:
