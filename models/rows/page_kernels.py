@@ -56,7 +56,7 @@ class Held(NamedTuple):
 
 
 @njit
-def entry_at(segment: NDArray[np.int32], slot: np.int64, entry: np.int64) -> np.int64:
+def entry_at(segment: NDArray[np.int32], slot: Any, entry: Any) -> Any:
     """Return where an entry of a page stands."""
     return (np.int64(segment[slot, entry >> _SHIFT]) << _SHIFT) | (entry & _MASK)
 

@@ -42,7 +42,7 @@ def sampling_key(parts: NDArray[np.uint64]) -> np.uint64:
 
 
 @njit
-def _draw(state: np.uint64, number: int, below: int) -> int:
+def _draw(state: np.uint64, number: Any, below: Any) -> int:
     """Return draw `number` of a cell, uniform in 0..below - 1; below < 2^32."""
     bits = mix(state + np.uint64(number + 1) * _GOLDEN)
     return int(((bits >> _32) * np.uint64(below)) >> _32)
@@ -89,8 +89,8 @@ def choose_edges(
     indptr = np.zeros(m + 1, np.int64)
     for i in range(m):
         slot = held.slot[page[i]]
-        degree = np.int64(held.pointers[slot, row[i] + 1] - held.pointers[slot, row[i]])
-        taken = degree
+        degree: Any = np.int64(held.pointers[slot, row[i] + 1] - held.pointers[slot, row[i]])
+        taken: Any = degree
         if fanout >= 0:
             taken = min(degree, fanout)
             if replace and degree > 0:
@@ -121,7 +121,7 @@ def choose_edges(
 
 
 @njit
-def _choose(state: np.uint64, degree: int, place: NDArray[np.int64]) -> None:
+def _choose(state: np.uint64, degree: Any, place: NDArray[np.int64]) -> None:
     """Choose some of the edges of a cell, in order."""
     missing = place.size
     if missing == degree:

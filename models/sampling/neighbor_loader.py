@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from .loader_memory import LoaderMemory
 from .neighbor_sampler import NeighborSampler
@@ -127,8 +127,12 @@ class AtlasLoader(DataLoader):  # type: ignore[type-arg]  # batches of any kind
         graph = AtlasGraphStore(space, maker.sampler.graphs)
         self.data = (AtlasFeatureStore(space, tensors), graph)
         self.node_sampler = AtlasSampler(maker.sampler)
+        collate: Any = maker  # of a number, not of a list: this data set hands out whole batches
         super().__init__(
-            _Numbers(self.plan), batch_sampler=_BatchNumbers(self.plan), collate_fn=maker, **options
+            _Numbers(self.plan),
+            batch_sampler=_BatchNumbers(self.plan),
+            collate_fn=collate,
+            **options,
         )
 
     def seek(self, epoch: int, batch: int = 0) -> None:
@@ -171,7 +175,7 @@ class _BatchNumbers(SeedBatches):
         return self.numbers()
 
 
-class _Numbers:
+class _Numbers(Dataset[Any]):
     """A data set whose items are the numbers of batches themselves."""
 
     def __init__(self, plan: SeedPlan) -> None:

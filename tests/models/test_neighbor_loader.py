@@ -163,7 +163,7 @@ def test_memory_is_planned(store: AtlasStore) -> None:
 @pytest.mark.slow
 def test_the_peak_stays_within_the_plan(tmp_path: Path) -> None:
     bench = Path(__file__).parents[2] / "benchmarks" / "bench_loader.py"
-    options = ["--cells", "150000", "--genes", "200", "--k", "10", "--folder", str(tmp_path)]
+    options = ["--cells", "60000", "--genes", "100", "--k", "10", "--folder", str(tmp_path)]
     subprocess.run([sys.executable, str(bench), *options, "--run", "prepare"], check=True)
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, str(tmp_path / "atlas")],
@@ -188,7 +188,7 @@ store = open_store(sys.argv[1])
 options = dict(features="raw", num_neighbors=[10, 5], batch_size=256, block_rows=128)
 next(iter(node_loader(store, **{**options, "batch_size": 16})))
 before = peak()
-loader = node_loader(store, **options, cache_bytes="24 MiB")
+loader = node_loader(store, **options, cache_bytes="8 MiB")
 for data in loader:
     pass
 memory = loader.memory

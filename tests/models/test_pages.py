@@ -29,7 +29,8 @@ class Source:
     def dense(self, section: int, runs: Runs) -> NDArray[np.float32]:
         self.asked += [(SPACE.offsets[section] + a, SPACE.offsets[section] + b) for a, b in runs]
         rows = np.concatenate([np.arange(a, b) for a, b in runs])
-        return TABLE[rows + SPACE.offsets[section]].astype(np.float32)
+        found: NDArray[np.float32] = TABLE[rows + SPACE.offsets[section]].astype(np.float32)
+        return found
 
     def ragged(self, section: int, runs: Runs) -> RaggedRows:
         rows = self.dense(section, runs)
@@ -141,8 +142,9 @@ class Grid:
         side = 2**bits
         self.n_obs, self.nnz = side * side, side * side * 9
         code = np.arange(self.n_obs)
-        x = sum(((code >> (2 * b)) & 1) << b for b in range(bits))
-        y = sum(((code >> (2 * b + 1)) & 1) << b for b in range(bits))
+        bit = np.arange(bits)
+        x = (((code[:, None] >> (2 * bit)) & 1) << bit).sum(axis=1)
+        y = (((code[:, None] >> (2 * bit + 1)) & 1) << bit).sum(axis=1)
         node = np.empty((side, side), dtype=np.int64)
         node[x, y] = code
         steps = np.array([(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1)])
@@ -171,7 +173,7 @@ def test_foresight_reads_less_again() -> None:
     for foresight in (None, Foresight(plan)):
         sampler = NeighborSampler(
             space, [graph], [3, 3], page_rows=64, cache_bytes=2**20, foresight=foresight
-        )  # type: ignore[list-item]
+        )
         graph.chunks = 0
         for batch in range(plan.n_batches):
             sampler.sample(plan.batch(0, batch), batch)
