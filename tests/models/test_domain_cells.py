@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,8 +106,9 @@ def test_cells_that_pass_quality_control_are_the_default(tmp_path: Path) -> None
 def test_wrong_masks_are_told(fresh_store: AtlasStore) -> None:
     with pytest.raises(InvalidArgument, match=r"300 True or False .*\(299,\)"):
         chosen_cells(fresh_store, ["a"], {"a": np.ones(299, bool)})
+    numbers: Any = np.ones(N, np.int64)
     with pytest.raises(InvalidArgument, match="of int64"):
-        chosen_cells(fresh_store, ["a"], {"a": np.ones(N, np.int64)})  # type: ignore[dict-item]
+        chosen_cells(fresh_store, ["a"], {"a": numbers})
     with pytest.raises(InvalidArgument, match=r"none in a \(n > 5\)"):
         chosen_cells(fresh_store, ["a"], {"a": np.zeros(N, bool)}, "n > 5")
     with pytest.raises(InvalidArgument, match="is only its name here"):

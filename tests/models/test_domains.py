@@ -231,7 +231,7 @@ def test_other_values_are_treated_as_what_they_are(tmp_path: Path, values: str) 
 
 
 def test_a_small_limit_gives_the_same_domains(labeled: AtlasStore) -> None:
-    options = {"refine": False, "memory_limit": "130 MiB"}
+    options: dict[str, Any] = {"refine": False, "memory_limit": "130 MiB"}
     find_domains(labeled, n_domains=N_LAYERS, key_added="tight", **options)
     for name in ("a", "b"):
         tight, plain = (read_domains(labeled, key, name).codes for key in ("tight", "plain"))
