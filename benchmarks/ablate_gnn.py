@@ -63,8 +63,8 @@ class Extra(nn.Module):
         raise NotImplementedError
 
     def forward(self, encoder: Encoder, data: Any, generator: torch.Generator) -> dict[str, Tensor]:
-        default = masked_loss(encoder, data, self.weights, generator)
-        return {"default": default, "extra": self.share * self.term(encoder, data, generator)}
+        terms = masked_loss(encoder, data, self.weights, generator)
+        return {**terms, "extra": self.share * self.term(encoder, data, generator)}
 
 
 class Contrast(Extra):
@@ -152,7 +152,7 @@ class SectionShift(Extra):
     def forward(self, encoder: Encoder, data: Any, generator: torch.Generator) -> dict[str, Tensor]:
         if float(torch.rand((), generator=generator)) > 0.3:
             data.x = data.x - self.shift(data.section)
-        return {"default": masked_loss(encoder, data, self.weights, generator)}
+        return masked_loss(encoder, data, self.weights, generator)
 
 
 class HopStacks(Encoder):
@@ -203,10 +203,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "one scale for all components (= loss on genes)": {"scale": one_scale},
     "directions of the embedding": {"attrs": {"of_embedding": True}},
-    **{f"n_dims={n}": {"n_dims": n} for n in (12, 16, 30)},
+    **{f"n_dims={n}": {"n_dims": n} for n in (12, 30)},
     **{f"prior={n}": {"prior": n} for n in (0.0, 0.1, 1.0)},
     "prior alone": {"reconstruction": 0.0},
-    **{f"mask={n}": {"mask": n} for n in (0.1, 0.5)},
+    **{f"mask={n}": {"mask": n} for n in (0.1, 0.3)},
     **{f"n_layers={n}": {"n_layers": n, "prior_hops": min(n, 3)} for n in (2, 3, 5)},
     **{f"n_hidden={n}": {"n_hidden": n} for n in (32, 128)},
     **{f"steps={n}": {"steps": n} for n in (75, 300)},

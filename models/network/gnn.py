@@ -109,10 +109,10 @@ class DomainGNN(PlannedNetwork):
         n_layers: int = 4,
         n_hidden: int = 64,
         conv: str = "sage",
-        steps: int = 300,
+        steps: int = 150,
         lr: float = 5e-3,
         batch_cells: int = 4096,
-        mask: float = 0.3,
+        mask: float = 0.5,
         reconstruction: float = 1.0,
         prior: float = 0.3,
         prior_hops: int = 3,
@@ -230,7 +230,9 @@ class DomainGNN(PlannedNetwork):
     def _objective(self) -> Objective:
         """Return what the encoder is trained for."""
 
-        def objective(encoder: Encoder, data: Data, generator: torch.Generator) -> Tensor:
+        def objective(
+            encoder: Encoder, data: Data, generator: torch.Generator
+        ) -> dict[str, Tensor]:
             return masked_loss(encoder, data, self.loss, generator)
 
         return objective

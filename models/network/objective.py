@@ -31,13 +31,13 @@ class LossWeights:
 
     reconstruction: float = 1.0
     prior: float = 0.3
-    mask: float = 0.3
+    mask: float = 0.5
 
 
 def masked_loss(
     encoder: Encoder, data: Data, weights: LossWeights, generator: torch.Generator
-) -> Tensor:
-    """Compute the loss of one batch.
+) -> dict[str, Tensor]:
+    """Compute the loss of one batch, term by term.
 
     Parameters
     ----------
@@ -50,11 +50,11 @@ def masked_loss(
 
     Returns
     -------
-    Tensor
-        Scalar.
+    dict of str to Tensor
+        Weighted scalars, whose sum is the loss: "reconstruction" and "prior".
     """
     hidden = torch.rand(len(data.x), generator=generator) < weights.mask
-    hidden = hidden.to(data.x.device)
+    hidden = hidden.to(data.x.device, non_blocking=True)
     x = torch.where(hidden[:, None], encoder.mask_token, data.x)
     z = encoder(x, data.edge_index, data.num_sampled_nodes, data.num_sampled_edges)
     seeds = hidden[: data.batch_size]
@@ -62,5 +62,4 @@ def masked_loss(
     # a mean over no hidden seeds at all (tiny sections) is zero, not nan
     rebuilt = (error * seeds).sum() / seeds.sum().clamp(min=1)
     away = (z - data.prior).square().mean()
-    total: Tensor = weights.reconstruction * rebuilt + weights.prior * away
-    return total
+    return {"reconstruction": weights.reconstruction * rebuilt, "prior": weights.prior * away}

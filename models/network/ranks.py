@@ -75,6 +75,7 @@ class Ranks:
         InvalidArgument
             As `this_rank`.
         """
+        import torch
         import torch.distributed as dist
 
         ranks = cls(*this_rank())
@@ -82,32 +83,31 @@ class Ranks:
             import atexit
 
             backend = "nccl" if device.type == "cuda" else "gloo"
+            if device.type == "cuda":
+                torch.cuda.set_device(device)  # where NCCL puts what it sends
             dist.init_process_group(backend, timeout=PATIENCE)
             # the group serves every later training of this process
             atexit.register(dist.destroy_process_group)
         return ranks
 
     def average_gradients(self, parameters: "Iterable[nn.Parameter]") -> None:
-        """Replace gradients by their means over all ranks, in place; equal bits on every rank."""
+        """Replace gradients by their means over all ranks, in place; equal bits on every rank.
+
+        A parameter that a rank did not use counts there as one of gradient zero.
+        """
         if self.world_size == 1:
             return
         import torch
         import torch.distributed as dist
 
         known = list(parameters)
-        flat = [
-            torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in known
-        ]
-        # a parameter that no rank used keeps having no gradient, as in one process
-        used = torch.tensor([float(p.grad is not None) for p in known], device=flat[0].device)
-        joint = torch.cat([*flat, used])
+        joint = torch.cat(
+            [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in known]
+        )
         dist.all_reduce(joint)
-        used = joint[-len(known) :].cpu()
-        start = 0
-        for place, p in enumerate(known):
-            if used[place] > 0:
-                p.grad = (joint[start : start + p.numel()] / self.world_size).view_as(p)
-            start += p.numel()
+        joint /= self.world_size
+        for p, mean in zip(known, torch.split(joint, [p.numel() for p in known]), strict=True):
+            p.grad = mean.view_as(p)
 
     def mean(self, values: "Tensor") -> "Tensor":
         """Return the mean of a tensor over all ranks."""

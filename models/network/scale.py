@@ -40,7 +40,7 @@ class Scale:
 
     def apply(self, data: Data) -> Data:
         """Standardize a batch where it lies: on the device, once it is there."""
-        features = torch.from_numpy(self.features).to(data.x.device)
+        features = torch.from_numpy(self.features).to(data.x.device, non_blocking=True)
         data.x = data.x / features
         if "prior" in data:
             data.prior = data.prior / (features * self.prior)

@@ -216,7 +216,8 @@ class Trainer:
             optimizer.step()
             self.ranks.share(self.learning.buffers())
         told = [term.detach().float() for term in terms.values()]
-        told.append(torch.tensor(float(cells), device=told[0].device))
+        # filled there: a number copied to the device would wait for all that is queued
+        told.append(torch.full((), float(cells), device=told[0].device))
         joint = self.ranks.mean(torch.stack(told))
         return _Made(step, tuple(terms), Later(list(joint)), len(terms))
 
