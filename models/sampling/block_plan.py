@@ -72,6 +72,11 @@ class BlockPlan:
         return len(_block_table(self)) // self.partition.world_size
 
     @property
+    def n_seeds(self) -> int:
+        """Cells of this process in an epoch; a little else where blocks at ends are shorter."""
+        return self.space.n_nodes // self.partition.world_size
+
+    @property
     def n_batches(self) -> int:
         """Batches of this process in an epoch; of every process as many."""
         return max(1, self.n_blocks // self.lanes)

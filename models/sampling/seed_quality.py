@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
+from .block_plan import BlockPlan
 from .seed_plan import SeedPlan
 
 __all__ = ["ShuffleQuality", "shuffle_quality"]
@@ -42,13 +43,17 @@ class ShuffleQuality:
 
 
 def shuffle_quality(
-    plan: SeedPlan, labels: NDArray[np.integer], *, epoch: int = 0, block_rows: int = 256
+    plan: SeedPlan | BlockPlan,
+    labels: NDArray[np.integer],
+    *,
+    epoch: int = 0,
+    block_rows: int = 256,
 ) -> ShuffleQuality:
     """Measure an epoch of a plan.
 
     Parameters
     ----------
-    plan : SeedPlan
+    plan : SeedPlan or BlockPlan
     labels : ndarray (n_nodes,) integer
         Something that lies in patches, such as cell types or sections; negative where unknown.
     epoch : int
@@ -82,7 +87,7 @@ def shuffle_quality(
     (False, True)
     (True, False)
     """
-    full = plan.n_seeds // plan.batch_size
+    full = min(plan.n_batches, plan.n_seeds // plan.batch_size)
     known = np.asarray(labels)
     kinds, codes = np.unique(known[known >= 0], return_inverse=True)
     if len(known) != plan.space.n_nodes or len(kinds) < 2 or full < 1:
@@ -99,7 +104,7 @@ def shuffle_quality(
     for number in range(full):
         seeds = plan.batch(epoch, number)
         blocks[number] = len(np.unique(seeds // block_rows))
-        found = np.bincount(code[seeds], minlength=len(kinds) + 1)[:-1] / size
+        found = np.bincount(code[seeds], minlength=len(kinds) + 1)[:-1] / len(seeds)
         square += float(np.square(found - share).sum())
     ideal = float((share * (1 - share)).sum()) / size * (total - size) / max(total - 1, 1)
     n_blocks = -(-total // block_rows)

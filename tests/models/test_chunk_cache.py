@@ -50,7 +50,8 @@ def pinned_values(cache: ChunkCache, section: int, chunks: NDArray[np.int64]) ->
     view = cache.view(section, 0)
     with cache.pinned(section, chunks, np.unique(chunks // 2 * 2)):
         first = cache.slots(section)[chunks].astype(np.int64) * view.stride + view.first
-        return view.memory[first[:, None] + np.arange(LENGTH)].ravel().astype(np.int64)
+        found = view.memory[first[:, None] + np.arange(LENGTH)].ravel()
+    return np.asarray(found, dtype=np.int64)
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -125,5 +126,5 @@ def test_work_stops_when_nobody_wants_it_any_more() -> None:
     begun: list[int] = []
     found = prefetched(begun.append, range(10_000), threads=2, depth=3)
     next(found)
-    found.close()  # type: ignore[attr-defined]
+    found.close()
     assert len(begun) < 20
