@@ -22,6 +22,7 @@ from ..sampling.graph_source import GraphSource
 from ..sampling.neighborhood import GraphRows
 from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import SectionSource, TileBatches
+from .checkpoint import discard_checkpoint
 from .device import Placement, deterministic, pick_device, pick_precision
 from .encoder import CONVS, Encoder
 from .history import TrainingHistory
@@ -275,7 +276,7 @@ class DomainGNN(PlannedNetwork):
     def discard_checkpoint(self) -> None:
         """Remove the checkpoint, once the model is saved elsewhere."""
         if self.saving.path is not None and Ranks(*this_rank()).is_first:
-            self.saving.path.unlink(missing_ok=True)
+            discard_checkpoint(self.saving.path)
 
     def _main_directions(
         self, sources: Sequence[SectionSource], folder: Path
