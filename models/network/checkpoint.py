@@ -5,6 +5,7 @@ and, as JSON, of which training it is. It is written beside its place and then r
 kill leaves the old one or the new one. Reading executes nothing.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -17,11 +18,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ...atlas.errors import Corrupt, InvalidArgument
+from ...atlas.errors import Corrupt, InvalidArgument, StorageFull
 from .history import TrainingHistory
 from .weights import pack_weights, unpack_weights
 
-__all__ = ["Learning", "differences", "restore", "save_checkpoint", "to_bytes"]
+__all__ = [
+    "Learning",
+    "differences",
+    "discard_checkpoint",
+    "restore",
+    "save_checkpoint",
+    "to_bytes",
+]
 
 CHECKPOINT_FORMAT = "tisseract-checkpoint/1"
 _SHOWN = 5  # differing fields that a message names
@@ -78,13 +86,38 @@ def to_bytes(learning: Learning, history: TrainingHistory) -> bytes:
 
 
 def save_checkpoint(path: Path, learning: Learning, history: TrainingHistory) -> None:
-    """Write a checkpoint; a kill at any moment leaves a whole one."""
-    fresh = path.with_name(path.name + ".part")
-    with fresh.open("wb") as file:
-        file.write(to_bytes(learning, history))
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    """Write a checkpoint; a kill at any moment leaves a whole one.
+
+    Raises
+    ------
+    StorageFull
+        There is no room for it; the one before it is kept.
+    """
+    fresh = _beside(path)
+    try:
+        with fresh.open("wb") as file:
+            file.write(to_bytes(learning, history))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"room for a checkpoint is wanted, but got {error} at {path}; make room and "
+                "resume, or name another file"
+            ) from error
+        raise
+
+
+def discard_checkpoint(path: Path) -> None:
+    """Remove a checkpoint and what a kill may have left beside it."""
+    for place in (path, _beside(path)):
+        place.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
 
 
 def restore(data: bytes, where: str, learning: Learning) -> TrainingHistory:

@@ -1,5 +1,7 @@
 """Checkpoints: whole or refused, and only for the training that they are of."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -9,12 +11,13 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
 
-from tisseract.atlas.errors import Corrupt, InvalidArgument  # noqa: E402
+from tisseract.atlas.errors import Corrupt, InvalidArgument, StorageFull  # noqa: E402
 from tisseract.atlas.store import AtlasStore  # noqa: E402
-from tisseract.models.network.checkpoint import restore, to_bytes  # noqa: E402
+from tisseract.models.network.checkpoint import discard_checkpoint, restore, to_bytes  # noqa: E402
 from tisseract.models.network.checkpoint_place import default_checkpoint  # noqa: E402
 from tisseract.models.network.encoder import Encoder  # noqa: E402
 from tisseract.models.network.history import TrainingHistory  # noqa: E402
+from tisseract.models.network.schedule import Saving  # noqa: E402
 from tisseract.models.network.training import Trainer  # noqa: E402
 
 from .network_parts import D, Memory, assert_same, ring_batches, state_of, trainer  # noqa: E402
@@ -77,6 +80,38 @@ def test_another_network_is_refused(saved: bytes, tmp_path: Path) -> None:
     made = trainer(batches, Memory(), steps=4)
     with pytest.raises(Corrupt, match="remove here"):
         restore(b"{}", "here", made.learning)
+
+
+def test_what_a_kill_left_while_saving_does_no_harm(tmp_path: Path) -> None:
+    place, batches = tmp_path / "checkpoint", ring_batches(tmp_path)
+    made = trainer(batches, Memory(), saving=Saving(place))
+    made.run()
+    part = tmp_path / "checkpoint.part"
+    part.write_bytes(place.read_bytes()[:100])
+    again = trainer(batches, Memory(), saving=Saving(place))
+    assert again.run().n_steps == 9
+    assert_same(state_of(again), state_of(made))
+    discard_checkpoint(place)
+    assert not place.exists()
+    assert not part.exists()
+    discard_checkpoint(place)  # twice does no harm
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, batches = tmp_path / "checkpoint", ring_batches(tmp_path)
+    trainer(batches, Memory(), steps=4, saving=Saving(place)).run()
+    kept = place.read_bytes()
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFull, match="make room and resume"):
+        trainer(batches, Memory(), saving=Saving(place, resume=False)).run()
+    assert place.read_bytes() == kept
+    assert not (tmp_path / "checkpoint.part").exists()
 
 
 def test_before_the_first_step_there_is_nothing_of_the_optimizer(tmp_path: Path) -> None:

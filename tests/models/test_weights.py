@@ -15,6 +15,8 @@ ARRAYS = {
     "step": np.array([7]),
     "empty": np.zeros((0, 4)),
     "mark": np.arange(5, dtype=np.uint8),
+    "seen": np.array([True, False, True]),
+    "one": np.array(2.5),
 }
 
 
