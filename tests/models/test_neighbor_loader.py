@@ -17,6 +17,8 @@ from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
 from tisseract.atlas.graph import build_graphs, open_graph
 from tisseract.atlas.store import AtlasStore
 
+from ..sections import make_raw, make_store
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
 
@@ -162,9 +164,8 @@ def test_memory_is_planned(store: AtlasStore) -> None:
 @pytest.mark.memory
 @pytest.mark.slow
 def test_the_peak_stays_within_the_plan(tmp_path: Path) -> None:
-    bench = Path(__file__).parents[2] / "benchmarks" / "bench_loader.py"
-    options = ["--cells", "60000", "--genes", "100", "--k", "10", "--folder", str(tmp_path)]
-    subprocess.run([sys.executable, str(bench), *options, "--run", "prepare"], check=True)
+    raw = make_raw(n_obs=30_000, n_vars=100, seed=0)
+    build_graphs(make_store(tmp_path, {"S1": raw}, tile_cells=4096), n_neighs=10)
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE, str(tmp_path / "atlas")],
         check=True,
@@ -188,7 +189,7 @@ store = open_store(sys.argv[1])
 options = dict(features="raw", num_neighbors=[10, 5], batch_size=256, block_rows=128)
 next(iter(node_loader(store, **{**options, "batch_size": 16})))
 before = peak()
-loader = node_loader(store, **options, cache_bytes="8 MiB")
+loader = node_loader(store, **options, cache_bytes="3 MiB")
 for data in loader:
     pass
 memory = loader.memory

@@ -56,7 +56,7 @@ def rows_of(pages: RaggedPages, nodes: NDArray[np.int64]) -> NDArray[np.float32]
     return out
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data(), pages=st.sampled_from([1, 7, 32, 256]), together=st.integers(1, 9))
 def test_the_right_rows_come_out(data: st.DataObject, pages: int, together: int) -> None:
     # the least is what one page of the fullest rows takes
