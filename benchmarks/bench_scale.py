@@ -110,7 +110,7 @@ def run_features(options: argparse.Namespace) -> dict[str, Any]:
 
     store = opened(options)
     meter = Meter()
-    model = ExpressionBaseline(store, memory_limit=options.limit)
+    model = ExpressionBaseline(store, sections=section_names(options), memory_limit=options.limit)
     model.fit(progress=meter.progress)
     return meter.read()
 
@@ -135,10 +135,15 @@ def run_plain(options: argparse.Namespace) -> dict[str, Any]:
 
     store = opened(options, read_only=False)
     meter = Meter()
-    model = DomainBaseline(store, graph=source(options), memory_limit=options.limit)
+    model = DomainBaseline(
+        store,
+        sections=section_names(options),
+        graph=source(options),
+        memory_limit=options.limit,
+    )
     planned = plan_of(model)
     model.fit(progress=meter.progress)
-    model.embed("plain", run="plain", progress=meter.progress)
+    model.embed("plain", progress=meter.progress)
     return {**meter.read(), "planned": planned}
 
 
@@ -149,19 +154,22 @@ def run_domains(options: argparse.Namespace) -> dict[str, Any]:
     from tisseract.models import ari, find_domains
 
     store = opened(options, read_only=False)
+    names = section_names(options)
+    run = store.derived("embedding", "plain", names[0]).run
     meter = Meter()
     find_domains(
         store,
         "plain",
         n_domains=N_DOMAINS,
-        run="plain",
+        sections=names,
+        run=run,
         memory_limit=options.limit,
         progress=meter.progress,
     )
     used = meter.read()
     store = opened(options)
     found = []
-    for name in section_names(options):
+    for name in names:
         truth = store.section(name).obs(columns=["domain"], index=False)["domain"]
         codes = store.derived_group("domains", "domain", name)["codes"][:]
         found.append(ari(truth.to_numpy().astype(np.int64), codes))
@@ -176,11 +184,16 @@ def run_gnn(options: argparse.Namespace) -> dict[str, Any]:
     meter = Meter()
     steps = max(1, options.cells // 4096)
     model = DomainGNN(
-        store, graph=source(options), steps=steps, memory_limit=options.limit, device="cpu"
+        store,
+        sections=section_names(options),
+        graph=source(options),
+        steps=steps,
+        memory_limit=options.limit,
+        device="cpu",
     )
     planned = plan_of(model)
     model.fit(progress=meter.progress)
-    model.save("gnn")
+    model.save(f"gnn-{time.time_ns()}")
     return {**meter.read(), "planned": planned}
 
 
@@ -189,9 +202,10 @@ def run_gnn_embed(options: argparse.Namespace) -> dict[str, Any]:
     from tisseract.models import DomainGNN
 
     store = opened(options, read_only=False)
+    newest = max(name for name in store.snapshot.runs if name.startswith("gnn-"))
     meter = Meter()
-    model = DomainGNN.load(store, "gnn", memory_limit=options.limit, device="cpu")
-    model.embed("gnn", run="gnn2", progress=meter.progress)
+    model = DomainGNN.load(store, newest, memory_limit=options.limit, device="cpu")
+    model.embed("network", progress=meter.progress)
     return meter.read()
 
 
@@ -259,9 +273,11 @@ def main() -> None:
     parser.add_argument("--lazy", action="store_true", help="no stored graph: neighbors on the way")
     parser.add_argument("--stages", nargs="+", choices=RUNS)
     parser.add_argument("--folder", type=Path, help="keep the atlas here")
-    parser.add_argument("--run", choices=RUNS, help=argparse.SUPPRESS)
+    parser.add_argument("--run", choices=["prepare", *RUNS], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.run:
+    if options.run == "prepare":
+        prepare(options)
+    elif options.run:
         print(json.dumps(RUNS[options.run](options)))
     elif options.folder:
         options.folder.mkdir(parents=True, exist_ok=True)

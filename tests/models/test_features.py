@@ -8,6 +8,7 @@ import scipy.sparse as sp
 
 from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
 from tisseract.atlas.store import AtlasStore
+from tisseract.models.components.pca import GramSum
 from tisseract.models.components.projection import plan_pass
 from tisseract.models.genes.plan import (
     TREATMENTS,
@@ -84,6 +85,29 @@ def test_depth_is_the_mean_over_cells(planted_store: AtlasStore) -> None:
     plan = plan_features(sections)
     total = sum(float(s.counts().sum()) for s in sections)
     assert plan.target_depth == pytest.approx(total / 720)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the reference
+def test_normalization_and_moments_equal_scanpy(planted_store: AtlasStore) -> None:
+    """Library size, log1p, and each section's mean and variance, streamed in blocks of 97."""
+    ad, sc = pytest.importorskip("anndata"), pytest.importorskip("scanpy")
+    sections = [planted_store.section(name) for name in ("a", "b", "tiny")]
+    plan = plan_features(sections)
+    for section in sections:
+        where = locate_genes(section, plan)
+        wanted = ad.AnnData(section.counts(genes=where.column))
+        sc.pp.normalize_total(wanted, target_sum=plan.target_depth)
+        sc.pp.log1p(wanted)
+        blocks = [rows.toarray() for _, rows in section_blocks(section, plan, where, 97)]
+        np.testing.assert_allclose(np.vstack(blocks), wanted.X.toarray(), rtol=2e-6)
+        dense = wanted.X.toarray().astype(np.float64)
+        sums = GramSum(plan.n_genes)
+        for rows in blocks:
+            sums.add(rows)
+        np.testing.assert_allclose(sums.mean, dense.mean(axis=0), rtol=1e-6)
+        variance = np.diag(sums.scatter()) / sums.n_rows
+        np.testing.assert_allclose(variance, dense.var(axis=0), rtol=1e-6)
 
 
 def test_a_plan_survives_json(planted_store: AtlasStore) -> None:

@@ -33,6 +33,25 @@ def test_equals_scikit_learn() -> None:
     np.testing.assert_allclose(np.abs(scores), np.abs(wanted.transform(x)), atol=1e-4)
 
 
+def test_directions_of_close_variance_span_what_scikit_learn_finds() -> None:
+    """Two equal variances fix a plane, not its axes: planes are compared."""
+    from sklearn.decomposition import PCA
+
+    rng = np.random.default_rng(4)
+    turned, _ = np.linalg.qr(rng.normal(size=(12, 12)))
+    spread = np.array([5.0, 3.0, 3.0, 1.0, *[0.2] * 8])
+    white, _ = np.linalg.qr(rng.normal(size=(400, 12)))
+    x = (white - white.mean(axis=0)) * spread @ turned
+    sums = GramSum(12)
+    for block in np.split(x, 5):
+        sums.add(block)
+    found, wanted = principal_components(sums.scatter(), len(x), 3).loadings, PCA(3).fit(x)
+    angles = np.linalg.svd(wanted.components_ @ found, compute_uv=False)
+    np.testing.assert_allclose(angles, 1.0, atol=1e-10)
+    planes = (found[:, 1:3] @ found[:, 1:3].T, wanted.components_[1:3].T @ wanted.components_[1:3])
+    np.testing.assert_allclose(*planes, atol=1e-8)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(1, 299), max_size=4, unique=True))
 def test_blocks_equal_the_whole(cuts: list[int]) -> None:
