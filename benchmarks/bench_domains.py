@@ -154,10 +154,13 @@ def features(case: Case, method: str, seed: int, options: dict) -> Iterator[Tabl
 
 
 def readouts(
-    case: Case, tables: Tables, seed: int, *, n_domains: int
+    case: Case, tables: Tables, seed: int, *, n_domains: int, apart: bool
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Labels of one mixture, as they are and after the vote of neighbors."""
-    _, raw = cluster(tables, {}, n_domains, "tied", seed)
+    """Labels of one mixture, or one a section, as they are and after the vote of neighbors."""
+    groups = [{name: table} for name, table in tables.items()] if apart else [tables]
+    raw = {}
+    for group in groups:
+        raw |= cluster(group, {}, n_domains, "tied", seed)[1]
     yield "raw", {name: labels.codes for name, labels in raw.items()}
     graph = GraphSource()
     voted = refined(lambda name: graph.open(case.store, name).graph, raw, n_domains)
@@ -179,7 +182,9 @@ def measure(
                 if auto:
                     numbers["auto"] = choose(tables, {}, "tied", seed, None).n_domains
                 for kind, number in numbers.items():
-                    for readout, codes in readouts(case, tables, seed, n_domains=number):
+                    for readout, codes in readouts(
+                        case, tables, seed, n_domains=number, apart=method == "xy"
+                    ):
                         for score in scores(case, lane, kind, readout, seed, codes):
                             keep(score)
     return (time.process_time() - start) / len(seeds)
