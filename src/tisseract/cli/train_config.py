@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -160,15 +161,24 @@ def _fitting(key: str, value: Any, default: Any) -> Any:
             wanted = " or ".join(_KINDS.get(kind, "a value") for kind in kinds)
             raise ValueError(f"{wanted} is wanted, but got {value!r}")
         return value
-    if isinstance(default, float) and not isinstance(value, bool):
-        # YAML reads 5e-3 as text: it wants 5.0e-3
-        try:
-            return float(value)
-        except ValueError:
-            pass
+    if isinstance(default, float):
+        number = _number(value)
+        if number is not None:
+            return number
     elif type(value) is type(default):
         return value
     raise ValueError(f"{_kind(default)} is wanted, but got {value!r}")
+
+
+def _number(value: Any) -> float | None:
+    """Read a finite number, also as text: YAML reads 5e-3 as such and wants 5.0e-3."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
 
 
 _KINDS: Mapping[type, str] = {
