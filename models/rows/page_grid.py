@@ -83,9 +83,7 @@ class PageGrid:
         border = np.append(begin, np.int64(space.n_nodes))
         offsets = np.asarray(space.offsets, dtype=np.int64)
         section = np.searchsorted(offsets, begin, side="right") - 1
-        coarse = np.searchsorted(
-            border, np.arange(0, space.n_nodes + COARSE, COARSE), side="right"
-        )
+        coarse = np.searchsorted(border, np.arange(0, space.n_nodes + COARSE, COARSE), side="right")
         return cls(space, page_rows, border, offsets[section], run, coarse - 1)
 
     def __len__(self) -> int:
