@@ -400,8 +400,8 @@ class DomainGNN(PlannedNetwork):
         }
         try:
             encoder.load_state_dict(state)
-        except RuntimeError as error:
+            self.rotation = np.asarray(weights["rotation"], dtype=np.float64)
+            self.scale = Scale.from_weights(weights)
+        except (RuntimeError, KeyError) as error:
             raise Corrupt(f"weights of this network are wanted, but got others: {error}") from error
         self.encoder = encoder.to(self.device).eval()
-        self.rotation = np.asarray(weights["rotation"], dtype=np.float64)
-        self.scale = Scale.from_weights(weights)

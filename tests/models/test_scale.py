@@ -1,5 +1,6 @@
 """What the network sees: every component at unit variance, the prior too."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
 
+from tisseract.atlas.errors import Corrupt  # noqa: E402
+from tisseract.atlas.store import AtlasStore  # noqa: E402
+from tisseract.models import DomainGNN  # noqa: E402
 from tisseract.models.network.scale import Scale, measure_scale  # noqa: E402
 
 from .network_parts import D, ring_batches  # noqa: E402
@@ -49,3 +53,24 @@ def test_weights_bring_it_back() -> None:
     again = Scale.from_weights(scale.to_weights())
     assert again.features.tolist() == [0.5, 2.0]
     assert again.prior == 0.25
+
+
+def test_a_run_without_its_scale_is_refused(planted_store: AtlasStore) -> None:
+    model = DomainGNN(planted_store, steps=2, n_hidden=8, n_layers=2, prior_hops=2).fit()
+    run = model.to_run()
+    kept = {name: v for name, v in run.weights.items() if name != "scale.features"}
+    with pytest.raises(Corrupt, match="of this network"):
+        DomainGNN.from_run(planted_store, replace(run, weights=kept), memory_limit=None)
+    DomainGNN.from_run(planted_store, run, memory_limit=None)
+
+
+def test_directions_are_those_of_the_guess(planted_store: AtlasStore) -> None:
+    model = DomainGNN(planted_store, steps=5, n_hidden=8, n_layers=2, prior_hops=2, n_dims=4).fit()
+    assert model.encoder is not None
+    with model.embedded() as tables:
+        kept = np.concatenate([table.read(0, table.n_rows) for table, _ in tables.values()])
+    model.rotation = model.encoder.decoder.weight.detach().double().numpy().T
+    with model.embedded() as tables:
+        guess = np.concatenate([table.read(0, table.n_rows) for table, _ in tables.values()])
+    largest = np.linalg.eigvalsh(np.cov(guess.T, bias=True))[::-1][:4]
+    assert kept.var(axis=0) == pytest.approx(largest, rel=1e-3)
