@@ -230,7 +230,8 @@ def test_usage_errors_exit_with_2(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_command_takes_json_quiet_and_verbose(capsys: pytest.CaptureFixture[str]) -> None:
     commands = "demo check-samples ingest ls info values graph train domains query region gene"
-    for name in [*commands.split(), "graph-stats", "export", "verify", "gc", "history"]:
+    others = "graph-stats embed domain-table export verify gc history"
+    for name in [*commands.split(), *others.split()]:
         assert main([name, "--help"]) == 0
         text = capsys.readouterr().out
         assert all(option in text for option in ("--json", "--quiet", "--verbose")), name
