@@ -5,7 +5,7 @@ Deterministic, without torch. `docs/decisions/003-domain-baseline.md` says what 
 
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
 __all__ = ["DomainBaseline", "ExpressionBaseline"]
 
 CORRECT_ROWS = 4096
+
+
+def _kept(table: RowFile, mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float32]]:
+    """Yield the rows of the cells that take part, a block at a time."""
+    start = 0
+    for block in table.blocks(CORRECT_ROWS):
+        yield block if mask is None else block[mask[start : start + len(block)]]
+        start += len(block)
 
 
 def batch_of(section: "Section", key: str) -> str:
@@ -78,7 +86,7 @@ class DomainBaseline(AtlasModel):
     flavor : {"variance", "seurat_v3", "seurat"}
         How genes are chosen when sections share more than `n_top_genes`.
     integrate : {"harmony"}, optional
-        Remove batch effects from the components before they are smoothed; nothing without.
+        Remove batch effects from the smoothed components; nothing without.
     batch_key : str
         What a batch is: "section", a key of the sections' metadata (patient, donor), or an obs
         column of one value per section.
@@ -88,8 +96,9 @@ class DomainBaseline(AtlasModel):
     Notes
     -----
     Two passes over the counts (three when genes must be chosen, one more to integrate), one over
-    the graph. A section of a batch that took no part in the fit is mapped onto the clusters by
-    itself (`Harmony.with_batch`); one of a known batch gets that batch's correction.
+    the graph (two to integrate). A section of a batch that took no part in the fit is mapped onto
+    the clusters by itself (`Harmony.with_batch`); one of a known batch gets that batch's
+    correction.
     """
 
     kind: ClassVar[str] = "plain"
@@ -148,7 +157,7 @@ class DomainBaseline(AtlasModel):
         with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch:
             try:
                 for i, section in enumerate(sections):
-                    tables[section.name] = self.scores(section, Path(scratch))
+                    tables[section.name] = self._counted(section, Path(scratch))
                     if progress is not None:
                         progress("integrate", i + 1, len(sections))
                 self.harmony = fit_harmony(
@@ -161,35 +170,57 @@ class DomainBaseline(AtlasModel):
                 for table in tables.values():
                     table.close()
 
-    def _corrected(self, section: "Section", scores: RowFile) -> None:
-        """Remove the batch effect from the scores of a section, in place."""
+    def _counted(self, section: "Section", folder: Path) -> RowFile:
+        """Write the smoothed components of the cells that take part."""
+        table, _ = self._smoothed(section, folder)
+        mask = self._mask(section)
+        if mask is None:
+            return table
+        with table:
+            kept = RowFile(folder / f"kept-{section.attempt}", int(mask.sum()), table.width)
+            start = 0
+            for block in _kept(table, mask):
+                kept.write(start, block)
+                start += len(block)
+        return kept
+
+    def _mask(self, section: "Section") -> NDArray[np.bool_] | None:
+        return (self.graph.masks or {}).get(section.name)
+
+    def _correct(self, section: "Section", table: RowFile) -> None:
+        """Remove the batch effect from the smoothed components of a section, in place."""
         if self.harmony is None:
             return
         model, batch = self.harmony, batch_of(section, self.batch_key)
         if batch not in model.batches:
-            model = model.with_batch(batch, lambda: scores.blocks(CORRECT_ROWS))
+            model = model.with_batch(batch, lambda: _kept(table, self._mask(section)))
         start = 0
-        for block in scores.blocks(CORRECT_ROWS):
-            scores.write(start, model.correct(block, batch))
+        for block in table.blocks(CORRECT_ROWS):
+            table.write(start, model.correct(block, batch))
             start += len(block)
 
     @override
     def _embed(self, section: "Section", folder: Path) -> tuple[RowFile, Mapping[str, str]]:
-        neighbors = self.graph.open(self.store, section.name)
-        scores = self.scores(section, folder)
+        table, inputs = self._smoothed(section, folder)
         try:
-            self._corrected(section, scores)
-            path = folder / f"plain-{section.attempt}"
+            # components corrected before part again once noise is averaged away
+            self._correct(section, table)
+        except BaseException:
+            table.close()
+            raise
+        return table, inputs
+
+    def _smoothed(self, section: "Section", folder: Path) -> tuple[RowFile, Mapping[str, str]]:
+        neighbors = self.graph.open(self.store, section.name)
+        with self.scores(section, folder) as scores:
             table = smooth_section(
                 neighbors.graph,
                 scores,
                 hops=self.n_hops,
-                path=path,
-                mask=(self.graph.masks or {}).get(section.name),
+                path=folder / f"plain-{section.attempt}",
+                mask=self._mask(section),
                 block_rows=self._smoothing([section])[0],
             )
-        finally:
-            scores.close()
         return table, neighbors.inputs
 
     def _smoothing(self, sections: Sequence["Section"]) -> tuple[int, int]:
@@ -218,8 +249,9 @@ class DomainBaseline(AtlasModel):
 
     @override
     def _scratch(self, n_obs: Sequence[int], *, with_fit: bool) -> int:
-        smoothed = 4 * self.n_comps * (self.n_hops * sum(n_obs) + max(n_obs, default=0))
-        return max(smoothed, 8 * self.n_comps * sum(n_obs) if with_fit and self.integrate else 0)
+        # a correction is fitted on the smoothed rows, and keeps two more copies of them
+        copies = 3 if with_fit and self.integrate else 1
+        return 4 * self.n_comps * (copies * self.n_hops * sum(n_obs) + max(n_obs, default=0))
 
     @override
     def _settings(self) -> dict[str, Any]:
