@@ -174,7 +174,7 @@ def write_scores(
 
     Notes
     -----
-    One pass over the counts, one over the scores. Memory: one block.
+    One pass over the counts. Memory: one block.
     """
     where = locate_genes(section, features)
     table = RowFile(path, section.n_obs, components.loadings.shape[1])
@@ -186,13 +186,5 @@ def write_scores(
         total += counted.sum(axis=0, dtype=np.float64)
         table.write(start, scores)
     n_rows = section.n_obs if mask is None else int(mask.sum())
-    center(table, total / max(n_rows, 1), block_rows)
+    table.center(total / max(n_rows, 1))
     return table
-
-
-def center(table: RowFile, mean: np.ndarray[tuple[int], np.dtype[np.float64]], rows: int) -> None:
-    """Subtract a mean from every row, in place."""
-    start = 0
-    for block in table.blocks(rows):
-        table.write(start, block - mean)
-        start += len(block)

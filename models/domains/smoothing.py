@@ -120,11 +120,7 @@ def smooth_section(
         counted = block if mask is None else block[mask[start : start + len(block)]]
         total += counted.sum(axis=0, dtype=np.float64)
         out.write(start, block)
-    mean = total / max(table.n_rows if mask is None else int(mask.sum()), 1)
-    start = 0
-    for block in out.blocks(block_rows):
-        out.write(start, block - mean)
-        start += len(block)
+    out.center(total / max(table.n_rows if mask is None else int(mask.sum()), 1))
     return out
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..components.projection import center
 from ..rows.file import RowFile
 from ..sampling.neighborhood import GraphRows, expand
 from ..sampling.prefetch import prefetched
@@ -94,7 +93,7 @@ def embed_section(
                     block = (block @ rotation).astype(np.float32)
                 total += block.sum(axis=0, dtype=np.float64)
                 out.write(start, block)
-        center(out, total / max(table.n_rows, 1), block_rows)
+        out.center(total / max(table.n_rows, 1))
     except BaseException:
         out.close()
         raise

@@ -49,7 +49,7 @@ class RowFile:
     memory. Rows not yet written read as zeros.
     """
 
-    __slots__ = ("_fd", "n_rows", "path", "width")
+    __slots__ = ("_center", "_fd", "n_rows", "path", "width")
 
     def __init__(self, path: Path, n_rows: int, width: int) -> None:
         if n_rows < 0 or width < 1:
@@ -57,6 +57,7 @@ class RowFile:
                 f"wanted a table of some columns, but got {n_rows} rows x {width} columns"
             )
         self.path, self.n_rows, self.width = path, n_rows, width
+        self._center: NDArray[np.float32] | None = None
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
         os.ftruncate(self._fd, n_rows * width * 4)
 
@@ -73,9 +74,19 @@ class RowFile:
             self._fd = -1
             self.path.unlink(missing_ok=True)
 
+    def center(self, mean: NDArray[np.float64]) -> None:
+        """Take a mean, `(width,)`, off every row from now on: when it is read, not on disk."""
+        if mean.shape != (self.width,):
+            raise InvalidArgument(
+                f"wanted a mean of {self.width} columns, but got one of shape {mean.shape}"
+            )
+        added = mean.astype(np.float32)
+        self._center = added if self._center is None else self._center + added
+
     def write(self, start: int, rows: NDArray[np.floating]) -> None:
-        """Store rows `start : start + len(rows)`."""
-        data = np.ascontiguousarray(rows, dtype=np.float32)
+        """Store rows `start : start + len(rows)`; they read back as they are given."""
+        raw = rows if self._center is None else rows + self._center
+        data = np.ascontiguousarray(raw, dtype=np.float32)
         if data.ndim != 2 or data.shape[1] != self.width or start + len(data) > self.n_rows:
             raise InvalidArgument(
                 f"wanted rows of {self.width} columns within {self.n_rows}, "
@@ -97,6 +108,8 @@ class RowFile:
             if done == 0:
                 raise InvalidArgument(f"wanted rows up to {stop}, but got a table of {self.n_rows}")
             view, offset = view[done:], offset + done
+        if self._center is not None:
+            out -= self._center
         return out
 
     def take(self, rows: NDArray[np.int64], max_gap: int = 64) -> NDArray[np.float32]:
