@@ -5,7 +5,6 @@ package (contrast, prototypes, cosine, a shift per section, hop stacks for layer
 out here, so that their figures can be had again. Labels are used for scoring alone.
 
     python benchmarks/ablate_gnn.py --only dlpfc,dlpfc_151510,osmfish,starmap --seeds 5
-    python benchmarks/ablate_gnn.py --variants default,contrast,prototypes --seeds 2
 """
 
 import argparse
@@ -24,15 +23,11 @@ from torch.nn import functional
 
 from tisseract.atlas.store import AtlasStore
 from tisseract.models import find_domains
-from tisseract.models.components.pca import GramSum, principal_components
 from tisseract.models.network import gnn
 from tisseract.models.network.encoder import Encoder
 from tisseract.models.network.gnn import DomainGNN
-from tisseract.models.network.inference import BLOCK_ROWS
 from tisseract.models.network.objective import LossWeights, masked_loss
 from tisseract.models.network.scale import Scale, measure_scale
-
-WIDTH = 16  # of the projections that contrast and prototypes compare
 
 
 def one_scale(batches: Any, variance: Any) -> Scale:
@@ -58,13 +53,12 @@ class Extra(nn.Module):
     def build(self, width: int) -> None:
         """Make the parameters."""
 
-    def term(self, encoder: Encoder, data: Any, generator: torch.Generator) -> Tensor:
-        """Compute the added term."""
-        raise NotImplementedError
-
     def forward(self, encoder: Encoder, data: Any, generator: torch.Generator) -> dict[str, Tensor]:
         terms = masked_loss(encoder, data, self.weights, generator)
         return {**terms, "extra": self.share * self.term(encoder, data, generator)}
+
+    def term(self, encoder: Encoder, data: Any, generator: torch.Generator) -> Tensor:
+        raise NotImplementedError
 
 
 class Contrast(Extra):
@@ -96,13 +90,12 @@ class Prototypes(Extra):
     sections, takes part in the sharing out, so that no batch decides alone what is common.
     """
 
-    n_prototypes, queued, temperature = 128, 4096, 0.1
+    n_prototypes, n_compared, queued, temperature = 128, 16, 4096, 0.1
 
     def build(self, width: int) -> None:
-        self.project = nn.Linear(width, WIDTH)
-        self.prototypes = nn.Parameter(torch.randn(self.n_prototypes, WIDTH))
-        self.register_buffer("queue", torch.zeros(self.queued, WIDTH))
-        self.register_buffer("held", torch.zeros((), dtype=torch.int64))
+        self.project = nn.Linear(width, self.n_compared)
+        self.prototypes = nn.Parameter(torch.randn(self.n_prototypes, self.n_compared))
+        self.register_buffer("queue", torch.randn(self.queued, self.n_compared))
 
     def walked(self, data: Any, generator: torch.Generator) -> Tensor:
         """Return a seed two edges away from each seed, itself where there is none."""
@@ -128,14 +121,12 @@ class Prototypes(Extra):
             functional.normalize(self.project(hide(encoder, data, self.weights.mask, generator)))
             for _ in range(2)
         ]
-        queue, held = self.get_buffer("queue"), self.get_buffer("held")
+        queue = functional.normalize(self.get_buffer("queue"), dim=1)
         scores = [view @ centers.T for view in views]
         with torch.no_grad():
-            past = queue[: int(held)] @ centers.T
+            past = queue @ centers.T
             wanted = [self.shared(torch.cat([s, past]))[: len(s)] for s in scores]
-            fresh = torch.cat([views[0].detach(), queue])[: self.queued]
-            queue.copy_(fresh)
-            held.fill_(min(self.queued, int(held) + len(views[0])))
+            self.get_buffer("queue").copy_(torch.cat([views[0], queue])[: self.queued])
         away = self.walked(data, generator)
         there = functional.log_softmax(scores[1][away] / self.temperature, dim=1)
         here = functional.log_softmax(scores[0] / self.temperature, dim=1)
@@ -165,10 +156,12 @@ class HopStacks(Encoder):
             [nn.Linear(n_features * self.hops, n_hidden), nn.Linear(n_hidden, n_out)]
         )
 
-    def forward(self, x: Tensor, edge_index: Tensor, *hops: list[int]) -> Tensor:
+    def forward(
+        self, x: Tensor, edge_index: Tensor, num_sampled_nodes: Any, num_sampled_edges: Any
+    ) -> Tensor:
         source, target = edge_index
         met = torch.zeros(len(x)).index_add_(0, target, torch.ones(len(target)))
-        stack, cells = [], hops[0][0]
+        stack, cells = [], num_sampled_nodes[0]
         for _ in range(self.hops):
             x = torch.zeros_like(x).index_add_(0, target, x[source]) / met.clamp(min=1)[:, None]
             stack.append(x[:cells])
@@ -189,14 +182,15 @@ class Ablated(DomainGNN):
         return kind(self.n_comps, self.loss, share)
 
     def _main_directions(self, sources: Any, folder: Path) -> Any:
-        if not self.of_embedding:
+        assert self.encoder is not None
+        weight = self.encoder.decoder.weight
+        learned = weight.data
+        if self.of_embedding:  # as if the guess were the embedding itself
+            weight.data = torch.eye(len(learned))
+        try:
             return super()._main_directions(sources, folder)
-        sums = GramSum(self.encoder.decoder.in_features)
-        for source in sources:
-            with self._through(source.graph, source.table, folder / "whole") as table:
-                for block in table.blocks(BLOCK_ROWS):
-                    sums.add(block)
-        return principal_components(sums.scatter(), sums.n_rows, self.n_dims).loadings
+        finally:
+            weight.data = learned
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -248,10 +242,8 @@ def main() -> None:
             store, column, k = build(tissue, args.data, Path(folder))
             for number, name in enumerate(args.variants.split(",")):
                 for seed in range(args.seeds):
-                    key = f"v{number}_{seed}"
-                    found = measure(store, column, k, VARIANTS[name], seed, key)
-                    line = {"tissue": tissue, "variant": name, "seed": seed, **found}
-                    print(json.dumps(line), flush=True)
+                    found = measure(store, column, k, VARIANTS[name], seed, f"v{number}_{seed}")
+                    print(json.dumps({"tissue": tissue, "variant": name, "seed": seed, **found}))
 
 
 if __name__ == "__main__":
