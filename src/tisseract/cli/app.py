@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from . import ask, build, domains, embed, graph, graph_stats, keep, look, tour, train
+from . import ask, build, domain_table, domains, embed, graph, graph_stats, keep, look, tour, train
 from .errors import finish
 
 __all__ = ["app", "main"]
@@ -22,7 +22,19 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _module in (tour, build, look, graph, graph_stats, train, embed, domains, ask, keep):
+for _module in (
+    tour,
+    build,
+    look,
+    graph,
+    graph_stats,
+    train,
+    embed,
+    domains,
+    domain_table,
+    ask,
+    keep,
+):
     _module.register(app)
 
 

@@ -1,14 +1,13 @@
-"""The commands `domains`, which finds them, and `domain-table`, which tells of them."""
+"""The command `domains`."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .answers import check_target
+from .domain_table import By, Markers, Table, cells_of, csv_target, tell
 from .errors import UsageError, command
 from .intent import fitting_genes, graph_words, needs_torch, print_intent, refuse_existing
 from .options import (
@@ -19,13 +18,11 @@ from .options import (
     MemoryLimit,
     Overwrite,
     Quiet,
-    ReplaceOutput,
     RunJson,
     Sections,
     Seed,
     StorageOptions,
     Verbose,
-    Version,
 )
 from .output import Output
 from .progress import reporter
@@ -41,25 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["register"]
 
-_SECTIONS_SHOWN = 4
-
-By = Annotated[
-    str | None,
-    typer.Option("--by", metavar="COLUMN", help="Shares of these labels (cell_type) in a domain."),
-]
-Markers = Annotated[
-    int, typer.Option("--markers", min=0, help="Genes named for each; 0 reads no counts.")
-]
-Table = Annotated[
-    str | None,
-    typer.Option("--output", "-o", metavar="FILE.csv", help="Write the table of domains."),
-]
-
 
 def register(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the command of this module."""
     app.command("domains")(domains)
-    app.command("domain-table")(domain_table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +156,7 @@ def domains(
         memory_limit=memory_limit,
         overwrite=overwrite,
     )
-    file = _csv(target, overwrite=overwrite)
+    file = csv_target(target, overwrite=overwrite)
     record = Run("domains", asdict(job))
     with reporter(f"domains {atlas} ({method})", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
@@ -186,7 +168,7 @@ def domains(
         _find(opened, job, trained, progress)
         view = opened.domains(key_added)
         table = _table(view, by, markers, job, output)
-    rows = [] if table is None else _tell(output, table, _cells(view), file)
+    rows = [] if table is None else tell(output, table, cells_of(view), file)
     results = {
         "run": trained,
         "n_domains": len(view.names),
@@ -196,44 +178,6 @@ def domains(
         "domains": rows,
     }
     record.write(atlas, run_json, output, results=results)
-
-
-@command
-def domain_table(
-    atlas: AtlasArgument,
-    *,
-    key: Annotated[
-        str | None,
-        typer.Option(
-            "--key", "--domain-key", metavar="NAME", help="Which labels, where there are several."
-        ),
-    ] = None,
-    by: By = None,
-    markers: Markers = 5,
-    replicate: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Metadata that tells replicates apart for markers; default: donor, else section.",
-        ),
-    ] = None,
-    target: Table = None,
-    overwrite: ReplaceOutput = False,
-    version: Version = None,
-    memory_limit: MemoryLimit = None,
-    storage_option: StorageOptions = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-) -> None:
-    """Tell of each domain its cells, area, sections, composition and marker genes."""
-    output = Output(json, quiet, verbose)
-    file = _csv(target, overwrite=overwrite)
-    with reporter(f"domain-table {atlas}", quiet=quiet):
-        opened = open_atlas(atlas, storage_option, version=version)
-        view = opened.domains(key)
-        table = view.table(by, markers=markers, replicate=replicate, memory_limit=memory_limit)
-    _tell(output, table, _cells(view), file, asked=True)
 
 
 def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> str | None:
@@ -306,62 +250,12 @@ def _table(
         return None
 
 
-def _cells(view: DomainView) -> dict[str, dict[str, int]]:
-    """Cells of each domain in each section that has any."""
-    counts = view.composition()
-    found: dict[str, dict[str, int]] = {}
-    for domain, section, n in zip(counts["domain"], counts["section"], counts["n"], strict=True):
-        found.setdefault(str(domain), {})[str(section)] = int(n)
-    return found
-
-
-def _tell(
-    output: Output,
-    table: pd.DataFrame,
-    cells: dict[str, dict[str, int]],
-    file: Path | None,
-    *,
-    asked: bool = False,
-) -> list[dict[str, Any]]:
-    """Print the table, or write it; return its rows, in which `sections` counts the cells."""
-    if file is not None:
-        half = file.with_name(f".{file.name}.part")
-        table.to_csv(half)
-        half.replace(file)
-        output.note(f"wrote {file}")
-    rows: list[dict[str, Any]] = []
-    for name, row in zip(table.index, table.to_dict("records"), strict=True):
-        told = {str(column): value for column, value in row.items()}
-        rows.append({"domain": str(name), **told, "sections": cells.get(str(name), {})})
-    if output.as_json:
-        output.data(rows)
-    elif file is None and (asked or not output.quiet):
-        shown = [{**row, "sections": _brief(row["sections"])} for row in rows]
-        output.rows(shown, ["domain", *(str(name) for name in table.columns)])
-    return rows
-
-
-def _brief(cells: dict[str, int]) -> str:
-    names = list(cells)
-    more = f" and {len(names) - _SECTIONS_SHOWN} more" if len(names) > _SECTIONS_SHOWN else ""
-    return ", ".join(names[:_SECTIONS_SHOWN]) + more
-
-
 def _check_by(atlas: Atlas, by: str) -> None:
     """Refuse a column that the table cannot show before anything is computed."""
     from ..query.columns import Columns
     from ..query.domain_table import check_labels
 
     check_labels(Columns(atlas), by)
-
-
-def _csv(where: str | None, *, overwrite: bool) -> Path | None:
-    """Check the name of the table's file."""
-    if where is None:
-        return None
-    if Path(where).suffix.lower() != ".csv":
-        raise UsageError(f"-o wants a name that ends in .csv, but got {where!r}")
-    return check_target(where, overwrite=overwrite)
 
 
 def _number(text: str) -> int | Literal["auto"]:

@@ -1,0 +1,138 @@
+"""The command `domain-table`, and how a table of domains is printed, written and recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .answers import check_target
+from .errors import UsageError, command
+from .options import (
+    AtlasArgument,
+    Json,
+    MemoryLimit,
+    Quiet,
+    ReplaceOutput,
+    StorageOptions,
+    Verbose,
+    Version,
+)
+from .output import Output
+from .progress import reporter
+from .session import open_atlas
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..query import DomainView
+
+__all__ = ["By", "Markers", "Table", "cells_of", "csv_target", "register", "tell"]
+
+_SECTIONS_SHOWN = 4
+
+By = Annotated[
+    str | None,
+    typer.Option("--by", metavar="COLUMN", help="Shares of these labels (cell_type) in a domain."),
+]
+Markers = Annotated[
+    int, typer.Option("--markers", min=0, help="Genes named for each; 0 reads no counts.")
+]
+Table = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="FILE.csv", help="Write the table of domains."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("domain-table")(domain_table)
+
+
+@command
+def domain_table(
+    atlas: AtlasArgument,
+    *,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key", "--domain-key", metavar="NAME", help="Which labels, where there are several."
+        ),
+    ] = None,
+    by: By = None,
+    markers: Markers = 5,
+    replicate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Metadata that tells replicates apart for markers; default: donor, else section.",
+        ),
+    ] = None,
+    target: Table = None,
+    overwrite: ReplaceOutput = False,
+    version: Version = None,
+    memory_limit: MemoryLimit = None,
+    storage_option: StorageOptions = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Tell of each domain its cells, area, sections, composition and marker genes."""
+    output = Output(json, quiet, verbose)
+    file = csv_target(target, overwrite=overwrite)
+    with reporter(f"domain-table {atlas}", quiet=quiet):
+        opened = open_atlas(atlas, storage_option, version=version)
+        view = opened.domains(key)
+        table = view.table(by, markers=markers, replicate=replicate, memory_limit=memory_limit)
+    tell(output, table, cells_of(view), file, asked=True)
+
+
+def cells_of(view: DomainView) -> dict[str, dict[str, int]]:
+    """Cells of each domain in each section that has any."""
+    counts = view.composition()
+    found: dict[str, dict[str, int]] = {}
+    for domain, section, n in zip(counts["domain"], counts["section"], counts["n"], strict=True):
+        found.setdefault(str(domain), {})[str(section)] = int(n)
+    return found
+
+
+def tell(
+    output: Output,
+    table: pd.DataFrame,
+    cells: dict[str, dict[str, int]],
+    file: Path | None,
+    *,
+    asked: bool = False,
+) -> list[dict[str, Any]]:
+    """Print the table, or write it; return its rows, in which `sections` counts the cells."""
+    if file is not None:
+        half = file.with_name(f".{file.name}.part")
+        table.to_csv(half)
+        half.replace(file)
+        output.note(f"wrote {file}")
+    rows: list[dict[str, Any]] = []
+    for name, row in zip(table.index, table.to_dict("records"), strict=True):
+        told = {str(column): value for column, value in row.items()}
+        rows.append({"domain": str(name), **told, "sections": cells.get(str(name), {})})
+    if output.as_json:
+        output.data(rows)
+    elif file is None and (asked or not output.quiet):
+        shown = [{**row, "sections": _brief(row["sections"])} for row in rows]
+        output.rows(shown, ["domain", *(str(name) for name in table.columns)])
+    return rows
+
+
+def _brief(cells: dict[str, int]) -> str:
+    names = list(cells)
+    more = f" and {len(names) - _SECTIONS_SHOWN} more" if len(names) > _SECTIONS_SHOWN else ""
+    return ", ".join(names[:_SECTIONS_SHOWN]) + more
+
+
+def csv_target(where: str | None, *, overwrite: bool) -> Path | None:
+    """Check the name of the table's file."""
+    if where is None:
+        return None
+    if Path(where).suffix.lower() != ".csv":
+        raise UsageError(f"-o wants a name that ends in .csv, but got {where!r}")
+    return check_target(where, overwrite=overwrite)
