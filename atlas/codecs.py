@@ -264,31 +264,11 @@ def decode_into(blob: bytes, out: NDArray[Any]) -> bool:
     payload = unseal(blob)
     if payload is None or _unpacked_bytes(payload) != out.nbytes:
         return False
-    unpack = _unpacker()
-    if unpack is not None:
-        done: int = unpack(payload, out.ctypes.data, out.nbytes, 1)
-        return done == out.nbytes
     try:
         _decompress()(payload, out)
     except (RuntimeError, ValueError):
         return False
     return True
-
-
-@cache
-def _unpacker() -> Any | None:
-    """Return blosc's own function: the checks of its wrapper cost half as much as a chunk."""
-    import ctypes
-
-    from numcodecs import blosc
-
-    try:
-        function = ctypes.CDLL(blosc.__file__).blosc_decompress_ctx
-    except (OSError, AttributeError):  # a build that does not show its functions
-        return None
-    function.argtypes = [ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    function.restype = ctypes.c_int
-    return function
 
 
 def _unpacked_bytes(payload: bytes) -> int:
