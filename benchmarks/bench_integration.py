@@ -78,10 +78,14 @@ def demo(args: argparse.Namespace, folder: Path, say: Say) -> None:
                 found = labels_of(model, mixture_of(x, 8), x)
                 name = method + (" (cells alone)" if cells else "")
                 say(
-                    method=name, seed=seed, **mixing(whole, batch, 90),
+                    method=name,
+                    seed=seed,
+                    **mixing(whole, batch, 90),
                     batch_asw=batch_asw(whole, batch, domain, sample=300).asw,
-                    ari=agreement(truth, found, x), cpu_s=time.process_time() - start,
-                )  # fmt: skip
+                    ari=agreement(truth, found, x),
+                    ari_of_all=ari(domain, np.concatenate([found[n] for n in x])),
+                    cpu_s=time.process_time() - start,
+                )
 
 
 def unseen(
