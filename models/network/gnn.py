@@ -185,14 +185,10 @@ class DomainGNN(PlannedNetwork):
         ------
         DerivedNotFound, StaleDerived
             A section has no graph of this key, or one of a section that was replaced since.
-        TrainingDivergedError, DeviceMemoryError
-            See `Trainer.run`.
-        InvalidArgument
-            Too few genes are shared, nothing varies, or the checkpoint is of another training.
-        Corrupt
-            The checkpoint is damaged.
-        BudgetExceeded
-            The memory limit is too small for the genes.
+        TrainingDivergedError, DeviceMemoryError, InvalidArgument, Corrupt
+            See `Trainer.run` and `AtlasModel.fit`.
+        BudgetExceeded, StorageFull
+            See `AtlasModel.fit`.
         """
         if self.graph.key is not None:  # before hours of work rather than after
             for name in self.section_names:
@@ -335,10 +331,7 @@ class DomainGNN(PlannedNetwork):
         run: str | None = None,
         progress: Progress | None = None,
     ) -> "tuple[DerivedEntry, ...]":
-        """Embed sections and commit the embeddings, see `AtlasModel.embed`.
-
-        Under `torchrun` rank 0 does all of it; the others return nothing at once.
-        """
+        """Embed and commit as `AtlasModel.embed`; under `torchrun` rank 0 does, others nothing."""
         if not Ranks(*this_rank()).is_first:
             return ()
         return super().embed(key_added, sections=sections, run=run, progress=progress)
