@@ -171,7 +171,7 @@ def dlpfc(args: argparse.Namespace, folder: Path, say: Say) -> None:
     store = build(folder / "dlpfc", {n: args.data / "dlpfc" / f"{n}.h5ad" for n in names})
     truth = truths(store, "layer")
     for method in args.methods.split(","):
-        if method != "uncorrected":
+        if method not in ("uncorrected", "harmony"):  # one section has nothing to be mixed with
             make = partial(model_of(method, store, "section", args.options), seed=0)
             model = make().fit()
             folds = {"151674": ["151674"]}

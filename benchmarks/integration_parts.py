@@ -11,7 +11,6 @@ import numpy as np
 from tisseract.atlas.store import AtlasStore
 from tisseract.models import DomainBaseline, DomainGNN, ari, jensen_shannon, lisi
 from tisseract.models.components.pca import GramSum, principal_components
-from tisseract.models.components.projection import center
 from tisseract.models.domains.mixture import Mixture, fit_mixture
 from tisseract.models.domains.smoothing import majority
 from tisseract.models.genes.plan import locate_genes, section_blocks
@@ -38,12 +37,12 @@ class Uncorrected(DomainBaseline):
     def scores(self, section: Any, folder: Path) -> Any:
         """Write the components of each cell, the section's own mean put back."""
         table = super().scores(section, folder)
-        center(table, -self._own(section), ROWS)
+        table.center(-self._own(section))
         return table
 
     def _embed(self, section: Any, folder: Path) -> tuple[Any, Mapping[str, str]]:
         table, inputs = super()._embed(section, folder)  # it centers what it smoothed
-        center(table, -np.tile(self._own(section), self.n_hops), ROWS)
+        table.center(-np.tile(self._own(section), self.n_hops))
         return table, inputs
 
     def _own(self, section: Any) -> np.ndarray:
