@@ -7,6 +7,7 @@ compiled loops will look for it. Slots used longest ago are reused first, never 
 
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import Corrupt
 from ...atlas.memory import refuse_above
+from .tile_kernels import narrowed
 
 if TYPE_CHECKING:
     from ...atlas.section_arrays import RowArray
@@ -25,6 +27,8 @@ __all__ = ["ChunkCache", "ChunkView"]
 _ALIGNED = 64
 _PINNED_SHARE = 2  # of a thread's share of the slots, one part of so many may be pinned at once
 _LEAST = 4  # slots for each thread: a row may lie across two chunks
+_JOB = 16  # chunks unpacked by one thread at a time: what passes through stays in its cache
+_NOTHING = np.empty(0, dtype=np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,11 @@ class ChunkCache:
         self._used = np.zeros(self.n_slots, dtype=np.int64)
         self._pins = np.zeros(self.n_slots, dtype=np.int32)
         self._loading = np.zeros(self.n_slots, dtype=np.bool_)
-        self._clock = 0
+        self._clock = self._short = 0
         self._changed = threading.Condition()
+        # what one batch lacks, all threads unpack: the others would only wait for it
+        self._pool = ThreadPoolExecutor(threads, "tisseract-unpack") if threads > 1 else None
+        self._scratch = threading.local()
         self.requests = self.bytes_read = 0
 
     def chunk_length(self, section: int) -> int:
@@ -167,12 +174,15 @@ class ChunkCache:
     def _release(self, slots: NDArray[np.int32]) -> None:
         with self._changed:
             self._pins[slots] -= 1
+            if self._short:
+                self._changed.notify_all()
 
     def _claim(
         self, wanted: NDArray[np.int64], ahead: NDArray[np.int64] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Pin what is there, and give slots to what is not: (chunks to load, slots pinned)."""
         with self._changed:
+            self._await_slots(wanted)
             self._clock += 1
             present = self._slot[wanted] >= 0
             held = self._slot[wanted[present]]
@@ -183,15 +193,27 @@ class ChunkCache:
             if len(missing):
                 if ahead is not None:
                     extra = np.setdiff1d(ahead[self._slot[ahead] < 0], missing)
-                    loaded = np.concatenate([missing, extra[: self._ahead]])
+                    room = int(self._free().sum()) - len(missing)
+                    loaded = np.concatenate([missing, extra[: min(self._ahead, room)]])
                 self._take_slots(loaded)
                 self._pins[self._slot[missing]] += 1
                 loaded = np.sort(loaded)
             return loaded, self._slot[wanted].copy()
 
+    def _free(self) -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = (self._pins == 0) & ~self._loading
+        return found
+
+    def _await_slots(self, wanted: NDArray[np.int64]) -> None:
+        # What may be pinned or read at once is bounded such that there is always enough; only where
+        # a read failed, those who waited for it hold on to its slots for a moment.
+        while int(self._free().sum()) < int((self._slot[wanted] < 0).sum()):
+            self._short += 1
+            self._changed.wait()
+            self._short -= 1
+
     def _take_slots(self, chunks: NDArray[np.int64]) -> None:
-        free = np.flatnonzero((self._pins == 0) & ~self._loading)
-        # what may be pinned or read at once is bounded such that there is always enough
+        free = np.flatnonzero(self._free())
         if len(free) > len(chunks):
             oldest = np.argpartition(self._used[free], len(chunks) - 1)[: len(chunks)]
             free = free[np.sort(oldest)]
@@ -204,26 +226,64 @@ class ChunkCache:
 
     def _load(self, section: int, chunks: NDArray[np.int64]) -> None:
         slots = self._slot[chunks]
-        local = (chunks - self._base[section]).tolist()
+        local = chunks - self._base[section]
+        jobs = [(section, local[i : i + _JOB], slots[i : i + _JOB]) for i in _steps(len(chunks))]
+        done: list[tuple[int, int]] = []
         sound = False
-        requests = n_bytes = 0
         try:
-            for number, array in enumerate(self._arrays[section]):
-                view, length = self.view(section, number), array.layout.chunk
-                starts = (slots.astype(np.int64) * view.stride + view.first).tolist()
-                into = [view.memory[start : start + length] for start in starts]
-                made, read = _filled(array, local, into)
-                requests, n_bytes = requests + made, n_bytes + read
+            if self._pool is None or len(jobs) < 2:
+                done.extend(self._unpack(job) for job in jobs)
+            else:
+                waiting = [self._pool.submit(self._unpack, job) for job in jobs]
+                # nothing may write into these slots any more once they are given up
+                wait(waiting)
+                done.extend(each.result() for each in waiting)
             sound = True
         finally:
             with self._changed:
                 self._loading[slots] = False
-                self.requests += requests
-                self.bytes_read += n_bytes
+                self.requests += sum(requests for requests, _ in done)
+                self.bytes_read += sum(n_bytes for _, n_bytes in done)
                 if not sound:
                     self._slot[chunks] = -1
                     self._owner[slots] = -1
                 self._changed.notify_all()
+
+    def _unpack(self, job: tuple[int, NDArray[np.int64], NDArray[np.int32]]) -> tuple[int, int]:
+        """Read some chunks of a section into slots: (requests, bytes)."""
+        section, chunks, slots = job
+        requests = n_bytes = 0
+        for number, array in enumerate(self._arrays[section]):
+            view = self.view(section, number)
+            starts = slots.astype(np.int64) * view.stride + view.first
+            made, read = self._filled(array, chunks.tolist(), view.memory, starts)
+            requests, n_bytes = requests + made, n_bytes + read
+        return requests, n_bytes
+
+    def _filled(
+        self, array: "RowArray", chunks: list[int], memory: NDArray[Any], starts: NDArray[np.int64]
+    ) -> tuple[int, int]:
+        """Read chunks, through a small piece of memory where they are kept as narrower numbers."""
+        stored, length = np.dtype(array.layout.dtype), array.layout.chunk
+        if memory.dtype == stored:
+            return array.fill(chunks, [memory[at : at + length] for at in starts.tolist()])
+        scratch = self._own_scratch(len(chunks) * length * stored.itemsize)
+        wide = scratch.view(stored).reshape(len(chunks), length)
+        done = array.fill(chunks, list(wide))
+        most = np.iinfo(memory.dtype).max
+        if not 0 <= narrowed(wide, memory, starts) <= most:
+            raise Corrupt(
+                f"numbers in 0..{most} are wanted, but got {wide.min()}..{wide.max()} in chunks "
+                f"{chunks[0]} to {chunks[-1]} of a section's columns; run `tisseract verify`"
+            )
+        return done
+
+    def _own_scratch(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Memory of this thread: taken anew every time, it would cost as much as unpacking."""
+        found: NDArray[np.uint8] = getattr(self._scratch, "memory", _NOTHING)
+        if len(found) < n_bytes:
+            found = self._scratch.memory = np.empty(n_bytes, dtype=np.uint8)
+        return found[:n_bytes]
 
     def _arrived(self, wanted: NDArray[np.int64]) -> bool:
         """Wait for what other threads read; whether all of it came."""
@@ -237,19 +297,5 @@ class ChunkCache:
                 self._changed.wait()
 
 
-def _filled(array: "RowArray", chunks: list[int], into: list[NDArray[Any]]) -> tuple[int, int]:
-    """Read chunks, through a small piece of memory where they are kept as narrower numbers."""
-    stored = np.dtype(array.layout.dtype)
-    if into[0].dtype == stored:
-        return array.fill(chunks, into)
-    scratch = np.empty((len(chunks), len(into[0])), dtype=stored)
-    done = array.fill(chunks, list(scratch))
-    most = np.iinfo(into[0].dtype).max
-    if not 0 <= int(scratch.min()) <= int(scratch.max()) <= most:
-        raise Corrupt(
-            f"numbers in 0..{most} are wanted, but got {scratch.min()}..{scratch.max()} in chunks "
-            f"{chunks[0]} to {chunks[-1]} of a section's columns; run `tisseract verify`"
-        )
-    for wide, narrow in zip(scratch, into, strict=True):
-        narrow[:] = wide
-    return done
+def _steps(n_chunks: int) -> range:
+    return range(0, n_chunks, _JOB)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import BudgetExceeded, Corrupt
 from .chunk_cache import ChunkCache
-from .tile_kernels import copy_entries, keep_columns, mark_chunks, read_spans, row_sums
+from .tile_buffers import BufferPool
+from .tile_kernels import copy_entries, keep_columns, mark_chunks, read_spans
 
 if TYPE_CHECKING:
     from ...atlas.section import Section
@@ -52,6 +53,8 @@ class CountRows:
     read_rows : int
         Rows read at once, about, when the seeds of a batch lack some.
     threads : int
+    buffers : BufferPool, optional
+        Where the memory of rows comes from.
     """
 
     def __init__(
@@ -63,7 +66,9 @@ class CountRows:
         entry_bytes: int,
         read_rows: int = 4096,
         threads: int = 1,
+        buffers: BufferPool | None = None,
     ) -> None:
+        self._buffers = BufferPool(0) if buffers is None else buffers
         arrays = [section.count_arrays() for section in sections]
         for section, (data, indices, _) in zip(sections, arrays, strict=True):
             if data.layout.chunk != indices.layout.chunk or data.layout.dtype == "string":
@@ -130,11 +135,9 @@ class CountRows:
         parts = _by_section(section)
         for number, chosen in parts:
             self._spans(number, row, chosen, start, stop)
-        rows = _room_for(stop - start)
+        rows = _room_for(stop - start, self._buffers)
         for number, chosen in parts:
             self._copy(number, chosen, (start, stop), rows, n_seeds)
-        row_sums(rows.indptr, rows.values, rows.depth)
-        self._check(rows.columns)
         if self._target is None:
             return rows
         fewer = np.empty_like(rows.indptr)
@@ -142,16 +145,6 @@ class CountRows:
         kept = int(fewer[-1])
         # copies let go of the genes that were dropped
         return SparseRows(fewer, rows.columns[:kept].copy(), rows.values[:kept].copy(), rows.depth)
-
-    def _check(self, columns: NDArray[np.int32]) -> None:
-        # Compiled loops trust these numbers; a damaged file must stop here.
-        most = self.n_genes if self._target is None else self._target.shape[1]
-        if columns.size and not 0 <= int(columns.min()) <= int(columns.max()) < most:
-            names = ", ".join(section.name for section in self.sections)
-            raise Corrupt(
-                f"columns in 0..{most - 1} are wanted, but got others in one of the sections "
-                f"{names}; run `tisseract verify`"
-            )
 
     def _spans(
         self,
@@ -192,13 +185,15 @@ class CountRows:
         first = self._columns_first[number]
         where, what = cache.view(number, int(not first)), cache.view(number, int(first))
         low, high = spans[0][chosen], spans[1][chosen]
-        to = out.indptr[chosen].astype(np.int64)
+        to, depth = out.indptr[chosen], np.empty(len(chosen), np.float32)
+        most = 0
         for part, chunks in self._pieces(cache, number, low, high):
             # what fits is all wanted some time; else only what lies where the seeds go
-            seeds = part if cache.holds_all else part[chosen[part] < n_seeds]
+            end = part.stop if cache.holds_all else int(np.searchsorted(chosen, n_seeds))
+            seeds = slice(part.start, min(part.stop, end))
             ahead = _neighbors(cache, number, low[seeds], high[seeds], self._group[number])
             with cache.pinned(number, chunks, ahead):
-                copy_entries(
+                found = copy_entries(
                     low[part],
                     high[part],
                     cache.slots(number),
@@ -212,7 +207,16 @@ class CountRows:
                     to[part],
                     out.columns,
                     out.values,
+                    depth[part],
                 )
+            most = max(most, found)
+        # compiled loops trust columns; a damaged file must stop here
+        if most >= self.sections[number].n_vars:
+            raise Corrupt(
+                f"columns in 0..{self.sections[number].n_vars - 1} are wanted, but got others in "
+                f"section {self.sections[number].name!r}; run `tisseract verify`"
+            )
+        out.depth[chosen] = depth
 
     def _pieces(
         self,
@@ -220,9 +224,9 @@ class CountRows:
         number: int,
         low: NDArray[np.int64],
         high: NDArray[np.int64],
-    ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Cut spans into pieces whose chunks fit the cache: (numbers of the spans, chunks)."""
-        waiting, pieces = [np.arange(len(low))], []
+    ) -> list[tuple[slice, NDArray[np.int64]]]:
+        """Cut spans into pieces whose chunks fit the cache: (which spans, chunks)."""
+        waiting, pieces = [slice(0, len(low))], []
         while waiting:
             part = waiting.pop()
             flags = np.zeros(cache.n_chunks(number), dtype=np.bool_)
@@ -231,24 +235,24 @@ class CountRows:
             if len(chunks) <= cache.capacity:
                 pieces.append((part, chunks))
                 continue
-            if len(part) == 1:
+            half = (part.start + part.stop) // 2
+            if half == part.start:
                 raise BudgetExceeded(
                     f"memory for {len(chunks)} chunks of one row of section "
                     f"{self.sections[number].name!r} is wanted, but got room for "
                     f"{cache.capacity}; raise `memory_limit`"
                 )
-            half = len(part) // 2
-            waiting += [part[half:], part[:half]]
+            waiting += [slice(half, part.stop), slice(part.start, half)]
         return pieces
 
 
-def _room_for(sizes: NDArray[np.int64]) -> SparseRows:
+def _room_for(sizes: NDArray[np.int64], buffers: BufferPool) -> SparseRows:
     """Rows of some sizes, yet to be filled."""
     indptr = np.zeros(len(sizes) + 1, dtype=np.int32)
     np.cumsum(sizes, out=indptr[1:])
     n = int(indptr[-1])
     depth = np.empty(len(sizes), dtype=np.float32)
-    return SparseRows(indptr, np.empty(n, np.int32), np.empty(n, np.float32), depth)
+    return SparseRows(indptr, buffers.empty(n, np.int32), buffers.empty(n, np.float32), depth)
 
 
 def _neighbors(
@@ -280,7 +284,9 @@ def entry_types(section: "Section") -> tuple[np.dtype[Any], np.dtype[Any]]:
 
 
 def _by_section(section: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
-    """Numbers of the rows of each section."""
+    """Numbers of the rows of each section, ascending."""
+    if section.size and section.min() == section.max():
+        return [(int(section[0]), np.arange(len(section)))]
     return [(int(s), np.flatnonzero(section == s)) for s in np.unique(section)]
 
 

@@ -15,10 +15,10 @@ __all__ = [
     "copy_entries",
     "keep_columns",
     "mark_chunks",
+    "narrowed",
     "number_neighbors",
     "read_spans",
     "refill_table",
-    "row_sums",
 ]
 
 
@@ -67,10 +67,19 @@ def copy_entries(
     at: NDArray[np.int64],
     out_columns: NDArray[np.int32],
     out_values: NDArray[Any],
-) -> None:
-    """Copy elements `start[i]:stop[i]` of cached chunks to `at[i]` of plain arrays."""
+    out_sums: NDArray[np.float32],
+) -> int:
+    """Copy elements `start[i]:stop[i]` of cached chunks to `at[i]` of plain arrays, and sum them.
+
+    Returns
+    -------
+    int
+        The largest column; negative ones count as larger than any.
+    """
+    most = np.uint32(0)
     for i in range(start.size):
         low, to = start[i], at[i]
+        total = 0  # stays a whole number where the values are: such sums are faster
         while low < stop[i]:
             chunk = low // length
             inner = low - chunk * length
@@ -78,21 +87,36 @@ def copy_entries(
             c = slot[chunk] * np.int64(column_stride) + column_first + inner
             v = slot[chunk] * np.int64(value_stride) + value_first + inner
             for j in range(n):
-                out_columns[to + j] = columns[c + j]
+                column = columns[c + j]
+                out_columns[to + j] = column
+                most = max(most, np.uint32(column))
             for j in range(n):
-                out_values[to + j] = values[v + j]
+                value = values[v + j]
+                out_values[to + j] = value
+                total += value
             low += n
             to += n
+        out_sums[i] = total
+    return most
 
 
 @njit
-def row_sums(indptr: NDArray[Any], values: NDArray[Any], out: NDArray[np.float32]) -> None:
-    """Sum the values of each row."""
-    for i in range(out.size):
-        total = 0.0
-        for j in range(indptr[i], indptr[i + 1]):
-            total += values[j]
-        out[i] = total
+def narrowed(wide: NDArray[Any], memory: NDArray[Any], starts: NDArray[np.int64]) -> int:
+    """Copy rows of whole numbers to places in an array of a narrower type.
+
+    Returns
+    -------
+    int
+        All bits that are set anywhere: it is within the narrow type if and only if all numbers are.
+    """
+    bits = np.int64(0)
+    for i in range(starts.size):
+        to = starts[i]
+        for j in range(wide.shape[1]):
+            value = wide[i, j]
+            memory[to + j] = value
+            bits |= value
+    return bits
 
 
 @njit

@@ -20,6 +20,7 @@ from .neighbor_sampler import EdgeRows
 from .node_space import NodeSpace
 from .prefetch import prefetched
 from .pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
+from .tile_buffers import BufferPool
 from .tile_memory import TileMemory, plan_memory
 from .tile_reader import TileReader
 
@@ -90,6 +91,8 @@ class TileLoader(IterableDataset[Data]):
     def reader(self) -> TileReader:
         """What reads the batches, with its caches; a forked process gets its own."""
         if self._made is None or self._made[0] != os.getpid():
+            # as many idle bytes as one batch: those who made it want the next one
+            buffers = BufferPool(self.memory.batch)
             counts = CountRows(
                 self._sections,
                 self._genes,
@@ -97,9 +100,10 @@ class TileLoader(IterableDataset[Data]):
                 entry_bytes=self.memory.entries,
                 read_rows=self.read_rows,
                 threads=max(1, self.threads),
+                buffers=buffers,
             )
             edges = EdgePages(
-                self.plan.space, self._graphs, self.memory.edges, self.memory.page_rows
+                self.plan.space, self._graphs, self.memory.edges, self.memory.page_rows, buffers
             )
             treatments = [_TREATMENT[TREATMENTS[section.values]] for section in self._sections]
             reader = TileReader(

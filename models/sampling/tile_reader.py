@@ -94,7 +94,7 @@ class TileReader:
             found = self.edges.edges(known[first:n_known])
             table = _enlarged(table, known, per_hop[0], n_known, len(found.node))
             known = np.concatenate([known[:n_known], np.empty(len(found.node), np.int64)])
-            source, target = np.empty_like(found.node), np.empty_like(found.node)
+            ends = self.edges.buffers.empty((2, len(found.node)), np.int64)
             reached, kept = number_neighbors(
                 *blocks,
                 found.indptr,
@@ -105,10 +105,10 @@ class TileReader:
                 found.node,
                 found.length,
                 self.hops > 0,
-                source,
-                target,
+                ends[0],
+                ends[1],
             )
-            parts.append((source[:kept], target[:kept]))
+            parts.append(ends[:, :kept])
             lengths.append(found.length[:kept])
             edges_per_hop.append(int(kept))
             if self.hops:
@@ -116,8 +116,8 @@ class TileReader:
             first, n_known = n_known, int(reached)
         return _Patch(
             known[:n_known].copy(),
-            np.stack([np.concatenate(side) for side in zip(*parts, strict=True)]),
-            np.concatenate(lengths),
+            np.ascontiguousarray(parts[0]) if len(parts) == 1 else np.concatenate(parts, axis=1),
+            lengths[0] if len(lengths) == 1 else np.concatenate(lengths),
             per_hop,
             edges_per_hop,
         )
