@@ -185,7 +185,8 @@ class CountRows:
         first = self._columns_first[number]
         where, what = cache.view(number, int(not first)), cache.view(number, int(first))
         low, high = spans[0][chosen], spans[1][chosen]
-        to, depth = out.indptr[chosen], np.empty(len(chosen), np.float32)
+        to = out.indptr[chosen].astype(np.int64)
+        depth = np.empty(len(chosen), np.float32)
         most = 0
         for part, chunks in self._pieces(cache, number, low, high):
             # what fits is all wanted some time; else only what lies where the seeds go

@@ -20,6 +20,8 @@ __all__ = ["EdgePages", "NodeEdges"]
 # below so many stretches, or with so many cells in each, they are worked through one by one
 _MOST_STRETCHES, _STRETCH = 16, 64
 
+_Part = slice | NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class NodeEdges:
@@ -87,7 +89,7 @@ class EdgePages:
         section, row = self.space.locate(nodes)
         number = self._base[section] + row // self.page_rows
         parts = _parts(number)
-        firsts = [part.start if isinstance(part, slice) else part[0] for part in parts]
+        firsts = [part.start if isinstance(part, slice) else int(part[0]) for part in parts]
         inner = row % self.page_rows
         indptr = np.zeros(len(nodes) + 1, dtype=np.int64)
         pages = self._pages_of([int(number[first]) for first in firsts])
@@ -150,7 +152,7 @@ class EdgePages:
         )
 
 
-def _parts(number: NDArray[np.int64]) -> "list[slice] | list[NDArray[np.int64]]":
+def _parts(number: NDArray[np.int64]) -> list[_Part]:
     """Which cells lie in the same page: stretches where they come in runs, as seeds do."""
     cuts = (np.flatnonzero(np.diff(number)) + 1).tolist()
     if len(cuts) < _MOST_STRETCHES or len(cuts) * _STRETCH < len(number):
@@ -158,4 +160,4 @@ def _parts(number: NDArray[np.int64]) -> "list[slice] | list[NDArray[np.int64]]"
         return [slice(a, b) for a, b in pairwise(edges) if a < b]
     order = np.argsort(number, kind="stable")
     cuts = (np.flatnonzero(np.diff(number[order])) + 1).tolist()
-    return np.split(order, cuts)
+    return list(np.split(order, cuts))

@@ -97,7 +97,7 @@ def copy_entries(
             low += n
             to += n
         out_sums[i] = total
-    return most
+    return int(most)
 
 
 @njit
@@ -116,7 +116,7 @@ def narrowed(wide: NDArray[Any], memory: NDArray[Any], starts: NDArray[np.int64]
             value = wide[i, j]
             memory[to + j] = value
             bits |= value
-    return bits
+    return int(bits)
 
 
 @njit

@@ -97,6 +97,34 @@ def test_what_cannot_be_read_is_told_each_time() -> None:
     assert pinned_values(cache, 0, np.array([4]))[0] == 32
 
 
+def test_a_failed_read_leaves_others_to_wait_for_its_slot() -> None:
+    array = Stored(np.arange(LENGTH, dtype=np.int32))
+    array.broken = 0
+    cache = cache_of([array], 64, threads=4)
+    chunks = np.arange(1)
+
+    def read(_: int) -> str:
+        try:
+            pinned_values(cache, 0, chunks)
+        except Corrupt:
+            return "corrupt"
+        return "read"
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(read, range(400))) == {"corrupt"}
+    array.broken = -1
+    assert (pinned_values(cache, 0, chunks) == np.arange(LENGTH)).all()
+
+
+def test_what_one_batch_lacks_is_unpacked_by_several_threads() -> None:
+    array = Stored(np.arange(100 * LENGTH, dtype=np.int32))
+    cache = cache_of([array], 64 * 100, threads=3)
+    chunks = np.arange(100)
+    assert (pinned_values(cache, 0, chunks) == array.values).all()
+    assert cache.requests == 7
+    assert cache.bytes_read == 100
+
+
 def test_numbers_that_do_not_fit_are_refused() -> None:
     for value in (70_000, -1):
         cache = cache_of([Stored(np.full(20, value, dtype=np.int32))], 10_000)
