@@ -7,9 +7,12 @@ two graphs of nearest neighbors. Every figure comes from a fresh process: second
 after imports and compiled code, one first epoch with nothing cached, peak as the growth of the
 resident set, bytes read as the kernel counts them (reads answered by its page cache included).
 "Raw" reads data, indices and pointers of the matrix and the graph in order, by zarr with the zarrs
-pipeline, and drops them. Tile batches carry sparse counts of all genes, edges and their lengths.
-annbatch hands out sparse counts without edges; PyG holds the graph in memory and hands out no
-features. Peers are run where they are installed: see benchmarks/requirements-peers.txt.
+pipeline and by path (zarrs leaves stores that it does not know to Python), a shard at a time, and
+drops them. Tile batches carry sparse counts of all genes, edges and their lengths, and the cells
+around the seeds. annbatch hands out the counts of the seeds alone, as they are stored: it reads no
+graph, finds no halo, numbers no neighbor, sums no depths, checks no columns, and holds no more of
+the section than one load, so that it needs less memory. Lines that compare say how much of its
+speed is left with all that. PyG holds the graph in memory and hands out no features. Peers are run where they are installed: see benchmarks/requirements-peers.txt.
 """
 
 from __future__ import annotations

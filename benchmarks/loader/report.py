@@ -49,7 +49,8 @@ def ratio_lines(found: dict[str, dict[str, Any]]) -> list[str]:
     pairs = (
         ("tiles 256 x 64, 1 hop, reads of 256", "annbatch default pipeline, 256 x 64"),
         ("tiles 512 x 64, 1 hop, reads of 512", "annbatch zarrs, 512 x 64"),
-        ("tiles 256 x 32, 1 hop", "annbatch zarrs, 4096 x 8"),
+        ("tiles 256 x 32, 1 hop", "annbatch zarrs, 512 x 64"),
+        ("tiles 256 x 32, 0 hops", "annbatch zarrs, 512 x 64"),
         ("tiles 4096 x 32, 1 hop", "annbatch zarrs, 4096 x 8"),
     )
     lines = [

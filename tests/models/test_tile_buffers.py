@@ -1,14 +1,17 @@
 """Memory of batches: used again, never while somebody still looks at it."""
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tisseract.models.sampling.tile_buffers import BufferPool
 
 N = 1 << 18
 
 
-def address(array: np.ndarray) -> int:  # type: ignore[type-arg]
+def address(array: NDArray[Any]) -> int:
     return int(array.__array_interface__["data"][0])
 
 
@@ -41,4 +44,5 @@ def test_much_larger_buffers_are_not_spent_on_little() -> None:
     del large
     small = pool.empty(N, np.float32)
     assert address(small) != where
-    assert small.dtype == np.float32 and small.shape == (N,)
+    assert small.dtype == np.float32
+    assert small.shape == (N,)
