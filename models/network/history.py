@@ -12,6 +12,8 @@ __all__ = ["StepReport", "StepReporter", "TrainingHistory"]
 
 MOST_POINTS = 1000  # a run keeps its curve; nobody sees more points than a screen has columns
 DIGITS = 6
+RECENT = 5  # a single bad batch is no divergence
+LEAST_FIRST = 1.0  # a loss that begins near zero may grow a thousandfold and mean nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,13 @@ class StepReporter:
         return StepReport(
             made + 1, self.total, loss, dict(terms), cells, self._n_cells, elapsed, self.first
         )
+
+    @property
+    def growth(self) -> float:
+        """Median loss of the last five steps, in units of the first loss (or of 1, if below)."""
+        if not self.loss:
+            return 0.0
+        return float(np.median(self.loss[-RECENT:])) / max(abs(self.loss[0]), LEAST_FIRST)
 
     def history(self) -> TrainingHistory:
         """Return all steps so far."""

@@ -26,6 +26,8 @@ from .schedule import Saving, Schedule, step_seed
 
 __all__ = ["Objective", "OnStep", "Trainer"]
 
+MOST_GROWTH = 1000.0  # of the loss, over its first value: beyond it nothing is learned any more
+
 type Objective = Callable[[Any, Data, torch.Generator], Tensor | Mapping[str, Tensor]]
 """Called with (encoder, batch, generator): the loss, or its weighted terms by name.
 
@@ -132,7 +134,8 @@ class Trainer:
         Raises
         ------
         TrainingDivergedError
-            The loss is no longer finite; the last checkpoint is kept.
+            The loss is no longer finite, or a thousand times its first value; the last checkpoint
+            is kept.
         DeviceMemoryError
             A batch does not fit the device.
         InvalidArgument
@@ -161,6 +164,8 @@ class Trainer:
         def settle(made: _Made) -> None:
             terms, cells = self._read(made)
             report = reporter.add(terms, cells, time.perf_counter() - began)
+            if reporter.growth > MOST_GROWTH:
+                raise TrainingDivergedError(self._grown(made.step, reporter))
             if progress is not None:
                 progress("train", report.done, steps)
             if on_step is not None:
@@ -247,17 +252,25 @@ class Trainer:
         rows = ", ".join(
             f"{self.batches.sources[t.section].section.name} rows {t.start}:{t.stop}" for t in tiles
         )
-        path = self.saving.path
-        kept = (
-            f"the last checkpoint before it is {path}"
-            if path is not None and path.exists()
-            else "no checkpoint was saved before it"
-        )
         return (
             f"a finite loss is wanted, but got {sum(terms.values())} ({dict(terms)}) at step "
-            f"{step} of {self.schedule.steps}, in {len(tiles)} tiles: {rows}; {kept}; look at "
+            f"{step} of {self.schedule.steps}, in {len(tiles)} tiles: {rows}; {self._kept()}; look at "
             "these cells, or lower `lr`"
         )
+
+    def _grown(self, step: int, reporter: StepReporter) -> str:
+        return (
+            f"a loss that falls is wanted, but it grew from {reporter.loss[0]:.4g} to "
+            f"{reporter.loss[-1]:.4g} by step {step} of {self.schedule.steps}; {self._kept()}; "
+            f"lower `lr` (it is {self.schedule.lr:g}) and train anew"
+        )
+
+    def _kept(self) -> str:
+        """Tell what is left of a training that diverged."""
+        path = self.saving.path
+        if path is not None and path.exists():
+            return f"the last checkpoint before it is {path}"
+        return "no checkpoint was saved before it"
 
     def _resumed(self) -> TrainingHistory:
         """Take the state of the checkpoint where there is one; all ranks take that of rank 0."""

@@ -52,6 +52,21 @@ def test_terms_may_come_and_go() -> None:
     assert report.cells_per_second == pytest.approx(6 / 5)
 
 
+def test_growth_overlooks_one_bad_batch_and_small_first_losses() -> None:
+    reporter = StepReporter(TrainingHistory(), total=9)
+    assert reporter.growth == 0.0
+    for loss in (2.0, 1.0, 1e9, 1.0):
+        reporter.add({"a": loss}, 1, 1.0)
+    assert reporter.growth == pytest.approx(0.75)
+    for loss in (1e9, 1e9):
+        reporter.add({"a": loss}, 1, 1.0)
+    assert reporter.growth == pytest.approx(5e8)
+    small = StepReporter(TrainingHistory(), total=9)
+    for loss in (1e-9, 1e-3, 1e-3):
+        small.add({"a": loss}, 1, 1.0)
+    assert small.growth < 1
+
+
 def test_other_facts_are_refused() -> None:
     wrong: list[dict[str, object]] = [
         {},

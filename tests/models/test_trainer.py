@@ -137,6 +137,22 @@ def test_a_loss_that_is_no_number_names_the_batch(tmp_path: Path) -> None:
     assert "no checkpoint was saved" in message
 
 
+class Exploding(Memory):
+    """Grows tenfold with every step, and stays finite."""
+
+    def forward(self, encoder: Any, data: Any, generator: Any) -> dict[str, Any]:
+        terms = super().forward(encoder, data, generator)
+        grown = 10.0 ** int(self.get_buffer("at"))
+        return {name: term * grown for name, term in terms.items()}
+
+
+def test_a_loss_that_explodes_stops_the_training_and_names_lr(tmp_path: Path) -> None:
+    reports: list[StepReport] = []
+    with pytest.raises(TrainingDivergedError, match=r"it grew from .*lower `lr` \(it is 0.05\)"):
+        trainer(ring_batches(tmp_path), Exploding()).run(on_step=reports.append)
+    assert 4 <= len(reports) < 9
+
+
 @pytest.mark.parametrize("every", [1, 2])
 def test_the_checkpoint_before_a_lost_step_is_good(tmp_path: Path, every: int) -> None:
     batches, saving = ring_batches(tmp_path), Saving(tmp_path / "checkpoint", every)
