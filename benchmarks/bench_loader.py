@@ -9,11 +9,11 @@ resident set, bytes read as the kernel counts them (reads answered by its page c
 "Raw" reads data, indices and pointers of the matrix and the graph in order, by zarr with the zarrs
 pipeline and by path (zarrs leaves stores that it does not know to Python), a shard at a time, and
 drops them. Tile batches carry sparse counts of all genes, edges and their lengths, and the cells
-around the seeds. annbatch hands out the counts of the seeds alone: it reads no graph, finds no surroundings, numbers
-no neighbors and sums no depths, and holds no more of the section than one load. Lines that compare
-say how much of its speed is left with all that; "0 hops" is the nearest to equal work. PyG holds
-the graph in memory and hands out no features. Peers are run where they are installed: see
-benchmarks/requirements-peers.txt.
+around the seeds. annbatch hands out the counts of the seeds alone: it reads no graph, finds no
+surroundings, numbers no neighbors, sums no depths, and holds no more of the section than one load.
+Lines that compare say how much of its speed is left with all that; "0 hops" is the nearest to equal
+work. PyG holds the graph in memory and hands out no features. Peers are run where they are
+installed: see benchmarks/requirements-peers.txt.
 """
 
 from __future__ import annotations
