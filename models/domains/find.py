@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from ...atlas.store import AtlasStore
 
-__all__ = ["METHODS", "find_domains"]
+__all__ = ["METHODS", "find_domains", "refuse_taken"]
 
 METHODS = ("plain", "gnn", "expression")
+_FREE = frozenset({"compile", "device", "num_workers", "precision"})  # all else a run has fixed
 MOST_DOMAINS = 4096  # codes are int16, and no tissue has so many
 
 
@@ -45,6 +46,7 @@ def find_domains(
     mask: Masks | None = None,
     where: str | None = None,
     chosen_by: Mapping[str, Mapping[str, str]] | None = None,
+    overwrite: bool = False,
     memory_limit: str | int | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -93,12 +95,16 @@ def find_domains(
         The expression that the masks were made from, kept in provenance.
     chosen_by : mapping of str to mapping, optional
         Derived data the expression read, name -> attempt by section: the labels hang on it.
+    overwrite : bool
+        Replace labels, and the embedding, of this key. An embedding of another run in sections
+        that are not among these stays in the way.
     memory_limit : str or int, optional
         Passes over counts stay below it.
     progress : callable, optional
         Called with (stage, done, total).
     **options
-        Further options of the model (`n_comps`, `n_hops`, `device`, ...).
+        Further options of the model (`n_comps`, `n_hops`, `device`, ...); with a saved one only
+        those that are no part of it (`device`).
 
     Returns
     -------
@@ -110,11 +116,12 @@ def find_domains(
     ------
     InvalidArgument
         Unknown method, more domains than cells, resolutions not below `n_domains`, sections
-        without common genes, or a mask that does not fit or leaves a section no cell.
+        without common genes, a mask that does not fit or leaves a section no cell, or a key that
+        is taken.
     ReadOnly
         The atlas was opened for reading.
     CommitConflict
-        Other sections have labels of this key, which a new run would not fit.
+        Other sections have labels or an embedding of this key, which a new run would not fit.
     RunNotFound, DerivedNotFound, StaleDerived, SectionNotFound, BudgetExceeded
 
     Notes
@@ -126,7 +133,8 @@ def find_domains(
     _check(method, n_domains, resolutions)
     store.storage.forbid_writing(f"labels under {key_added!r}")
     names = list(dict.fromkeys(sections if sections is not None else store.section_names))
-    _refuse_others(store, [key_added, *(f"{key_added}_{n}" for n in resolutions)], names)
+    keys = [key_added, *(f"{key_added}_{level}" for level in resolutions)]
+    refuse_taken(store, keys, names, run=run, overwrite=overwrite)
     masks, told = chosen_cells(store, names, mask, where)
     model = _model(
         store,
@@ -164,11 +172,51 @@ def find_domains(
     return _table(readout.labels, readout.n_domains)
 
 
-def _refuse_others(store: "AtlasStore", keys: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse keys that other sections have; the commit would too, once everything is computed."""
-    for key in keys:
-        others = [name for name in store.snapshot.runs_of("domains", key) if name not in names]
-        refuse_mixed("domains", key, ", ".join(names[:3]), others)
+def refuse_taken(
+    store: "AtlasStore",
+    keys: Sequence[str],
+    names: Sequence[str],
+    *,
+    run: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Refuse keys that are taken, before anything is computed.
+
+    Parameters
+    ----------
+    store : AtlasStore
+    keys : sequence of str
+        Names of the labels; the first also names the embedding.
+    names : sequence of str
+        Sections.
+    run : str, optional
+        Saved model that embeds; a new one without.
+    overwrite : bool
+        Whether what these sections have may be replaced.
+
+    Raises
+    ------
+    CommitConflict
+        Other sections have labels of such a key, or an embedding of another run.
+    InvalidArgument
+        These sections have them, and shall keep them.
+    """
+    kept = {("domains", key): store.snapshot.runs_of("domains", key) for key in keys}
+    kept["embedding", keys[0]] = store.snapshot.runs_of("embedding", keys[0])
+    for (kind, key), runs in kept.items():
+        mine = run if kind == "embedding" else None
+        others = [name for name, one in runs.items() if name not in names and one != mine]
+        refuse_mixed(kind, key, ", ".join(names[:3]), others)
+    for kind, key in kept:
+        there = store.derived_keys(kind).get(key, ())  # also what came from no run
+        taken = [name for name in names if name in there]
+        if taken and not overwrite:
+            what = "labels" if kind == "domains" else "an embedding"
+            raise InvalidArgument(
+                f"a new name is wanted, but got {key!r}, which names {what} of "
+                f"{', '.join(map(repr, taken[:3]))}; give another key_added, or overwrite=True to "
+                "replace what is there"
+            )
 
 
 def _check(method: str, n_domains: int | Literal["auto"], resolutions: Sequence[int]) -> None:
@@ -205,6 +253,12 @@ def _model(
 ) -> AtlasModel:
     """Load the model of a run, or fit one."""
     if run is not None:
+        fixed = sorted(set(options) - _FREE)
+        if fixed:
+            raise InvalidArgument(
+                f"options that are no part of a saved model ({', '.join(sorted(_FREE))}) are wanted "
+                f"with run {run!r}, but got {', '.join(fixed)}; drop them, or train a new one"
+            )
         saved = load_run(store, run, model=method)
         model = _kind(method).from_run(store, saved, memory_limit=memory_limit, **options)
         chosen = model.graph if graph.key is None else graph

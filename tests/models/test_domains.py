@@ -319,5 +319,27 @@ def test_a_replaced_section_outdates_the_key_but_not_the_saved_model(tmp_path: P
     assert read_domains(store, "two", "b").codes.size == 200
     (entry,) = DomainBaseline.load(store, run).embed("three", sections=["a"])
     assert store.derived("embedding", "three", "a") == entry
-    find_domains(store, n_domains=N_LAYERS, key_added="one")
+    find_domains(store, n_domains=N_LAYERS, key_added="one", overwrite=True)
     assert agreement(store, "one").keys() == {"a", "b"}
+
+
+def test_what_a_key_names_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    raws = {"a": planted(300, seed=1), "b": planted(200, seed=2)}
+    store = make_store(tmp_path, raws, tile_cells=128)
+    DomainBaseline(store, n_hops=2, n_comps=5).fit().embed("mine", run="my-run")
+    before = store.version
+    with pytest.raises(CommitConflict, match="embedding 'mine' of one run"):
+        find_domains(store, n_domains=2, key_added="mine", sections=["a"], overwrite=True)
+    with pytest.raises(InvalidArgument, match="names an embedding of 'a', 'b'.*overwrite=True"):
+        find_domains(store, n_domains=2, key_added="mine")
+    with pytest.raises(InvalidArgument, match="no part of a saved model.*got n_hops"):
+        find_domains(store, n_domains=2, run="my-run", n_hops=3)
+    assert store.refresh().version == before
+    assert store.derived("embedding", "mine", "a").run == "my-run"
+    find_domains(store, n_domains=2, key_added="mine", sections=["a"], run="my-run", overwrite=True)
+    with pytest.raises(CommitConflict, match="domains 'mine' of one run"):
+        find_domains(store, n_domains=2, key_added="mine", sections=["b"], overwrite=True)
+    find_domains(store, n_domains=3, key_added="lev", resolutions=[2])
+    with pytest.raises(InvalidArgument, match="'lev_2', which names labels"):
+        find_domains(store, n_domains=2, key_added="lev_2")
+    find_domains(store, n_domains=2, key_added="lev_2", overwrite=True)
