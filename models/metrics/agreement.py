@@ -1,6 +1,7 @@
 """Agreement of two labelings of the same cells: Rand, Fowlkes-Mallows, mutual information."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,14 +12,16 @@ __all__ = ["ari", "contingency", "fowlkes_mallows", "nmi"]
 
 
 def contingency(
-    left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]
+    left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str], *, dropna: bool = False
 ) -> NDArray[np.int64]:
     """Count the cells that carry each pair of labels.
 
     Parameters
     ----------
     left, right : array_like (n,)
-        Two labelings of the same cells; any sortable label type.
+        Two labelings of the same cells; any sortable label type. None and NaN are no labels.
+    dropna : bool
+        Leave out cells that lack either label, instead of refusing them.
 
     Returns
     -------
@@ -28,7 +31,7 @@ def contingency(
     Raises
     ------
     InvalidArgument
-        When the labelings differ in length or are not one-dimensional.
+        When the labelings differ in length, are not one-dimensional or lack labels.
 
     Notes
     -----
@@ -45,11 +48,28 @@ def contingency(
             f"wanted two label arrays of one length, but got shapes {a.shape} and {b.shape}; "
             "pass one label per cell in the same order"
         )
+    lacking = _missing(a) | _missing(b)
+    if lacking.any():
+        if not dropna:
+            raise InvalidArgument(
+                f"wanted two labels for each cell, but {int(lacking.sum()):,} of {len(a):,} cells "
+                "lack one; leave them out with dropna=True"
+            )
+        a, b = a[~lacking], b[~lacking]
     rows, row_codes = np.unique(a, return_inverse=True)
     columns, column_codes = np.unique(b, return_inverse=True)
     pair = row_codes * len(columns) + column_codes
     counts = np.bincount(pair, minlength=len(rows) * len(columns))
     return counts.reshape(len(rows), len(columns)).astype(np.int64)
+
+
+def _missing(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which labels are None, NaN or NaT."""
+    if labels.dtype.kind not in "fcmMO":
+        return np.zeros(len(labels), dtype=np.bool_)
+    import pandas as pd
+
+    return np.asarray(pd.isna(labels), dtype=np.bool_)
 
 
 def _pairs(counts: NDArray[np.int64]) -> float:
@@ -58,13 +78,17 @@ def _pairs(counts: NDArray[np.int64]) -> float:
     return float((sizes * (sizes - 1.0) / 2.0).sum())
 
 
-def ari(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> float:
+def ari(
+    left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str], *, dropna: bool = False
+) -> float:
     """Compute the adjusted Rand index: 1 for identical partitions, about 0 for independent ones.
 
     Parameters
     ----------
     left, right : array_like (n,)
         Two labelings of the same cells.
+    dropna : bool
+        See `contingency`.
 
     Returns
     -------
@@ -74,7 +98,7 @@ def ari(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> fl
     Raises
     ------
     InvalidArgument
-        When the labelings differ in length.
+        When the labelings differ in length, or cells lack a label.
 
     Notes
     -----
@@ -85,7 +109,7 @@ def ari(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> fl
     >>> ari([0, 0, 1, 1], ["b", "b", "a", "a"])
     1.0
     """
-    table = contingency(left, right)
+    table = contingency(left, right, dropna=dropna)
     total = _pairs(np.asarray([table.sum()]))
     together = _pairs(table)
     in_left, in_right = _pairs(table.sum(axis=1)), _pairs(table.sum(axis=0))
@@ -98,13 +122,17 @@ def ari(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> fl
     return (together - expected) / (ceiling - expected)
 
 
-def fowlkes_mallows(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> float:
+def fowlkes_mallows(
+    left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str], *, dropna: bool = False
+) -> float:
     """Compute the Fowlkes-Mallows index: the geometric mean of pairwise precision and recall.
 
     Parameters
     ----------
     left, right : array_like (n,)
         Two labelings of the same cells.
+    dropna : bool
+        See `contingency`.
 
     Returns
     -------
@@ -114,7 +142,7 @@ def fowlkes_mallows(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence
     Raises
     ------
     InvalidArgument
-        When the labelings differ in length.
+        When the labelings differ in length, or cells lack a label.
 
     Notes
     -----
@@ -126,7 +154,7 @@ def fowlkes_mallows(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence
     >>> fowlkes_mallows([0, 0, 1, 1], ["b", "b", "a", "a"])
     1.0
     """
-    table = contingency(left, right)
+    table = contingency(left, right, dropna=dropna)
     together = _pairs(table)
     in_left, in_right = _pairs(table.sum(axis=1)), _pairs(table.sum(axis=0))
     if together == 0.0:
@@ -139,13 +167,17 @@ def _entropy(sizes: NDArray[np.int64]) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def nmi(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> float:
+def nmi(
+    left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str], *, dropna: bool = False
+) -> float:
     """Mutual information of two labelings over the mean of their entropies, in [0, 1].
 
     Parameters
     ----------
     left, right : array_like (n,)
         Two labelings of the same cells.
+    dropna : bool
+        See `contingency`.
 
     Returns
     -------
@@ -156,7 +188,7 @@ def nmi(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> fl
     Raises
     ------
     InvalidArgument
-        When the labelings differ in length.
+        When the labelings differ in length, or cells lack a label.
 
     Notes
     -----
@@ -167,7 +199,7 @@ def nmi(left: ArrayLike | Sequence[str], right: ArrayLike | Sequence[str]) -> fl
     >>> round(nmi([0, 0, 1, 1], [0, 1, 0, 1]), 12)
     0.0
     """
-    table = contingency(left, right)
+    table = contingency(left, right, dropna=dropna)
     h_left, h_right = _entropy(table.sum(axis=1)), _entropy(table.sum(axis=0))
     if h_left == 0.0 and h_right == 0.0:
         return 1.0

@@ -1,6 +1,9 @@
 """Agreement of labelings, against scikit-learn."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,3 +46,14 @@ def test_large_counts_do_not_overflow() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(InvalidArgument, match=r"got shapes \(2,\) and \(3,\)"):
         contingency([0, 1], [0, 1, 2])
+
+
+@pytest.mark.parametrize("measure", [ari, nmi, fowlkes_mallows])
+@pytest.mark.parametrize("none", [None, np.nan])
+def test_cells_without_a_label_are_counted_or_left_out(measure: Any, none: object) -> None:
+    left = np.array(["a", none, "b", "b", "a"], dtype=object)
+    right = np.array([0.0, 1.0, 1.0, np.nan, 0.0])
+    with pytest.raises(InvalidArgument, match=r"2 of 5 cells lack one.*dropna=True"):
+        measure(left, right)
+    assert measure(left, right, dropna=True) == pytest.approx(measure(["a", "b", "a"], [0, 1, 0]))
+    assert measure(pd.Categorical(left), right, dropna=True) == pytest.approx(1.0)
