@@ -16,6 +16,7 @@ from .block_plan import BlockPlan, plan_blocks
 from .count_rows import CountRows, entry_types
 from .densify import AS_STORED, LIBRARY_SIZE, LOG1P
 from .edge_pages import EdgePages
+from .epochs import Epochs
 from .neighbor_sampler import EdgeRows
 from .node_space import NodeSpace
 from .prefetch import prefetched
@@ -45,7 +46,7 @@ class TileLoader(IterableDataset[Data]):
     """Batches of a plan, read on background threads; each `iter()` is the next epoch.
 
     Inside a `torch.utils.data.DataLoader(loader, batch_size=None, num_workers=n)` each worker
-    reads every n-th batch, and they come out in the same order as without workers.
+    reads every n-th batch; batches and epochs come out in the same order as without workers.
 
     Attributes
     ----------
@@ -73,7 +74,12 @@ class TileLoader(IterableDataset[Data]):
         self.hops, self.threads, self.read_rows = hops, threads, read_rows
         self.transform = transform
         self._sections, self._graphs, self._genes = tuple(sections), tuple(graphs), genes
-        self._epoch = self._batch = 0
+        if threads < 0 or read_rows < 1:
+            raise InvalidArgument(
+                f"wanted threads >= 0 and read_rows >= 1, but got threads={threads}, "
+                f"read_rows={read_rows}"
+            )
+        self._epochs = Epochs()
         self._made: tuple[int, TileReader] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,7 +88,7 @@ class TileLoader(IterableDataset[Data]):
 
     def __len__(self) -> int:
         """Batches of the next `iter()`."""
-        return self.plan.n_batches - self._batch
+        return self.plan.n_batches - self._epochs.batch
 
     def __str__(self) -> str:
         return f"{self.plan}; {self.hops} hops; memory {self.memory}"
@@ -125,24 +131,28 @@ class TileLoader(IterableDataset[Data]):
                 f"an epoch from 0 and a batch in 0..{self.plan.n_batches} are wanted, but got "
                 f"epoch {epoch}, batch {batch}"
             )
-        self._epoch, self._batch = epoch, batch
+        self._epochs.seek(epoch, batch)
 
     def load(self, epoch: int, number: int) -> Data:
         """Read one batch of any epoch; the same wherever and whenever it is asked for."""
-        data = self.reader.load(self.plan.runs(epoch, number))
+        return self._load(self.reader, epoch, number)
+
+    def _load(self, reader: TileReader, epoch: int, number: int) -> Data:
+        data = reader.load(self.plan.runs(epoch, number))
         return data if self.transform is None else self.transform(data)
 
     def __iter__(self) -> Iterator[Data]:
         """Yield the batches of an epoch."""
-        epoch, start = self._epoch, self._batch
-        self._epoch, self._batch = epoch + 1, 0
+        epoch, start = self._epochs.begin()
         worker = get_worker_info()
         if worker is not None:
             start, step = start + worker.id, worker.num_workers
         else:
             step = 1
+        # made here once: threads that begin together would each make one, and read all twice
+        reader = self.reader
         yield from prefetched(
-            lambda number: self.load(epoch, number),
+            lambda number: self._load(reader, epoch, number),
             range(start, self.plan.n_batches, step),
             threads=self.threads,
             depth=max(1, 2 * self.threads),

@@ -4,6 +4,7 @@
 # pyright: reportAttributeAccessIssue=false
 
 import pickle
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ pytest.importorskip("torch_geometric")
 from tisseract.models import tile_loader  # noqa: E402
 from tisseract.models.genes.plan import TREATMENTS, normalized  # noqa: E402
 from tisseract.models.sampling.batch_plan import Partition  # noqa: E402
+from tisseract.models.sampling.count_rows import CountRows
 from tisseract.models.sampling.densify import densify  # noqa: E402
 from tisseract.models.sampling.node_space import NodeSpace  # noqa: E402
 from tisseract.models.sampling.pyg import Data, SAGEConv, trim_to_layer  # noqa: E402
@@ -130,6 +132,20 @@ def test_threads_memory_and_resuming_change_no_bit(store: AtlasStore) -> None:
 
 
 @pytest.mark.slow
+def test_threads_share_one_reader(store: AtlasStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    class Slow(CountRows):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            made.append(1)
+            time.sleep(0.05)
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr("tisseract.models.sampling.tile_loader.CountRows", Slow)
+    assert len(list(loader(store, threads=4))) > 1
+    assert len(made) == 1
+
+
 def test_workers_of_torch_change_no_bit(store: AtlasStore) -> None:
     first = list(loader(store, threads=0, transform=partial(densify, normalize=False)))
     for workers in (1, 2):
@@ -139,6 +155,38 @@ def test_workers_of_torch_change_no_bit(store: AtlasStore) -> None:
         for a, b in zip(first, found, strict=True):
             assert torch.equal(a.x, b.x)
             assert torch.equal(a.edge_index, b.edge_index)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("persistent", [False, True])
+def test_epochs_go_on_with_workers_too(store: AtlasStore, persistent: bool) -> None:
+    plain, inner = (loader(store, threads=0) for _ in range(2))
+    wanted = [[data.n_id for data in plain] for _ in range(4)]
+    torch_loader = torch.utils.data.DataLoader(
+        inner, batch_size=None, num_workers=2, persistent_workers=persistent
+    )
+    for number, epoch in enumerate(wanted[:3]):
+        found = [data.n_id for data in torch_loader]
+        assert all(map(torch.equal, found, epoch)), number
+        assert len(found) == len(epoch)
+    inner.seek(1, 2)
+    assert all(map(torch.equal, [data.n_id for data in torch_loader], wanted[1][2:]))
+    assert all(map(torch.equal, [data.n_id for data in torch_loader], wanted[2]))
+    # another number of workers, or none: the count is the same
+    other = torch.utils.data.DataLoader(inner, batch_size=None, num_workers=1)
+    torch.manual_seed(0)
+    assert all(map(torch.equal, [data.n_id for data in other], wanted[3]))
+    inner.seek(2)
+    torch.manual_seed(0)
+    assert all(map(torch.equal, [data.n_id for data in other], wanted[2]))
+    assert all(map(torch.equal, [data.n_id for data in inner], wanted[3]))
+
+
+def test_numbers_that_mean_nothing_are_refused(store: AtlasStore) -> None:
+    with pytest.raises(InvalidArgument, match="threads=-1"):
+        loader(store, threads=-1)
+    with pytest.raises(InvalidArgument, match="read_rows=0"):
+        loader(store, read_rows=0)
 
 
 def test_ranks_share_an_epoch_without_overlap(store: AtlasStore) -> None:
