@@ -23,7 +23,7 @@ pytest.importorskip("torch_geometric")
 from tisseract.models import tile_loader  # noqa: E402
 from tisseract.models.genes.plan import TREATMENTS, normalized  # noqa: E402
 from tisseract.models.sampling.batch_plan import Partition  # noqa: E402
-from tisseract.models.sampling.count_rows import CountRows
+from tisseract.models.sampling.count_rows import CountRows  # noqa: E402
 from tisseract.models.sampling.densify import densify  # noqa: E402
 from tisseract.models.sampling.node_space import NodeSpace  # noqa: E402
 from tisseract.models.sampling.pyg import Data, SAGEConv, trim_to_layer  # noqa: E402
