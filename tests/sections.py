@@ -138,7 +138,9 @@ def entry_of(
     )
 
 
-def add_section(store: AtlasStore, name: str, raw: RawSection, *, tile_cells: int = 64) -> None:
+def add_section(
+    store: AtlasStore, name: str, raw: RawSection, *, tile_cells: int = 64, replace: bool = False
+) -> None:
     """Write and commit one section."""
     panel = f"panels/{raw.panel.digest}.parquet"
     if not store.storage.exists(panel):
@@ -146,7 +148,8 @@ def add_section(store: AtlasStore, name: str, raw: RawSection, *, tile_cells: in
     with store.new_attempt(f"sections/{name}", suffix=".zarr") as attempt:
         summary = write_section(raw, attempt.path, tile_cells=tile_cells, memory_limit=LIMIT)
         receipt = attempt.seal()
-    store.commit(Change(add_sections=[entry_of(summary, name, receipt)]), f"add {name}")
+    change = Change(add_sections=[entry_of(summary, name, receipt)], replace=replace)
+    store.commit(change, f"add {name}")
 
 
 def make_store(

@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...atlas.errors import Corrupt
 from ...atlas.keys import check_name
+from .weights import unpack_weights
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
 
-__all__ = ["default_checkpoint"]
+__all__ = ["default_checkpoint", "saved_steps"]
 
 
 def default_checkpoint(store: "AtlasStore", name: str) -> Path:
@@ -41,3 +43,11 @@ def default_checkpoint(store: "AtlasStore", name: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(store.url.encode()).hexdigest()[:12]
     return folder / f"{digest}-{name}.safetensors"
+
+
+def saved_steps(place: Path) -> int | None:
+    """Return how many steps a checkpoint has behind it; None if it is no checkpoint."""
+    try:
+        return len(unpack_weights(place.read_bytes(), str(place))["history.loss"])
+    except (Corrupt, KeyError):  # the training itself says what is wrong with it
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 import tisseract
 from tisseract.atlas.derived_read import read_domains, read_embedding
+from tisseract.atlas.errors import StaleDerived
 from tisseract.cli import main
 from tisseract.simulator import SimulationPlan, simulate
 
@@ -247,7 +249,9 @@ def test_a_cut_off_training_goes_on(
     monkeypatch.setattr(DomainGNN, "embed", embed)
     assert main([*options, "--dry-run"]) == 0
     assert main([*options, "--resume"]) == 0
-    assert "no checkpoint" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no checkpoint" not in said
+    assert f"going on after step 2, saved at {place}" in said
     assert not place.exists()
     assert main([*options[:-1], "fresh", "--resume"]) == 0
     assert "starting from the beginning" in capsys.readouterr().err
@@ -270,9 +274,10 @@ def test_names_that_are_taken_are_told_before_the_work(
 def test_embed_takes_sections_it_never_saw(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = ask(capsys, "embed", atlas, "--run", "gnn")
     assert [(row["section"], row["seen"]) for row in rows] == [
-        ("E12.5_e1", False),
-        ("E12.5_e2", False),
+        ("E12.5_e1", "no"),
+        ("E12.5_e2", "no"),
     ]
+    assert {(row["missing_genes"], row["model_genes"]) for row in rows} == {(0, 36)}
     handle = tisseract.open(atlas, read_only=False)
     for row in rows:
         values = read_embedding(handle, "gnn", row["section"])
@@ -286,6 +291,36 @@ def test_embed_takes_sections_it_never_saw(atlas: str, capsys: pytest.CaptureFix
     np.testing.assert_array_equal(
         read_embedding(handle, "again", "E11.5_e1"), read_embedding(handle, "gnn", "E11.5_e1")
     )
+
+
+def test_embed_tells_of_replaced_sections_and_of_genes_they_lack(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ..sections import add_section, make_raw
+
+    handle = tisseract.open(atlas, read_only=False)
+    held = handle.section("E11.5_e1")
+    few = [str(name) for name in held.panel.symbol[:12]]
+    add_section(handle, "E11.5_e1", make_raw(n_obs=60, genes=few), replace=True)
+    assert ask(capsys, "info", atlas)["stale"] == {"embedding/gnn": list(SEEN.split(","))}
+    assert main(["info", atlas, "--section", "E11.5_e2"]) == 0
+    assert "stale     " in (told := capsys.readouterr().out)
+    assert "embedding/gnn: E11.5_e2" in told
+    wanted = f"tisseract embed {atlas} --run gnn --key-added gnn --overwrite"
+    with pytest.raises(StaleDerived, match=re.escape(wanted)):
+        handle.derived("embedding", "gnn", "E11.5_e2")
+    options = ["--sections", "E11.5_e1,E11.5_e2,E12.5_e1", "--overwrite", "--dry-run"]
+    assert main(["embed", atlas, *options]) == 0
+    said = capsys.readouterr()
+    lines = [line.split("\t") for line in said.out.splitlines()]
+    assert lines[0] == ["section", "n_obs", "seen", "missing"]
+    assert [(line[0], line[2]) for line in lines[1:]] == [
+        ("E11.5_e1", "replaced"),
+        ("E11.5_e2", "yes"),
+        ("E12.5_e1", "no"),
+    ]
+    assert lines[1][3] == "24 of 36"
+    assert "warning: 1 sections lack more than half of the run's genes (E11.5_e1" in said.err
 
 
 def test_embed_tells_all_that_is_wrong(

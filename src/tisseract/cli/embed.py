@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,8 @@ from .session import open_atlas
 
 if TYPE_CHECKING:
     from ..atlas.snapshot import DerivedEntry
+    from ..handle import Atlas
+    from ..models.runs import Run as SavedRun
 
 __all__ = ["register"]
 
@@ -79,7 +82,8 @@ def embed(
         key = key_added or name
         record = Run("embed", {"run": name, "key_added": key, "sections": section, "graph": graph})
         wanted = to_embed(opened, name, key, section, overwrite=overwrite)
-        check_embedding(opened, name, key, wanted, graph_key=graph, overwrite=overwrite)
+        saved = check_embedding(opened, name, key, wanted, graph_key=graph, overwrite=overwrite)
+        missing, n_genes = _missing(opened, saved, wanted, output)
         if not wanted:
             output.note(f"note: run {name!r} has embedded all sections as {key!r} already")
         if not dry_run:
@@ -93,28 +97,60 @@ def embed(
                 memory_limit=memory_limit,
                 progress=progress,
             )
-    known = opened.snapshot.runs[name]
     rows = [
         {
             "section": each,
             "n_obs": opened.section(each).n_obs,
-            "seen": f"section:{each}" in known.inputs,
+            "seen": _seen(opened, name, each),
+            "missing_genes": missing[each],
+            "model_genes": n_genes,
             **({} if dry_run else _facts(opened.derived("embedding", key, each))),
         }
         for each in wanted
     ]
-    columns = ["section", "n_obs", "seen", *([] if dry_run else ["dims", "missing_genes"])]
-    if json or not quiet:
+    columns = ["section", "n_obs", "seen", *([] if dry_run else ["dims"]), "missing"]
+    if json:
         output.rows(rows, columns)
+    elif not quiet:
+        shown = [{**row, "missing": f"{row['missing_genes']} of {n_genes}"} for row in rows]
+        output.rows(shown, columns)
     if not dry_run:
         results = {"run": name, "embedding": key, "snapshot": opened.version, "sections": rows}
         record.write(atlas, run_json, output, results=results)
+
+
+def _seen(atlas: Atlas, run: str, section: str) -> str:
+    """Tell whether a run was trained on what a section holds now, or held before."""
+    attempt = atlas.snapshot.runs[run].inputs.get(f"section:{section}")
+    if attempt is None:
+        return "no"
+    return "yes" if attempt == atlas.snapshot.sections[section].attempt else "replaced"
+
+
+def _missing(
+    atlas: Atlas, saved: SavedRun, sections: Sequence[str], output: Output
+) -> tuple[dict[str, int], int]:
+    """Count the genes of a run that each section lacks; warn where that is most of them."""
+    from ..models.genes.plan import FeaturePlan, locate_genes
+
+    plan = FeaturePlan.from_dict(saved.config["features"])
+    missing = {
+        name: int((~locate_genes(atlas.section(name), plan).present[plan.chosen]).sum())
+        for name in sections
+    }
+    most = [name for name, count in missing.items() if 2 * count > plan.n_genes]
+    if most:
+        worst = max(most, key=missing.__getitem__)
+        output.note(
+            f"warning: {len(most)} sections lack more than half of the run's genes ({worst}: "
+            f"{missing[worst]} of {plan.n_genes}); their embedding rests on the others alone"
+        )
+    return missing, plan.n_genes
 
 
 def _facts(entry: DerivedEntry) -> dict[str, Any]:
     """Tell what was written for a section."""
     return {
         "dims": entry.info.get("n_dims"),
-        "missing_genes": entry.info.get("n_genes_missing"),
         "bytes": entry.nbytes,
     }

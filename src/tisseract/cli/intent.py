@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fitting_genes", "graph_words", "needs_torch", "print_intent", "refuse_existing"]
 
-_FEW_GENES = 100
+_USUAL_GENES = 2000  # what models choose where sections share more
 _TRAINING = ("torch", "torch_geometric")
 
 
@@ -72,10 +72,12 @@ def fitting_genes(atlas: Atlas, sections: Sequence[str], graph: str | None, outp
             "instead of the tissue: choose sections of one kind with --section"
         )
     most = max(section.n_vars for section in opened)
-    if shared < min(_FEW_GENES, most / 2):
+    wanted = min(_USUAL_GENES, most)
+    if 2 * shared < wanted:
         output.note(
-            f"warning: the sections share only {shared} genes, of up to {most:,} in one; domains "
-            "rest on these alone: choose sections of one panel with --section"
+            f"warning: the sections share only {shared} genes, of up to {most:,} in one"
+            f"{f', where {wanted:,} are wanted' if wanted < most else ''}; domains rest on these "
+            "alone: choose sections of one panel with --section"
         )
     return shared
 

@@ -167,6 +167,8 @@ def atlas_facts(atlas: Any) -> dict[str, Any]:
         keys = derived.setdefault(entry.kind, {})
         keys[entry.key] = keys.get(entry.key, 0) + 1
     facts["derived"] = derived
+    if stale := _stale(snapshot):
+        facts["stale"] = stale
     if found := _graph_facts(snapshot):
         facts["graphs"] = found
     facts["runs"] = sorted(snapshot.runs)
@@ -196,8 +198,22 @@ def section_facts(atlas: Any, name: str) -> dict[str, Any]:
             for derived in atlas.snapshot.derived.values()
             if derived.section == name
         ),
+        **({"stale": stale} if (stale := _stale(atlas.snapshot, name)) else {}),
         **({"graphs": graphs} if graphs else {}),
     }
+
+
+def _stale(snapshot: Any, section: str | None = None) -> dict[str, list[str]]:
+    """Sections in which derived data hang on what was replaced since, by kind and key.
+
+    Graphs are marked where they are listed.
+    """
+    found: dict[str, list[str]] = {}
+    for _, entry in sorted(snapshot.derived.items()):
+        asked = entry.kind != "graph" and section in (None, entry.section)
+        if asked and snapshot.stale_inputs(entry):
+            found.setdefault(f"{entry.kind}/{entry.key}", []).append(entry.section)
+    return found
 
 
 def _graph_facts(snapshot: Any, section: str | None = None) -> list[dict[str, Any]]:
@@ -227,8 +243,11 @@ def _graph_text(fact: dict[str, Any]) -> str:
     text = f"{clean(fact['key'])}: {fact['kind']} {asked} ({fact['sections']} section{plural})"
     if not stale:
         return text
-    shown = ", ".join(map(clean, stale[:5])) + (" ..." if len(stale) > 5 else "")
-    return f"{text}; stale: {shown}"
+    return f"{text}; stale: {_few(stale)}"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(map(clean, names[:5])) + (" ..." if len(names) > 5 else "")
 
 
 def _facts_text(facts: dict[str, Any]) -> str:
@@ -244,6 +263,8 @@ def _fact_lines(key: str, value: Any) -> list[str]:
         return [size(value)]
     if key == "graphs":
         return [_graph_text(fact) for fact in value]
+    if key == "stale":
+        return [f"{clean(name)}: {_few(sections)}" for name, sections in value.items()]
     if key == "columns":
         return [f"{clean(name)} ({info.get('kind')})" for name, info in value.items()] or ["-"]
     if isinstance(value, dict):

@@ -187,11 +187,15 @@ def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> bool:
 
 def _tell_checkpoint(atlas: Atlas, job: _Job, output: Output) -> None:
     """Say what becomes of a checkpoint, or that there is none to go on from."""
-    from ..models.network.checkpoint_place import default_checkpoint
+    from ..models.network.checkpoint_place import default_checkpoint, saved_steps
 
     place = job.checkpoint or default_checkpoint(atlas, job.key)
     if job.resume and not place.exists():
         output.note(f"note: no checkpoint at {place}; starting from the beginning")
+    elif job.resume:
+        steps = saved_steps(place)
+        if steps is not None:
+            output.note(f"note: going on after step {steps:,}, saved at {place}")
     if not job.resume and place.exists():
         output.note(f"note: starting anew, over the checkpoint {place}; --resume would go on")
 
