@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BYTES_PER_CELL", "domain_areas", "square_side"]
 
-# positions, square numbers, their sorted copy and inverse, shares
-BYTES_PER_CELL = 64
+BYTES_PER_CELL = 80
 
 _CELLS_PER_SQUARE = 4.0
 _STEP = float(np.sqrt(2.0))
@@ -29,8 +28,9 @@ def square_side(positions: NDArray[np.float64]) -> float:
     -------
     float
         The smallest side of ..., 8, 11.3, 16, 22.6, ... (powers of the square root of 2) at which
-        the occupied squares hold four cells on average; NaN with fewer than four cells, or all
-        in one place.
+        the occupied squares hold four positions on average; NaN with fewer than four. Cells that
+        share a position (planes of z, centers of fields of view) count as one: however many they
+        are, they tell of no more tissue.
 
     Notes
     -----
@@ -43,6 +43,7 @@ def square_side(positions: NDArray[np.float64]) -> float:
     >>> square_side(np.column_stack([x.ravel(), y.ravel()]))
     2.0
     """
+    positions = _distinct(positions)
     extent = float(np.ptp(positions, axis=0).max()) if len(positions) else 0.0
     if len(positions) < _CELLS_PER_SQUARE or extent == 0.0:
         return float("nan")
@@ -56,14 +57,30 @@ def square_side(positions: NDArray[np.float64]) -> float:
     return round(_STEP**power, 6)
 
 
+def _distinct(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return each position once: pairs sorted as complex numbers."""
+    pairs = np.sort(np.ascontiguousarray(positions).view(np.complex128).ravel())
+    first = np.ones(len(pairs), dtype=np.bool_)
+    np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
+    return (pairs if first.all() else pairs[first]).view(np.float64).reshape(-1, 2)
+
+
 def _is_full(positions: NDArray[np.float64], side: float) -> bool:
     return len(positions) >= _CELLS_PER_SQUARE * len(np.unique(_squares(positions, side)))
 
 
 def _squares(positions: NDArray[np.float64], side: float) -> NDArray[np.int64]:
     """Return the number of the square that each cell lies in, from the lower left corner."""
-    place = np.floor((positions - positions.min(axis=0)) / side).astype(np.int64)
-    return np.asarray(place[:, 0] * (place[:, 1].max() + 1) + place[:, 1], dtype=np.int64)
+    x, y = (_steps(column, side) for column in positions.T)
+    x *= y.max() + 1
+    x += y
+    return x
+
+
+def _steps(column: NDArray[np.float64], side: float) -> NDArray[np.int64]:
+    place = column - column.min()
+    place /= side
+    return np.floor(place, out=place).astype(np.int64)
 
 
 def domain_areas(
@@ -88,6 +105,7 @@ def domain_areas(
     Notes
     -----
     Squares at the rim of the tissue count whole: an overestimate of about half a side along it.
+    What is measured is the plane of x and y: cells above one another divide their square.
     Memory: `BYTES_PER_CELL` for each cell of the section.
     """
     if section.um_per_unit is None:

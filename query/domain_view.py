@@ -103,16 +103,17 @@ class DomainView:
         StaleDerived
             A section was replaced after its cells were labeled.
         BudgetExceeded
-            The largest section does not fit the limit: 64 bytes a cell, and 72 bytes for each gene
+            The largest section does not fit the limit: 80 bytes a cell, and 72 bytes for each gene
             and domain where there are markers.
 
         Notes
         -----
         `area_um2` is an estimate from positions alone: a section is divided into squares, the
-        smallest that hold four cells on average where there are any; each of them counts for the
-        domains of its cells in equal shares. NaN where the unit of a section that the domain
-        occurs in is unknown, or where it has fewer than four cells. Computed anew with every call,
-        one section at a time; nothing is stored.
+        smallest that hold four positions on average where there are any; each of them counts for
+        the domains of its cells in equal shares. It is area of the plane: cells at several heights
+        above one place divide it. NaN where the unit of a section that the domain occurs in is
+        unknown, or where it has fewer than four positions. Computed anew with every call, one
+        section at a time; nothing is stored.
         """
         from .domain_table import check_labels, domain_table, group_fractions
 

@@ -1,5 +1,6 @@
 """The table of domains and their markers, against pandas on loaded data."""
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tisseract.atlas.errors import BudgetExceeded, ColumnNotFound, InvalidArgume
 from tisseract.atlas.snapshot import Change
 from tisseract.atlas.store import AtlasStore
 from tisseract.handle import Atlas
-from tisseract.query.domain_area import domain_areas, square_side
+from tisseract.query.domain_area import BYTES_PER_CELL, domain_areas, square_side
 
 from ..sections import make_raw, make_store
 
@@ -156,6 +157,45 @@ def test_areas_of_known_tissue(tmp_path: Path) -> None:
         for s in (side, side / np.sqrt(2))
     )
     assert len(positions) / fine < 4 <= len(positions) / coarse
+
+
+def test_cells_that_share_a_position_do_not_shrink_areas(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    plane = rng.random((2000, 2)) * 400
+    centers = np.stack(np.meshgrid(np.arange(10.0), np.arange(10.0)), -1).reshape(-1, 2) * 40
+    raws = {
+        "one": make_raw(positions=plane, n_vars=3, um_per_unit=1.0),
+        "planes": make_raw(positions=np.tile(plane, (12, 1)), n_vars=3, um_per_unit=1.0),
+        "fields": make_raw(positions=np.repeat(centers, 50, axis=0), n_vars=3, um_per_unit=1.0),
+    }
+    store = make_store(tmp_path, raws)
+    found = {}
+    for name in raws:
+        codes = np.zeros(store.section(name).n_obs, dtype=np.int16)
+        (found[name],) = domain_areas(store.section(name), codes, 1)
+    np.testing.assert_allclose(found["planes"], found["one"], rtol=1e-9)
+    np.testing.assert_allclose([found["one"], found["fields"]], 400 * 400, rtol=0.15)
+
+
+@pytest.mark.parametrize("shape", ["random", "lattice", "stacked"])
+def test_areas_take_the_memory_that_is_planned(tmp_path: Path, shape: str) -> None:
+    n = 60_000
+    positions = np.random.default_rng(0).random((n, 2)) * 4000
+    if shape == "lattice":
+        positions = np.floor(positions / 20) * 20
+    elif shape == "stacked":
+        positions[n // 2 :] = positions[: n // 2]
+    raw = make_raw(positions=positions, n_vars=3, um_per_unit=1.0)
+    section = make_store(tmp_path, {"s": raw}).section("s")
+    codes = np.zeros(n, dtype=np.int16)
+    domain_areas(section, codes, 1)
+    tracemalloc.start()
+    try:
+        domain_areas(section, codes, 1)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < BYTES_PER_CELL * n + 2**20, peak / n
 
 
 def expected_folds(atlas: Atlas, name: str) -> pd.DataFrame:
