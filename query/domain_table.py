@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..atlas.store import AtlasStore
     from .columns import Columns
 
-__all__ = ["check_labels", "domain_table", "group_fractions"]
+__all__ = ["check_groups", "check_labels", "domain_table", "group_fractions"]
 
 MOST_GROUPS = 256
 
@@ -107,6 +107,20 @@ def check_labels(columns: "Columns", name: str) -> None:
         )
 
 
+def check_groups(name: str, n_labels: int) -> None:
+    """Refuse a column of more labels than a table can show.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    if n_labels > MOST_GROUPS:
+        raise InvalidArgument(
+            f"a column of at most {MOST_GROUPS} labels is wanted for by=, but got {name!r}, which "
+            f"has {n_labels:,}; domains(key).composition({name!r}) lists them all"
+        )
+
+
 def group_fractions(composition: "pd.DataFrame", by: str, domains: Sequence[str]) -> "pd.DataFrame":
     """Share of each value of a column in the cells of each domain.
 
@@ -132,11 +146,7 @@ def group_fractions(composition: "pd.DataFrame", by: str, domains: Sequence[str]
     wide = composition.assign(**{by: names}).pivot_table(
         "n", "domain", by, aggfunc="sum", fill_value=0, observed=True
     )
-    if wide.shape[1] > MOST_GROUPS:
-        raise InvalidArgument(
-            f"a column of at most {MOST_GROUPS} labels is wanted for by=, but got {by!r}, which "
-            f"has {wide.shape[1]:,}; domains(key).composition(by='domain', ...) lists them all"
-        )
+    check_groups(by, wide.shape[1])
     shares = wide.div(wide.sum(axis=1), axis=0).reindex(list(domains))
     shares = shares[list(dict.fromkeys(names))]  # as they come: timepoints in order of time
     shares.columns = [f"{by}: {name}" for name in shares.columns]

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_GRAPH",
+    "check_device",
     "check_embedding",
+    "check_others",
     "default_graph",
     "free_run_name",
     "model_class",
@@ -34,6 +36,8 @@ __all__ = [
 ]
 
 DEFAULT_GRAPH = "spatial"
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+_EPOCHS_COUNTED = 64
 _NAMED = 3
 
 
@@ -92,25 +96,41 @@ def free_run_name(atlas: AtlasStore, name: str) -> str:
 def steps_of(
     atlas: AtlasStore, sections: Sequence[str], epochs: float, options: Mapping[str, Any]
 ) -> int:
-    """Return the batches in which every cell is learned from `epochs` times on average.
+    """Return the steps in which every cell is learned from `epochs` times on average.
+
+    A step of several processes learns from one batch of each; a batch is closed by whole tiles, so
+    it holds more than `batch_cells`.
 
     Raises
     ------
     InvalidArgument
-        `epochs` is not above zero, or `steps` is given too.
+        `epochs` is not a finite number above zero, or `steps` is given too.
     """
-    if not epochs > 0 or options.get("steps") is not None:
+    if not 0 < epochs < math.inf:
+        raise InvalidArgument(f"a finite number of epochs above 0 is wanted, but got {epochs}")
+    if options.get("steps") is not None:
         raise InvalidArgument(
-            f"wanted epochs above 0 and no steps beside them, but got epochs={epochs}, "
-            f"steps={options.get('steps')}; give one of the two"
+            f"epochs or steps are wanted, but got epochs={epochs} and steps={options['steps']}; "
+            "give one of the two"
         )
     import inspect
 
     from .models import DomainGNN
+    from .models.network.ranks import this_rank
+    from .models.sampling.batch_plan import Partition, plan_batches
 
-    usual = inspect.signature(DomainGNN).parameters["batch_cells"].default
-    cells = sum(atlas.section(name).n_obs for name in sections)
-    return max(1, math.ceil(epochs * cells / int(options.get("batch_cells", usual))))
+    usual = {name: p.default for name, p in inspect.signature(DomainGNN).parameters.items()}
+    chosen = {name: options.get(name, usual[name]) for name in ("batch_cells", "max_rows")}
+    plan = plan_batches(
+        [atlas.section(name).tiles.ptr for name in dict.fromkeys(sections)],
+        seed=int(options.get("seed", 0)),
+        partition=Partition(*this_rank()),
+        **chosen,
+    )
+    # every epoch shuffles anew and may close a batch more or fewer
+    looked = min(math.ceil(epochs), _EPOCHS_COUNTED)
+    per_epoch = sum(len(plan.epoch(number)) for number in range(looked)) / looked
+    return max(1, math.ceil(epochs * per_epoch - 1e-9))
 
 
 def model_class(kind: str) -> type[AtlasModel]:
@@ -243,6 +263,38 @@ def _taken(
             )
         )
     return faults
+
+
+def check_others(atlas: AtlasStore, key: str, sections: Sequence[str]) -> None:
+    """Refuse a key under which other sections have an embedding of another run.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    others = [n for n in atlas.derived_keys("embedding").get(key, ()) if n not in sections]
+    if others:
+        raise InvalidArgument(
+            f"an embedding of one run in all sections is wanted, but got {key!r}, which "
+            f"{_listed(others)} would keep from another; give another key_added, or train on all "
+            "of these sections"
+        )
+
+
+def check_device(name: str) -> None:
+    """Refuse what names no device, also for a model that needs none.
+
+    Raises
+    ------
+    InvalidArgument
+
+    Examples
+    --------
+    >>> check_device("cuda:1")
+    """
+    kind, colon, number = name.partition(":")
+    if kind not in _DEVICES or (colon and not (number.isdecimal() and kind != "auto")):
+        raise InvalidArgument(f"a device of {', '.join(_DEVICES)} is wanted, but got {name!r}")
 
 
 def _listed(names: Sequence[str]) -> str:

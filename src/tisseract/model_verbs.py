@@ -55,15 +55,16 @@ class ModelVerbs(GraphVerbs):
         seed
             Of everything random.
         epochs
-            How often each cell is learned from on average, in place of `steps`.
+            How often each cell is learned from on average, in place of `steps`; counted from the
+            batches that the sections make.
         checkpoint
             File that the training is saved to as it goes; None is one in the user's cache,
             removed once the run is committed.
         resume
             Go on from that file where there is one, instead of starting anew.
         overwrite
-            Replace an embedding of this name. Runs are never replaced: the new one is named
-            `<key_added>-2` and so on.
+            Replace an embedding of this name, in all sections that have one. Runs are never
+            replaced: the new one is named `<key_added>-2` and so on.
         memory_limit
             Passes over counts stay below it.
         progress
@@ -90,10 +91,10 @@ class ModelVerbs(GraphVerbs):
         from .models.network.checkpoint_place import default_checkpoint
 
         self.storage.forbid_writing(f"a run named {key_added!r}")
-        self._check_new(key_added, overwrite=overwrite)
-        names = list(sections if sections is not None else self.section_names)
+        names = list(dict.fromkeys(sections if sections is not None else self.section_names))
+        self._check_new(key_added, names, overwrite=overwrite)
         if epochs is not None:
-            options["steps"] = steps_of(self, names, epochs, options)
+            options["steps"] = steps_of(self, names, epochs, {**options, "seed": seed})
         model = DomainGNN(
             self,
             sections=sections,
@@ -111,10 +112,11 @@ class ModelVerbs(GraphVerbs):
             model.discard_checkpoint()
         return model
 
-    def _check_new(self, key: str, *, overwrite: bool) -> None:
+    def _check_new(self, key: str, names: Sequence[str], *, overwrite: bool) -> None:
         """Refuse a name that is taken before hours of training, not after."""
         from .atlas.errors import InvalidArgument
         from .atlas.keys import check_name
+        from .model_choices import check_others
 
         check_name(key, "run")
         taken = "run" if key in self.snapshot.runs else ""
@@ -124,6 +126,7 @@ class ModelVerbs(GraphVerbs):
                 f"a new name is wanted, but got {key!r}, which names a {taken} of this atlas; "
                 "give another key_added, or overwrite=True to replace the embedding"
             )
+        check_others(self, key, names)
 
     def embed(
         self,
@@ -150,7 +153,7 @@ class ModelVerbs(GraphVerbs):
         graph_key
             A stored graph in place of the kind that the run was trained with.
         device
-            "auto", "cpu" or "cuda", of a network.
+            "auto", "cpu", "cuda" or "mps"; only a network makes use of it.
         overwrite
             Replace embeddings of this name.
         memory_limit, progress
@@ -169,9 +172,17 @@ class ModelVerbs(GraphVerbs):
             run's genes measured, no such graph, a name that is taken.
         """
         from .atlas.snapshot import Change
-        from .model_choices import check_embedding, model_class, to_embed, trained_run
+        from .model_choices import (
+            check_device,
+            check_embedding,
+            model_class,
+            to_embed,
+            trained_run,
+        )
         from .models import GraphSource
 
+        if device is not None:
+            check_device(device)
         trained_run(self, run)
         key = run if key_added is None else key_added
         self.storage.forbid_writing(f"an embedding named {key!r}")
@@ -238,22 +249,25 @@ class ModelVerbs(GraphVerbs):
             A stored graph; None is `spatial` where every section has it, else the nearest
             neighbors, found on the way; with a run, the kind of graph it was trained with.
         run
-            A saved model to use; None fits one.
+            A saved model to use. None fits one; of `gnn`, None is the only trained run of this
+            atlas, as in `tisseract domains`, and one is trained where there is none.
         where
             Filter string, as of `query`: only these cells take part and get a label. None are
             the cells whose boolean obs column `qc_pass` is true, in sections that have one.
         **options
-            `resolutions`, `mask`, `refine`, `n_neighs`, `memory_limit`, `progress` and more; see
-            `tisseract.models.find_domains`.
+            `resolutions`, `mask`, `refine`, `n_neighs`, `overwrite`, `memory_limit`, `progress`
+            and more; see `tisseract.models.find_domains`.
 
         Returns
         -------
         DataFrame
             Cells of each domain in each section; `atlas.domains(key_added).table()` tells more.
         """
-        from .model_choices import default_graph
+        from .model_choices import default_graph, trained_run
         from .models.domains.find import find_domains
 
+        if method == "gnn":
+            run = trained_run(self, run)
         names = list(sections if sections is not None else self.section_names)
         if where is not None:
             options |= self._chosen(where, names, options.get("mask"), named=sections is not None)

@@ -14,7 +14,7 @@ import pytest
 
 import tisseract
 from tisseract.atlas.derived_read import read_domains, read_embedding
-from tisseract.atlas.errors import StaleDerived
+from tisseract.atlas.errors import InvalidArgument, StaleDerived
 from tisseract.cli import main
 from tisseract.simulator import SimulationPlan, simulate
 
@@ -159,6 +159,28 @@ def test_a_config_is_refused_as_a_whole(
     assert str(wrong) in error["message"]
 
 
+def test_values_that_make_no_sense_are_faults_of_their_keys(
+    made: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = tmp_path / "gnn.yaml"
+    wrong.write_text(
+        "1: 2\nmax_rows: abc\nseed: -1\nsections: []\nbatch_cells: 0\nepochs: .inf\nkeyadded: a\n"
+    )
+    error = ask(capsys, "train", made, "--config", str(wrong), "--dry-run", code=1)["error"]
+    said = {fault["location"]: fault["message"] for fault in error["faults"]}
+    assert said["key max_rows"] == "a whole number is wanted, but got 'abc'"
+    assert said["key seed"] == "0 or more is wanted, but got -1"
+    assert said["key batch_cells"] == "1 or more is wanted, but got 0"
+    assert said["key sections"].startswith("names of sections are wanted, but got none")
+    assert said["key epochs"] == "a finite number above 0 is wanted, but got inf"
+    assert "'key_added'" in error["message"]  # as a key of a file, not as an option
+    assert "key 1" in said
+    assert main(["train", made, "--epochs", "inf", "--key-added", "new", "--device", "cpu"]) == 1
+    assert "finite number of epochs above 0 is wanted, but got inf" in capsys.readouterr().err
+    for command in (["train", made], ["domains", made, "--n-domains", "2"]):
+        assert main([*command, "--seed", "-1"]) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
@@ -167,6 +189,8 @@ def test_a_config_is_refused_as_a_whole(
         ("a.yaml", "- seed\n", "but got a list"),
         ("a.yaml", "seed: !!python/object/apply:os.getcwd []\n", "could not determine"),
         ("a.yaml", "seed: [\n", "a.yaml"),
+        ("a.yaml", "? [a, b]\n: 1\n", "names are wanted as keys"),
+        ("a.yaml", "? {a: b}\n: 1\n", "names are wanted as keys"),
         ("a.ini", "seed=1\n", ".yaml, .toml or .json"),
         ("none", None, ".yaml, .toml or .json"),
     ],
@@ -230,7 +254,7 @@ def test_epochs_become_steps_and_a_named_checkpoint_stays(
     assert main(["train", atlas, *again, "--resume", "--epochs", "3", "-q"]) == 1
     assert "checkpoint" in capsys.readouterr().err
     assert main(["train", atlas, *again, "--epochs", "0"]) == 1
-    assert "epochs above 0" in capsys.readouterr().err
+    assert "finite number of epochs above 0" in capsys.readouterr().err
 
 
 def test_a_cut_off_training_goes_on(
@@ -472,3 +496,98 @@ def test_labels_stay_where_their_table_does_not_fit(
     assert (record["n_domains"], record["domains"]) == (2, [])
     entry = tisseract.open(atlas).derived("domains", "domain", "E11.5_e1")
     assert entry.info["refine"] is False
+
+
+def test_epochs_count_the_batches_that_are_made(made: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tisseract.model_choices import steps_of
+    from tisseract.models.sampling.batch_plan import plan_batches
+
+    opened = tisseract.open(made)
+    names = SEEN.split(",")
+    plan = plan_batches([opened.section(name).tiles.ptr for name in names], batch_cells=100)
+    batches = sum(len(plan.epoch(number)) for number in range(3))
+    assert steps_of(opened, [*names, names[0]], 3, {"batch_cells": 100}) == batches
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MASTER_PORT", "1")
+    shared = sum(len(plan.epoch(number)) // 2 for number in range(3))
+    assert steps_of(opened, names, 3, {"batch_cells": 100}) == max(1, shared)
+    for wrong in (float("inf"), float("nan"), 0, -1.0):
+        with pytest.raises(InvalidArgument, match="finite number of epochs above 0"):
+            steps_of(opened, names, wrong, {})
+    with pytest.raises(InvalidArgument, match="give one of the two"):
+        steps_of(opened, names, 1, {"steps": 3})
+    with pytest.raises(InvalidArgument, match="batch_cells=0"):
+        steps_of(opened, names, 1, {"batch_cells": 0})
+
+
+def test_two_runs_never_share_an_embedding(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
+    handle = tisseract.open(atlas, read_only=False)
+    one = SEEN.split(",")[:1]
+    with pytest.raises(InvalidArgument, match=r"E11\.5_e2 would keep from another"):
+        handle.train("gnn", sections=one, overwrite=True, steps=1, device="cpu")
+    before = handle.version
+    options = ["--n-domains", "2", "--markers", "0", "--key-added", "gnn"]
+    assert main(["domains", atlas, *options]) == 1
+    assert "names an embedding of" in capsys.readouterr().err
+    assert main(["domains", atlas, *options, "--section", one[0], "--overwrite"]) == 1
+    assert "embedding 'gnn' of one run" in capsys.readouterr().err
+    assert tisseract.open(atlas).version == before
+
+
+def test_python_takes_the_only_trained_run_too(atlas: str) -> None:
+    handle = tisseract.open(atlas, read_only=False)
+    handle.find_domains("gnn", n_domains=2, refine=False)
+    assert handle.derived("embedding", "domain", "E11.5_e1").run == "gnn"
+
+
+def test_a_device_that_is_none_is_refused_for_every_model(atlas: str) -> None:
+    handle = tisseract.open(atlas, read_only=False)
+    handle.find_domains(n_domains=2, refine=False)
+    run = str(handle.derived("embedding", "domain", "E11.5_e1").run)
+    for wrong in ("gpu", "cuda:x", "auto:1", ""):
+        with pytest.raises(InvalidArgument, match="a device of auto, cpu, cuda, mps is wanted"):
+            handle.embed(run, key_added="again", device=wrong)
+
+
+def test_a_table_that_cannot_be_made_is_told_before_the_work_or_after_the_labels(
+    atlas: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["domains", atlas, "--n-domains", "2", "--markers", "0", "--no-refine", "--all-cells"]
+    before = tisseract.open(atlas).version
+    for by in ("domain", "coarse", "domains:coarse"):
+        assert main([*options, "--by", by, "--key-added", "coarse"]) == 2
+        assert "--by wants labels that are there already" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr("tisseract.query.domain_table.MOST_GROUPS", 1)
+        assert main([*options, "--by", "true_cell_type"]) == 1
+        assert "at most 1 labels is wanted for --by" in capsys.readouterr().err
+    assert tisseract.open(atlas).version == before
+    with monkeypatch.context() as patch:
+
+        def fail(*_: object, **__: object) -> None:
+            raise InvalidArgument("no table today")
+
+        patch.setattr("tisseract.query.DomainView.table", fail)
+        assert main(options) == 0
+    assert "labels are committed, but their table cannot be made: no" in capsys.readouterr().err
+    record = json.loads(Path(f"{atlas}.domains.run.json").read_text())
+    assert (record["n_domains"], record["domains"]) == (2, [])
+    assert "domain" in tisseract.open(atlas).derived_keys("domains")
+
+
+def test_the_graph_that_domains_would_use_is_told(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["domains", atlas, "--n-domains", "2", "--dry-run"]
+    (row, *_) = ask(capsys, *options, "--method", "gnn")
+    assert row["graph"] == "5 nearest, on the way"  # as the run was trained
+    assert main([*options, "--method", "gnn", "--n-neighs", "8"]) == 0
+    assert "note: --n-neighs 8 is not used" in capsys.readouterr().err
+    (row, *_) = ask(capsys, *options, "--n-neighs", "8")
+    assert row["graph"] == "8 nearest, on the way"
+    assert main(["graph", atlas, "--knn", "4", "-q"]) == 0
+    for command in (options, ["train", atlas, "--key-added", "other", "--dry-run"]):
+        assert main([*command, "--n-neighs", "8"]) == 0
+        told = capsys.readouterr()
+        assert "note: --n-neighs 8 is not used: the stored graph 'spatial' is" in told.err

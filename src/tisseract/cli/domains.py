@@ -9,7 +9,15 @@ import typer
 
 from .domain_table import By, Markers, Table, cells_of, csv_target, tell
 from .errors import UsageError, command
-from .intent import fitting_genes, graph_words, needs_torch, print_intent, refuse_existing
+from .intent import (
+    N_NEIGHS,
+    fitting_genes,
+    graph_words,
+    needs_torch,
+    print_intent,
+    refuse_existing,
+    tell_unused,
+)
 from .options import (
     AtlasArgument,
     DryRun,
@@ -55,7 +63,7 @@ class _Job:
     resolutions: tuple[int, ...]
     run: str | None
     graph: str | None
-    n_neighs: int
+    n_neighs: int | None
     seed: int
     where: str | None
     all_cells: bool
@@ -71,6 +79,11 @@ class _Job:
     def keys(self) -> list[str]:
         """Names of all labels that are made."""
         return [self.key, *(f"{self.key}_{number}" for number in self.resolutions)]
+
+    def refuse_by(self, by: str) -> None:
+        """Refuse to describe labels by themselves."""
+        if by == "domain" or by.removeprefix("domains:") in self.keys:
+            raise UsageError(f"--by wants labels that are there already, but got {by!r}")
 
 
 @command
@@ -119,8 +132,8 @@ def domains(
     ] = True,
     graph: GraphKey = None,
     n_neighs: Annotated[
-        int, typer.Option(min=1, help="Neighbors of a graph that is made on the way.")
-    ] = 6,
+        int | None, typer.Option(min=1, help="Neighbors of a graph that is made on the way (6).")
+    ] = None,
     by: By = None,
     markers: Markers = 3,
     target: Table = None,
@@ -138,14 +151,12 @@ def domains(
     if method == "gnn":
         needs_torch("--method gnn", dry_run=dry_run)
     output = Output(json, quiet, verbose)
-    levels = _levels(resolutions)
-    number = _number(n_domains)
     job = _Job(
         method=method,
-        n_domains=number,
+        n_domains=_number(n_domains),
         key=key_added,
         sections=section,
-        resolutions=levels,
+        resolutions=_levels(resolutions),
         run=run,
         graph=graph,
         n_neighs=n_neighs,
@@ -161,7 +172,7 @@ def domains(
     with reporter(f"domains {atlas} ({method})", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
         if by is not None:
-            _check_by(opened, by)
+            _check_by(opened, job, by)
         trained = _checked(opened, job, output, dry_run=dry_run)
         if dry_run:
             return
@@ -182,40 +193,39 @@ def domains(
 
 def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> str | None:
     """Refuse what finding domains would refuse; return the run that will be used."""
-    from ..atlas.rebase import refuse_mixed
     from ..model_choices import default_graph, trained_run
+    from ..models.domains.find import refuse_taken
 
     wanted = job.sections or atlas.section_names
     for key in job.keys:
         if not job.overwrite:
             refuse_existing("labels", key, atlas.derived_keys("domains"))
-    graph = default_graph(atlas, job.graph, wanted)
     if job.run is not None and job.run not in atlas.snapshot.runs:
         known = ", ".join(sorted(atlas.snapshot.runs)) or "none"
         raise UsageError(f"--run wants a run of this atlas ({known}), but got {job.run!r}")
     trained = trained_run(atlas, job.run) if job.method == "gnn" else job.run
+    graph, n_neighs = default_graph(atlas, job.graph, wanted), job.n_neighs or N_NEIGHS
     if trained is not None and job.graph is None:
-        graph = _graph_of(atlas, trained)
+        graph, n_neighs = _graph_of(atlas, trained)
+    tell_unused(output, job.n_neighs, graph, n_neighs)
     cells = sum(atlas.section(name).n_obs for name in wanted)
     if job.n_domains != "auto" and job.n_domains > cells:
         raise UsageError(f"--n-domains wants at most the {cells:,} cells, but got {job.n_domains}")
-    for key in job.keys:
-        labeled = atlas.snapshot.runs_of("domains", key)
-        others = [name for name in labeled if name not in wanted]
-        refuse_mixed("domains", key, ", ".join(wanted[:3]), others)
+    refuse_taken(atlas, job.keys, wanted, run=trained, overwrite=job.overwrite)
     # a trained run brings its own genes
     shared = fitting_genes(atlas, wanted, graph, output) if trained is None else None
     if dry_run:
-        print_intent(output, atlas, wanted, graph_words(graph, job.n_neighs), shared)
+        print_intent(output, atlas, wanted, graph_words(graph, n_neighs), shared)
     return trained
 
 
-def _graph_of(atlas: Atlas, run: str) -> str | None:
-    """Key of the stored graph that a run was trained with; None for one made on the way."""
+def _graph_of(atlas: Atlas, run: str) -> tuple[str | None, int]:
+    """Return the stored graph that a run was trained with, None if none, and its neighbors."""
     from ..models.runs import load_run
 
-    key = load_run(atlas, run).config["parameters"].get("graph_key")
-    return None if key is None else str(key)
+    parameters = load_run(atlas, run).config["parameters"]
+    key = parameters.get("graph_key")
+    return None if key is None else str(key), int(parameters.get("n_neighs") or N_NEIGHS)
 
 
 def _find(atlas: Atlas, job: _Job, run: str | None, progress: Reporter) -> None:
@@ -229,8 +239,9 @@ def _find(atlas: Atlas, job: _Job, run: str | None, progress: Reporter) -> None:
         resolutions=job.resolutions,
         run=run,
         graph_key=job.graph,
-        n_neighs=job.n_neighs,
+        n_neighs=job.n_neighs or N_NEIGHS,
         refine=job.refine,
+        overwrite=job.overwrite,
         memory_limit=job.memory_limit,
         progress=progress,
         **cells,
@@ -241,21 +252,25 @@ def _table(
     view: DomainView, by: str | None, markers: int, job: _Job, output: Output
 ) -> pd.DataFrame | None:
     """Describe the labels; they are committed by now, so what does not fit is only told."""
-    from ..atlas.errors import BudgetExceeded
+    from ..atlas.errors import TisseractError
 
     try:
         return view.table(by, markers=markers, memory_limit=job.memory_limit)
-    except BudgetExceeded as error:
+    except TisseractError as error:
         output.note(f"note: the labels are committed, but their table cannot be made: {error}")
         return None
 
 
-def _check_by(atlas: Atlas, by: str) -> None:
+def _check_by(atlas: Atlas, job: _Job, by: str) -> None:
     """Refuse a column that the table cannot show before anything is computed."""
     from ..query.columns import Columns
-    from ..query.domain_table import check_labels
+    from ..query.domain_table import check_groups, check_labels
+    from ..query.verbs import select
 
+    job.refuse_by(by)
     check_labels(Columns(atlas), by)
+    chosen = select(atlas, job.where, section=job.sections or atlas.section_names)
+    check_groups(by, len(chosen.aggregate([by], "count")))
 
 
 def _number(text: str) -> int | Literal["auto"]:

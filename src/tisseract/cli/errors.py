@@ -18,8 +18,9 @@ import typer
 
 from .text import as_options, clean
 
-__all__ = ["DONE", "FAILURE", "PARTIAL", "USAGE", "UsageError", "command", "finish"]
+__all__ = ["DONE", "FAILURE", "PARTIAL", "USAGE", "UsageError", "as_typed", "command", "finish"]
 
+_AS_TYPED = "_tisseract_as_typed"
 DONE, FAILURE, USAGE, PARTIAL = 0, 1, 2, 3
 INTERRUPTED, TERMINATED = 130, 143  # 128 and the number of the signal, as shells count
 
@@ -28,6 +29,12 @@ class UsageError(ValueError):
     """Options that do not go together or cannot be read; exit code 2."""
 
     kind = "usage"
+
+
+def as_typed[E: Exception](error: E) -> E:
+    """Mark an error whose message repeats names of a file, which are not to be spelled anew."""
+    setattr(error, _AS_TYPED, True)
+    return error
 
 
 def command[F: Callable[..., Any]](function: F) -> F:
@@ -118,7 +125,8 @@ def _report(error: Exception, *, as_json: bool, verbose: int) -> bool:
         traceback.print_exception(error, file=sys.stderr)
     text = str(error) or type(error).__name__
     # A filter is repeated with a mark below it: its text must stay as it was typed.
-    spelled = text if getattr(error, "kind", "") == "query-syntax" else as_options(text)
+    typed = getattr(error, "kind", "") == "query-syntax" or hasattr(error, _AS_TYPED)
+    spelled = text if typed else as_options(text)
     lines = [spelled, *getattr(error, "__notes__", ())]
     sys.stderr.write("error: " + clean("\n".join(lines), lines=True) + "\n")
     if as_json:

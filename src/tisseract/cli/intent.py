@@ -12,8 +12,17 @@ from .output import Output
 if TYPE_CHECKING:
     from ..handle import Atlas
 
-__all__ = ["fitting_genes", "graph_words", "needs_torch", "print_intent", "refuse_existing"]
+__all__ = [
+    "N_NEIGHS",
+    "fitting_genes",
+    "graph_words",
+    "needs_torch",
+    "print_intent",
+    "refuse_existing",
+    "tell_unused",
+]
 
+N_NEIGHS = 6  # of a graph that is made on the way
 _USUAL_GENES = 2000  # what models choose where sections share more
 _TRAINING = ("torch", "torch_geometric")
 
@@ -91,6 +100,17 @@ def graph_words(key: str | None, n_neighs: int) -> str:
     '6 nearest, on the way'
     """
     return key or f"{n_neighs} nearest, on the way"
+
+
+def tell_unused(output: Output, asked: int | None, graph: str | None, n_neighs: int) -> None:
+    """Say that --n-neighs changes nothing where the graph is given."""
+    if asked is not None and (graph is not None or asked != n_neighs):
+        used = (
+            f"the {n_neighs} neighbors of the run are"
+            if graph is None
+            else (f"the stored graph {graph!r} is")
+        )
+        output.note(f"note: --n-neighs {asked} is not used: {used}")
 
 
 def print_intent(

@@ -89,7 +89,7 @@ ReplaceOutput = Annotated[
     typer.Option("--overwrite", help="Replace the file, or SpatialData folder, of this name."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seeds every random choice.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds every random choice.")]
 RunJson = Annotated[
     str | None,
     typer.Option(

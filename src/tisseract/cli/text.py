@@ -12,12 +12,13 @@ __all__ = ["as_options", "clean", "size"]
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
-# Arguments of Python that are options here; a value in quotes behind one goes with it.
+# Arguments of Python that are options here; a value behind one goes with it, as it stands. What
+# follows a quote or a slash is a value or a path of the user.
 _ARGUMENT = re.compile(
-    r"(?<![\w.-])(section|domain_key|missing|memory_limit|genes|obs|timepoint|domain|normalize|units"
+    r"(?<![\w.'\"/-])(section|domain_key|missing|memory_limit|genes|obs|timepoint|domain|normalize|units"
     r"|organism|bbox|circle|polygon|n_rings|n_domains|key_added|where|percentile|symmetrize"
     r"|graph_key|run|replicate|markers|by|epochs|steps|device|precision)=(?!=)"
-    r"(?:['\"](\w+)['\"]|\[\.\.\.\]|(\w[\w.]*))?"
+    r"(?:['\"]([\w.:-]+)['\"]|('[^'\n]*'|\"[^\"\n]*\")|\[\.\.\.\]|(-?\w+(?:[.+-]\w+)*))?"
 )
 _ALTERNATIVES = re.compile(r"(--missing \w+)((?:,? (?:or )?'\w+')+)")
 
@@ -35,15 +36,19 @@ def as_options(message: str) -> str:
     'give another --key-added, or --overwrite'
     >>> as_options("below n_domains=5; name it with graph_key=")
     'below --n-domains 5; name it with --graph'
+    >>> as_options("got epochs=-1.5, lr 1 and where='a b'; the file 'run=1/key_added' is none")
+    "got --epochs -1.5, lr 1 and --where 'a b'; the file 'run=1/key_added' is none"
     """
     message = message.replace("overwrite=True", "--overwrite").replace("kind='knn'", "--knn 6")
     text = _ARGUMENT.sub(
-        lambda found: " ".join(filter(None, [_option(found[1]), found[2] or found[3]])),
+        lambda found: " ".join(filter(None, [_option(found[1]), found[2] or found[3] or found[4]])),
         message,
     )
     text = _ALTERNATIVES.sub(lambda found: found[1] + found[2].replace("'", ""), text)
     return re.sub(
-        r"(?<![\w.-])(memory_limit|key_added)\b", lambda m: f"--{m[1].replace('_', '-')}", text
+        r"(?<![\w.'\"/-])(memory_limit|key_added)\b(?!['\"/=])",
+        lambda m: f"--{m[1].replace('_', '-')}",
+        text,
     )
 
 

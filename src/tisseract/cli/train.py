@@ -11,7 +11,14 @@ import typer
 
 from .curve import curve_place, draw_curve
 from .errors import command
-from .intent import fitting_genes, graph_words, needs_torch, print_intent, refuse_existing
+from .intent import (
+    fitting_genes,
+    graph_words,
+    needs_torch,
+    print_intent,
+    refuse_existing,
+    tell_unused,
+)
 from .options import (
     AtlasArgument,
     Device,
@@ -49,6 +56,7 @@ class _Job:
     """A training as asked for: settings of the run, and where it is kept."""
 
     settings: dict[str, Any]
+    n_neighs_asked: int | None
     checkpoint: Path | None
     resume: bool
     overwrite: bool
@@ -92,7 +100,7 @@ def train(
     key_added: Annotated[
         str | None, typer.Option(help="Name of the run and of the embedding (gnn).")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seeds every random choice (0).")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seeds every random choice (0).")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Batches to learn from.")] = None,
     epochs: Annotated[
         float | None, typer.Option(help="How often each cell is learned from, instead of --steps.")
@@ -148,7 +156,13 @@ def train(
     needs_torch("train", dry_run=dry_run and config is None)
     known = SHARED_SETTINGS if config is None else known_settings()
     file = {} if config is None else read_config(config, known)
-    job = _Job(merged(file, given, known), checkpoint, resume, overwrite)
+    job = _Job(
+        merged(file, given, known),
+        file.get("n_neighs") if n_neighs is None else n_neighs,
+        checkpoint,
+        resume,
+        overwrite,
+    )
     record = Run("train", {"config": config, **job.settings})
     place = curve_place(atlas, curve, run_json, output) if first else None
     traces = _Traces(atlas, record, run_json, place)
@@ -171,6 +185,7 @@ def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> bool:
         refuse_existing("an embedding", job.key, atlas.derived_keys("embedding"))
     graph = default_graph(atlas, job.settings.get("graph"), wanted)
     shared = fitting_genes(atlas, wanted, graph, output)
+    tell_unused(output, job.n_neighs_asked, graph, job.n_neighs)
     if dry_run:
         print_intent(output, atlas, wanted, graph_words(graph, job.n_neighs), shared)
         settings = ", ".join(f"{key}={value}" for key, value in job.settings.items())

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .errors import UsageError
+from .errors import UsageError, as_typed
 
 __all__ = ["SHARED_SETTINGS", "known_settings", "merged", "read_config"]
 
@@ -28,7 +28,9 @@ _OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "graph": (str,),
     "epochs": (int, float),
     "memory_limit": (str, int),
+    "max_rows": (int,),
 }
+_LEAST: Mapping[str, int] = {"seed": 0, "n_neighs": 1, "steps": 1, "batch_cells": 1, "max_rows": 1}
 # arguments of the network that are no settings of a training: where it runs from, and is kept
 _PLACES = ("self", "store", "graph", "sections", "checkpoint", "resume", "memory_limit", "seed")
 
@@ -71,19 +73,20 @@ def read_config(where: str, known: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"--config wants keys and values, but got {_kind(found)} in {where!r}")
     faults = []
     settings: dict[str, Any] = {}
-    for key, value in found.items():
+    for key, value in ((str(key), value) for key, value in found.items()):
         if key not in known:
             hint = near_or_all(key, known)
             faults.append(Fault(f"key {key}", f"a setting is wanted, but got {key!r}.{hint}"))
             continue
         try:
-            settings[key] = _fitting(key, value, known[key])
+            settings[key] = _above(key, _fitting(key, value, known[key]))
         except ValueError as error:
             faults.append(Fault(f"key {key}", str(error)))
     if settings.get("steps") is not None and settings.get("epochs") is not None:
         faults.append(Fault("key epochs", "steps or epochs are wanted, but got both; drop one"))
     if faults:
-        raise InputError(faults, where)
+        error = InputError(faults, where)
+        raise as_typed(error)  # keys of the file are no options
     return settings
 
 
@@ -134,6 +137,8 @@ def _yaml(text: str) -> Any:
         if node is None:
             return {}
         if isinstance(node, yaml.MappingNode):
+            if not all(isinstance(key, yaml.ScalarNode) for key, _ in node.value):
+                raise ValueError("names are wanted as keys, but got a list or keys below one")
             _once([(key.value, None) for key, _ in node.value])
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -152,6 +157,8 @@ def _fitting(key: str, value: Any, default: Any) -> Any:
         listed = [value] if isinstance(value, str) else value
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise ValueError(f"a list of names is wanted, but got {value!r}")
+        if not listed:
+            raise ValueError("names of sections are wanted, but got none; drop the key for all")
         return listed
     if isinstance(value, dict | list) or (value is None and default is not None):
         raise ValueError(f"{_kind(default)} is wanted, but got {_kind(value)}")
@@ -168,6 +175,20 @@ def _fitting(key: str, value: Any, default: Any) -> Any:
     elif type(value) is type(default):
         return value
     raise ValueError(f"{_kind(default)} is wanted, but got {value!r}")
+
+
+def _above(key: str, value: Any) -> Any:
+    """Return a value that is not below the least that makes sense.
+
+    Raises
+    ------
+    ValueError
+    """
+    if key in _LEAST and value is not None and value < _LEAST[key]:
+        raise ValueError(f"{_LEAST[key]} or more is wanted, but got {value!r}")
+    if key == "epochs" and value is not None and not 0 < value < math.inf:
+        raise ValueError(f"a finite number above 0 is wanted, but got {value!r}")
+    return value
 
 
 def _number(value: Any) -> float | None:
