@@ -330,9 +330,9 @@ def test_what_a_key_names_is_replaced_only_when_asked(tmp_path: Path) -> None:
     before = store.version
     with pytest.raises(CommitConflict, match="embedding 'mine' of one run"):
         find_domains(store, n_domains=2, key_added="mine", sections=["a"], overwrite=True)
-    with pytest.raises(InvalidArgument, match="names an embedding of 'a', 'b'.*overwrite=True"):
+    with pytest.raises(InvalidArgument, match=r"names an embedding of 'a', 'b'.*overwrite=True"):
         find_domains(store, n_domains=2, key_added="mine")
-    with pytest.raises(InvalidArgument, match="no part of a saved model.*got n_hops"):
+    with pytest.raises(InvalidArgument, match=r"no part of a saved model.*got n_hops"):
         find_domains(store, n_domains=2, run="my-run", n_hops=3)
     assert store.refresh().version == before
     assert store.derived("embedding", "mine", "a").run == "my-run"
