@@ -30,9 +30,9 @@ from tisseract.models.network.objective import LossWeights, masked_loss
 from tisseract.models.network.scale import Scale, measure_scale
 
 
-def one_scale(batches: Any, variance: Any) -> Scale:
+def one_scale(batches: Any, variance: Any, **told: Any) -> Scale:
     """All components divided by one number: the same as a loss on the genes themselves."""
-    return measure_scale(batches, np.full_like(variance, variance.mean()))
+    return measure_scale(batches, np.full_like(variance, variance.mean()), **told)
 
 
 def hide(encoder: Encoder, data: Any, share: float, generator: torch.Generator) -> Tensor:

@@ -34,14 +34,14 @@ class Uncorrected(DomainBaseline):
         self.components = principal_components(sums.scatter(), sums.n_rows, self.n_comps)
         self.mean = sums.mean @ self.components.loadings
 
-    def scores(self, section: Any, folder: Path) -> Any:
+    def scores(self, section: Any, folder: Path, done: Any = None) -> Any:
         """Write the components of each cell, the section's own mean put back."""
-        table = super().scores(section, folder)
+        table = super().scores(section, folder, done)
         table.center(-self._own(section))
         return table
 
-    def _embed(self, section: Any, folder: Path) -> tuple[Any, Mapping[str, str]]:
-        table, inputs = super()._embed(section, folder)  # it centers what it smoothed
+    def _embed(self, section: Any, folder: Path, done: Any) -> tuple[Any, Mapping[str, str]]:
+        table, inputs = super()._embed(section, folder, done)  # it centers what it smoothed
         table.center(-np.tile(self._own(section), self.n_hops))
         return table, inputs
 

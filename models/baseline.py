@@ -5,7 +5,7 @@ Deterministic, without torch. `docs/decisions/003-domain-baseline.md` says what 
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, override
 
@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from ..atlas.errors import InvalidArgument
 from .components.harmony import Harmony, HarmonyOptions, fit_harmony
-from .components.projection import Progress
+from .components.projection import CellsDone, Progress, cells_counted
 from .domains.smoothing import BLOCK_ROWS, smooth_section
 from .genes.plan import CHOICES
 from .lifecycle import AtlasModel
+from .numbers import refuse_wrong
 from .planning import CountsPlan, StagePlan
-from .rows.file import RowFile
+from .rows.file import RowFile, kept_blocks
 from .sampling.graph_source import GraphSource
 from .sizes import OVERHEAD, HaloSize, largest_block, mean_degree, smoothing_bytes
 
@@ -30,14 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["DomainBaseline", "ExpressionBaseline"]
 
 CORRECT_ROWS = 4096
-
-
-def _kept(table: RowFile, mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float32]]:
-    """Yield the rows of the cells that take part, a block at a time."""
-    start = 0
-    for block in table.blocks(CORRECT_ROWS):
-        yield block if mask is None else block[mask[start : start + len(block)]]
-        start += len(block)
 
 
 def batch_of(section: "Section", key: str) -> str:
@@ -122,6 +115,7 @@ class DomainBaseline(AtlasModel):
         memory_limit: str | int | None = None,
         seed: int = 0,
     ) -> None:
+        refuse_wrong(locals())
         super().__init__(
             store,
             sections=sections,
@@ -131,8 +125,6 @@ class DomainBaseline(AtlasModel):
             memory_limit=memory_limit,
             seed=seed,
         )
-        if n_hops < 1:
-            raise InvalidArgument(f"wanted at least one hop, but got n_hops={n_hops}")
         if flavor not in CHOICES:
             raise InvalidArgument(f"wanted a flavor of {', '.join(CHOICES)}, but got {flavor!r}")
         if integrate not in (None, "harmony"):
@@ -156,10 +148,9 @@ class DomainBaseline(AtlasModel):
         tables: dict[str, RowFile] = {}
         with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch:
             try:
-                for i, section in enumerate(sections):
-                    tables[section.name] = self._counted(section, Path(scratch))
-                    if progress is not None:
-                        progress("integrate", i + 1, len(sections))
+                done = cells_counted(progress, "integrate", sum(s.n_obs for s in sections), 2)
+                for section in sections:
+                    tables[section.name] = self._counted(section, Path(scratch), done)
                 self.harmony = fit_harmony(
                     tables,
                     {s.name: batch_of(s, self.batch_key) for s in sections},
@@ -170,22 +161,22 @@ class DomainBaseline(AtlasModel):
                 for table in tables.values():
                     table.close()
 
-    def _counted(self, section: "Section", folder: Path) -> RowFile:
+    def _counted(self, section: "Section", folder: Path, done: CellsDone) -> RowFile:
         """Write the smoothed components of the cells that take part."""
-        table, _ = self._smoothed(section, folder)
+        table, _ = self._smoothed(section, folder, done)
         mask = self._mask(section)
         if mask is None:
             return table
         with table:
             kept = RowFile(folder / f"kept-{section.attempt}", int(mask.sum()), table.width)
             start = 0
-            for block in _kept(table, mask):
+            for block in kept_blocks(table, mask, CORRECT_ROWS):
                 kept.write(start, block)
                 start += len(block)
         return kept
 
     def _mask(self, section: "Section") -> NDArray[np.bool_] | None:
-        return (self.graph.masks or {}).get(section.name)
+        return self.graph.mask_of(section.name)
 
     def _correct(self, section: "Section", table: RowFile) -> None:
         """Remove the batch effect from the smoothed components of a section, in place."""
@@ -193,15 +184,19 @@ class DomainBaseline(AtlasModel):
             return
         model, batch = self.harmony, batch_of(section, self.batch_key)
         if batch not in model.batches:
-            model = model.with_batch(batch, lambda: _kept(table, self._mask(section)))
+            model = model.with_batch(
+                batch, lambda: kept_blocks(table, self._mask(section), CORRECT_ROWS)
+            )
         start = 0
         for block in table.blocks(CORRECT_ROWS):
             table.write(start, model.correct(block, batch))
             start += len(block)
 
     @override
-    def _embed(self, section: "Section", folder: Path) -> tuple[RowFile, Mapping[str, str]]:
-        table, inputs = self._smoothed(section, folder)
+    def _embed(
+        self, section: "Section", folder: Path, done: CellsDone
+    ) -> tuple[RowFile, Mapping[str, str]]:
+        table, inputs = self._smoothed(section, folder, done)
         try:
             # components corrected before part again once noise is averaged away
             self._correct(section, table)
@@ -210,9 +205,11 @@ class DomainBaseline(AtlasModel):
             raise
         return table, inputs
 
-    def _smoothed(self, section: "Section", folder: Path) -> tuple[RowFile, Mapping[str, str]]:
+    def _smoothed(
+        self, section: "Section", folder: Path, done: CellsDone
+    ) -> tuple[RowFile, Mapping[str, str]]:
         neighbors = self.graph.open(self.store, section.name)
-        with self.scores(section, folder) as scores:
+        with self.scores(section, folder, done) as scores:
             table = smooth_section(
                 neighbors.graph,
                 scores,
@@ -220,6 +217,7 @@ class DomainBaseline(AtlasModel):
                 path=folder / f"plain-{section.attempt}",
                 mask=self._mask(section),
                 block_rows=self._smoothing([section])[0],
+                done=done,
             )
         return table, neighbors.inputs
 
@@ -294,14 +292,17 @@ class ExpressionBaseline(AtlasModel):
     """Principal components of each cell alone: what clustering without neighbors sees."""
 
     kind: ClassVar[str] = "expression"
+    embed_passes: ClassVar[int] = 1
 
     @override
     def _fit(self, progress: Progress | None) -> None:
         """Nothing on top of the components is fitted."""
 
     @override
-    def _embed(self, section: "Section", folder: Path) -> tuple[RowFile, Mapping[str, str]]:
-        return self.scores(section, folder), {}
+    def _embed(
+        self, section: "Section", folder: Path, done: CellsDone
+    ) -> tuple[RowFile, Mapping[str, str]]:
+        return self.scores(section, folder, done), {}
 
     @override
     def _settings(self) -> dict[str, Any]:

@@ -1,27 +1,25 @@
 """What all models have in common: fit over sections, embed any section, save, load."""
 
-import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..atlas.derived import Provenance
 from ..atlas.errors import InvalidArgument
 from ..atlas.memory import parse_bytes
-from ..atlas.snapshot import Change, DerivedEntry, RunEntry
+from ..atlas.snapshot import RunEntry
 from .components.pca import Components
-from .components.projection import Progress, fit_components, plan_pass, write_scores
+from .components.projection import CellsDone, Progress, fit_components, plan_pass, write_scores
+from .embedding import EmbeddingModel
 from .genes.plan import FeaturePlan, plan_features
-from .planned import PlannedModel
+from .numbers import refuse_wrong
 from .rows.file import RowFile
-from .runs import Run, load_run, save_once, save_run
+from .runs import Run, load_run, save_run
 from .sampling.graph_source import GraphSource
-from .writing import describe_embedding, write_embedding
 
 if TYPE_CHECKING:
     from ..atlas.section import Section
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["AtlasModel"]
 
 
-class AtlasModel(PlannedModel):
+class AtlasModel(EmbeddingModel):
     """A model over the sections of an atlas: principal components first, then whatever it adds.
 
     Parameters
@@ -55,7 +53,7 @@ class AtlasModel(PlannedModel):
     SectionNotFound
         A section is not in the atlas.
     InvalidArgument
-        There is nothing to fit on.
+        There is nothing to fit on, or numbers are none that they can be, all told at once.
     """
 
     kind: ClassVar[str]
@@ -71,6 +69,7 @@ class AtlasModel(PlannedModel):
         memory_limit: str | int | None = None,
         seed: int = 0,
     ) -> None:
+        refuse_wrong(locals())
         names = store.section_names if sections is None else list(dict.fromkeys(sections))
         for name in names:
             store.section(name)
@@ -78,6 +77,7 @@ class AtlasModel(PlannedModel):
             raise InvalidArgument(f"wanted sections to work on, but got none in {store.url}")
         self.store = store
         self.section_names = names
+        self.trained_on = tuple(names)
         self.graph = graph or GraphSource()
         self.n_comps, self.n_top_genes, self.seed = n_comps, n_top_genes, int(seed)
         self.limit = parse_bytes(memory_limit)
@@ -91,10 +91,6 @@ class AtlasModel(PlannedModel):
     @abstractmethod
     def _fit(self, progress: Progress | None) -> None:
         """Fit what comes on top of the components."""
-
-    @abstractmethod
-    def _embed(self, section: "Section", folder: Path) -> tuple[RowFile, Mapping[str, str]]:
-        """Write the centered embedding of a section; return it with its graph's provenance."""
 
     @abstractmethod
     def _settings(self) -> dict[str, Any]:
@@ -170,138 +166,35 @@ class AtlasModel(PlannedModel):
             )
         return self.features, self.components
 
-    def scores(self, section: "Section", folder: Path) -> RowFile:
+    def scores(self, section: "Section", folder: Path, done: CellsDone | None = None) -> RowFile:
         """Write the centered component scores of a section into a scratch folder."""
         features, components = self.fitted()
         rows = plan_pass([section], features.n_genes, self._room, gram=False).block_rows
         path = folder / f"scores-{section.attempt}"
-        mask = (self.graph.masks or {}).get(section.name)
-        return write_scores(section, features, components, path=path, block_rows=rows, mask=mask)
-
-    @contextmanager
-    def embedded(
-        self, sections: Sequence[str] | None = None, *, progress: Progress | None = None
-    ) -> Iterator[dict[str, tuple[RowFile, Mapping[str, str]]]]:
-        """Embed sections into scratch files, removed at the end of the `with` statement.
-
-        Parameters
-        ----------
-        sections : sequence of str, optional
-            Those fitted on, without; others may be embedded too.
-        progress : callable, optional
-
-        Yields
-        ------
-        dict of str to (RowFile, mapping)
-            Embedding `(n_obs, d)` of each section and what it was computed from.
-        """
-        names = self.section_names if sections is None else list(dict.fromkeys(sections))
-        self.fitted()
-        self._planned(names, with_fit=False).refuse()
-        with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch:
-            done: dict[str, tuple[RowFile, Mapping[str, str]]] = {}
-            try:
-                for i, name in enumerate(names):
-                    done[name] = self._embedded(name, Path(scratch))
-                    if progress is not None:
-                        progress("embed", i + 1, len(names))
-                yield done
-            finally:
-                for table, _ in done.values():
-                    table.close()
-
-    def _embedded(self, name: str, folder: Path) -> tuple[RowFile, Mapping[str, str]]:
-        section = self.store.section(name)
-        table, graph_inputs = self._embed(section, folder)
-        return table, {f"section:{name}": section.attempt, **graph_inputs}
-
-    def embed(
-        self,
-        key_added: str,
-        *,
-        sections: Sequence[str] | None = None,
-        run: str | None = None,
-        progress: Progress | None = None,
-    ) -> tuple[DerivedEntry, ...]:
-        """Embed sections and commit the embeddings under one key.
-
-        Parameters
-        ----------
-        key_added : str
-            Key of the embedding.
-        sections : sequence of str, optional
-            Those fitted on, without; others may be embedded too.
-        run : str, optional
-            Name to save the model under; one made of the key and the content without.
-        progress : callable, optional
-
-        Returns
-        -------
-        tuple of DerivedEntry
-            One per section.
-
-        Raises
-        ------
-        ReadOnly
-            The atlas was opened for reading.
-        InvalidArgument
-            The model was not fitted, or a section lacks its genes.
-        """
-        self.fitted()
-        if run is None:
-            entry, is_new = save_once(self.store, key_added, self.to_run())
-        else:
-            entry, is_new = self.save(run, commit=False), True
-        names = self.section_names if sections is None else list(dict.fromkeys(sections))
-        self._planned(names, with_fit=False).refuse()
-        entries: list[DerivedEntry] = []
-        with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch:
-            for i, name in enumerate(names):
-                # one section at a time: scratch holds no more than that
-                table, inputs = self._embedded(name, Path(scratch))
-                with table:
-                    entries.append(self.write_embedding(key_added, name, table, inputs, entry))
-                if progress is not None:
-                    progress("embed", i + 1, len(names))
-        change = Change(add_derived=entries, add_runs=[entry] if is_new else [])
-        self.store.commit(change, f"Embed {len(entries)} sections as {key_added} ({self.kind})")
-        return tuple(entries)
-
-    def write_embedding(
-        self,
-        key: str,
-        section: str,
-        table: RowFile,
-        inputs: Mapping[str, str],
-        run: RunEntry,
-    ) -> DerivedEntry:
-        """Write one embedding, uncommitted."""
-        features, _ = self.fitted()
-        info = describe_embedding(self.kind, self.store.section(section), features, table.width)
-        provenance = Provenance(
-            inputs={**inputs, **self.training_inputs(run)},
-            parameters={**self.parameters(), **info},
-            seed=self.seed,
-            run=run.run,
+        return write_scores(
+            section,
+            features,
+            components,
+            path=path,
+            block_rows=rows,
+            mask=self.graph.mask_of(section.name),
+            done=done,
         )
-        return write_embedding(self.store, key, section, table, info=info, provenance=provenance)
-
-    def training_inputs(self, run: RunEntry) -> dict[str, str]:
-        """Return the input that makes results stale together with what the model was fitted on.
-
-        A loaded model has none: it is applied as it is, also where a section it was fitted on has
-        been replaced since.
-        """
-        return {} if self.is_loaded else {f"run:{run.run}": run.attempt}
 
     def parameters(self) -> dict[str, Any]:
-        """Every parameter of the model, as JSON, defaults included."""
+        """Every parameter of the model, as JSON, defaults included.
+
+        `sections` are those it was fitted on, also where the atlas no longer holds them; `where`
+        tells which of their cells take part, in words.
+        """
         return {
             "model": self.kind,
-            "sections": list(self.section_names),
+            "sections": list(self.trained_on),
             "graph_key": self.graph.key,
-            "n_neighs": self.graph.n_neighs,
+            # of a stored graph, `graph` tells what it was built with
+            "n_neighs": self.graph.n_neighs if self.graph.key is None else None,
             "graph": self.graph.facts(self.store, self.section_names),
+            "where": self.graph.where,
             "n_comps": self.n_comps,
             "n_top_genes": self.n_top_genes,
             "seed": self.seed,
@@ -353,7 +246,9 @@ class AtlasModel(PlannedModel):
 
         Returns
         -------
-        A fitted model; its sections are those of the run that the atlas still holds.
+        A fitted model; its sections are those of the run that the atlas still holds, and
+        `graph.where` tells which cells it was fitted on. It takes every cell of what it embeds,
+        unless its graph is told others: `model.graph = model.graph.keeping(store, names)`.
 
         Raises
         ------
@@ -370,8 +265,11 @@ class AtlasModel(PlannedModel):
         parameters = dict(saved.config["parameters"])
         parameters.pop("model")
         parameters.pop("graph", None)
-        graph = GraphSource(parameters.pop("graph_key"), parameters.pop("n_neighs"))
-        names = [name for name in parameters.pop("sections") if store.has_section(name)]
+        key, n_neighs = parameters.pop("graph_key"), parameters.pop("n_neighs")
+        graph = GraphSource(key, n_neighs or GraphSource().n_neighs)
+        graph = replace(graph, where=parameters.pop("where", None))
+        trained_on = tuple(parameters.pop("sections"))
+        names = [name for name in trained_on if store.has_section(name)]
         model = cls(
             store,
             sections=names or None,
@@ -385,6 +283,7 @@ class AtlasModel(PlannedModel):
             np.asarray(saved.weights["components.variance"], dtype=np.float64),
         )
         model.inputs = dict(saved.inputs)
+        model.section_names, model.trained_on = names, trained_on
         model.is_loaded = True
         model._restore(saved.weights)
         return model

@@ -16,10 +16,21 @@ from .pca import Components, GramSum, principal_components
 if TYPE_CHECKING:
     from ...atlas.section import Section
 
-__all__ = ["PassPlan", "Progress", "fit_components", "plan_pass", "write_scores"]
+__all__ = [
+    "CellsDone",
+    "PassPlan",
+    "Progress",
+    "cells_counted",
+    "fit_components",
+    "plan_pass",
+    "write_scores",
+]
 
 type Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total) as work goes on."""
+
+type CellsDone = Callable[[int], None]
+"""Called with the cells of each block, once they are done."""
 
 BLOCK_ROWS = 8192  # above this a block gains nothing in speed
 SMALLEST_BLOCK = 256
@@ -51,6 +62,36 @@ class PassPlan:
             f"{self.n_obs:,} cells x {self.n_genes:,} genes in blocks of {self.block_rows:,} rows; "
             f"projected memory {format_bytes(self.peak_bytes)}"
         )
+
+
+def cells_counted(progress: Progress | None, stage: str, total: int, passes: int = 1) -> CellsDone:
+    """Return what adds up the cells of blocks and reports them as one stage.
+
+    Parameters
+    ----------
+    progress : callable or None
+        Nothing is reported without.
+    stage : str
+    total : int
+        Cells.
+    passes : int
+        How often each cell is counted before it is done.
+
+    Examples
+    --------
+    >>> done = cells_counted(print, "embed", 8, passes=2)
+    >>> done(6)
+    embed 3 8
+    """
+    counted = 0
+
+    def add(cells: int) -> None:
+        nonlocal counted
+        counted += cells
+        if progress is not None:
+            progress(stage, counted // passes, total)
+
+    return add
 
 
 def plan_pass(
@@ -151,6 +192,7 @@ def write_scores(
     path: Path,
     block_rows: int,
     mask: NDArray[np.bool_] | None = None,
+    done: CellsDone | None = None,
 ) -> RowFile:
     """Write the scores of all cells of a section, centered on the section's own mean.
 
@@ -166,6 +208,8 @@ def write_scores(
         Rows read at once.
     mask : ndarray (n_obs,) bool, optional
         Cells that the mean is taken over; all without.
+    done : callable, optional
+        Called with the cells of each block.
 
     Returns
     -------
@@ -185,6 +229,8 @@ def write_scores(
         counted = scores if mask is None else scores[mask[start : start + len(scores)]]
         total += counted.sum(axis=0, dtype=np.float64)
         table.write(start, scores)
+        if done is not None:
+            done(len(scores))
     n_rows = section.n_obs if mask is None else int(mask.sum())
     table.center(total / max(n_rows, 1))
     return table

@@ -89,8 +89,8 @@ def find_domains(
         whole, so `{}` takes every cell. Without: the cells whose boolean obs column `qc_pass` is
         true, in the sections that have one; the other sections whole. Cells left out are nobody's
         neighbors, count in no mean, component or mixture, and get no label (code -1, confidence
-        0). Two things still look at all cells: the choice of genes, and the training of a network,
-        which meets them as cells without neighbors.
+        0). Two things still look at all cells: the choice of genes, and the mean depth that counts
+        are brought to.
     where : str, optional
         The expression that the masks were made from, kept in provenance.
     chosen_by : mapping of str to mapping, optional
@@ -141,7 +141,7 @@ def find_domains(
         method,
         run=run,
         sections=sections,
-        graph=GraphSource(graph_key, n_neighs, masks),
+        graph=GraphSource(graph_key, n_neighs, masks, told),
         seed=seed,
         memory_limit=memory_limit,
         options=options,
@@ -256,13 +256,14 @@ def _model(
         fixed = sorted(set(options) - _FREE)
         if fixed:
             raise InvalidArgument(
-                f"options that are no part of a saved model ({', '.join(sorted(_FREE))}) are wanted "
-                f"with run {run!r}, but got {', '.join(fixed)}; drop them, or train a new one"
+                f"options that are no part of a saved model ({', '.join(sorted(_FREE))}) are "
+                f"wanted with run {run!r}, but got {', '.join(fixed)}; drop them, or train a new "
+                "one"
             )
         saved = load_run(store, run, model=method)
         model = _kind(method).from_run(store, saved, memory_limit=memory_limit, **options)
         chosen = model.graph if graph.key is None else graph
-        model.graph = replace(chosen, masks=graph.masks)
+        model.graph = replace(chosen, masks=graph.masks, where=graph.where)
         return model
     fresh = _kind(method)(
         store, sections=sections, graph=graph, seed=seed, memory_limit=memory_limit, **options

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..components.projection import Progress
-from ..rows.file import RowFile
+from ..components.projection import CellsDone, Progress, cells_counted
+from ..rows.file import RowFile, kept_blocks
 from ..sampling.neighborhood import GraphRows
 from .cells import Masks
 from .mixture import Covariance, Mixture, fit_mixture
@@ -95,18 +95,13 @@ class Readout:
             yield level, found if finest else joined(found, groups, self.mixture, table)
 
 
-def _kept(table: RowFile, mask: NDArray[np.bool_] | None) -> Iterator[NDArray[np.float32]]:
-    """Yield the rows of cells that take part, by the blocks of all rows."""
-    for start, block in zip(
-        range(0, table.n_rows, BLOCK_ROWS), table.blocks(BLOCK_ROWS), strict=True
-    ):
-        yield block if mask is None else block[mask[start : start + len(block)]]
-
-
-def _blocks(tables: Tables, masks: Masks) -> Blocks:
+def _blocks(tables: Tables, masks: Masks, read: Callable[[], None] | None = None) -> Blocks:
     def blocks() -> Iterator[NDArray[np.float32]]:
         for name, (table, _) in tables.items():
-            yield from _kept(table, masks.get(name))
+            for block in kept_blocks(table, masks.get(name), BLOCK_ROWS):
+                yield block
+                if read is not None:
+                    read()
 
     return blocks
 
@@ -152,26 +147,48 @@ def cluster(
     n_domains: int,
     covariance: Covariance,
     seed: int,
+    *,
+    progress: Progress | None = None,
 ) -> tuple[Mixture, dict[str, Labels]]:
     """Fit one mixture over all sections and label every cell that takes part."""
+    at = (0, 1)
+
+    def turned(done: int, total: int) -> None:
+        nonlocal at
+        at = done, total
+        again()
+
+    def again() -> None:
+        # a pass over many cells takes long: every block says that work goes on
+        if progress is not None:
+            progress("cluster", *at)
+
     mixture = fit_mixture(
-        _blocks(tables, masks),
+        _blocks(tables, masks, again),
         n_domains,
         n_rows=_n_rows(tables, masks),
         covariance=covariance,
         ridge=RIDGE,
         n_init=STARTS,
         seed=seed,
+        turned=turned,
     )
-    labels: dict[str, Labels] = {}
-    for name, (table, _) in tables.items():
-        mask = masks.get(name)
-        parts = [mixture.assign(block) for block in _kept(table, mask)]
-        codes, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
-        labels[name] = Labels(
-            _spread(codes, mask, np.int16(-1)), _spread(confidence, mask, np.float32(0.0))
-        )
-    return mixture, labels
+    done = cells_counted(progress, "label", sum(table.n_rows for table, _ in tables.values()))
+    return mixture, {
+        name: _labels(mixture, table, masks.get(name), done) for name, (table, _) in tables.items()
+    }
+
+
+def _labels(
+    mixture: Mixture, table: RowFile, mask: NDArray[np.bool_] | None, done: CellsDone
+) -> Labels:
+    """Label the cells of one section that take part."""
+    parts = []
+    for block in kept_blocks(table, mask, BLOCK_ROWS):
+        parts.append(mixture.assign(block))
+        done(min(BLOCK_ROWS, table.n_rows - BLOCK_ROWS * (len(parts) - 1)))
+    codes, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Labels(_spread(codes, mask, np.int16(-1)), _spread(confidence, mask, np.float32(0.0)))
 
 
 def read_out(
@@ -205,19 +222,25 @@ def read_out(
     """
     choice = choose(tables, masks, covariance, seed, progress) if n_domains == "auto" else None
     wanted = int(n_domains) if choice is None else choice.n_domains
-    mixture, labels = cluster(tables, masks, wanted, covariance, seed)
+    mixture, labels = cluster(tables, masks, wanted, covariance, seed, progress=progress)
     if refine is not None:
-        labels = refined(refine, labels, wanted)
+        labels = refined(refine, labels, wanted, progress)
     order = np.argsort(-sizes_of(labels, wanted), kind="stable")  # ties by component number
     names = np.argsort(order).astype(np.int16)
     named = {name: renamed(found, names) for name, found in labels.items()}
     return Readout(mixture.reordered(order), named, choice)
 
 
-def refined(graph_of: GraphOf, labels: Mapping[str, Labels], n_domains: int) -> dict[str, Labels]:
+def refined(
+    graph_of: GraphOf,
+    labels: Mapping[str, Labels],
+    n_domains: int,
+    progress: Progress | None = None,
+) -> dict[str, Labels]:
     """Vote among neighbors; the confidence stays that of the cell's own posterior."""
+    done = cells_counted(progress, "refine", sum(len(found.codes) for found in labels.values()))
     return {
-        name: Labels(majority(graph_of(name), found.codes, n_domains), found.confidence)
+        name: Labels(majority(graph_of(name), found.codes, n_domains, done=done), found.confidence)
         for name, found in labels.items()
     }
 

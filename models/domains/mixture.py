@@ -5,6 +5,7 @@ in the same order each time it is called.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -212,11 +213,14 @@ def _iterate(
     prior: _Prior,
     max_iter: int,
     tol: float,
+    turned: Callable[[int], None] | None = None,
 ) -> Mixture:
     """Repeat passes until the mean log density rises by less than `tol`."""
     before = -np.inf
     for turn in range(1, max_iter + 1):
         moments = _one_pass(blocks, mixture, pooled)
+        if turned is not None:
+            turned(turn)
         now = moments.log_likelihood / moments.n_rows
         mixture = replace(moments.estimate(prior), log_likelihood=now, n_iter=turn)
         if abs(now - before) < tol:
@@ -254,6 +258,7 @@ def _best_on_sample(
     n_init: int,
     tol: float,
     seed: int,
+    started: Callable[[int], None],
 ) -> Mixture:
     """Race seeded starts: a few turns each, then the most likely ones to the end."""
     pooled = sample.T @ sample
@@ -278,6 +283,7 @@ def _best_on_sample(
             rng=np.random.default_rng(stream),
         )
         heats.append(run(start, HEAT_TURNS))
+        started(i + 1)
     # sorted is stable: equal likelihoods keep the order of the seeds
     heats = sorted(heats, key=lambda found: -found.log_likelihood)[:FINALISTS]
     finals = [found if found.converged else run(found, SAMPLE_TURNS) for found in heats]
@@ -296,6 +302,7 @@ def fit_mixture(
     max_iter: int = 100,
     tol: float = 1e-4,
     seed: int = 0,
+    turned: Callable[[int, int], None] | None = None,
 ) -> Mixture:
     """Fit a Gaussian mixture by expectation-maximization over streamed blocks.
 
@@ -321,6 +328,8 @@ def fit_mixture(
         Passes over all rows, at most.
     tol : float
         Stop when the mean log density per row gains less.
+    turned : callable, optional
+        Called with (done, total) of starts and passes; it may end before the total.
 
     Returns
     -------
@@ -356,6 +365,11 @@ def fit_mixture(
             f"wanted finite features, but got nan or infinity in {bad} of {len(sample)} sampled "
             "rows; fit the embedding again"
         )
+
+    def tell(done: int) -> None:
+        if turned is not None:
+            turned(done, n_init + max_iter)
+
     rows = float(sample.shape[1] + 2) if prior_rows is None else prior_rows
     prior = _Prior(rows, max(ridge, RIDGE))
     best = _best_on_sample(
@@ -366,8 +380,17 @@ def fit_mixture(
         n_init=n_init,
         tol=tol,
         seed=seed,
+        started=tell,
     )
     if len(sample) == n_rows and best.converged:
         return best
     pooled = _second_moment(blocks)
-    return _iterate(blocks, best, pooled, prior=prior, max_iter=max_iter, tol=tol)
+    return _iterate(
+        blocks,
+        best,
+        pooled,
+        prior=prior,
+        max_iter=max_iter,
+        tol=tol,
+        turned=lambda turn: tell(n_init + turn),
+    )

@@ -6,6 +6,7 @@ The cell itself enters only through the first mean: alone it says which type of 
 mixture then finds cell types instead of places (`docs/decisions/003-domain-baseline.md`).
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,6 +86,7 @@ def smooth_section(
     path: "Path",
     mask: NDArray[np.bool_] | None = None,
     block_rows: int = BLOCK_ROWS,
+    done: Callable[[int], None] | None = None,
 ) -> RowFile:
     """Smooth all rows of a table over a section's graph, then center them.
 
@@ -101,6 +103,8 @@ def smooth_section(
         Cells that the column means are taken over; all without.
     block_rows : int
         Cells in memory at once, beside their halo.
+    done : callable, optional
+        Called with the cells of each block.
 
     Returns
     -------
@@ -120,6 +124,8 @@ def smooth_section(
         counted = block if mask is None else block[mask[start : start + len(block)]]
         total += counted.sum(axis=0, dtype=np.float64)
         out.write(start, block)
+        if done is not None:
+            done(len(block))
     out.center(total / max(table.n_rows if mask is None else int(mask.sum()), 1))
     return out
 
@@ -131,6 +137,7 @@ def majority(
     *,
     hops: int = 2,
     block_rows: int = BLOCK_ROWS,
+    done: Callable[[int], None] | None = None,
 ) -> NDArray[np.int16]:
     """Give each cell the most frequent label within some hops, itself included.
 
@@ -145,6 +152,8 @@ def majority(
         2 hops of a 6-neighbor graph are about 19 cells.
     block_rows : int
         Cells in memory at once.
+    done : callable, optional
+        Called with the cells of each block.
 
     Returns
     -------
@@ -159,5 +168,7 @@ def majority(
         near = codes[halo.n_id]
         near[near < 0] = none
         ball_votes(*_rows(halo, hops), near, none + 1, hops, out[start:stop])
+        if done is not None:
+            done(stop - start)
     out[codes < 0] = -1
     return out

@@ -36,7 +36,7 @@ def default_checkpoint(store: "AtlasStore", name: str) -> Path:
     InvalidArgument
         Not a name.
     """
-    check_name(name)
+    check_name(name, "run")
     known = os.environ.get("XDG_CACHE_HOME")
     cache = Path(known) if known else Path.home() / ".cache"
     folder = cache / "tisseract" / "checkpoints"

@@ -1,7 +1,7 @@
 """The graph network as a model of an atlas: trained on tiles, embeds any section exactly."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...atlas.errors import Corrupt, InvalidArgument
-from ..components.pca import GramSum, principal_components
-from ..components.projection import Progress
-from ..rows.file import RowFile
+from ..components.projection import CellsDone, Progress, cells_counted
+from ..numbers import refuse_wrong
+from ..rows.file import RowFile, kept_blocks
 from ..runs import Run
 from ..sampling.batch_plan import plan_batches
 from ..sampling.graph_source import GraphSource
-from ..sampling.neighborhood import GraphRows
 from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import SectionSource, TileBatches
 from .checkpoint import discard_checkpoint
 from .device import Placement, deterministic, pick_device, pick_precision
+from .directions import main_directions
 from .encoder import CONVS, Encoder
 from .history import TrainingHistory
 from .inference import BLOCK_ROWS, embed_section
-from .objective import LossWeights, masked_loss
+from .objective import LossWeights, masked_loss, wrong_together
 from .planned import PlannedNetwork
 from .ranks import Ranks, this_rank
 from .scale import Scale, measure_scale
@@ -84,7 +84,7 @@ class DomainGNN(PlannedNetwork):
         File to save to every `every` steps and after the last one.
     every : int
     resume : bool
-        Go on with a checkpoint that is there; otherwise overwrite it.
+        Go on with a checkpoint that is there; otherwise overwrite it, as is the default.
 
     Attributes
     ----------
@@ -125,10 +125,11 @@ class DomainGNN(PlannedNetwork):
         num_workers: int = 1,
         checkpoint: Path | str | None = None,
         every: int = 50,
-        resume: bool = True,
+        resume: bool = False,
         memory_limit: str | int | None = None,
         seed: int = 0,
     ) -> None:
+        refuse_wrong(locals(), wrong_together(n_layers, prior_hops, reconstruction, prior))
         super().__init__(
             store,
             sections=sections,
@@ -138,12 +139,6 @@ class DomainGNN(PlannedNetwork):
             memory_limit=memory_limit,
             seed=seed,
         )
-        if not 1 <= prior_hops <= n_layers or min(steps, n_dims) < 1 or num_workers < 0:
-            raise InvalidArgument(
-                "wanted steps and n_dims >= 1, num_workers >= 0 and 1 <= prior_hops <= n_layers, "
-                f"but got steps={steps}, n_dims={n_dims}, num_workers={num_workers}, "
-                f"prior_hops={prior_hops}, n_layers={n_layers}"
-            )
         if conv not in CONVS:
             raise InvalidArgument(f"a conv of {', '.join(CONVS)} is wanted, but got {conv!r}")
         self.n_layers, self.n_hidden, self.conv = n_layers, n_hidden, conv
@@ -202,12 +197,15 @@ class DomainGNN(PlannedNetwork):
         ranks = Ranks.joined(self.device)
         with tempfile.TemporaryDirectory(prefix="tisseract-") as scratch, ExitStack() as stack:
             sources = []
+            total = sum(self.store.section(name).n_obs for name in self.section_names)
+            done = cells_counted(progress, "scores", total)
             for name in self.section_names:
                 section = self.store.section(name)
-                table = stack.enter_context(self.scores(section, Path(scratch)))
+                table = stack.enter_context(self.scores(section, Path(scratch), done))
                 neighbors = self.graph.open(self.store, name)
                 self.inputs.update(neighbors.inputs)
-                sources.append(SectionSource(section, neighbors.graph, table))
+                mask = self.graph.mask_of(name)
+                sources.append(SectionSource(section, neighbors.graph, table, mask))
             batches = TileBatches(
                 plan_batches(
                     [source.section.tiles.ptr for source in sources],
@@ -215,6 +213,7 @@ class DomainGNN(PlannedNetwork):
                     max_rows=self.max_rows,
                     seed=self.seed,
                     partition=ranks.partition,
+                    masks=[source.mask for source in sources],
                 ),
                 sources,
                 hops=self.n_layers,
@@ -222,7 +221,8 @@ class DomainGNN(PlannedNetwork):
                 cache_bytes=self.limit // 4,
             )
             self._train(batches, components.variance, ranks, progress)
-            self.rotation = self._shared_directions(sources, Path(scratch), ranks)
+            done = cells_counted(progress, "directions", total)
+            self.rotation = self._main_directions(sources, Path(scratch), ranks, done)
 
     def _objective(self) -> Objective:
         """Return what the encoder is trained for."""
@@ -242,8 +242,9 @@ class DomainGNN(PlannedNetwork):
         progress: Progress | None,
     ) -> None:
         encoder = self._fresh()
+        cells = self.graph.digests(self.section_names)  # of other cells: another training
         with deterministic(self.device):
-            self.scale = measure_scale(batches, variance)
+            self.scale = measure_scale(batches, variance, progress=progress)
             trainer = Trainer(
                 encoder,
                 self._objective(),
@@ -252,7 +253,7 @@ class DomainGNN(PlannedNetwork):
                 schedule=self.schedule,
                 placement=Placement(self.device, self.precision, self.compile),
                 seed=self.seed,
-                identity={"parameters": self.parameters(), "inputs": self.inputs},
+                identity={"parameters": self.parameters(), "inputs": self.inputs, "cells": cells},
                 saving=self.saving,
                 ranks=ranks,
                 num_workers=self.num_workers,
@@ -260,49 +261,45 @@ class DomainGNN(PlannedNetwork):
             self.history = trainer.run(progress=progress, on_step=self._on_step)
         self.encoder = encoder
 
-    def _shared_directions(
-        self, sources: Sequence[SectionSource], folder: Path, ranks: Ranks
-    ) -> NDArray[np.float64]:
-        """Return the main directions as rank 0 finds them."""
-        found = self._main_directions(sources, folder) if ranks.is_first else None
-        data = ranks.share_bytes(None if found is None else pack_weights({"r": found}))
-        assert data is not None
-        return np.asarray(unpack_weights(data)["r"], dtype=np.float64) if found is None else found
-
     def discard_checkpoint(self) -> None:
         """Remove the checkpoint, once the model is saved elsewhere."""
         if self.saving.path is not None and Ranks(*this_rank()).is_first:
             discard_checkpoint(self.saving.path)
 
     def _main_directions(
-        self, sources: Sequence[SectionSource], folder: Path
+        self, sources: Sequence[SectionSource], folder: Path, ranks: Ranks, done: CellsDone
     ) -> NDArray[np.float64]:
-        """Return the directions in which the guesses of all sections vary most."""
+        """Return the directions in which the guesses of all sections vary most, as rank 0 does."""
         assert self.encoder is not None
-        guess = self.encoder.decoder.weight.detach().cpu().double().numpy().T
-        sums = GramSum(len(guess))
-        for source in sources:
-            with self._through(source.graph, source.table, folder / "whole") as table:
-                for block in table.blocks(BLOCK_ROWS):
-                    sums.add(block)
-        scatter = guess.T @ sums.scatter() @ guess
-        return guess @ principal_components(scatter, sums.n_rows, self.n_dims).loadings
 
-    def _through(self, graph: GraphRows, table: RowFile, path: Path) -> RowFile:
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            for source in sources:
+                with self._through(source, folder / "whole", done) as table:
+                    yield from kept_blocks(table, source.mask, BLOCK_ROWS)
+
+        first = ranks.is_first
+        found = main_directions(self.encoder, blocks(), self.n_dims) if first else None
+        data = ranks.share_bytes(None if found is None else pack_weights({"r": found}))
+        assert data is not None
+        return np.asarray(unpack_weights(data)["r"], dtype=np.float64) if found is None else found
+
+    def _through(self, source: SectionSource, path: Path, done: CellsDone | None = None) -> RowFile:
         """Send the features of a section through the network."""
         assert self.encoder is not None
         assert self.scale is not None
         with deterministic(self.device):
             return embed_section(
                 self.encoder,
-                graph,
-                table,
+                source.graph,
+                source.table,
                 hops=self.n_layers,
                 scale=self.scale,
                 device=self.device,
                 path=path,
                 rotation=self.rotation,
+                mask=source.mask,
                 num_workers=self.num_workers,
+                progress=done,
             )
 
     def _fresh(self) -> Encoder:
@@ -314,12 +311,16 @@ class DomainGNN(PlannedNetwork):
             return Encoder(width, self.n_hidden, width, n_layers=self.n_layers, conv=self.conv)
 
     @override
-    def _embed(self, section: "Section", folder: Path) -> tuple[RowFile, Mapping[str, str]]:
+    def _embed(
+        self, section: "Section", folder: Path, done: CellsDone
+    ) -> tuple[RowFile, Mapping[str, str]]:
         if self.encoder is None:
             raise InvalidArgument("a fitted network is wanted, but got one before fit()")
         neighbors = self.graph.open(self.store, section.name)
-        with self.scores(section, folder) as scores:
-            table = self._through(neighbors.graph, scores, folder / f"gnn-{section.attempt}")
+        with self.scores(section, folder, done) as scores:
+            mask = self.graph.mask_of(section.name)
+            source = SectionSource(section, neighbors.graph, scores, mask)
+            table = self._through(source, folder / f"gnn-{section.attempt}", done)
         return table, neighbors.inputs
 
     @override

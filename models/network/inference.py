@@ -1,5 +1,6 @@
 """Exact embedding, a block of cells and its whole receptive field at a time."""
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -31,8 +32,10 @@ def embed_section(
     device: torch.device,
     path: Path,
     rotation: NDArray[np.float64] | None = None,
+    mask: NDArray[np.bool_] | None = None,
     block_rows: int = BLOCK_ROWS,
     num_workers: int = 0,
+    progress: Callable[[int], None] | None = None,
 ) -> RowFile:
     """Embed all cells of a section and center the result, always in float32.
 
@@ -52,10 +55,14 @@ def embed_section(
         Scratch file to create.
     rotation : ndarray (n_out, k), optional
         Directions of the embedding to keep; all without.
+    mask : ndarray (n_obs,) bool, optional
+        Cells that the mean is taken over; all without.
     block_rows : int
         Cells embedded at once.
     num_workers : int
         Threads that read blocks ahead; every number of them gives the same bits.
+    progress : callable, optional
+        Called with the cells of each block, once they are embedded.
 
     Returns
     -------
@@ -91,9 +98,13 @@ def embed_section(
                 block = _embedded(encoder, data, scale, placement)
                 if rotation is not None:
                     block = (block @ rotation).astype(np.float32)
-                total += block.sum(axis=0, dtype=np.float64)
+                counted = block if mask is None else block[mask[start : start + len(block)]]
+                total += counted.sum(axis=0, dtype=np.float64)
                 out.write(start, block)
-        out.center(total / max(table.n_rows, 1))
+                if progress is not None:
+                    progress(len(block))
+        n_rows = table.n_rows if mask is None else int(mask.sum())
+        out.center(total / max(n_rows, 1))
     except BaseException:
         out.close()
         raise

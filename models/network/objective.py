@@ -14,7 +14,7 @@ from torch import Tensor
 from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from .encoder import Encoder
 
-__all__ = ["LossWeights", "masked_loss"]
+__all__ = ["LossWeights", "masked_loss", "wrong_together"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +63,17 @@ def masked_loss(
     rebuilt = (error * seeds).sum() / seeds.sum().clamp(min=1)
     away = (z - data.prior).square().mean()
     return {"reconstruction": weights.reconstruction * rebuilt, "prior": weights.prior * away}
+
+
+def wrong_together(
+    n_layers: int, prior_hops: int, reconstruction: float, prior: float
+) -> list[str]:
+    """Tell what is wrong with options that are fine one by one."""
+    found = []
+    if prior_hops > n_layers:
+        found.append(
+            f"wanted prior_hops <= n_layers, but got prior_hops={prior_hops}, n_layers={n_layers}"
+        )
+    if reconstruction == 0 and prior == 0:
+        found.append("wanted a weight above 0, but got reconstruction=0 and prior=0")
+    return found

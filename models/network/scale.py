@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..components.projection import Progress
 from ..sampling.batch_plan import Partition
 from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import TileBatches
@@ -63,7 +64,9 @@ class Scale:
         return cls(features, float(weights["scale.prior"][0]))
 
 
-def measure_scale(batches: TileBatches, variance: NDArray[np.float64]) -> Scale:
+def measure_scale(
+    batches: TileBatches, variance: NDArray[np.float64], *, progress: Progress | None = None
+) -> Scale:
     """Measure the spread of the prior on the first batches of the plan.
 
     Parameters
@@ -71,6 +74,8 @@ def measure_scale(batches: TileBatches, variance: NDArray[np.float64]) -> Scale:
     batches : TileBatches
     variance : ndarray (d,) float64
         Of each feature over all cells.
+    progress : callable, optional
+        Called with ("scale", batches done, batches).
 
     Returns
     -------
@@ -80,9 +85,12 @@ def measure_scale(batches: TileBatches, variance: NDArray[np.float64]) -> Scale:
     largest = float(variance.max(initial=0.0)) or 1.0
     features = np.sqrt(np.maximum(variance, LEAST_SHARE * largest)).astype(np.float32)
     square, count = 0.0, 0
-    for batch in replace(batches.plan, partition=Partition()).epoch(0)[:SCALE_BATCHES]:
+    first = replace(batches.plan, partition=Partition()).epoch(0)[:SCALE_BATCHES]
+    for done, batch in enumerate(first, start=1):
         prior = batches.load(batch).prior.double().numpy() / features
         square += float(np.square(prior).sum())
         count += prior.size
+        if progress is not None:
+            progress("scale", done, len(first))
     # a tissue without any structure has nothing to divide by
     return Scale(features, float(np.sqrt(square / count)) or 1.0)

@@ -52,9 +52,14 @@ class Saving:
 
     path: Path | None = None
     every: int = 50
-    resume: bool = True
+    resume: bool = False
 
     def __post_init__(self) -> None:
+        if self.path is not None and self.path.is_dir():
+            raise InvalidArgument(
+                f"a checkpoint file is wanted, but got the folder {self.path}; name a file in it, "
+                f"such as {self.path / 'gnn.safetensors'}"
+            )
         if self.every < 1:
             raise InvalidArgument(f"wanted a save every step or more, but got every={self.every}")
         if self.path is not None and not self.path.parent.is_dir():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
 
-__all__ = ["RowFile", "gaps_closed"]
+__all__ = ["RowFile", "gaps_closed", "kept_blocks"]
 
 
 def gaps_closed(rows: NDArray[np.int64], max_gap: int) -> list[tuple[int, int]]:
@@ -126,3 +126,22 @@ class RowFile:
         """Yield all rows in order, `block_rows` at a time."""
         for start in range(0, self.n_rows, block_rows):
             yield self.read(start, min(start + block_rows, self.n_rows))
+
+
+def kept_blocks(
+    table: RowFile, mask: NDArray[np.bool_] | None, block_rows: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the rows of the cells that take part, by blocks of all rows.
+
+    Parameters
+    ----------
+    table : RowFile
+    mask : ndarray (n_rows,) bool or None
+        None takes every row.
+    block_rows : int
+        Rows read at once.
+    """
+    start = 0
+    for block in table.blocks(block_rows):
+        yield block if mask is None else block[mask[start : start + len(block)]]
+        start += len(block)

@@ -6,6 +6,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...atlas.errors import InvalidArgument
 from ...atlas.graph import knn, open_graph
 from ...atlas.memory import parse_bytes
 from ..rows.pages import held_bytes
@@ -117,6 +118,8 @@ def node_loader(
         for data in loader:
             out = network(data.x, data.edge_index)[: data.batch_size]
     """
+    if threads < 0:
+        raise InvalidArgument(f"wanted threads >= 0, but got threads={threads}")
     space = NodeSpace.of(store, sections)
     graphs = _open_graphs(store, space, graph)
     plan = plan_seeds(

@@ -162,6 +162,7 @@ def plan_batches(
     max_rows: int | None = None,
     seed: int = 0,
     partition: Partition | None = None,
+    masks: Sequence[NDArray[np.bool_] | None] | None = None,
 ) -> BatchPlan:
     """Plan batches over the tiles of some sections.
 
@@ -177,6 +178,8 @@ def plan_batches(
     seed : int
     partition : Partition, optional
         The only process, without.
+    masks : sequence of (ndarray (n_obs,) bool or None), optional
+        Cells that take part, by section; tiles without any are left out.
 
     Returns
     -------
@@ -201,11 +204,13 @@ def plan_batches(
             f"wanted at least one cell a batch and a run, but got batch_cells={batch_cells}, "
             f"max_rows={max_rows}"
         )
+    kept = [None] * len(ptrs) if masks is None else list(masks)
     tiles = tuple(
         TileSeeds(section, a, b)
-        for section, ptr in enumerate(ptrs)
+        for section, (ptr, mask) in enumerate(zip(ptrs, kept, strict=True))
         for start, stop in pairwise(ptr)
         for a, b in _cut(int(start), int(stop), max_rows)
+        if mask is None or mask[a:b].any()
     )
     if not tiles:
         raise InvalidArgument(f"wanted cells to learn from, but got {len(ptrs)} empty sections")

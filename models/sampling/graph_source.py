@@ -1,7 +1,8 @@
 """Where a model's neighbors come from: a stored graph by its key, or a lazy one made on the way."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,15 +64,60 @@ class GraphSource:
     masks : mapping of str to ndarray, optional
         Cells that take part, (n_obs,) bool by section; all cells of sections not named. Others
         have no neighbors and are nobody's.
+    where : str or None
+        What the masks were made from, in words that provenance keeps.
     """
 
     key: str | None = None
     n_neighs: int = 6
     masks: Mapping[str, NDArray[np.bool_]] | None = field(default=None, repr=False, compare=False)
+    where: str | None = None
 
     def __post_init__(self) -> None:
         if self.n_neighs < 1:
             raise InvalidArgument(f"wanted at least one neighbor, but got n_neighs={self.n_neighs}")
+
+    def keeping(
+        self,
+        store: "AtlasStore",
+        sections: Sequence[str],
+        mask: Mapping[str, NDArray[np.bool_]] | None = None,
+        where: str | None = None,
+    ) -> "GraphSource":
+        """Return the same graph among the cells that take part, as `chosen_cells` finds them.
+
+        Parameters
+        ----------
+        store : AtlasStore
+        sections : sequence of str
+            Those worked on.
+        mask : mapping of str to ndarray, optional
+            Cells that take part; without, those that pass quality control.
+        where : str, optional
+            The expression that the masks were made from.
+
+        Raises
+        ------
+        InvalidArgument
+            A mask that does not fit its section, or leaves it no cell.
+        """
+        from ..domains.cells import chosen_cells
+
+        masks, told = chosen_cells(store, sections, mask, where)
+        return replace(self, masks=masks, where=told)
+
+    def mask_of(self, section: str) -> NDArray[np.bool_] | None:
+        """Return which cells of a section take part; None for all."""
+        return (self.masks or {}).get(section)
+
+    def digests(self, sections: Sequence[str]) -> dict[str, str]:
+        """Return a digest of the mask of each section that has one."""
+        found = {name: self.mask_of(name) for name in sections}
+        return {
+            name: hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:16]
+            for name, mask in found.items()
+            if mask is not None
+        }
 
     def open(self, store: "AtlasStore", section: str) -> Neighbors:
         """Open the graph of a section.
@@ -83,7 +129,7 @@ class GraphSource:
         """
         from ...atlas.graph import knn, open_graph
 
-        mask = (self.masks or {}).get(section)
+        mask = self.mask_of(section)
         if self.key is None:
             return Neighbors(knn(store, section, n_neighs=self.n_neighs, mask=mask), {})
         entry = store.derived("graph", self.key, section)

@@ -12,7 +12,7 @@ from ..rows.file import gaps_closed
 from ..rows.sparse import Csr, csr_of
 from .halo_kernels import number_hop, pick_rows
 
-__all__ = ["GraphRows", "Halo", "expand"]
+__all__ = ["GraphRows", "Halo", "expand", "without_seeds"]
 
 # Halo rows of one tile lie in a few stretches of the Morton order; joining stretches this near
 # costs less than another read.
@@ -121,3 +121,32 @@ def expand(graph: GraphRows, start: int, stop: int, hops: int) -> Halo:
     data = np.ones(len(inner), dtype=np.float32)
     shape = (len(indptr) - 1, len(n_id))
     return Halo(n_id, tuple(hop_start), csr_of(data, inner, indptr.astype(np.int32), shape))
+
+
+def without_seeds(halo: Halo, kept: NDArray[np.bool_]) -> Halo:
+    """Leave out some of a halo's own cells: those without neighbors that are nobody's.
+
+    Parameters
+    ----------
+    halo : Halo
+    kept : ndarray (n_own,) bool
+        Own cells that stay; no edge may touch the others.
+
+    Returns
+    -------
+    Halo
+        The same one where all stay.
+    """
+    if kept.all():
+        return halo
+    stays = np.concatenate([kept, np.ones(len(halo.n_id) - halo.n_own, dtype=np.bool_)])
+    number = np.cumsum(stays) - 1
+    adjacency = halo.adjacency
+    inner = np.concatenate([stays[: adjacency.shape[0]], [True]])
+    # their rows are empty: nothing but their pointers goes
+    indptr = adjacency.indptr[inner]
+    columns = number[adjacency.indices].astype(adjacency.indices.dtype)
+    n_id, gone = halo.n_id[stays], int((~kept).sum())
+    hop_start = (0, *(at - gone for at in halo.hop_start[1:]))
+    rest = csr_of(adjacency.data, columns, indptr, (len(indptr) - 1, len(n_id)))
+    return Halo(n_id, hop_start, rest)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..domains.smoothing import neighborhood_mean
 from ..rows.file import RowFile, gaps_closed
 from .batch_plan import BatchPlan, TileSeeds
-from .neighborhood import GraphRows, Halo, expand
+from .neighborhood import GraphRows, Halo, expand, without_seeds
 from .pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 
 if TYPE_CHECKING:
@@ -38,11 +38,14 @@ class SectionSource:
     graph : GraphRows
     table : RowFile
         Features `(n_obs, d)`.
+    mask : ndarray (n_obs,) bool, optional
+        Cells that take part; the graph knows no others, and no batch holds any.
     """
 
     section: "Section"
     graph: GraphRows
     table: RowFile
+    mask: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +192,8 @@ class TileBatches:
         if found is not None:
             return found, source.table.take(found.halo.n_id)
         halo = expand(source.graph, seeds.start, seeds.stop, self.hops)
+        if source.mask is not None:
+            halo = without_seeds(halo, source.mask[seeds.start : seeds.stop])
         values = source.table.take(halo.n_id)
         prior = neighborhood_mean(halo, values, self.prior_hops)
         tile = _Tile(halo, prior, _positions(source.section, halo.n_id))

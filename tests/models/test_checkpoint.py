@@ -88,7 +88,7 @@ def test_what_a_kill_left_while_saving_does_no_harm(tmp_path: Path) -> None:
     made.run()
     part = tmp_path / "checkpoint.part"
     part.write_bytes(place.read_bytes()[:100])
-    again = trainer(batches, Memory(), saving=Saving(place))
+    again = trainer(batches, Memory(), saving=Saving(place, resume=True))
     assert again.run().n_steps == 9
     assert_same(state_of(again), state_of(made))
     discard_checkpoint(place)

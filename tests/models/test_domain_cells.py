@@ -12,7 +12,7 @@ from tisseract.atlas.derived_read import read_domains, read_embedding
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.graph import knn
 from tisseract.atlas.store import AtlasStore
-from tisseract.ingest.source import ArrayColumn
+from tisseract.ingest.source import ArrayColumn, MatrixCounts, RawSection
 from tisseract.models import ari, find_domains
 from tisseract.models.domains.cells import QC_FILTER, chosen_cells
 from tisseract.models.domains.smoothing import majority
@@ -42,20 +42,55 @@ def test_no_graph_names_a_cell_left_out(fresh_store: AtlasStore, key: str | None
     assert degree[mask[rows]].max() == 6
 
 
-def test_cells_left_out_get_no_label_and_change_nothing(fresh_store: AtlasStore) -> None:
+OPTIONS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "expression": {},
+    "gnn": {"steps": 20, "device": "cpu", "max_rows": 40, "batch_cells": 100},
+}
+
+
+def disturbed(mask: NDArray[np.bool_]) -> tuple[RawSection, RawSection]:
+    """A planted section, and the same with other counts in the cells left out."""
+    raw = planted(N, seed=1)
+    source = raw.counts
+    assert isinstance(source, MatrixCounts)
+    counts = source.matrix.copy()
+    # the depth of all cells is kept: the mean depth that counts are brought to sees it
+    counts[~mask] = np.random.default_rng(9).permuted(counts[~mask], axis=1)
+    return raw, replace(raw, counts=MatrixCounts(counts))
+
+
+@pytest.mark.parametrize("method", OPTIONS)
+def test_cells_left_out_get_no_label_and_change_nothing(tmp_path: Path, method: Any) -> None:
+    if method == "gnn":
+        pytest.importorskip("torch_geometric")
     mask = some_cells()
-    table = find_domains(fresh_store, n_domains=N_LAYERS, mask={"a": mask}, where="depth > 3")
-    found = read_domains(fresh_store, "domain", "a")
-    assert np.array_equal(found.codes < 0, ~mask)
-    assert not found.confidence[~mask].any()
-    assert set(found.names[~mask]) == {""}
-    assert int(table.to_numpy().sum()) == mask.sum()
-    assert ari(truth(fresh_store, "a")[mask], found.codes[mask]) > 0.6
-    entry = fresh_store.derived("domains", "domain", "a")
-    assert (entry.info["where"], entry.info["n_without"]) == ("depth > 3", int((~mask).sum()))
-    assert sum(entry.info["counts"].values()) == mask.sum()
-    kept = read_embedding(fresh_store, "domain", "a")[mask]
+    stores = [
+        make_store(tmp_path / str(i), {"a": raw}, tile_cells=64)
+        for i, raw in enumerate(disturbed(mask))
+    ]
+    here = mask[stores[0].section("a").source_rows()]
+    found = []
+    for store in stores:
+        options = OPTIONS[method]
+        table = find_domains(
+            store, method, n_domains=N_LAYERS, mask={"a": here}, where="depth > 3", **options
+        )
+        found.append(read_domains(store, "domain", "a"))
+        assert np.array_equal(found[-1].codes < 0, ~here)
+        assert not found[-1].confidence[~here].any()
+        assert set(found[-1].names[~here]) == {""}
+        assert int(table.to_numpy().sum()) == here.sum()
+        entry = store.derived("domains", "domain", "a")
+        assert (entry.info["where"], entry.info["n_without"]) == ("depth > 3", int((~here).sum()))
+        assert sum(entry.info["counts"].values()) == here.sum()
+    kept, other = (read_embedding(store, "domain", "a")[here] for store in stores)
     np.testing.assert_allclose(kept.mean(axis=0), 0.0, atol=1e-4)
+    # every bit: what was left out was read, and met nothing that counts
+    assert np.array_equal(kept, other)
+    assert np.array_equal(found[0].codes, found[1].codes)
+    if method != "expression":
+        assert ari(truth(stores[0], "a")[here], found[0].codes[here]) > 0.4
 
 
 def test_resolutions_leave_the_same_cells_out(fresh_store: AtlasStore) -> None:

@@ -24,6 +24,7 @@ from tisseract.atlas.snapshot import Change
 from tisseract.atlas.store import AtlasStore, open_store
 from tisseract.models import DomainBaseline, ExpressionBaseline, ari, find_domains
 from tisseract.models.runs import load_run
+from tisseract.models.sampling.graph_source import GraphSource
 
 from ..planted import N_LAYERS, planted, truth
 from ..sections import add_section, make_store
@@ -343,3 +344,45 @@ def test_what_a_key_names_is_replaced_only_when_asked(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgument, match="'lev_2', which names labels"):
         find_domains(store, n_domains=2, key_added="lev_2")
     find_domains(store, n_domains=2, key_added="lev_2", overwrite=True)
+
+
+def test_a_run_remembers_its_sections_and_its_cells(tmp_path: Path) -> None:
+    raws = {name: planted(200, seed=i) for i, name in enumerate("abc")}
+    store = make_store(tmp_path, raws)
+    mask = np.arange(200) % 4 != 0
+    graph = GraphSource().keeping(store, ["a", "b"], {"a": mask}, "depth > 3")
+    model = DomainBaseline(store, sections=["a", "b"], graph=graph, n_comps=5).fit()
+    entry = model.embed("mine", run="kept")[0]
+    told = json.loads(store.storage.get(f"{entry.prefix}/provenance.json"))["parameters"]
+    assert (told["where"], told["sections"]) == ("depth > 3", ["a", "b"])
+    store.commit(Change(remove_sections=["a"]), "Remove a")
+    loaded = DomainBaseline.load(store, "kept")
+    assert loaded.section_names == ["b"]
+    assert loaded.parameters()["sections"] == ["a", "b"]
+    assert loaded.graph.where == loaded.parameters()["where"] == "depth > 3"
+    store.commit(Change(remove_sections=["b"]), "Remove b")
+    loaded = DomainBaseline.load(store, "kept")
+    assert loaded.parameters()["sections"] == ["a", "b"]
+    with pytest.raises(InvalidArgument, match="none that this model was fitted on"):
+        loaded.embed("again")
+
+
+def test_neighbors_of_a_stored_graph_are_not_told_wrongly(fresh_store: AtlasStore) -> None:
+    knn(fresh_store, "a", n_neighs=4).write("near")
+    fresh_store.refresh()
+    model = DomainBaseline(fresh_store, graph=GraphSource("near", 12), n_comps=5).fit()
+    model.embed("mine", run="by-key")
+    told = DomainBaseline.load(fresh_store, "by-key").parameters()
+    assert (told["graph_key"], told["n_neighs"]) == ("near", None)
+    assert told["graph"]["parameters"]["n_neighs"] == 4
+
+
+def test_domains_report_their_stages(fresh_store: AtlasStore) -> None:
+    told: dict[str, tuple[int, int]] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told[stage] = done, total
+
+    find_domains(fresh_store, n_domains=2, progress=progress)
+    assert told["embed"] == told["label"] == told["refine"] == (300, 300)
+    assert "cluster" in told

@@ -57,7 +57,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(played: Path) -> None:
         place = played / f"{conv}.safetensors"
         assert place.exists()
         reports: list[StepReport] = []
-        resumed = DomainGNN(store, conv=conv, checkpoint=place, **SMALL)
+        resumed = DomainGNN(store, conv=conv, checkpoint=place, resume=True, **SMALL)
         resumed.fit(on_step=reports.append)
         # saved after 6, killed after 8
         assert [report.done for report in reports] == list(range(7, 13))

@@ -71,7 +71,7 @@ def test_any_batch_can_be_resumed_at(tmp_path: Path, stopped: int, conv: str) ->
     batches = ring_batches(tmp_path)
     whole = trainer(batches, Memory(), encoder=small_encoder(conv))
     history = whole.run()
-    saving = Saving(tmp_path / "checkpoint", every=1)
+    saving = Saving(tmp_path / "checkpoint", every=1, resume=True)
     killed = trainer(batches, Memory(), encoder=small_encoder(conv), saving=saving)
     with pytest.raises(Stop):
         killed.run(on_step=stop_at(stopped))
@@ -155,7 +155,7 @@ def test_a_loss_that_explodes_stops_the_training_and_names_lr(tmp_path: Path) ->
 
 @pytest.mark.parametrize("every", [1, 2])
 def test_the_checkpoint_before_a_lost_step_is_good(tmp_path: Path, every: int) -> None:
-    batches, saving = ring_batches(tmp_path), Saving(tmp_path / "checkpoint", every)
+    batches, saving = ring_batches(tmp_path), Saving(tmp_path / "checkpoint", every, resume=True)
     with pytest.raises(TrainingDivergedError, match=f"checkpoint before it is {saving.path}"):
         trainer(batches, Poisoned(), saving=saving).run()
     whole, again = trainer(batches, Memory()), trainer(batches, Memory(), saving=saving)

@@ -82,7 +82,7 @@ def test_resume_gives_the_same_bytes(planted_store: AtlasStore, tmp_path: Path) 
 
     with pytest.raises(Stop):
         network(planted_store, checkpoint=place, every=5).fit(progress=kill)
-    resumed = network(planted_store, checkpoint=place).fit()
+    resumed = network(planted_store, checkpoint=place, resume=True).fit()
     assert resumed.losses == undisturbed.losses
     assert weights_of(resumed) == whole
 
@@ -90,7 +90,7 @@ def test_resume_gives_the_same_bytes(planted_store: AtlasStore, tmp_path: Path) 
 def test_a_finished_checkpoint_needs_no_step(planted_store: AtlasStore, tmp_path: Path) -> None:
     place = tmp_path / "checkpoint"
     first = network(planted_store, checkpoint=place).fit()
-    again = network(planted_store, checkpoint=place).fit()
+    again = network(planted_store, checkpoint=place, resume=True).fit()
     assert again.history.seconds == first.history.seconds  # not one was made again
     assert weights_of(again) == weights_of(first)
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_of_another_training_is_refused(
     place = tmp_path / "checkpoint"
     network(planted_store, checkpoint=place).fit()
     with pytest.raises(InvalidArgument, match=r"differs in parameters.seed \(1 here, 0 there\)"):
-        network(planted_store, checkpoint=place, seed=1).fit()
+        network(planted_store, checkpoint=place, seed=1, resume=True).fit()
 
 
 def test_a_loss_that_is_no_number_names_the_tiles(
@@ -212,7 +212,7 @@ def test_a_diverged_training_leaves_no_model(
         model.save("nothing")
     monkeypatch.undo()
     # the checkpoint is from before it, and good
-    again = network(planted_store, checkpoint=place, every=2).fit()
+    again = network(planted_store, checkpoint=place, every=2, resume=True).fit()
     assert weights_of(again) == weights_of(network(planted_store).fit())
 
 
@@ -272,3 +272,64 @@ def test_cuda_without_memory_says_what_to_lower(
     monkeypatch.setattr(gnn.DomainGNN, "_objective", hungry)
     with pytest.raises(DeviceMemoryError, match="`batch_cells`"):
         network(planted_store, device="cuda").fit()
+
+
+def test_all_wrong_numbers_are_told_at_once(planted_store: AtlasStore) -> None:
+    wrong: dict[str, Any] = {
+        "n_comps": 0,
+        "n_top_genes": 0,
+        "seed": -1,
+        "n_layers": 2,
+        "n_hidden": 0,
+        "steps": 2.5,
+        "batch_cells": 0,
+        "mask": 1.0,
+        "reconstruction": 0,
+        "prior": 0,
+        "prior_hops": 3,
+        "n_dims": True,
+    }
+    with pytest.raises(InvalidArgument) as told:
+        DomainGNN(planted_store, **wrong)
+    fine = {"n_layers", "reconstruction", "prior", "prior_hops"}
+    for name in wrong.keys() - fine:
+        assert f"but got {name}={wrong[name]!r}" in str(told.value)
+    assert "prior_hops=3, n_layers=2" in str(told.value)
+    assert "reconstruction=0 and prior=0" in str(told.value)
+    for name, value in (("mask", 0.0), ("prior", -0.1), ("lr", float("nan"))):
+        one: dict[str, Any] = {name: value}
+        with pytest.raises(InvalidArgument, match=f"but got {name}="):
+            DomainGNN(planted_store, **one)
+
+
+def test_a_checkpoint_of_other_cells_is_refused(planted_store: AtlasStore, tmp_path: Path) -> None:
+    place = tmp_path / "checkpoint"
+    masks = [np.arange(600) % 5 != left for left in (0, 1)]
+    for mask in masks:
+        graph = GraphSource(None, 6, {"a": mask}, "mask")
+        options: dict[str, Any] = {"graph": graph, "checkpoint": place, "resume": True}
+        if mask is masks[0]:
+            network(planted_store, **options).fit()
+            continue
+        with pytest.raises(InvalidArgument, match=r"differs in cells\.a \("):
+            network(planted_store, **options).fit()
+
+
+def test_a_folder_is_no_checkpoint(planted_store: AtlasStore, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="but got the folder"):
+        network(planted_store, checkpoint=tmp_path)
+
+
+def test_progress_tells_of_every_stage(planted_store: AtlasStore) -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        told.setdefault(stage, []).append((done, total))
+
+    model = network(planted_store).fit(progress=progress)
+    with model.embedded(progress=progress):
+        pass
+    assert {"components", "scores", "scale", "train", "directions", "embed"} <= told.keys()
+    for stage in ("scores", "directions", "embed"):
+        assert told[stage][-1] == (1220, 1220), stage
+        assert len(told[stage]) >= 3
