@@ -53,6 +53,7 @@ class Columns:
     """
 
     def __init__(self, store: "AtlasStore", domain_key: str | None = None) -> None:
+        self._store = store
         self._entries = store.snapshot.sections
         self.domain_keys = tuple(sorted(store.derived_keys("domains")))
         self._derived = [
@@ -151,6 +152,20 @@ class Columns:
                 f"{' and '.join(sorted(found))}; name one of these"
             )
         return found.pop() if found else None
+
+    def holds_integers(self, column: Column) -> bool:
+        """Whether an obs column is of whole numbers in every section; reads their metadata."""
+        having = [name for name, e in self._entries.items() if column.key in e.columns]
+        kinds = (self._store.section(name).obs_columns[column.key] for name in having)
+        return all(str(info.get("dtype", "")).startswith(("int", "uint")) for info in kinds)
+
+    def span(self, column: Column) -> float:
+        """Largest minus smallest value of a numeric obs column, by the catalog."""
+        infos = [e.columns[column.key] for e in self._entries.values() if column.key in e.columns]
+        known = [info for info in infos if info.get("min") is not None]
+        if not known:
+            return 0.0
+        return float(max(info["max"] for info in known) - min(info["min"] for info in known))
 
     def domain(self) -> str:
         """Tell the domain key that `domain` stands for.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["check_groups", "check_labels", "domain_table", "group_fractions"]
 
 MOST_GROUPS = 256
+MOST_NUMBERS = 64  # whole numbers that may be labels: clusters, donors, days
+_WIDEST = 4096  # from the least to the largest of them; others are counts
 
 
 @dataclass(slots=True)
@@ -97,13 +99,16 @@ def check_labels(columns: "Columns", name: str) -> None:
     ColumnNotFound
         There is no such column.
     InvalidArgument
-        It holds numbers.
+        It holds numbers that are no labels: fractions, or whole numbers far apart.
     """
     column = columns.resolve(name)
-    if "numeric" in column.kinds and column.source == "obs":
+    if "numeric" not in column.kinds or column.source != "obs":
+        return
+    if not columns.holds_integers(column) or columns.span(column) >= _WIDEST:
         raise InvalidArgument(
-            f"a column of labels is wanted for by=, but got {name!r}, which holds numbers; "
-            "atlas.obs_columns lists the columns and their kinds"
+            f"a column of labels, or of at most {MOST_NUMBERS} whole numbers, is wanted for by=, "
+            f"but got {name!r}, which holds numbers; atlas.obs_columns lists the columns and "
+            "their kinds"
         )
 
 
@@ -142,6 +147,12 @@ def group_fractions(composition: "pd.DataFrame", by: str, domains: Sequence[str]
     InvalidArgument
         More values than a table can show.
     """
+    values = composition[by]
+    if values.dtype.kind in "iuf" and values.nunique() > MOST_NUMBERS:
+        raise InvalidArgument(
+            f"a column of labels, or of at most {MOST_NUMBERS} whole numbers, is wanted for by=, "
+            f"but got {by!r}, which has {values.nunique():,}"
+        )
     names = composition[by].astype(object).where(composition[by].notna(), "(none)").map(str)
     wide = composition.assign(**{by: names}).pivot_table(
         "n", "domain", by, aggfunc="sum", fill_value=0, observed=True

@@ -1,12 +1,12 @@
 """Domains across the atlas: how large they are, how cells divide among them, what marks them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atlas.errors import InvalidArgument
+from ..atlas.errors import InvalidArgument, SectionNotFound, near
 from ..atlas.manifest import parse_json
 from .columns import Columns
 
@@ -67,12 +67,34 @@ class DomainView:
         where = f"{entry.prefix}/provenance.json"
         return dict(parse_json(self.store.storage.get(where, max_bytes=_PROVENANCE_BYTES), where))
 
+    def within(self, sections: Sequence[str]) -> "DomainView":
+        """Look at these sections alone.
+
+        Raises
+        ------
+        SectionNotFound
+            One of them has no labels of this key.
+        InvalidArgument
+            None is named.
+        """
+        chosen = tuple(dict.fromkeys(sections))
+        if not chosen:
+            raise InvalidArgument("sections with labels are wanted, but got none")
+        for name in chosen:
+            if name not in self.sections:
+                raise SectionNotFound(
+                    f"a section with labels {self.key!r} is wanted, but got {name!r}."
+                    f"{near(name, self.sections)}"
+                )
+        return replace(self, sections=chosen)
+
     def table(
         self,
         by: str | None = None,
         *,
         markers: int = 5,
         replicate: str | None = None,
+        sections: Sequence[str] | None = None,
         memory_limit: str | int | None = None,
     ) -> "pd.DataFrame":
         """Tell of each domain how large it is, where it occurs, and what is in it.
@@ -80,12 +102,14 @@ class DomainView:
         Parameters
         ----------
         by
-            A column of labels (`cell_type`, `timepoint`): one more column for each of its values,
-            `cell_type: Neuron`, the share of the domain's cells that have it.
+            A column of labels (`cell_type`, `timepoint`) or of at most 64 whole numbers: one more
+            column for each value, `cell_type: Neuron`, the share of the domain's cells with it.
         markers
             Genes named in the column `markers`, best first; 0 leaves it out and reads no counts.
         replicate
             See `markers`.
+        sections
+            Tell of these alone, in shares and markers too; None is all that have labels.
         memory_limit
             Refuse above it.
 
@@ -94,12 +118,15 @@ class DomainView:
         DataFrame
             One row a domain, in the order of `names`, with `n_cells`, `fraction` (of the labeled
             cells), `area_um2`, `n_sections`, `sections` (their names, with commas between),
-            `mean_confidence`, the columns of `by`, `markers`.
+            `mean_confidence`, the columns of `by`, `markers`. `attrs["markers_of_one_unit"]` names
+            the markers of each domain that a single replicate can tell.
 
         Raises
         ------
         ColumnNotFound, InvalidArgument
-            `by` is no column, or one of numbers.
+            `by` is no column, or one of numbers that are no labels.
+        SectionNotFound
+            One of `sections` has no labels of this key.
         StaleDerived
             A section was replaced after its cells were labeled.
         BudgetExceeded
@@ -117,6 +144,9 @@ class DomainView:
         """
         from .domain_table import check_labels, domain_table, group_fractions
 
+        if sections is not None:
+            within = self.within(sections)
+            return within.table(by, markers=markers, replicate=replicate, memory_limit=memory_limit)
         if by is not None:
             check_labels(Columns(self.store), by)
         names = self.names
@@ -127,8 +157,10 @@ class DomainView:
             found = self.markers(markers, replicate=replicate, memory_limit=memory_limit)
             genes = found.groupby("domain", sort=False)["gene"].agg(", ".join)
             table["markers"] = genes.reindex(names).fillna("").to_numpy(dtype=object)
+            single = found[found["n_units"] == 1].groupby("domain", sort=False)["gene"].agg(list)
         table.attrs = {
             "key": self.key,
+            "markers_of_one_unit": single.to_dict() if markers else {},
             "snapshot": self.store.snapshot.number,
             "units": {"n_cells": "cells", "fraction": "of labeled cells", "area_um2": "um2"},
         }

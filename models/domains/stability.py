@@ -1,6 +1,6 @@
 """How many domains: the number whose labels come out alike again and again."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
@@ -167,10 +167,8 @@ def choose_number(
     indices: dict[int, list[tuple[float, float]]] = {k: [] for k in tried}
     curve, settled = np.zeros(len(tried)), False
     for stream in np.random.SeedSequence([seed, tried[-1]]).spawn(most_runs):
-        runs.append(fit(stream))
+        runs.append(fit(stream, told=_each(progress, len(runs), most_runs)))
         _compare(runs, indices)
-        if progress is not None:
-            progress("choosing the number of domains", len(runs), most_runs)
         if len(runs) == 1:
             continue
         before, curve = curve, np.array([np.mean([s for s, _ in indices[k]]) for k in tried])
@@ -262,12 +260,25 @@ def stable_peaks(curve: NDArray[np.float64]) -> list[int]:
     return [int(i) for i in np.flatnonzero(peak)]
 
 
+def _each(progress: Progress | None, run: int, runs: int) -> Callable[[int, int, int], None]:
+    """Return what tells of one number tried, the `i`-th of `n` in a run."""
+
+    def told(k: int, i: int, n: int) -> None:
+        if progress is not None:
+            stage = f"choosing the number of domains: {k} in run {run + 1} of at most {runs}"
+            progress(stage, run * n + i, runs * n)
+
+    return told
+
+
 def _one_run(
     rows: Matrix,
     numbers: range,
     covariance: Covariance,
     ridge: float,
     stream: np.random.SeedSequence,
+    *,
+    told: Callable[[int, int, int], None],
 ) -> dict[int, Codes]:
     """Fit every number to a half of the rows, label all of them."""
     rng = np.random.default_rng(stream)
@@ -287,6 +298,7 @@ def _one_run(
             seed=start,
         )
         labels[k] = mixture.assign(rows)[0]
+        told(k, k - numbers.start + 1, len(numbers))
     return labels
 
 

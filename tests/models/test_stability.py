@@ -1,6 +1,7 @@
 """The number of domains: planted ones are found, the same seed chooses alike, odd input is told."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,7 +111,12 @@ def test_the_command_line_takes_auto(
     fresh_store: AtlasStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(labeling, "NUMBERS", (2, 4))
-    assert main(["domains", fresh_store.url, "--n-domains", "auto", "-q"]) == 0
+    assert main(["domains", fresh_store.url, "--n-domains", "auto", "--markers", "0"]) == 0
+    said = capsys.readouterr().err
+    record = json.loads(Path(f"{fresh_store.url}.domains.run.json").read_text())
+    assert f"chosen: {record['n_domains']} domains, by the stability" in said
+    assert len(record["n_domains_choice"]["stability"]) == 3
+    assert "  stability  " in said
     fresh_store.refresh()
     entry = fresh_store.derived("domains", "domain", "a")
     assert "n_domains_choice" in str(fresh_store.storage.get(f"{entry.prefix}/provenance.json"))
@@ -152,3 +158,20 @@ def test_wrong_numbers(fresh_store: AtlasStore) -> None:
         find_domains(fresh_store, n_domains=4, resolutions=[2, 4])
     with pytest.raises(InvalidArgument, match="find the number first"):
         find_domains(fresh_store, n_domains="auto", resolutions=[2])
+
+
+def test_every_number_tried_is_told() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(3, 4))[rng.integers(0, 3, 200)] * 4.0 + rng.normal(size=(200, 4))
+    told: list[tuple[str, int, int]] = []
+    found = choose_number(
+        lambda: [x],
+        n_rows=200,
+        numbers=(2, 5),
+        most_runs=3,
+        progress=lambda *event: told.append(event),
+    )
+    assert len(told) == 5 * found.n_runs  # 2 to 6: the neighbors of the last one, too
+    assert told[0][0] == "choosing the number of domains: 2 in run 1 of at most 3"
+    assert [done for _, done, _ in told] == sorted({done for _, done, _ in told})
+    assert told[-1][1:] == (6 * found.n_runs, 18)

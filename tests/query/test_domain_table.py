@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import tisseract.handle
 from tisseract.atlas.derived import Provenance, tile_histogram, write_derived
 from tisseract.atlas.derived_read import read_domains
-from tisseract.atlas.errors import BudgetExceeded, ColumnNotFound, InvalidArgument
+from tisseract.atlas.errors import BudgetExceeded, ColumnNotFound, InvalidArgument, SectionNotFound
 from tisseract.atlas.snapshot import Change
 from tisseract.atlas.store import AtlasStore
 from tisseract.handle import Atlas
@@ -283,3 +283,56 @@ def test_what_cannot_be_asked_is_told(atlas: Atlas) -> None:
         view.table(memory_limit="10kB")
     with pytest.raises(BudgetExceeded, match="markers=0"):
         view.markers(memory_limit="10kB")
+
+
+def test_whole_numbers_may_be_labels(tmp_path: Path) -> None:
+    obs = {
+        "leiden": np.arange(200) % 5,
+        "row": np.arange(200),
+        "depth": np.arange(200) * 100,
+        "part": np.arange(200) / 2,
+    }
+    store = make_store(tmp_path, {"s": make_raw(n_obs=200, n_vars=3, obs=obs)})
+    label(store, "s", (np.arange(200) % 2).astype(np.int16))
+    view = tisseract.handle.open(store.url).domains("dom")
+    shares = view.table(by="leiden", markers=0).filter(like="leiden: ")
+    assert shares.columns.tolist() == [f"leiden: {k}" for k in range(5)]
+    np.testing.assert_allclose(shares.loc[["0", "1"]].sum(axis=1), 1.0)
+    for name in ("row", "depth", "part"):
+        with pytest.raises(InvalidArgument, match=f"at most 64 whole numbers.*{name!r}"):
+            view.table(by=name, markers=0)
+
+
+def test_a_table_of_some_sections_is_that_of_an_atlas_of_them(atlas: Atlas) -> None:
+    view = atlas.domains("dom")
+    table = view.table(by="layer", markers=2, sections=["b", "a1"])
+    assert table.loc["3", "n_cells"] == 0
+    assert table.loc["0", "sections"] == "b, a1"
+    np.testing.assert_allclose(table["fraction"].sum(), 1.0)
+    both = [read_domains(atlas, "dom", name).codes for name in ("a1", "b")]
+    assert table["n_cells"].sum() == sum(int((codes >= 0).sum()) for codes in both)
+    with pytest.raises(SectionNotFound, match="labels 'dom' is wanted, but got 'a3'"):
+        view.within(["a3"])
+    with pytest.raises(InvalidArgument, match="got none"):
+        view.table(sections=[])
+
+
+def test_markers_of_one_unit_are_told_and_starred(
+    atlas: Atlas, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tisseract.cli import main
+
+    view = atlas.domains("dom")
+    markers, single = view.markers(3), view.table(markers=3).attrs["markers_of_one_unit"]
+    alone = markers[markers["n_units"] == 1]
+    assert 0 < len(alone) < len(markers)
+    assert sum(map(len, single.values())) == len(alone)
+    assert main(["domain-table", atlas.url, "--key", "dom", "--markers", "3"]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("*") == len(alone)
+    assert f"{alone['gene'].iloc[0]}*" in said.out
+    assert "* a marker in one section or donor alone" in said.err
+    assert main(["domain-table", atlas.url, "--markers", "0", "--section", "a1"]) == 0
+    said = capsys.readouterr()
+    assert "*" not in said.out + said.err
+    assert "unknown" not in said.out

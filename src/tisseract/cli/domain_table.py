@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from .options import (
     MemoryLimit,
     Quiet,
     ReplaceOutput,
+    Sections,
     StorageOptions,
     Verbose,
     Version,
@@ -34,7 +36,11 @@ _SECTIONS_SHOWN = 4
 
 By = Annotated[
     str | None,
-    typer.Option("--by", metavar="COLUMN", help="Shares of these labels (cell_type) in a domain."),
+    typer.Option(
+        "--by",
+        metavar="COLUMN",
+        help="Shares of these labels (cell_type, or whole numbers) in a domain.",
+    ),
 ]
 Markers = Annotated[
     int, typer.Option("--markers", min=0, help="Genes named for each; 0 reads no counts.")
@@ -69,6 +75,7 @@ def domain_table(
             help="Metadata that tells replicates apart for markers; default: donor, else section.",
         ),
     ] = None,
+    section: Sections = None,
     target: Table = None,
     overwrite: ReplaceOutput = False,
     version: Version = None,
@@ -84,6 +91,8 @@ def domain_table(
     with reporter(f"domain-table {atlas}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, version=version)
         view = opened.domains(key)
+        if section:
+            view = view.within(section)
         table = view.table(by, markers=markers, replicate=replicate, memory_limit=memory_limit)
     tell(output, table, cells_of(view), file, asked=True)
 
@@ -118,9 +127,22 @@ def tell(
     if output.as_json:
         output.data(rows)
     elif file is None and (asked or not output.quiet):
+        single = table.attrs.get("markers_of_one_unit", {})
         shown = [{**row, "sections": _brief(row["sections"])} for row in rows]
+        for row in shown:
+            row |= {
+                k: _starred(row[k], single.get(row["domain"], ())) for k in {"markers"} & {*row}
+            }
         output.rows(shown, ["domain", *(str(name) for name in table.columns)])
+        if single:
+            output.note("* a marker in one section or donor alone: no replicate confirms it")
     return rows
+
+
+def _starred(markers: str, single: Collection[str]) -> str:
+    """Mark the genes that a single replicate can tell."""
+    genes = markers.split(", ") if markers else []
+    return ", ".join(f"{gene}*" if gene in single else gene for gene in genes)
 
 
 def _brief(cells: dict[str, int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -121,7 +122,7 @@ def domains(
         str | None,
         typer.Option(
             metavar="FILTER",
-            help='Only these cells: "n_counts > 9". Default: those of qc_pass, where it exists.',
+            help="Only these cells: \"region == 'cortex'\". Default: those of qc_pass, if any.",
         ),
     ] = None,
     all_cells: Annotated[
@@ -180,12 +181,17 @@ def domains(
         view = opened.domains(key_added)
         table = _table(view, by, markers, job, output)
     rows = [] if table is None else tell(output, table, cells_of(view), file)
+    parameters = view.provenance["parameters"]
+    choice = parameters.get("n_domains_choice")
+    if choice is not None:
+        output.note(_chosen(len(view.names), choice))
     results = {
         "run": trained,
         "n_domains": len(view.names),
+        **({} if choice is None else {"n_domains_choice": choice}),
         "keys": job.keys,
         "snapshot": opened.version,
-        "graph": view.provenance["parameters"].get("graph"),
+        "graph": parameters.get("graph"),
         "domains": rows,
     }
     record.write(atlas, run_json, output, results=results)
@@ -259,6 +265,31 @@ def _table(
     except TisseractError as error:
         output.note(f"note: the labels are committed, but their table cannot be made: {error}")
         return None
+
+
+def _chosen(number: int, choice: Mapping[str, Any]) -> str:
+    """Say which number was chosen, and how stable the labels of each were.
+
+    Examples
+    --------
+    >>> curve = {"numbers": [2, 3], "stability": [0.91, 0.8], "spread": [0.1, 0.02]}
+    >>> print(_chosen(2, {"candidates": [2], "n_runs": 3, **curve}))
+    chosen: 2 domains, by the stability of their labels over 3 runs (1 is alike every time)
+      domains    2    3
+      stability  0.91 0.80
+      spread     0.10 0.02
+    """
+    about = ", ".join(str(other) for other in choice["candidates"] if other != number)
+    head = (
+        f"chosen: {number} domains, by the stability of their labels over {choice['n_runs']} runs "
+        f"(1 is alike every time){f'; about as stable: {about}' if about else ''}"
+    )
+    tried = "  domains    " + " ".join(f"{value:<4}" for value in choice["numbers"]).rstrip()
+    curves = [
+        f"  {name:<11}" + " ".join(f"{value:.2f}" for value in choice[name])
+        for name in ("stability", "spread")
+    ]
+    return "\n".join([head, tried, *curves])
 
 
 def _check_by(atlas: Atlas, job: _Job, by: str) -> None:
