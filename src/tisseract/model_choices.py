@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .models.genes.plan import FeaturePlan
     from .models.lifecycle import AtlasModel
     from .models.runs import Run
+    from .models.sampling.graph_source import GraphSource
 
 __all__ = [
     "DEFAULT_GRAPH",
@@ -28,6 +29,7 @@ __all__ = [
     "check_embedding",
     "check_others",
     "default_graph",
+    "filter_of",
     "free_run_name",
     "model_class",
     "steps_of",
@@ -85,6 +87,14 @@ def trained_run(atlas: AtlasStore, name: str | None = None) -> str | None:
     return trained[0] if trained else None
 
 
+def filter_of(run: Run) -> str | None:
+    """Return the filter string that a run was trained with; None for a mask, or none at all."""
+    from .models.domains.cells import QC_FILTER
+
+    told = run.config["parameters"].get("where")
+    return None if told in (None, "mask", QC_FILTER) else str(told)
+
+
 def free_run_name(atlas: AtlasStore, name: str) -> str:
     """Return the name, or it with the first number that makes it new: runs are never replaced."""
     number, free = 2, name
@@ -94,7 +104,11 @@ def free_run_name(atlas: AtlasStore, name: str) -> str:
 
 
 def steps_of(
-    atlas: AtlasStore, sections: Sequence[str], epochs: float, options: Mapping[str, Any]
+    atlas: AtlasStore,
+    graph: GraphSource,
+    sections: Sequence[str],
+    epochs: float,
+    options: Mapping[str, Any],
 ) -> int:
     """Return the steps in which every cell is learned from `epochs` times on average.
 
@@ -121,8 +135,10 @@ def steps_of(
 
     usual = {name: p.default for name, p in inspect.signature(DomainGNN).parameters.items()}
     chosen = {name: options.get(name, usual[name]) for name in ("batch_cells", "max_rows")}
+    names = list(dict.fromkeys(sections))
     plan = plan_batches(
-        [atlas.section(name).tiles.ptr for name in dict.fromkeys(sections)],
+        [atlas.section(name).tiles.ptr for name in names],
+        masks=[graph.mask_of(name) for name in names],
         seed=int(options.get("seed", 0)),
         partition=Partition(*this_rank()),
         **chosen,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +27,8 @@ class ModelVerbs(GraphVerbs):
         key_added: str = "gnn",
         *,
         sections: Sequence[str] | None = None,
+        where: str | None = None,
+        mask: Mapping[str, Any] | None = None,
         graph_key: str | None = None,
         n_neighs: int = 6,
         seed: int = 0,
@@ -47,6 +49,12 @@ class ModelVerbs(GraphVerbs):
             Name of the run and of the embedding.
         sections
             These alone; None is all.
+        where
+            Filter string, as of `query`: only these cells take part, as in `find_domains`. None
+            are the cells whose boolean obs column `qc_pass` is true, in sections that have one.
+        mask
+            The cells themselves, `(n_obs,)` bool by section, in place of `where`; sections that
+            it does not name are taken whole, so `{}` takes every cell.
         graph_key
             A stored graph; None is `spatial` where every section has it, else the `n_neighs`
             nearest neighbors, found on the way. The run records which.
@@ -92,13 +100,20 @@ class ModelVerbs(GraphVerbs):
 
         self.storage.forbid_writing(f"a run named {key_added!r}")
         names = list(dict.fromkeys(sections if sections is not None else self.section_names))
+        read: Mapping[str, Mapping[str, str]] = {}
+        if where is not None:
+            chosen = self._chosen(where, names, mask, named=sections is not None)
+            mask, read = chosen["mask"], chosen["chosen_by"]
+            names = list(chosen["mask"])
         self._check_new(key_added, names, overwrite=overwrite)
+        stored = default_graph(self, graph_key, names)
+        graph = GraphSource(stored, n_neighs).keeping(self, names, mask, where)
         if epochs is not None:
-            options["steps"] = steps_of(self, names, epochs, {**options, "seed": seed})
+            options["steps"] = steps_of(self, graph, names, epochs, {**options, "seed": seed})
         model = DomainGNN(
             self,
-            sections=sections,
-            graph=GraphSource(default_graph(self, graph_key, names), n_neighs),
+            sections=names,
+            graph=graph,
             seed=seed,
             memory_limit=memory_limit,
             checkpoint=default_checkpoint(self, key_added) if checkpoint is None else checkpoint,
@@ -106,6 +121,8 @@ class ModelVerbs(GraphVerbs):
             **options,
         )
         model.fit(progress=progress, on_step=on_step)
+        for inputs in read.values():
+            model.inputs.update(inputs)
         run = free_run_name(self, key_added)
         model.embed(key_added, run=run, progress=progress)
         if checkpoint is None:
@@ -134,6 +151,8 @@ class ModelVerbs(GraphVerbs):
         *,
         sections: Sequence[str] | None = None,
         key_added: str | None = None,
+        where: str | None = None,
+        mask: Mapping[str, Any] | None = None,
         graph_key: str | None = None,
         device: str | None = None,
         overwrite: bool = False,
@@ -150,6 +169,10 @@ class ModelVerbs(GraphVerbs):
             These; None is all that this run has not embedded under `key_added` yet.
         key_added
             Name of the embedding; None is the name of the run.
+        where, mask
+            Cells that take part, as of `train`: the others have no neighbors, are nobody's, and
+            count in no mean. None is the expression that the run was trained with, else the cells
+            that pass quality control.
         graph_key
             A stored graph in place of the kind that the run was trained with.
         device
@@ -175,6 +198,7 @@ class ModelVerbs(GraphVerbs):
         from .model_choices import (
             check_device,
             check_embedding,
+            filter_of,
             model_class,
             to_embed,
             trained_run,
@@ -192,14 +216,19 @@ class ModelVerbs(GraphVerbs):
             return ()
         options = {} if device is None or saved.model != "gnn" else {"device": device}
         model = model_class(saved.model).from_run(self, saved, memory_limit=memory_limit, **options)
-        if graph_key is not None:
-            model.graph = GraphSource(graph_key)
-        entry = self.snapshot.runs[run]
-        with model.embedded(names, progress=progress) as tables:
-            entries = tuple(
-                model.write_embedding(key, name, table, inputs, entry)
-                for name, (table, inputs) in tables.items()
+        if where is None and mask is None:
+            where = filter_of(saved)
+        read: Mapping[str, Mapping[str, str]] = {}
+        if where is not None:
+            chosen = self._chosen(where, names, mask, named=sections is not None)
+            mask, read, names = chosen["mask"], chosen["chosen_by"], list(chosen["mask"])
+        graph = model.graph if graph_key is None else GraphSource(graph_key)
+        model.graph = graph.keeping(self, names, mask, where)
+        entries = tuple(
+            model.write_embeddings(
+                key, self.snapshot.runs[run], sections=names, hangs_on=read, progress=progress
             )
+        )
         self.commit(
             Change(add_derived=list(entries)), f"Embed {len(entries)} sections as {key} ({run})"
         )

@@ -500,25 +500,26 @@ def test_labels_stay_where_their_table_does_not_fit(
 
 def test_epochs_count_the_batches_that_are_made(made: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tisseract.model_choices import steps_of
+    from tisseract.models import GraphSource
     from tisseract.models.sampling.batch_plan import plan_batches
 
     opened = tisseract.open(made)
     names = SEEN.split(",")
     plan = plan_batches([opened.section(name).tiles.ptr for name in names], batch_cells=100)
     batches = sum(len(plan.epoch(number)) for number in range(3))
-    assert steps_of(opened, [*names, names[0]], 3, {"batch_cells": 100}) == batches
+    assert steps_of(opened, GraphSource(), [*names, names[0]], 3, {"batch_cells": 100}) == batches
     for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "x"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_PORT", "1")
     shared = sum(len(plan.epoch(number)) // 2 for number in range(3))
-    assert steps_of(opened, names, 3, {"batch_cells": 100}) == max(1, shared)
+    assert steps_of(opened, GraphSource(), names, 3, {"batch_cells": 100}) == max(1, shared)
     for wrong in (float("inf"), float("nan"), 0, -1.0):
         with pytest.raises(InvalidArgument, match="finite number of epochs above 0"):
-            steps_of(opened, names, wrong, {})
+            steps_of(opened, GraphSource(), names, wrong, {})
     with pytest.raises(InvalidArgument, match="give one of the two"):
-        steps_of(opened, names, 1, {"steps": 3})
+        steps_of(opened, GraphSource(), names, 1, {"steps": 3})
     with pytest.raises(InvalidArgument, match="batch_cells=0"):
-        steps_of(opened, names, 1, {"batch_cells": 0})
+        steps_of(opened, GraphSource(), names, 1, {"batch_cells": 0})
 
 
 def test_two_runs_never_share_an_embedding(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -591,3 +592,29 @@ def test_the_graph_that_domains_would_use_is_told(
         assert main([*command, "--n-neighs", "8"]) == 0
         told = capsys.readouterr()
         assert "note: --n-neighs 8 is not used: the stored graph 'spatial' is" in told.err
+
+
+def test_cells_left_out_of_a_training_stay_out_of_its_embedding(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = "true_cell_type != 'glia'"
+    options = ["--key-added", "some", "--sections", SEEN, *SMALL, "--curve", "-"]
+    assert main(["train", atlas, *options, "--where", where, "--all-cells"]) == 2
+    assert main(["train", atlas, *options, "--where", "nothing > 3", "--dry-run"]) == 1
+    assert main(["train", atlas, *options, "--where", where, "-q"]) == 0
+    assert main(["embed", atlas, "--run", "some", "--section", "E12.5_e1", "-q"]) == 0
+    assert main(["embed", atlas, "--run", "some", "--key-added", "all", "--all-cells", "-q"]) == 0
+    capsys.readouterr()
+    handle = tisseract.open(atlas, read_only=False)
+    for name in ("E11.5_e1", "E12.5_e1"):
+        kind = handle.section(name).obs(columns=["true_cell_type"])["true_cell_type"]
+        for key, told, kept in (("some", where, kind != "glia"), ("all", None, kind != "")):
+            rows = read_embedding(handle, key, name)[kept.to_numpy()]
+            np.testing.assert_allclose(rows.mean(axis=0), 0.0, atol=1e-4)
+            place = f"{handle.derived('embedding', key, name).prefix}/provenance.json"
+            facts = json.loads(handle.storage.get(place, max_bytes=2**20))
+            assert facts["parameters"]["where"] == told
+    handle.train("python", sections=SEEN.split(","), where=where, steps=2, n_neighs=5, device="cpu")
+    np.testing.assert_array_equal(
+        read_embedding(handle, "python", "E11.5_e1"), read_embedding(handle, "some", "E11.5_e1")
+    )

@@ -174,7 +174,7 @@ def test_cells_that_share_a_position_do_not_shrink_areas(tmp_path: Path) -> None
         codes = np.zeros(store.section(name).n_obs, dtype=np.int16)
         (found[name],) = domain_areas(store.section(name), codes, 1)
     np.testing.assert_allclose(found["planes"], found["one"], rtol=1e-9)
-    np.testing.assert_allclose([found["one"], found["fields"]], 400 * 400, rtol=0.15)
+    np.testing.assert_allclose([found["one"], found["fields"]], 400 * 400, rtol=0.2)
 
 
 @pytest.mark.parametrize("shape", ["random", "lattice", "stacked"])

@@ -20,6 +20,7 @@ from .intent import (
     tell_unused,
 )
 from .options import (
+    AllCells,
     AtlasArgument,
     DryRun,
     GraphKey,
@@ -32,6 +33,8 @@ from .options import (
     Seed,
     StorageOptions,
     Verbose,
+    Where,
+    cells_asked,
 )
 from .output import Output
 from .progress import reporter
@@ -73,8 +76,7 @@ class _Job:
     overwrite: bool
 
     def __post_init__(self) -> None:
-        if self.all_cells and self.where is not None:
-            raise UsageError("--all-cells and --where contradict each other: give one")
+        cells_asked(self.where, all_cells=self.all_cells)
 
     @property
     def keys(self) -> list[str]:
@@ -118,16 +120,8 @@ def domains(
         str | None,
         typer.Option("--run", help="Trained run to use; default: the only one, else train now."),
     ] = None,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILTER",
-            help="Only these cells: \"region == 'cortex'\". Default: those of qc_pass, if any.",
-        ),
-    ] = None,
-    all_cells: Annotated[
-        bool, typer.Option("--all-cells", help="Every cell, also without qc_pass.")
-    ] = False,
+    where: Where = None,
+    all_cells: AllCells = False,
     refine: Annotated[
         bool, typer.Option("--refine/--no-refine", help="Let neighbors vote on each label.")
     ] = True,
@@ -235,7 +229,6 @@ def _graph_of(atlas: Atlas, run: str) -> tuple[str | None, int]:
 
 
 def _find(atlas: Atlas, job: _Job, run: str | None, progress: Reporter) -> None:
-    cells: dict[str, Any] = {"mask": {}} if job.all_cells else {"where": job.where}
     atlas.find_domains(
         job.method,
         n_domains=job.n_domains,
@@ -250,7 +243,7 @@ def _find(atlas: Atlas, job: _Job, run: str | None, progress: Reporter) -> None:
         overwrite=job.overwrite,
         memory_limit=job.memory_limit,
         progress=progress,
-        **cells,
+        **cells_asked(job.where, all_cells=job.all_cells),
     )
 
 

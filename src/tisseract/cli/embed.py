@@ -9,6 +9,7 @@ import typer
 
 from .errors import UsageError, command
 from .options import (
+    AllCells,
     AtlasArgument,
     Device,
     DryRun,
@@ -20,6 +21,8 @@ from .options import (
     Sections,
     StorageOptions,
     Verbose,
+    Where,
+    cells_asked,
 )
 from .output import Output
 from .progress import reporter
@@ -61,6 +64,8 @@ def embed(
     ] = None,
     device: Device = None,
     section: Sections = None,
+    where: Where = None,
+    all_cells: AllCells = False,
     memory_limit: MemoryLimit = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -74,13 +79,15 @@ def embed(
     from ..model_choices import check_embedding, to_embed, trained_run
 
     output = Output(json, quiet, verbose)
+    cells = cells_asked(where, all_cells=all_cells)
     with reporter(f"embed {atlas}", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)
         name = trained_run(opened) if run is None else run
         if name is None:
             raise UsageError("--run wants a saved run, but the atlas has none; train one first")
         key = key_added or name
-        record = Run("embed", {"run": name, "key_added": key, "sections": section, "graph": graph})
+        asked = {"sections": section, "where": where, "all_cells": all_cells, "graph": graph}
+        record = Run("embed", {"run": name, "key_added": key, **asked})
         wanted = to_embed(opened, name, key, section, overwrite=overwrite)
         saved = check_embedding(opened, name, key, wanted, graph_key=graph, overwrite=overwrite)
         missing, n_genes = _missing(opened, saved, wanted, output)
@@ -90,6 +97,7 @@ def embed(
             opened.embed(
                 name,
                 sections=wanted,
+                **cells,
                 key_added=key,
                 graph_key=graph,
                 device=device,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
+from .options import cells_asked
 from .output import Output
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = [
     "needs_torch",
     "print_intent",
     "refuse_existing",
+    "refuse_no_cells",
     "tell_unused",
 ]
 
@@ -100,6 +102,24 @@ def graph_words(key: str | None, n_neighs: int) -> str:
     '6 nearest, on the way'
     """
     return key or f"{n_neighs} nearest, on the way"
+
+
+def refuse_no_cells(
+    atlas: Atlas, where: str | None, sections: Sequence[str], *, all_cells: bool
+) -> None:
+    """Refuse a filter that cannot be read, or leaves no cell in any section.
+
+    Raises
+    ------
+    UsageError, QuerySyntax, ColumnNotFound, InvalidArgument
+    """
+    from ..query.masks import select_masks
+
+    cells_asked(where, all_cells=all_cells)
+    if where is None or not sections:
+        return
+    if not any(mask.any() for mask in select_masks(atlas, where, sections).values()):
+        raise UsageError(f"--where wants a filter that leaves cells, but got {where!r}")
 
 
 def tell_unused(output: Output, asked: int | None, graph: str | None, n_neighs: int) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from .errors import UsageError
 
 __all__ = [
+    "AllCells",
     "AtlasArgument",
     "Dask",
     "Device",
@@ -27,7 +28,9 @@ __all__ = [
     "StorageOptions",
     "Verbose",
     "Version",
+    "Where",
     "Workers",
+    "cells_asked",
     "names",
     "numbers",
     "storage_options",
@@ -84,6 +87,15 @@ Device = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there (older snapshots keep it).")
 ]
+Where = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help="Only these cells: \"region == 'cortex'\". Default: those of qc_pass, if any.",
+    ),
+]
+AllCells = Annotated[bool, typer.Option("--all-cells", help="Every cell, also without qc_pass.")]
 ReplaceOutput = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace the file, or SpatialData folder, of this name."),
@@ -119,6 +131,19 @@ def storage_options(pairs: Sequence[str] | None) -> dict[str, str] | None:
             raise UsageError("--storage-option wants KEY=VALUE, but got an argument without '='")
         options[key] = value
     return options
+
+
+def cells_asked(where: str | None, *, all_cells: bool) -> dict[str, Any]:
+    """Return the arguments that say which cells take part.
+
+    Examples
+    --------
+    >>> cells_asked(None, all_cells=True), cells_asked("x > 3", all_cells=False)
+    ({'mask': {}}, {'where': 'x > 3'})
+    """
+    if all_cells and where is not None:
+        raise UsageError("--all-cells and --where contradict each other: give one")
+    return {"mask": {}} if all_cells else {"where": where}
 
 
 def names(values: str | Sequence[str] | None) -> list[str] | None:

@@ -17,9 +17,11 @@ from .intent import (
     needs_torch,
     print_intent,
     refuse_existing,
+    refuse_no_cells,
     tell_unused,
 )
 from .options import (
+    AllCells,
     AtlasArgument,
     Device,
     DryRun,
@@ -32,6 +34,8 @@ from .options import (
     Sections,
     StorageOptions,
     Verbose,
+    Where,
+    cells_asked,
 )
 from .output import Output
 from .progress import Reporter, reporter
@@ -56,6 +60,7 @@ class _Job:
     """A training as asked for: settings of the run, and where it is kept."""
 
     settings: dict[str, Any]
+    all_cells: bool
     n_neighs_asked: int | None
     checkpoint: Path | None
     resume: bool
@@ -74,7 +79,9 @@ class _Job:
     @property
     def options(self) -> dict[str, Any]:
         """Arguments of `Atlas.train`."""
-        options = {key: value for key, value in self.settings.items() if key != "graph"}
+        own = ("graph", "where")
+        options = {key: value for key, value in self.settings.items() if key not in own}
+        options |= cells_asked(self.settings.get("where"), all_cells=self.all_cells)
         kept = {"checkpoint": self.checkpoint, "resume": self.resume, "overwrite": self.overwrite}
         return {**options, "graph_key": self.settings.get("graph"), **kept}
 
@@ -127,6 +134,8 @@ def train(
         ),
     ] = None,
     section: Sections = None,
+    where: Where = None,
+    all_cells: AllCells = False,
     memory_limit: MemoryLimit = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -151,6 +160,7 @@ def train(
         "device": device,
         "precision": precision,
         "sections": section,
+        "where": where,
         "memory_limit": memory_limit,
     }
     needs_torch("train", dry_run=dry_run and config is None)
@@ -158,12 +168,14 @@ def train(
     file = {} if config is None else read_config(config, known)
     job = _Job(
         merged(file, given, known),
+        all_cells,
         file.get("n_neighs") if n_neighs is None else n_neighs,
         checkpoint,
         resume,
         overwrite,
     )
-    record = Run("train", {"config": config, **job.settings})
+    told = {"all_cells": True} if all_cells else {}
+    record = Run("train", {"config": config, **job.settings, **told})
     place = curve_place(atlas, curve, run_json, output) if first else None
     traces = _Traces(atlas, record, run_json, place)
     with reporter(f"train {atlas}", quiet=output.quiet) as progress:
@@ -183,6 +195,7 @@ def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> bool:
     if not job.overwrite:
         refuse_existing("a run", job.key, atlas.snapshot.runs)
         refuse_existing("an embedding", job.key, atlas.derived_keys("embedding"))
+    refuse_no_cells(atlas, job.settings.get("where"), wanted, all_cells=job.all_cells)
     graph = default_graph(atlas, job.settings.get("graph"), wanted)
     shared = fitting_genes(atlas, wanted, graph, output)
     tell_unused(output, job.n_neighs_asked, graph, job.n_neighs)

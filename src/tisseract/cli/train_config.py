@@ -18,6 +18,7 @@ _LARGEST = 2**20
 SHARED_SETTINGS: Mapping[str, Any] = {
     "key_added": "gnn",
     "sections": [],
+    "where": None,
     "graph": None,
     "n_neighs": 6,
     "seed": 0,
@@ -25,6 +26,7 @@ SHARED_SETTINGS: Mapping[str, Any] = {
     "memory_limit": None,
 }
 _OPTIONAL: Mapping[str, tuple[type, ...]] = {
+    "where": (str,),
     "graph": (str,),
     "epochs": (int, float),
     "memory_limit": (str, int),
@@ -85,8 +87,7 @@ def read_config(where: str, known: Mapping[str, Any]) -> dict[str, Any]:
     if settings.get("steps") is not None and settings.get("epochs") is not None:
         faults.append(Fault("key epochs", "steps or epochs are wanted, but got both; drop one"))
     if faults:
-        error = InputError(faults, where)
-        raise as_typed(error)  # keys of the file are no options
+        raise as_typed(InputError(faults, where))  # keys of the file are no options
     return settings
 
 
