@@ -19,14 +19,15 @@ class _Rule:
 
 def _whole(least: int) -> _Rule:
     def holds(value: Any) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+        # a bool is an int to Python
+        return type(value) is not bool and isinstance(value, Integral) and int(value) >= least
 
     return _Rule(f"a whole number >= {least}", holds)
 
 
 def _real(words: str, holds: Callable[[float], bool]) -> _Rule:
     def is_one(value: Any) -> bool:
-        real = isinstance(value, Real) and not isinstance(value, bool)
+        real = type(value) is not bool and isinstance(value, Real)
         return real and math.isfinite(float(value)) and holds(float(value))
 
     return _Rule(words, is_one)

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...atlas.memory import refuse_above
+from ...atlas.errors import BudgetExceeded
+from ...atlas.memory import format_bytes
 from .page_grid import PageGrid, Place
 from .page_kernels import SEGMENT, Held, store_page
 
@@ -228,6 +229,8 @@ class RaggedPages(_Pages):
         Pages that are read together, where they will be wanted.
     future : NextUse, optional
         Without, the page unused for longest is dropped first.
+    what : {"edges", "counts"}
+        What the entries are, as a message says.
 
     Notes
     -----
@@ -245,9 +248,10 @@ class RaggedPages(_Pages):
         values: Any = np.float32,
         fetch_pages: int = 1,
         future: NextUse | None = None,
+        what: str = "edges",
     ) -> None:
         super().__init__(grid, fetch_pages, future)
-        self._source, self._limit = read, limit
+        self._source, self._limit, self._what = read, limit, what
         row_bytes = 4 * (grid.page_rows + 1)
         n_slots = max(1, min(len(grid), max(16, limit // (4 * row_bytes))))
         self._free = list(range(n_slots))
@@ -284,15 +288,20 @@ class RaggedPages(_Pages):
         for page, (low, high) in zip(pages.tolist(), pairwise(cuts.tolist()), strict=True):
             self._put(page, rows, low, high)
 
+    def _too_large(self, entries: int, need: int) -> BudgetExceeded:
+        fewer = "a graph of fewer neighbors" if self._what == "edges" else "fewer genes"
+        held = format_bytes(self._capacity * SEGMENT * self._entry_bytes)
+        return BudgetExceeded(
+            f"room for a page of {self.grid.page_rows} rows with {entries:,} entries of "
+            f"{self._what} is wanted, {format_bytes(need)}, but got {held}, the share of "
+            f"{self._what} in the cache; raise `cache_bytes` or `memory_limit`, or choose {fewer}"
+        )
+
     def _put(self, page: int, rows: RaggedRows, low: int, high: int) -> None:
         first, last = int(rows.indptr[low]), int(rows.indptr[high])
         n = -(-(last - first) // SEGMENT)
-        refuse_above(
-            self._capacity * SEGMENT * self._entry_bytes,
-            n * SEGMENT * self._entry_bytes,
-            f"one page of {self.grid.page_rows} rows with {last - first:,} entries",
-            "raise `cache_bytes`, or choose a graph of fewer neighbors",
-        )
+        if n > self._capacity:
+            raise self._too_large(last - first, n * SEGMENT * self._entry_bytes)
         while not self._free or len(self._spare) < n:
             if not self._drop_some():
                 return  # whoever wanted it asks again, for less

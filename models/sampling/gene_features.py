@@ -90,6 +90,7 @@ class GeneFeatures:
             values=values,
             fetch_pages=pages_together(cache_bytes, self.full_bytes, future),
             future=future,
+            what="counts",
         )
 
     @property
