@@ -6,7 +6,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...atlas.errors import InvalidArgument
+from ...atlas.errors import DerivedNotFound, InvalidArgument
 from ...atlas.graph import knn, open_graph
 from ...atlas.memory import parse_bytes
 from ..rows.pages import held_bytes
@@ -204,6 +204,11 @@ def _in_flight(threads: int, options: dict[str, Any]) -> int:
 
 def _open_graphs(store: "AtlasStore", space: NodeSpace, graph: str | int) -> list[EdgeRows]:
     if isinstance(graph, str):
-        return [open_graph(store, graph, name) for name in space.sections]
+        try:
+            return [open_graph(store, graph, name) for name in space.sections]
+        except DerivedNotFound as error:
+            raise DerivedNotFound(
+                f"{error} Or give graph=6: six nearest neighbors, found on the way."
+            ) from error
     lazy = knn(store, list(space.sections), n_neighs=graph)
     return [lazy[name] for name in space.sections]

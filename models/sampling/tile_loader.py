@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ...atlas.errors import InvalidArgument
+from ...atlas.errors import DerivedNotFound, InvalidArgument
 from ...atlas.graph import knn, open_graph
 from ...atlas.memory import parse_bytes
 from ..genes.plan import TREATMENTS, locate_genes
@@ -277,7 +277,12 @@ def tile_loader(
 
 def _open_graphs(store: "AtlasStore", space: NodeSpace, graph: str | int) -> list[EdgeRows]:
     if isinstance(graph, str):
-        return [open_graph(store, graph, name) for name in space.sections]
+        try:
+            return [open_graph(store, graph, name) for name in space.sections]
+        except DerivedNotFound as error:
+            raise DerivedNotFound(
+                f"{error} Or give graph=6: six nearest neighbors, found on the way."
+            ) from error
     lazy = knn(store, list(space.sections), n_neighs=graph)
     return [lazy[name] for name in space.sections]
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
+from tisseract.atlas.errors import BudgetExceeded, DerivedNotFound, InvalidArgument
 from tisseract.atlas.graph import build_graphs, open_graph
 from tisseract.atlas.store import AtlasStore
 
@@ -22,7 +22,7 @@ from ..sections import make_raw, make_store
 torch = pytest.importorskip("torch")
 pytest.importorskip("torch_geometric")
 
-from tisseract.models import node_loader  # noqa: E402
+from tisseract.models import node_loader, tile_loader  # noqa: E402
 from tisseract.models.components.projection import fit_components  # noqa: E402
 from tisseract.models.sampling.loader_memory import Sizes, plan_loader  # noqa: E402
 from tisseract.models.sampling.node_features import ScoreFeatures, plan_genes  # noqa: E402
@@ -200,3 +200,11 @@ print(json.dumps({
     "full": memory.edges_full + memory.features_full,
 }))
 """
+
+
+@pytest.mark.parametrize("loader", [node_loader, tile_loader])
+def test_without_a_stored_graph_one_found_on_the_way_is_named(
+    loader: Any, planted_store: AtlasStore
+) -> None:
+    with pytest.raises(DerivedNotFound, match="Or give graph=6"):
+        loader(planted_store, graph="nothing")
