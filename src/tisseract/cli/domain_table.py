@@ -121,8 +121,8 @@ def tell(
         half.replace(file)
         output.note(f"wrote {file}")
     rows: list[dict[str, Any]] = []
-    for name, row in zip(table.index, table.to_dict("records"), strict=True):
-        told = {str(column): value for column, value in row.items()}
+    for name, record in zip(table.index, table.to_dict("records"), strict=True):
+        told = {str(column): value for column, value in record.items()}
         rows.append({"domain": str(name), **told, "sections": cells.get(str(name), {})})
     if output.as_json:
         output.data(rows)
