@@ -102,7 +102,7 @@ def test_pages_of_one_chunk_are_read_together() -> None:
 def test_a_page_that_cannot_be_held() -> None:
     held, _ = ragged(2600)
     with pytest.raises(
-        BudgetExceeded, match="a page of 32 rows .* entries of edges .* the share of edges"
+        BudgetExceeded, match=r"a page of 32 rows .* entries of edges .* the share of edges"
     ):
         rows_of(held, np.array([3]))
     with pytest.raises(InvalidArgument, match=r"0\.\.1032.*got 1033"):
