@@ -208,3 +208,8 @@ def test_without_a_stored_graph_one_found_on_the_way_is_named(
 ) -> None:
     with pytest.raises(DerivedNotFound, match="Or give graph=6"):
         loader(planted_store, graph="nothing")
+
+
+def test_threads_below_none_are_refused(store: AtlasStore) -> None:
+    with pytest.raises(InvalidArgument, match="threads=-1"):
+        node_loader(store, threads=-1)
