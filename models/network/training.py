@@ -254,8 +254,8 @@ class Trainer:
         )
         return (
             f"a finite loss is wanted, but got {sum(terms.values())} ({dict(terms)}) at step "
-            f"{step} of {self.schedule.steps}, in {len(tiles)} tiles: {rows}; {self._kept()}; look at "
-            "these cells, or lower `lr`"
+            f"{step} of {self.schedule.steps}, in {len(tiles)} tiles: {rows}; {self._kept()}; look "
+            "at these cells, or lower `lr`"
         )
 
     def _grown(self, step: int, reporter: StepReporter) -> str:
