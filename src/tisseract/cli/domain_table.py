@@ -129,10 +129,9 @@ def tell(
     elif file is None and (asked or not output.quiet):
         single = table.attrs.get("markers_of_one_unit", {})
         shown = [{**row, "sections": _brief(row["sections"])} for row in rows]
-        for row in shown:
-            row |= {
-                k: _starred(row[k], single.get(row["domain"], ())) for k in {"markers"} & {*row}
-            }
+        for shown_row in shown if "markers" in table else ():
+            own = single.get(shown_row["domain"], ())
+            shown_row["markers"] = _starred(shown_row["markers"], own)
         output.rows(shown, ["domain", *(str(name) for name in table.columns)])
         if single:
             output.note("* a marker in one section or donor alone: no replicate confirms it")
