@@ -68,7 +68,7 @@ class Contrast(Extra):
         self.match = nn.Linear(width, width, bias=False)
 
     def term(self, encoder: Encoder, data: Any, generator: torch.Generator) -> Tensor:
-        z = hide(encoder, data, self.weights.mask, generator)
+        z = hide(encoder, data, self.weights.mask_rate, generator)
         own = self.match(data.x[: data.batch_size])
         other = own[torch.randperm(len(own), generator=generator)]
         right, wrong = (own * z).sum(1), (other * z).sum(1)
@@ -79,7 +79,7 @@ class Cosine(Extra):
     """The angle between guess and cell."""
 
     def term(self, encoder: Encoder, data: Any, generator: torch.Generator) -> Tensor:
-        guess = encoder.decoder(hide(encoder, data, self.weights.mask, generator))
+        guess = encoder.decoder(hide(encoder, data, self.weights.mask_rate, generator))
         return (1.0 - functional.cosine_similarity(guess, data.x[: data.batch_size])).mean()
 
 
@@ -118,7 +118,9 @@ class Prototypes(Extra):
     def term(self, encoder: Encoder, data: Any, generator: torch.Generator) -> Tensor:
         centers = functional.normalize(self.prototypes, dim=1)
         views = [
-            functional.normalize(self.project(hide(encoder, data, self.weights.mask, generator)))
+            functional.normalize(
+                self.project(hide(encoder, data, self.weights.mask_rate, generator))
+            )
             for _ in range(2)
         ]
         queue = functional.normalize(self.get_buffer("queue"), dim=1)
@@ -200,7 +202,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{f"n_dims={n}": {"n_dims": n} for n in (12, 30)},
     **{f"prior={n}": {"prior": n} for n in (0.0, 0.1, 1.0)},
     "prior alone": {"reconstruction": 0.0},
-    **{f"mask={n}": {"mask": n} for n in (0.1, 0.3)},
+    **{f"mask_rate={n}": {"mask_rate": n} for n in (0.1, 0.3)},
     **{f"n_layers={n}": {"n_layers": n, "prior_hops": min(n, 3)} for n in (2, 3, 5)},
     **{f"n_hidden={n}": {"n_hidden": n} for n in (32, 128)},
     **{f"steps={n}": {"steps": n} for n in (75, 300)},

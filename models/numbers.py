@@ -47,7 +47,7 @@ _RULES: Mapping[str, _Rule] = {
     "lr": _ABOVE,
     "batch_cells": _ONE,
     "max_rows": _Rule("a whole number >= 1 or None", lambda v: v is None or _ONE.holds(v)),
-    "mask": _real("a share between 0 and 1", lambda value: 0 < value < 1),
+    "mask_rate": _real("a share between 0 and 1", lambda value: 0 < value < 1),
     "reconstruction": _WEIGHT,
     "prior": _WEIGHT,
     "prior_hops": _ONE,

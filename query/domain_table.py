@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from ..atlas.store import AtlasStore
     from .columns import Columns
 
-__all__ = ["check_groups", "check_labels", "domain_table", "group_fractions"]
+__all__ = [
+    "check_groups",
+    "check_labels",
+    "check_values",
+    "domain_table",
+    "group_fractions",
+]
 
 MOST_GROUPS = 256
 MOST_NUMBERS = 64  # whole numbers that may be labels: clusters, donors, days
@@ -112,6 +118,20 @@ def check_labels(columns: "Columns", name: str) -> None:
         )
 
 
+def check_values(values: "pd.Series[Any]") -> None:
+    """Refuse a column of more whole numbers than would be labels.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    if values.dtype.kind in "iuf" and values.nunique() > MOST_NUMBERS:
+        raise InvalidArgument(
+            f"a column of labels, or of at most {MOST_NUMBERS} whole numbers, is wanted for by=, "
+            f"but got {values.name!r}, which has {values.nunique():,}"
+        )
+
+
 def check_groups(name: str, n_labels: int) -> None:
     """Refuse a column of more labels than a table can show.
 
@@ -147,12 +167,7 @@ def group_fractions(composition: "pd.DataFrame", by: str, domains: Sequence[str]
     InvalidArgument
         More values than a table can show.
     """
-    values = composition[by]
-    if values.dtype.kind in "iuf" and values.nunique() > MOST_NUMBERS:
-        raise InvalidArgument(
-            f"a column of labels, or of at most {MOST_NUMBERS} whole numbers, is wanted for by=, "
-            f"but got {by!r}, which has {values.nunique():,}"
-        )
+    check_values(composition[by])
     names = composition[by].astype(object).where(composition[by].notna(), "(none)").map(str)
     wide = composition.assign(**{by: names}).pivot_table(
         "n", "domain", by, aggfunc="sum", fill_value=0, observed=True

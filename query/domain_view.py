@@ -153,14 +153,16 @@ class DomainView:
         table = domain_table(self.store, self.key, self.sections, names, memory_limit=memory_limit)
         if by is not None:
             table = table.join(group_fractions(self.composition(by), by, names))
+        single: dict[Any, list[Any]] = {}
         if markers:
             found = self.markers(markers, replicate=replicate, memory_limit=memory_limit)
             genes = found.groupby("domain", sort=False)["gene"].agg(", ".join)
             table["markers"] = genes.reindex(names).fillna("").to_numpy(dtype=object)
-            single = found[found["n_units"] == 1].groupby("domain", sort=False)["gene"].agg(list)
+            of_one = found[found["n_units"] == 1]
+            single = of_one.groupby("domain", sort=False)["gene"].agg(list).to_dict()
         table.attrs = {
             "key": self.key,
-            "markers_of_one_unit": single.to_dict() if markers else {},
+            "markers_of_one_unit": single,
             "snapshot": self.store.snapshot.number,
             "units": {"n_cells": "cells", "fraction": "of labeled cells", "area_um2": "um2"},
         }

@@ -63,7 +63,7 @@ class DomainGNN(PlannedNetwork):
         Batches to learn from, learning rate, cells a batch.
     max_rows : int, optional
         Tiles are cut into runs of at most this many cells, see `plan_batches`.
-    mask, reconstruction, prior : float
+    mask_rate, reconstruction, prior : float
         See `LossWeights`.
     prior_hops : int
         Hops that the prior averages over.
@@ -113,7 +113,7 @@ class DomainGNN(PlannedNetwork):
         steps: int = 150,
         lr: float = 5e-3,
         batch_cells: int = 4096,
-        mask: float = 0.5,
+        mask_rate: float = 0.5,
         reconstruction: float = 1.0,
         prior: float = 0.3,
         prior_hops: int = 3,
@@ -144,7 +144,7 @@ class DomainGNN(PlannedNetwork):
         self.n_layers, self.n_hidden, self.conv = n_layers, n_hidden, conv
         self.schedule = Schedule(steps, lr)
         self.batch_cells, self.max_rows = batch_cells, max_rows
-        self.loss = LossWeights(reconstruction, prior, mask)
+        self.loss = LossWeights(reconstruction, prior, mask_rate)
         self.prior_hops, self.n_dims = prior_hops, n_dims
         self.rotation: NDArray[np.float64] | None = None
         self.device = pick_device(device)
@@ -365,7 +365,7 @@ class DomainGNN(PlannedNetwork):
             "batch_cells": self.batch_cells,
             "max_rows": self.max_rows,
             "precision": self.precision,
-            "mask": self.loss.mask,
+            "mask_rate": self.loss.mask_rate,
             "reconstruction": self.loss.reconstruction,
             "prior": self.loss.prior,
             "prior_hops": self.prior_hops,

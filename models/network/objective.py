@@ -25,13 +25,13 @@ class LossWeights:
     ----------
     reconstruction, prior : float
         Weights of the two terms.
-    mask : float
+    mask_rate : float
         Share of the cells whose features are hidden.
     """
 
     reconstruction: float = 1.0
     prior: float = 0.3
-    mask: float = 0.5
+    mask_rate: float = 0.5
 
 
 def masked_loss(
@@ -53,7 +53,7 @@ def masked_loss(
     dict of str to Tensor
         Weighted scalars, whose sum is the loss: "reconstruction" and "prior".
     """
-    hidden = torch.rand(len(data.x), generator=generator) < weights.mask
+    hidden = torch.rand(len(data.x), generator=generator) < weights.mask_rate
     hidden = hidden.to(data.x.device, non_blocking=True)
     x = torch.where(hidden[:, None], encoder.mask_token, data.x)
     z = encoder(x, data.edge_index, data.num_sampled_nodes, data.num_sampled_edges)

@@ -283,7 +283,7 @@ def test_all_wrong_numbers_are_told_at_once(planted_store: AtlasStore) -> None:
         "n_hidden": 0,
         "steps": 2.5,
         "batch_cells": 0,
-        "mask": 1.0,
+        "mask_rate": 1.0,
         "reconstruction": 0,
         "prior": 0,
         "prior_hops": 3,
@@ -296,7 +296,7 @@ def test_all_wrong_numbers_are_told_at_once(planted_store: AtlasStore) -> None:
         assert f"but got {name}={wrong[name]!r}" in str(told.value)
     assert "prior_hops=3, n_layers=2" in str(told.value)
     assert "reconstruction=0 and prior=0" in str(told.value)
-    for name, value in (("mask", 0.0), ("prior", -0.1), ("lr", float("nan"))):
+    for name, value in (("mask_rate", 0.0), ("prior", -0.1), ("lr", float("nan"))):
         one: dict[str, Any] = {name: value}
         with pytest.raises(InvalidArgument, match=f"but got {name}="):
             DomainGNN(planted_store, **one)

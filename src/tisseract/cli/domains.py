@@ -288,13 +288,15 @@ def _chosen(number: int, choice: Mapping[str, Any]) -> str:
 def _check_by(atlas: Atlas, job: _Job, by: str) -> None:
     """Refuse a column that the table cannot show before anything is computed."""
     from ..query.columns import Columns
-    from ..query.domain_table import check_groups, check_labels
+    from ..query.domain_table import check_groups, check_labels, check_values
     from ..query.verbs import select
 
     job.refuse_by(by)
     check_labels(Columns(atlas), by)
     chosen = select(atlas, job.where, section=job.sections or atlas.section_names)
-    check_groups(by, len(chosen.aggregate([by], "count")))
+    counts = chosen.aggregate([by], "count").reset_index()
+    check_values(counts[by])
+    check_groups(by, len(counts))
 
 
 def _number(text: str) -> int | Literal["auto"]:
