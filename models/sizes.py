@@ -45,7 +45,7 @@ class HaloSize:
     Examples
     --------
     >>> HaloSize.of(1000, hops=2, degree=6.0)
-    HaloSize(own=1000, cells=1784, edges=8304)
+    HaloSize(own=1000, cells=1784, edges=8308)
     """
 
     own: int
