@@ -95,7 +95,7 @@ def plan_memory(
     --------
     >>> print(plan_memory(2**29, blocks=32, block_rows=256, hops=1, degree=10, entries=60,
     ...                   entry_bytes=5, in_flight=6))
-    512.0 MiB: 6 batches of about 13.3 MiB, caches of 325.3 MiB counts, 95.7 MiB edges, 8.7 MiB \
+    512.0 MiB: 6 batches of about 12.9 MiB, caches of 329.1 MiB counts, 96.5 MiB edges, 8.8 MiB \
 row pointers
     """
     if hops < 0:
