@@ -6,11 +6,11 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...atlas.errors import DerivedNotFound, InvalidArgument
-from ...atlas.graph import knn, open_graph
+from ...atlas.errors import InvalidArgument
 from ...atlas.memory import parse_bytes
 from ..rows.pages import held_bytes
 from .batch_plan import Partition
+from .edge_rows import open_edge_rows
 from .foresight import Foresight
 from .loader_memory import LoaderMemory, Sizes, plan_loader
 from .neighbor_loader import AtlasLoader, BatchMaker, ready_ahead
@@ -121,7 +121,7 @@ def node_loader(
     if threads < 0:
         raise InvalidArgument(f"wanted threads >= 0, but got threads={threads}")
     space = NodeSpace.of(store, sections)
-    graphs = _open_graphs(store, space, graph)
+    graphs = open_edge_rows(store, space, graph)
     plan = plan_seeds(
         space,
         batch_size=batch_size,
@@ -200,15 +200,3 @@ def _in_flight(threads: int, options: dict[str, Any]) -> int:
     if options.get("num_workers", 0) > 0:
         return 2 + int(options.get("prefetch_factor") or 2)
     return 2 if threads < 1 else ready_ahead(threads) + 2
-
-
-def _open_graphs(store: "AtlasStore", space: NodeSpace, graph: str | int) -> list[EdgeRows]:
-    if isinstance(graph, str):
-        try:
-            return [open_graph(store, graph, name) for name in space.sections]
-        except DerivedNotFound as error:
-            raise DerivedNotFound(
-                f"{error} Or give graph=6: six nearest neighbors, found on the way."
-            ) from error
-    lazy = knn(store, list(space.sections), n_neighs=graph)
-    return [lazy[name] for name in space.sections]

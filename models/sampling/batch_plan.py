@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
 
-__all__ = ["BatchPlan", "Partition", "TileSeeds", "plan_batches"]
+__all__ = ["BatchPlan", "Partition", "TileSeeds", "check_batch", "check_start", "plan_batches"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,3 +224,31 @@ def _cut(start: int, stop: int, max_rows: int | None) -> list[tuple[int, int]]:
     parts = 1 if max_rows is None else -(-(stop - start) // max_rows)
     edges = [start + (stop - start) * i // parts for i in range(parts + 1)]
     return list(pairwise(edges))
+
+
+def check_batch(epoch: int, number: int, n_batches: int) -> None:
+    """Refuse a batch that no epoch has.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    if epoch < 0 or not 0 <= number < n_batches:
+        raise InvalidArgument(
+            f"a batch in 0..{n_batches - 1} of an epoch from 0 is wanted, but got batch "
+            f"{number} of epoch {epoch}"
+        )
+
+
+def check_start(epoch: int, batch: int, n_batches: int) -> None:
+    """Refuse a place that no epoch can go on from; past its last batch is one.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    if epoch < 0 or not 0 <= batch <= n_batches:
+        raise InvalidArgument(
+            f"an epoch from 0 and a batch in 0..{n_batches} are wanted, but got "
+            f"epoch {epoch}, batch {batch}"
+        )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
-from .batch_plan import Partition
+from .batch_plan import Partition, check_batch
 from .node_space import NodeSpace
 
 __all__ = ["BlockPlan", "plan_blocks"]
@@ -109,11 +109,7 @@ class BlockPlan:
         InvalidArgument
             No such batch.
         """
-        if epoch < 0 or not 0 <= number < self.n_batches:
-            raise InvalidArgument(
-                f"a batch in 0..{self.n_batches - 1} of an epoch from 0 is wanted, but got batch "
-                f"{number} of epoch {epoch}"
-            )
+        check_batch(epoch, number, self.n_batches)
         schedule = _schedule(self, epoch)
         found: NDArray[np.int64] = schedule.runs[
             schedule.first[number] : schedule.first[number + 1]

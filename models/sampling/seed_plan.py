@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
-from .batch_plan import Partition
+from .batch_plan import Partition, check_batch, check_start
 from .node_space import NodeSpace
 
 __all__ = ["SeedBatches", "SeedPlan", "plan_seeds"]
@@ -102,11 +102,7 @@ class SeedPlan:
         InvalidArgument
             No such batch.
         """
-        if epoch < 0 or not 0 <= number < self.n_batches:
-            raise InvalidArgument(
-                f"a batch in 0..{self.n_batches - 1} of an epoch from 0 is wanted, but got batch "
-                f"{number} of epoch {epoch}"
-            )
+        check_batch(epoch, number, self.n_batches)
         start = number * self.batch_size
         stop = min(start + self.batch_size, self.n_seeds)
         border = _schedule(self, epoch).border
@@ -337,11 +333,7 @@ class SeedBatches:
         InvalidArgument
             No such batch.
         """
-        if epoch < 0 or not 0 <= batch <= self.plan.n_batches:
-            raise InvalidArgument(
-                f"an epoch from 0 and a batch in 0..{self.plan.n_batches} are wanted, but got "
-                f"epoch {epoch}, batch {batch}"
-            )
+        check_start(epoch, batch, self.plan.n_batches)
         self._epoch, self._batch = epoch, batch
 
     def __len__(self) -> int:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ...atlas.errors import DerivedNotFound, InvalidArgument
-from ...atlas.graph import knn, open_graph
+from ...atlas.errors import InvalidArgument
 from ...atlas.memory import parse_bytes
 from ..genes.plan import TREATMENTS, locate_genes
-from .batch_plan import Partition
+from .batch_plan import Partition, check_start
 from .block_plan import BlockPlan, plan_blocks
 from .count_rows import CountRows, entry_types
 from .densify import AS_STORED, LIBRARY_SIZE, LOG1P
 from .edge_pages import EdgePages
+from .edge_rows import open_edge_rows
 from .epochs import Epochs
 from .neighbor_sampler import EdgeRows
 from .node_space import NodeSpace
@@ -126,11 +126,7 @@ class TileLoader(IterableDataset[Data]):
         InvalidArgument
             No such batch.
         """
-        if epoch < 0 or not 0 <= batch <= self.plan.n_batches:
-            raise InvalidArgument(
-                f"an epoch from 0 and a batch in 0..{self.plan.n_batches} are wanted, but got "
-                f"epoch {epoch}, batch {batch}"
-            )
+        check_start(epoch, batch, self.plan.n_batches)
         self._epochs.seek(epoch, batch)
 
     def load(self, epoch: int, number: int) -> Data:
@@ -239,7 +235,7 @@ def tile_loader(
     """
     space = NodeSpace.of(store, sections)
     opened = [store.section(name) for name in space.sections]
-    graphs = _open_graphs(store, space, graph)
+    graphs = open_edge_rows(store, space, graph)
     plan = plan_blocks(
         space,
         block_rows=block_rows,
@@ -273,18 +269,6 @@ def tile_loader(
         read_rows=read_rows,
         transform=transform,
     )
-
-
-def _open_graphs(store: "AtlasStore", space: NodeSpace, graph: str | int) -> list[EdgeRows]:
-    if isinstance(graph, str):
-        try:
-            return [open_graph(store, graph, name) for name in space.sections]
-        except DerivedNotFound as error:
-            raise DerivedNotFound(
-                f"{error} Or give graph=6: six nearest neighbors, found on the way."
-            ) from error
-    lazy = knn(store, list(space.sections), n_neighs=graph)
-    return [lazy[name] for name in space.sections]
 
 
 def _columns(
