@@ -1,20 +1,20 @@
 """Answers from the store: regions, genes and domains across sections."""
 
-from .domain_view import DomainView, domains
-from .empty import EmptyAnswerWarning
-from .files import export
-from .gene_view import GeneView, gene
-from .genes import UnmeasuredWarning
-from .mixture import MixedValuesWarning
-from .obs import CategoryOrderWarning, StaleLabelsWarning
-from .parser import parse
-from .places import Box, Circle, Place, Polygon, place, polygon
-from .plan import QueryPlan, SectionPlan
-from .predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
-from .question import Question
-from .selection import Selection
-from .value_counts import values
-from .verbs import region, select
+from .cells.empty import EmptyAnswerWarning
+from .cells.plan import QueryPlan, SectionPlan
+from .cells.question import Question
+from .cells.selection import Selection
+from .cells.verbs import region, select
+from .exports.files import export
+from .expression.choice import UnmeasuredWarning
+from .expression.mixture import MixedValuesWarning
+from .expression.view import GeneView, gene
+from .filters.parser import parse
+from .filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
+from .geometry.places import Box, Circle, Place, Polygon, place, polygon
+from .labels.view import DomainView, domains
+from .tables.obs import CategoryOrderWarning, StaleLabelsWarning
+from .tables.value_counts import values
 
 __all__ = [
     "And",

@@ -127,7 +127,7 @@ def spatial_autocorr(
     import pandas as pd
 
     from .atlas.spatial_statistics import spatial_autocorrelation
-    from .query.graph_cells import tell_skipped
+    from .query.exports.graph_cells import tell_skipped
 
     if options.pop("n_perms", None) is not None:
         from .atlas.errors import InvalidArgument
@@ -200,7 +200,7 @@ def nhood_enrichment(
     """
     from .atlas.errors import ColumnNotFound, near
     from .atlas.spatial_statistics import neighborhood_enrichment
-    from .query.labels import labelled_sections
+    from .query.labels.labelled import labelled_sections
 
     def compute(name: str, graph: StoredGraph, cells: NDArray[Any] | None) -> tuple[Any, ...]:
         (section,) = labelled_sections(atlas, [name], cluster_key)
@@ -262,11 +262,11 @@ def co_occurrence(
     SectionNotFound, ColumnNotFound, InvalidArgument, BudgetExceeded
     """
     from .atlas.spatial_statistics import co_occurrence as count
-    from .query.labels import labelled_sections
+    from .query.labels.labelled import labelled_sections
 
     cells = None
     if where is not None:
-        from .query.graph_cells import graph_masks
+        from .query.exports.graph_cells import graph_masks
 
         cells = graph_masks(atlas, where, [section], named=True)[section]
     (labelled,) = labelled_sections(atlas, [section], cluster_key)
@@ -307,7 +307,7 @@ def kept_cells(atlas: Atlas, graph: StoredGraph) -> NDArray[Any] | None:
         return None
     from .atlas.errors import InvalidArgument
     from .atlas.graph.wrapped.mask import Mask
-    from .query.masks import select_masks
+    from .query.filters.masks import select_masks
 
     where, name = graph.parameters.get("where"), graph.entry.section
     found = None if where is None else select_masks(atlas, str(where), [name])[name]
@@ -343,7 +343,7 @@ def _each[Found](
     Of others, sections where it is not are left out with a warning, unless it is for none.
     """
     from .atlas.errors import GeneAmbiguous, InvalidArgument, NotInAtlas
-    from .query.graph_cells import tell_skipped
+    from .query.exports.graph_cells import tell_skipped
 
     done: dict[str, Found] = {}
     skipped: dict[str, InvalidArgument | NotInAtlas] = {}

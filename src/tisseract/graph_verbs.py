@@ -108,7 +108,7 @@ class GraphVerbs(AtlasStore):
         spec = GraphSpec.of(kind, **options)
         read = None
         if where is not None:
-            from .query.masks import derived_inputs
+            from .query.filters.masks import derived_inputs
 
             mask = self._masks(where, mask, names, named=sections is not None)
             names = list(mask)
@@ -124,7 +124,7 @@ class GraphVerbs(AtlasStore):
             raise InvalidArgument(
                 "one way to restrict the cells is wanted, but got where= and mask=; give one"
             )
-        from .query.graph_cells import graph_masks
+        from .query.exports.graph_cells import graph_masks
 
         return graph_masks(self, where, names, named=named)
 

@@ -317,7 +317,7 @@ class ModelVerbs(GraphVerbs):
         self, where: str, names: Sequence[str], mask: Any, *, named: bool
     ) -> dict[str, Any]:
         """Turn a filter into the arguments of `find_domains` that say which cells take part."""
-        from .query.masks import derived_inputs
+        from .query.filters.masks import derived_inputs
 
         masks = self._masks(where, mask, names, named=named)
         return {

@@ -16,8 +16,8 @@ from tisseract.atlas.errors import DerivedNotFound, InvalidArgument, SectionNotF
 from tisseract.atlas.graph import build_graphs
 from tisseract.atlas.snapshot import Change
 from tisseract.cli import main
-from tisseract.query.graph_cells import SkippedSectionsWarning
-from tisseract.query.masks import select_masks
+from tisseract.query.exports.graph_cells import SkippedSectionsWarning
+from tisseract.query.filters.masks import select_masks
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
 
@@ -54,7 +54,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> str:
     return place
 
 
-@pytest.mark.filterwarnings("default::tisseract.query.graph_cells.SkippedSectionsWarning")
+@pytest.mark.filterwarnings("default::tisseract.query.exports.graph_cells.SkippedSectionsWarning")
 def test_a_filter_that_leaves_no_cell_is_refused_or_the_section_left_out(
     mixed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,7 +133,7 @@ def near(mixed: str) -> str:
     return mixed
 
 
-@pytest.mark.filterwarnings("default::tisseract.query.graph_cells.SkippedSectionsWarning")
+@pytest.mark.filterwarnings("default::tisseract.query.exports.graph_cells.SkippedSectionsWarning")
 def test_statistics_leave_out_sections_that_cannot_be_asked(
     near: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -174,7 +174,7 @@ def test_values_that_are_log1p_already_are_told(
     assert "values of full are counts, taken as stored" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("default::tisseract.query.graph_cells.SkippedSectionsWarning")
+@pytest.mark.filterwarnings("default::tisseract.query.exports.graph_cells.SkippedSectionsWarning")
 def test_a_graph_of_no_cell_is_named(near: str, capsys: pytest.CaptureFixture[str]) -> None:
     atlas = ts.open(near, read_only=False)
     masks = select_masks(atlas, "n > 5", ["bare", "full"])

@@ -489,7 +489,7 @@ def test_cells_that_a_filter_leaves_out_get_no_label(
 def test_labels_stay_where_their_table_does_not_fit(
     atlas: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("tisseract.query.domain_table.BYTES_PER_CELL", 10**9)
+    monkeypatch.setattr("tisseract.query.labels.table.BYTES_PER_CELL", 10**9)
     assert main(["domains", atlas, "--n-domains", "2", "--all-cells", "--no-refine"]) == 0
     assert "labels are committed, but their table cannot be made" in capsys.readouterr().err
     record = json.loads(Path(f"{atlas}.domains.run.json").read_text())
@@ -560,7 +560,7 @@ def test_a_table_that_cannot_be_made_is_told_before_the_work_or_after_the_labels
         assert main([*options, "--by", by, "--key-added", "coarse"]) == 2
         assert "--by wants labels that are there already" in capsys.readouterr().err
     with monkeypatch.context() as patch:
-        patch.setattr("tisseract.query.domain_table.MOST_GROUPS", 1)
+        patch.setattr("tisseract.query.labels.table.MOST_GROUPS", 1)
         assert main([*options, "--by", "true_cell_type"]) == 1
         assert "at most 1 labels is wanted for --by" in capsys.readouterr().err
     assert tisseract.open(atlas).version == before

@@ -16,7 +16,7 @@ from tisseract.atlas.errors import BudgetExceeded, ColumnNotFound, InvalidArgume
 from tisseract.atlas.snapshot import Change
 from tisseract.atlas.store import AtlasStore
 from tisseract.handle import Atlas
-from tisseract.query.domain_area import BYTES_PER_CELL, domain_areas, square_side
+from tisseract.query.labels.area import BYTES_PER_CELL, domain_areas, square_side
 
 from ..sections import make_raw, make_store
 
@@ -243,8 +243,8 @@ def test_blocks_of_rows_do_not_change_markers(
     atlas: Atlas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = atlas.domains("dom").markers(4)
-    monkeypatch.setattr("tisseract.query.domain_markers._MOST_ROWS", 37)
-    monkeypatch.setattr("tisseract.query.domain_markers._FEWEST_ROWS", 7)
+    monkeypatch.setattr("tisseract.query.labels.markers._MOST_ROWS", 37)
+    monkeypatch.setattr("tisseract.query.labels.markers._FEWEST_ROWS", 7)
     pd.testing.assert_frame_equal(atlas.domains("dom").markers(4), whole)
 
 

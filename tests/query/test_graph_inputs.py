@@ -12,7 +12,7 @@ import tisseract as ts
 from tisseract.atlas.derived import Provenance, tile_histogram, write_derived
 from tisseract.atlas.errors import StaleDerived
 from tisseract.atlas.snapshot import Change, DerivedEntry
-from tisseract.query.masks import derived_inputs
+from tisseract.query.filters.masks import derived_inputs
 
 from ..sections import make_raw, make_store
 

@@ -215,6 +215,6 @@ def test_too_many_groups_are_refused_before_their_sums_are_made(
     def unexpected(*_: Any, **__: Any) -> Any:
         raise AssertionError("counts were read")
 
-    monkeypatch.setattr("tisseract.query.aggregate.aligned", unexpected)
+    monkeypatch.setattr("tisseract.query.tables.aggregate.aligned", unexpected)
     with pytest.raises(BudgetExceeded, match="60 groups"):
         select(store).aggregate("id", memory_limit=1000)

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import QuerySyntax
-from tisseract.query.parser import MAX_DEPTH, MAX_LENGTH, MAX_TESTS, parse
-from tisseract.query.predicate import And, Compare, In, Not, Null, Or, StringTest
+from tisseract.query.filters.parser import MAX_DEPTH, MAX_LENGTH, MAX_TESTS, parse
+from tisseract.query.filters.predicate import And, Compare, In, Not, Null, Or, StringTest
 
 READ = {
     "a == 1": Compare("a", "==", 1),

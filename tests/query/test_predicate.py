@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tisseract.query.leaf import (
+from tisseract.query.filters.leaf import (
     answer_values,
     bound_by_histogram,
     bound_by_range,
 )
-from tisseract.query.parser import parse
-from tisseract.query.predicate import (
+from tisseract.query.filters.parser import parse
+from tisseract.query.filters.predicate import (
     And,
     Bounds,
     Compare,

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tisseract.query.rows import batches, coalesce, count, rows_of, runs_of, within
+from tisseract.query.cells.rows import batches, coalesce, count, rows_of, runs_of, within
 
 ROWS = st.sets(st.integers(0, 60), max_size=40).map(lambda s: np.array(sorted(s), np.int64))
 

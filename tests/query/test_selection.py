@@ -17,7 +17,7 @@ from tisseract.atlas.errors import (
     UnitUnknown,
 )
 from tisseract.query import And, Compare, In, Not, Null, Or, Predicate, StringTest, region, select
-from tisseract.query.places import Box, Circle, Place, polygon
+from tisseract.query.geometry.places import Box, Circle, Place, polygon
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")
 ORDER = ["E9.5", "E10.5", "P7"]

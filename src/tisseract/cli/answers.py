@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from ..query.selection import Selection
+    from ..query.cells.selection import Selection
 
 __all__ = ["check_target", "write_answer"]
 

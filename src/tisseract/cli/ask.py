@@ -31,7 +31,7 @@ from .session import open_atlas
 from .text import size
 
 if TYPE_CHECKING:
-    from ..query.selection import Selection
+    from ..query.cells.selection import Selection
 
 __all__ = ["register"]
 
@@ -299,7 +299,7 @@ def _tell(say: Output, chosen: Selection, output: str | None, dropped: Sequence[
     if dropped:
         say.note(f"note: left out, as they did not measure every gene: {', '.join(dropped)}")
     elif not facts["n_obs"]:
-        from ..query.empty import nothing_found
+        from ..query.cells.empty import nothing_found
 
         say.note(f"note: {nothing_found(chosen)}")
     if say.as_json:

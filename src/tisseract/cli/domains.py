@@ -287,9 +287,9 @@ def _chosen(number: int, choice: Mapping[str, Any]) -> str:
 
 def _check_by(atlas: Atlas, job: _Job, by: str) -> None:
     """Refuse a column that the table cannot show before anything is computed."""
-    from ..query.columns import Columns
-    from ..query.domain_table import check_groups, check_labels, check_values
-    from ..query.verbs import select
+    from ..query.cells.verbs import select
+    from ..query.filters.columns import Columns
+    from ..query.labels.table import check_groups, check_labels, check_values
 
     job.refuse_by(by)
     check_labels(Columns(atlas), by)

@@ -205,7 +205,7 @@ def _co_occurrence(
 
     from .. import gr
     from ..atlas.errors import ColumnNotFound
-    from ..query.graph_cells import tell_skipped
+    from ..query.exports.graph_cells import tell_skipped
 
     parts: list[pd.DataFrame] = []
     skipped: dict[str, str] = {}

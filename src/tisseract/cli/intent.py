@@ -113,7 +113,7 @@ def refuse_no_cells(
     ------
     UsageError, QuerySyntax, ColumnNotFound, InvalidArgument
     """
-    from ..query.masks import select_masks
+    from ..query.filters.masks import select_masks
 
     cells_asked(where, all_cells=all_cells)
     if where is None or not sections:

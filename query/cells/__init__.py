@@ -1,0 +1,1 @@
+"""Which cells answer: questions, plans that prune, selections."""

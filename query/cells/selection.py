@@ -1,0 +1,244 @@
+"""A query, not yet run: what it will cost is known before anything is read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...atlas.memory import format_bytes
+from ..filters.columns import Column, Columns
+from ..filters.predicate import Bounds
+from . import pruning
+from .answers import Answers
+from .fetch import Asked, by_gene, find_rows
+from .plan import QueryPlan, SectionPlan
+from .question import Question
+from .rows import RunArray, count
+from .statistics import bytes_per_row, tile_bounds
+
+if TYPE_CHECKING:
+    from ...atlas.section import Section
+    from ...atlas.store import AtlasStore
+    from ..expression.choice import GeneChoice
+
+# What an exported cell costs beside its counts: id and position, and each column twice while the
+# tables of sections are joined.
+_OBS_BYTES = 200
+_VALUE_BYTES = 24
+# Bytes of one non-zero in memory (float32 value, int32 column), twice while blocks are joined.
+_NNZ_BYTES = 16
+# What the first answer brings in whatever its size: buffers, codecs, decoded chunks.
+_FIXED_BYTES = 64 * 2**20
+_OUTSIDE = "lies outside the place"
+
+
+class Selection(Answers):
+    """Cells of an atlas that satisfy a question; lazy, immutable, picklable.
+
+    Cells come in catalog order of sections (by name), then in the row order of the section.
+    """
+
+    def __init__(self, store: "AtlasStore", question: Question) -> None:
+        # What was found must go on belonging to what is read, also after the handle commits.
+        self._store = store.frozen()
+        self.question = question
+        self._runs: dict[str, RunArray] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_store": self._store, "question": self.question, "_runs": self._runs}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @property
+    def store(self) -> "AtlasStore":
+        """The atlas, at the snapshot it showed when the question was asked."""
+        return self._store
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Every column of the atlas, by name."""
+        return Columns(self._store, self.question.domain_key)
+
+    @cached_property
+    def _tested(self) -> dict[str, Column]:
+        return self.columns.check(self.question.predicate)
+
+    @cached_property
+    def _kept(self) -> tuple[dict[str, Bounds], tuple[tuple[str, str], ...]]:
+        """Sections left by the catalog alone, and those left out with the reason."""
+        snapshot = self._store.snapshot
+        kept: dict[str, Bounds] = {}
+        pruned: list[tuple[str, str]] = []
+        for name in self._store.section_names:
+            entry = snapshot.sections[name]
+            derived = {
+                key: snapshot.derived[f"domains/{key}/{name}"]
+                for key in self.columns.domain_keys
+                if f"domains/{key}/{name}" in snapshot.derived
+            }
+            bounds = pruning.bound_section(self.question.predicate, self._tested, entry, derived)
+            where = self.question.place
+            if not bounds.can_yes[0]:
+                pruned.append((name, "no cell can satisfy the filter"))
+            elif where is not None and not where.cover(np.array([entry.bounds]))[0][0]:
+                pruned.append((name, _OUTSIDE))
+            else:
+                kept[name] = bounds
+        return kept, tuple(pruned)
+
+    @property
+    def sections(self) -> list[str]:
+        """Sections that may hold answers, known from the catalog alone."""
+        return list(self._kept[0])
+
+    @property
+    def candidates(self) -> list[str]:
+        """Sections that the filter leaves, wherever the place lies; all where it leaves none."""
+        outside = [name for name, why in self._kept[1] if why == _OUTSIDE]
+        return sorted([*self.sections, *outside]) or list(self._store.section_names)
+
+    @cached_property
+    def plan(self) -> QueryPlan:
+        """What will be read; made from the catalog, tile tables and statistics."""
+        kept, pruned = self._kept
+        plans = []
+        more: list[tuple[str, str]] = []
+        for name, bounds in kept.items():
+            plan = self._plan_section(name, bounds)
+            if len(plan.start):
+                plans.append(plan)
+            else:
+                more.append((name, "no tile can hold an answer"))
+        nnz = sum(self._nnz(plan) for plan in plans)
+        rows = sum(plan.n_rows for plan in plans)
+        return QueryPlan(
+            query=str(self.question),
+            sections=tuple(plans),
+            pruned=tuple(sorted((*pruned, *more))),
+            n_vars=self._n_vars(),
+            tested_columns=tuple(sorted(self._tested)),
+            peak_bytes=round(nnz * _NNZ_BYTES + rows * self._row_bytes() + _FIXED_BYTES),
+        )
+
+    def _plan_section(self, name: str, bounds: Bounds) -> SectionPlan:
+        section = self._store.section(name)
+        tiles = section.tiles
+        ptr = np.asarray(tiles.ptr, np.int64)
+        by_tile = pruning.bound_tiles(
+            self.question.predicate,
+            lambda leaf: tile_bounds(self._store, section, leaf, self._tested[leaf.column]),
+            bounds,
+            len(ptr) - 1,
+        )
+        plan = pruning.plan_section(
+            name, ptr, np.asarray(tiles.bounds, np.float64), self.question.place, by_tile
+        )
+        entry = section.entry
+        return replace(
+            plan,
+            bytes_per_row=bytes_per_row(section),
+            nnz_per_row=entry.nnz / max(entry.n_obs, 1),
+        )
+
+    def _row_bytes(self) -> int:
+        columns = self.columns
+        n_columns = len(columns.metadata) + len(columns.obs_of(self.sections))
+        return _OBS_BYTES + _VALUE_BYTES * (n_columns + len(columns.domain_keys))
+
+    def _n_vars(self) -> int:
+        asked = self.question.genes
+        return len(self.genes) if asked is None else len(set(asked))
+
+    def _nnz(self, plan: SectionPlan) -> float:
+        """Non-zero values that reading some rows brings into memory, at most."""
+        if self.question.genes is None:
+            return plan.n_rows * plan.nnz_per_row
+        section = self._store.section(plan.section)
+        columns = self.genes.columns[plan.section]
+        columns = columns[columns >= 0]
+        # Genes asked for by name are often dense ones: their own number counts, not the average.
+        own = float(section.totals.nnz[columns].sum())
+        if by_gene(section, plan.n_rows, columns):
+            return own
+        return min(own, float(plan.n_rows * len(columns)))
+
+    @property
+    def runs(self) -> dict[str, RunArray]:
+        """Row runs of the cells in each section that has any; finds the cells on first use."""
+        if self._runs is None:
+            found = {}
+            for plan in self.plan.sections:
+                section = self._store.section(plan.section)
+                asked = Asked(self.question.predicate, self._tested, self.question.place)
+                runs = find_rows(self._store, section, plan, asked)
+                if len(runs):
+                    found[plan.section] = runs
+            self._runs = found
+        return self._runs
+
+    def only(self, sections: Sequence[str]) -> "Selection":
+        """Keep the cells of some sections alone; what was found already is kept."""
+        smaller = Selection(self._store, self.question)
+        smaller._runs = {name: self.runs[name] for name in self.runs if name in set(sections)}
+        return smaller
+
+    def measured(self) -> "Selection":
+        """Keep the cells of sections that measured every gene of the answer.
+
+        The same cells as under `missing="drop_sections"`.
+        """
+        choice = self.genes
+        return self.only([name for name in self.runs if bool(choice.measured[name].all())])
+
+    def parts(self) -> list[tuple["Section", RunArray]]:
+        """Each section that has cells in the answer, with their row runs."""
+        return [(self._store.section(name), runs) for name, runs in self.runs.items()]
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells, exactly.
+
+        Reads positions of tiles on the edge of the place and columns of the filter, where tile
+        statistics leave them open; never counts.
+        """
+        return sum(count(runs) for runs in self.runs.values())
+
+    @property
+    def n_obs_bound(self) -> int:
+        """Number of cells at most, from tile tables and statistics alone."""
+        return self.plan.n_obs_bound
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes handed out."""
+        return self.plan.n_vars
+
+    @property
+    def nbytes(self) -> int:
+        """Estimate of compressed bytes that reading the answer takes, before any cell is read."""
+        return self.plan.read_bytes
+
+    @cached_property
+    def genes(self) -> "GeneChoice":
+        """The genes of the answer, over the sections that may hold cells of it.
+
+        Where no section may, the genes of those that were asked: an empty answer has columns.
+        """
+        from ..expression.choice import choose_genes
+
+        return choose_genes(self._store, self.sections or self.candidates, self.question.genes)
+
+    def explain(self) -> QueryPlan:
+        """Tell what was pruned, what will be read, and the memory it takes; reads no cell."""
+        return self.plan
+
+    def __repr__(self) -> str:
+        bound = "" if self.plan.exact else "at most "
+        return (
+            f"Selection of {bound}{self.n_obs_bound:,} cells x {self.n_vars:,} genes in "
+            f"{len(self.plan.sections)} sections, about {format_bytes(self.nbytes)} to read\n"
+            f"  {self.question}"
+        )

@@ -1,0 +1,186 @@
+"""The two ways to ask: by columns and by place."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ...atlas.errors import InvalidArgument, SectionNotFound, UnitUnknown, near
+from ..filters.columns import Columns
+from ..filters.parser import parse
+from ..filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest, conjunction
+from ..filters.sugar import lower
+from ..geometry.places import Box, Circle, Place, Polygon, place
+from .question import Question
+from .selection import Selection
+
+if TYPE_CHECKING:
+    from ...atlas.store import AtlasStore
+
+# Sections that a message lists; of more it offers near ones.
+_LISTED = 30
+
+
+def select(
+    store: "AtlasStore",
+    obs: str | Predicate | None = None,
+    genes: str | Sequence[str] | None = None,
+    *,
+    section: object = None,
+    timepoint: object = None,
+    domain: object = None,
+    region: Place | None = None,
+    units: str = "um",
+    domain_key: str | None = None,
+    **sugar: object,
+) -> "Selection":
+    """Ask for cells; nothing is read until an answer is wanted.
+
+    Parameters
+    ----------
+    store
+        The atlas.
+    obs
+        A filter string, such as `"cell_type in ['Neuron'] and n_counts > 200"`, or a predicate.
+        Names are section metadata, obs columns or domain keys. A missing value satisfies no
+        comparison, neither `==` nor `!=` (as in SQL); ask for it by `is null`.
+    genes
+        Identifiers, symbols or aliases to hand out; None is all.
+    section, timepoint, domain
+        A value, a list (None in it means missing), or `slice(first, last)` with both ends, for
+        timepoints in order of time.
+    region
+        A `Box`, `Circle` or `polygon`, in the coordinates of one section; name the section.
+    units
+        Of `region`: `um`, or `source` for a section whose unit is unknown.
+    domain_key
+        Which labels `domain` means; needed where there are several.
+    **sugar
+        Any further column by its name, as for `section`.
+
+    Returns
+    -------
+    Selection
+        Cells in catalog order of sections, then in row order.
+
+    Raises
+    ------
+    QuerySyntax, ColumnNotFound, SectionNotFound, InvalidArgument
+        The question does not parse, or names what this snapshot does not have; near matches
+        are offered.
+    UnitUnknown
+        A region in micrometers of a section whose unit is unknown.
+    """
+    if region is not None and not isinstance(region, Box | Circle | Polygon):
+        raise InvalidArgument(
+            f"a Box, Circle or polygon is wanted for region=, but got {type(region).__name__}; "
+            "write Box(xmin, ymin, xmax, ymax), or ask atlas.region(section, bbox=...)"
+        )
+    if units not in ("um", "source"):
+        raise InvalidArgument(f"units='um' or 'source' is wanted, but got {units!r}")
+    columns = Columns(store, domain_key)
+    parts: list[Predicate] = []
+    if isinstance(obs, str):
+        parts.append(parse(obs))
+    elif isinstance(obs, And | Or | Not | Compare | In | Null | StringTest):
+        parts.append(obs)
+    elif obs is not None:
+        raise InvalidArgument(f"a filter string is wanted for obs=, but got {type(obs).__name__}")
+    _check_sections(store, section)
+    named = {"section": section, "timepoint": timepoint, "domain": domain}
+    wanted = {name: value for name, value in named.items() if value is not None} | sugar
+    parts += [lower(name, value, columns) for name, value in wanted.items()]
+    predicate = conjunction(parts)
+    columns.check(predicate)
+    if region is not None and section is None and len(store.section_names) > 1:
+        raise InvalidArgument(
+            "a section is wanted with a region, whose coordinates are those of one section, "
+            f"but got none; name section= as one of {len(store.section_names)}"
+        )
+    names = (genes,) if isinstance(genes, str) else genes
+    question = Question(predicate, region, None if names is None else tuple(names), domain_key)
+    selection = Selection(store, question)
+    if region is not None:
+        for name in selection.sections:
+            _check_unit(store.snapshot.sections[name].um_per_unit, name, units)
+    if names is not None:
+        # Panels are small and shared: an unknown gene is told now, not when the answer is read.
+        _ = selection.genes
+    return selection
+
+
+def region(
+    store: "AtlasStore",
+    section: str | Sequence[str] | None = None,
+    *,
+    bbox: Sequence[float] | None = None,
+    polygon: object = None,
+    circle: Sequence[float] | None = None,
+    predicate: str = "centroid",
+    units: str = "um",
+    **query: Any,
+) -> "Selection":
+    """Ask for the cells of a place.
+
+    Parameters
+    ----------
+    store
+        The atlas.
+    section
+        The section whose coordinates the place is in.
+    bbox
+        (xmin, ymin, xmax, ymax).
+    polygon
+        A shapely (Multi)Polygon, GeoJSON, WKT, a file of either, or vertices (n, 2).
+    circle
+        (x, y, radius).
+    predicate
+        `centroid`: cells whose recorded position lies in the place. The place includes its
+        edge, as in spatialdata's box query of circles and polygon query of points.
+    units
+        `um`, or `source` for a section whose unit is unknown.
+    **query
+        As for `select`.
+
+    Raises
+    ------
+    UnitUnknown
+        The section's unit is unknown and `units` is `um`.
+    InvalidArgument
+        No or several places, an invalid place, a unit or predicate that is not known.
+    """
+    if predicate != "centroid":
+        raise InvalidArgument(
+            f"predicate='centroid' is wanted, but got {predicate!r}; cells are tested by position"
+        )
+    where = place(bbox=bbox, polygon_like=polygon, circle=circle)
+    return select(store, section=section, region=where, units=units, **query)
+
+
+def _check_unit(um_per_unit: float | None, section: str, units: str) -> None:
+    if um_per_unit is None and units == "um":
+        raise UnitUnknown(
+            f"micrometers are wanted, but got section {section!r} of unknown unit; give the "
+            "region in the units of its source with units='source', or ingest it with um_per_unit"
+        )
+    if um_per_unit is not None and units == "source":
+        raise InvalidArgument(
+            f"units='um' is wanted for section {section!r}, whose unit is known, but got 'source'"
+        )
+
+
+def _check_sections(store: "AtlasStore", section: object) -> None:
+    names = [section] if isinstance(section, str) else section
+    if isinstance(names, list | tuple | set | frozenset):
+        for name in names:
+            if isinstance(name, str) and not store.has_section(name):
+                raise SectionNotFound(
+                    f"a section of this snapshot is wanted, but got {name!r}."
+                    f"{_listed(name, store.section_names)}"
+                )
+
+
+def _listed(name: str, known: Sequence[str]) -> str:
+    """Near names, and all of them where they are few."""
+    hint = near(name, known)
+    if len(known) < _LISTED and "There are" not in hint:
+        hint += f" The sections are {', '.join(map(repr, known))}."
+    return hint

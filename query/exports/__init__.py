@@ -1,0 +1,1 @@
+"""Answers as AnnData, SpatialData and files."""

@@ -1,0 +1,1 @@
+"""Genes: names, summaries and values across sections."""

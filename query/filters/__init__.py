@@ -1,0 +1,1 @@
+"""What cells must satisfy: predicates, their spellings, and the columns they name."""

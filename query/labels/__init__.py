@@ -1,0 +1,1 @@
+"""Domains: composition, areas, markers of labels across sections."""

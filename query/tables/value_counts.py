@@ -1,0 +1,58 @@
+"""What a column holds and how often: the answer to "what can I filter by?"."""
+
+from typing import TYPE_CHECKING, Any
+
+from ..cells.verbs import select
+from ..filters.columns import Columns, section_value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...atlas.store import AtlasStore
+
+
+def values(
+    store: "AtlasStore", column: str, *, domain_key: str | None = None, **filters: Any
+) -> "pd.Series":
+    """Count the cells of each value of a column.
+
+    Parameters
+    ----------
+    store
+        The atlas.
+    column
+        Section metadata, an obs column, or a domain key.
+    domain_key
+        What `domain` stands for.
+    **filters
+        As for `select`.
+
+    Returns
+    -------
+    Series
+        Cells of each value, indexed by value: in order of time for timepoints, else sorted;
+        missing values under None, last. Its name is "n_obs".
+
+    Notes
+    -----
+    Section metadata without filters is answered by the catalog alone.
+    """
+    import pandas as pd
+
+    columns = Columns(store, domain_key)
+    resolved = columns.resolve(column)
+    if resolved.source == "meta" and not filters:
+        counts: dict[Any, int] = {}
+        for name, entry in store.snapshot.sections.items():
+            value = section_value(name, entry.metadata, resolved.key)
+            counts[value] = counts.get(value, 0) + entry.n_obs
+        from .aggregate import sort_key
+
+        order = sorted(counts, key=lambda value: sort_key((value,), [resolved]))
+        index = pd.Index(order, name=column, dtype=object)
+        return pd.Series([counts[value] for value in order], index=index, name="n_obs")
+    selection = select(store, domain_key=domain_key, **filters)
+    table = selection.aggregate([column], "count")
+    counted = table["n_obs"]
+    counted.attrs = {}
+    return counted

@@ -1,0 +1,120 @@
+"""Verbs of an atlas that ask: cells, places, genes, domains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from .model_verbs import ModelVerbs
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .query.cells.selection import Selection
+    from .query.expression.view import GeneView
+    from .query.filters.predicate import Predicate
+    from .query.labels.view import DomainView
+
+__all__ = ["QueryVerbs"]
+
+
+class QueryVerbs(ModelVerbs):
+    """An atlas with its verbs on graphs, models and queries; see `Atlas`."""
+
+    @property
+    def genes(self) -> pd.DataFrame:
+        """Every gene of the atlas: identifier, symbol, organism, and in how many sections measured.
+
+        Notes
+        -----
+        Reads the gene panels (one small object for each distinct panel), no counts.
+        """
+        from .query.tables.listing import gene_table
+
+        return gene_table(self)
+
+    @property
+    def obs_columns(self) -> pd.DataFrame:
+        """Columns one can filter and group by, with their kind and the sections that have them."""
+        from .query.tables.listing import column_table
+
+        return column_table(self)
+
+    def values(self, column: str, **filters: Any) -> pd.Series:
+        """Count the cells of each value of a column; see `tisseract.query.values`."""
+        from .query import values
+
+        return values(self, column, **filters)
+
+    def query(
+        self,
+        obs: str | Predicate | None = None,
+        genes: str | Sequence[str] | None = None,
+        *,
+        section: object = None,
+        timepoint: object = None,
+        domain: object = None,
+        **columns: Any,
+    ) -> Selection:
+        """Ask for cells, lazily; see `tisseract.query.select`.
+
+        Parameters
+        ----------
+        obs
+            Filter string, such as `"cell_type in ['Neuron'] and n_counts > 200"`.
+        genes
+            Identifiers, symbols or aliases; None is all.
+        section, timepoint, domain
+            A value, a list, or `slice(first, last)` for timepoints in order of time.
+        **columns
+            Any further column by name, and `domain_key`.
+
+        Returns
+        -------
+        Selection
+            Lazy: `.n_obs`, `.nbytes`, `.explain()`, then `.to_anndata()` and its siblings.
+
+        Raises
+        ------
+        QuerySyntax, ColumnNotFound, SectionNotFound, GeneNotFound
+            With near matches.
+        """
+        from .query import select
+
+        return select(
+            self,
+            obs,
+            genes,
+            section=section,
+            timepoint=timepoint,
+            domain=domain,
+            **columns,
+        )
+
+    def region(
+        self,
+        section: str | Sequence[str] | None = None,
+        *,
+        bbox: Sequence[float] | None = None,
+        polygon: object = None,
+        circle: Sequence[float] | None = None,
+        **query: Any,
+    ) -> Selection:
+        """Ask for the cells of a place in micrometers; see `tisseract.query.region`."""
+        from .query import region
+
+        return region(self, section, bbox=bbox, polygon=polygon, circle=circle, **query)
+
+    def gene(
+        self, name: str, *, sections: Sequence[str] | None = None, organism: str | None = None
+    ) -> GeneView:
+        """Look at one gene across the atlas, from the gene-major copy of the counts."""
+        from .query import gene
+
+        return gene(self, name, sections=sections, organism=organism)
+
+    def domains(self, key: str | None = None) -> DomainView:
+        """Look at one set of domain labels; the key may be left out where there is only one."""
+        from .query import domains
+
+        return domains(self, key)
