@@ -16,6 +16,7 @@ OWN = (
     "graph_verbs.py",
     "model_choices.py",
     "model_verbs.py",
+    "query_verbs.py",
     "graph_statistics.py",
     "gr.py",
     "testing.py",
