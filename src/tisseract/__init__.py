@@ -19,10 +19,10 @@ _NAMES = {
     "check_samples": "ingest.check",
     "TisseractError": "atlas.errors",
 }
-_MODULES = ("atlas", "gr", "ingest", "models", "query", "simulator", "testing")
+_MODULES = ("atlas", "gr", "ingest", "models", "query", "simulator", "testing", "tl")
 
 if TYPE_CHECKING:
-    from . import atlas, gr, models, query
+    from . import atlas, gr, models, query, tl
     from .atlas.errors import TisseractError
     from .handle import Atlas, create, open  # noqa: A004
     from .ingest.check import check_samples
@@ -54,4 +54,5 @@ __all__ = [
     "models",
     "open",
     "query",
+    "tl",
 ]

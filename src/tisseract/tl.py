@@ -1,0 +1,62 @@
+"""Tools under scanpy's names: ``ts.tl.diff(atlas.query(domain="CA1"), groupby="timepoint")``.
+
+Where scanpy works on one table in memory, these stream the sections of an atlas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .handle import Atlas
+    from .query.cells.selection import Selection
+
+__all__ = ["diff"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def diff(
+    data: Atlas | Selection,
+    groupby: str,
+    groups: str | Sequence[str] | None = None,
+    reference: str | Sequence[str] | None = None,
+    *,
+    replicate: str = "donor",
+    method: Literal["pseudobulk", "wilcoxon"] = "pseudobulk",
+    **options: Any,
+) -> pd.DataFrame:
+    """Compare the genes of groups of cells; see `tisseract.query.diff`.
+
+    Parameters
+    ----------
+    data : Atlas or Selection
+        All cells, or those of a query: `atlas.query(domain="CA1")`.
+    groupby : str
+        Column that divides the cells: a domain key, a label, metadata of sections.
+    groups : str or sequence of str, optional
+        Its values to compare, pooled; without, the values that are not `reference`.
+    reference : str or sequence of str, optional
+        Its values to compare with, pooled; without, the rest.
+    replicate : str
+        Metadata of sections that tells replicates apart: `donor`, `section`.
+    method : {'pseudobulk', 'wilcoxon'}
+        DESeq2 on sums of counts of replicates, or ranks of cells.
+    **options
+        `where`, `missing`, `min_cells`, `covariates`, `memory_limit`.
+
+    Returns
+    -------
+    DataFrame
+        One row a gene: `gene`, `gene_id`, `log2_fold`, `base_mean`, `stat`, `p`, `p_adj`, ...
+    """
+    from .query.differences import diff as compare
+
+    return compare(
+        data, groupby, groups, reference, replicate=replicate, method=method, **options
+    )
