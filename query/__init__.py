@@ -11,6 +11,7 @@ from .expression.mixture import MixedValuesWarning
 from .expression.view import GeneView, gene
 from .filters.parser import parse
 from .filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
+from .geometry.by_section import Nowhere, PlacesBySection, place_of
 from .geometry.places import Box, Circle, Place, Polygon, place, polygon
 from .labels.view import DomainView, domains
 from .tables.obs import CategoryOrderWarning, StaleLabelsWarning
@@ -28,9 +29,11 @@ __all__ = [
     "In",
     "MixedValuesWarning",
     "Not",
+    "Nowhere",
     "Null",
     "Or",
     "Place",
+    "PlacesBySection",
     "Polygon",
     "Predicate",
     "QueryPlan",
@@ -45,6 +48,7 @@ __all__ = [
     "gene",
     "parse",
     "place",
+    "place_of",
     "polygon",
     "region",
     "select",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..filters.predicate import And, Predicate
+from ..geometry.by_section import PlacesBySection
 from ..geometry.places import Place
 
 
@@ -12,8 +13,8 @@ class Question:
 
     predicate: Predicate
     """What each cell must satisfy."""
-    place: Place | None = None
-    """Where it must lie, in the coordinates of its section."""
+    place: Place | PlacesBySection | None = None
+    """Where it must lie, in the coordinates of its section; ask `place_of(question, section)`."""
     genes: tuple[str, ...] | None = None
     """Genes handed out; None is all."""
     domain_key: str | None = None

@@ -10,6 +10,7 @@ import numpy as np
 from ...atlas.memory import format_bytes
 from ..filters.columns import Column, Columns
 from ..filters.predicate import Bounds
+from ..geometry.by_section import Nowhere, place_of
 from . import pruning
 from .answers import Answers
 from .fetch import Asked, by_gene, find_rows
@@ -80,9 +81,11 @@ class Selection(Answers):
                 if f"domains/{key}/{name}" in snapshot.derived
             }
             bounds = pruning.bound_section(self.question.predicate, self._tested, entry, derived)
-            where = self.question.place
+            where = place_of(self.question, name)
             if not bounds.can_yes[0]:
                 pruned.append((name, "no cell can satisfy the filter"))
+            elif isinstance(where, Nowhere):
+                pruned.append((name, where.why))
             elif where is not None and not where.cover(np.array([entry.bounds]))[0][0]:
                 pruned.append((name, _OUTSIDE))
             else:
@@ -134,7 +137,7 @@ class Selection(Answers):
             len(ptr) - 1,
         )
         plan = pruning.plan_section(
-            name, ptr, np.asarray(tiles.bounds, np.float64), self.question.place, by_tile
+            name, ptr, np.asarray(tiles.bounds, np.float64), place_of(self.question, name), by_tile
         )
         entry = section.entry
         return replace(
@@ -172,7 +175,8 @@ class Selection(Answers):
             found = {}
             for plan in self.plan.sections:
                 section = self._store.section(plan.section)
-                asked = Asked(self.question.predicate, self._tested, self.question.place)
+                where = place_of(self.question, plan.section)
+                asked = Asked(self.question.predicate, self._tested, where)
                 runs = find_rows(self._store, section, plan, asked)
                 if len(runs):
                     found[plan.section] = runs
@@ -184,6 +188,12 @@ class Selection(Answers):
         smaller = Selection(self._store, self.question)
         smaller._runs = {name: self.runs[name] for name in self.runs if name in set(sections)}
         return smaller
+
+    def holding(self, runs: "Mapping[str, RunArray]") -> "Selection":
+        """Make a selection of these rows, whatever the question says, with its genes."""
+        other = Selection(self._store, self.question)
+        other._runs = dict(runs)
+        return other
 
     def measured(self) -> "Selection":
         """Keep the cells of sections that measured every gene of the answer.

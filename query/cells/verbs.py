@@ -8,6 +8,7 @@ from ..filters.columns import Columns
 from ..filters.parser import parse
 from ..filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest, conjunction
 from ..filters.sugar import lower
+from ..geometry.by_section import PlacesBySection
 from ..geometry.places import Box, Circle, Place, Polygon, place
 from .question import Question
 from .selection import Selection
@@ -27,7 +28,7 @@ def select(
     section: object = None,
     timepoint: object = None,
     domain: object = None,
-    region: Place | None = None,
+    region: Place | PlacesBySection | None = None,
     units: str = "um",
     domain_key: str | None = None,
     **sugar: object,
@@ -69,7 +70,7 @@ def select(
     UnitUnknown
         A region in micrometers of a section whose unit is unknown.
     """
-    if region is not None and not isinstance(region, Box | Circle | Polygon):
+    if region is not None and not isinstance(region, Box | Circle | Polygon | PlacesBySection):
         raise InvalidArgument(
             f"a Box, Circle or polygon is wanted for region=, but got {type(region).__name__}; "
             "write Box(xmin, ymin, xmax, ymax), or ask atlas.region(section, bbox=...)"
@@ -90,7 +91,9 @@ def select(
     parts += [lower(name, value, columns) for name, value in wanted.items()]
     predicate = conjunction(parts)
     columns.check(predicate)
-    if region is not None and section is None and len(store.section_names) > 1:
+    by_section = isinstance(region, PlacesBySection)
+    alone = region is not None and not by_section
+    if alone and section is None and len(store.section_names) > 1:
         raise InvalidArgument(
             "a section is wanted with a region, whose coordinates are those of one section, "
             f"but got none; name section= as one of {len(store.section_names)}"
@@ -98,7 +101,7 @@ def select(
     names = (genes,) if isinstance(genes, str) else genes
     question = Question(predicate, region, None if names is None else tuple(names), domain_key)
     selection = Selection(store, question)
-    if region is not None:
+    if alone:
         for name in selection.sections:
             _check_unit(store.snapshot.sections[name].um_per_unit, name, units)
     if names is not None:

@@ -10,6 +10,7 @@ from ..cells.empty import EmptyAnswerWarning, nothing_found
 from ..cells.rows import RunArray, rows_of, within
 from ..expression.choice import settle
 from ..expression.mixture import told_apart, warn_mixed
+from ..geometry.by_section import place_of
 from ..tables.obs import obs_table, stale_note
 from .graphs import graph_bytes, selected_graph
 from .to_anndata import WAYS_OUT, aligned, describe, stack
@@ -182,7 +183,7 @@ def _images(selection: "Selection", section: "Section", several: bool) -> dict[s
     if path is None or not (path / "images").is_dir():
         return {}
     found = sd.read_zarr(path, selection=("images",)).images
-    system, place = _system(section, False), selection.question.place
+    system, place = _system(section, False), place_of(selection.question, section.name)
     images: dict[str, Any] = {}
     for name in list(found):
         image = found[name]
