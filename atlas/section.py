@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -154,17 +155,16 @@ class Section:
 
     @cached_property
     def tiles(self) -> TileTable:
-        """Tiles: rows, tight boxes, quadtree squares."""
+        """Tiles: rows and tight boxes; their quadtree squares are `tile_squares`."""
         ptr = self._array("tisseract/tiles/ptr").read()
         if ptr[0] != 0 or ptr[-1] != self.n_obs or (np.diff(ptr) <= 0).any():
             raise self._corrupt("its tiles do not divide its rows")
-        return TileTable(
-            ptr,
-            self._array("tisseract/tiles/bounds").read(),
-            self._array("tisseract/tiles/code").read(),
-            self._array("tisseract/tiles/level").read(),
-            self._index.frame,
-        )
+        return TileTable(ptr, self._array("tisseract/tiles/bounds").read())
+
+    def tile_squares(self) -> NDArray[np.float64]:
+        """(T, 4) squares of the quadtree leaves, in the units of the positions."""
+        code, level = (self._array(f"tisseract/tiles/{part}").read() for part in ("code", "level"))
+        return replace(self.tiles, code=code, level=level, frame=self._index.frame).squares()
 
     @cached_property
     def blocks(self) -> TileTable:

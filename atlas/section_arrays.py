@@ -6,10 +6,9 @@ Zarr's reader returns fill values for a chunk that is absent from its shard; thi
 
 from __future__ import annotations
 
-import math
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -19,6 +18,7 @@ import numpy as np
 
 from . import codecs
 from .errors import Corrupt, MissingKey
+from .section_layout import ArrayLayout, zarr_layout
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,100 +29,11 @@ if TYPE_CHECKING:
 __all__ = ["ArrayLayout", "RowArray", "zarr_layout"]
 
 _GAP_BYTES = 16_384  # bytes between wanted chunks that are cheaper to read than another request
+_WHOLE_BYTES = 65_536  # a shard that cannot be larger is read in one request, index and all
+_TEXT_ROW_BYTES = 64  # what the text of a cell takes at most, as a rule
 _ABSENT = np.iinfo(np.uint64).max
-_DTYPES = frozenset(
-    ["bool", "string", "float32", "float64"]
-    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
-)
 _THREADED_CHUNKS = 16  # below this a hand-over to threads costs more than it saves
 _CALL_CHUNKS = 8
-_MAX_CHUNK_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayLayout:
-    """Shape and grid of an array, from the index of a section; cannot describe a hostile array.
-
-    Raises
-    ------
-    Corrupt
-        Lengths that are not positive, an unknown number type, or chunks beyond 1 GiB.
-    """
-
-    shape: tuple[int, ...]
-    """Full shape; only the first axis is chunked."""
-    dtype: str
-    """NumPy name of a number type, `bool`, or `string`."""
-    chunk: int
-    """Rows of an inner chunk."""
-    shard: int
-    """Rows of a shard."""
-
-    def __post_init__(self) -> None:
-        lengths: tuple[Any, ...] = (*self.shape, self.chunk, self.shard)
-        whole = all(type(v) is int and 0 <= v < 2**48 for v in lengths)
-        if (
-            not whole
-            or not self.shape
-            or self.dtype not in _DTYPES
-            or self.chunk < 1
-            or self.shard < 1
-            or self.shard % self.chunk
-            or self.chunk * self.row_bytes > _MAX_CHUNK_BYTES
-        ):
-            raise Corrupt(
-                "an array of a section must have a sound shape, type and grid, but got "
-                f"shape {self.shape}, type {self.dtype!r}, chunk {self.chunk}, shard {self.shard}; "
-                "run `tisseract verify`"
-            )
-
-    @classmethod
-    def of(cls, described: Mapping[str, Any]) -> ArrayLayout:
-        """Build from the JSON of the section's index."""
-        try:
-            return cls(
-                tuple(described["shape"]),
-                str(described["dtype"]),
-                described["chunk"],
-                described["shard"],
-            )
-        except (KeyError, TypeError) as error:
-            raise Corrupt(f"an array's description misses a part, but got {described!r}") from error
-
-    @property
-    def row_bytes(self) -> int:
-        """Uncompressed bytes of a row; 1 for strings, whose length varies."""
-        size = 1 if self.dtype == "string" else np.dtype(self.dtype).itemsize
-        return size * math.prod(self.shape[1:])
-
-
-def zarr_layout(metadata: Any, label: str) -> ArrayLayout:
-    """Read shape, type and grid of a sharded array from its own Zarr metadata.
-
-    Raises
-    ------
-    Corrupt
-        Not an array that is sharded along its first axis only.
-    """
-    try:
-        rest = list(metadata["shape"])[1:]
-        inner = metadata["codecs"][0]["configuration"]["chunk_shape"]
-        outer = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-        if list(inner)[1:] != rest or list(outer)[1:] != rest:
-            raise ValueError(f"chunks {inner} and {outer}")
-        return ArrayLayout.of(
-            {
-                "shape": metadata["shape"],
-                "dtype": metadata["data_type"],
-                "chunk": inner[0],
-                "shard": outer[0],
-            }
-        )
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise Corrupt(
-            "an array sharded along its first axis is wanted, but got something else in "
-            f"{label}; run `tisseract verify`"
-        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +109,7 @@ class RowArray:
         )
         pieces = self._pieces(wanted)
         chunks = sorted({number for number, *_ in pieces})
-        blobs = dict(self._fetch(self._requests(chunks)))
+        blobs = dict(self._fetch(chunks))
         items = list(blobs.items())
         if len(items) >= _THREADED_CHUNKS:
             # Several chunks to a call: small ones decode faster than a call is handed over.
@@ -231,7 +142,7 @@ class RowArray:
             A chunk is missing or damaged.
         """
         requests = self._requests(chunks)
-        for (number, blob), out in zip(self._fetch(requests), into, strict=True):
+        for (number, blob), out in zip(self._bodies(requests), into, strict=True):
             if not codecs.decode_into(blob, out):
                 raise self._corrupt(number, "its checksum or length is wrong")
         return len(requests), sum(request.end - request.start for request in requests)
@@ -287,7 +198,22 @@ class RowArray:
             for a, b in pairwise(edges)
         ]
 
-    def _fetch(self, requests: list[_Request]) -> Iterator[tuple[int, bytes]]:
+    def _fetch(self, chunks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Compressed bytes of ascending chunks; a small array is read whole with its index."""
+        if not len(chunks) or 0 in self._shards or not self._small():
+            yield from self._bodies(self._requests(chunks))
+            return
+        key = self._key(0)
+        try:
+            body = self._storage.get(key, max_bytes=4 * _WHOLE_BYTES)
+        except MissingKey as error:
+            raise self._corrupt(0, f"its shard {key} is missing") from error
+        self._keep(0, self._index_of(0, body[-self._index_bytes() :], len(body)))
+        for number in chunks:
+            _, offset, size = self._place(number)
+            yield number, body[offset : offset + size]
+
+    def _bodies(self, requests: list[_Request]) -> Iterator[tuple[int, bytes]]:
         """Compressed bytes of the chunks of some requests, in their order."""
 
         def get(request: _Request) -> bytes:
@@ -330,23 +256,39 @@ class RowArray:
             known = self._shards.get(number)
         if known is not None:
             return known
-        shard = self._read_index(number)
+        return self._keep(number, self._read_index(number))
+
+    def _keep(self, number: int, shard: _Shard) -> _Shard:
         with self._lock:
             self._shards[number] = shard
         return shard
 
-    def _read_index(self, number: int) -> _Shard:
+    def _small(self) -> bool:
+        """Whether the array lies in one shard that costs no more than its index would."""
         layout = self.layout
-        per_shard = layout.shard // layout.chunk
-        key = f"{self._prefix}/c/{number}" + "/0" * (len(layout.shape) - 1)
-        length = 16 * per_shard + 4
-        first = number * per_shard
+        row_bytes = _TEXT_ROW_BYTES if layout.dtype == "string" else layout.row_bytes
+        return len(self) <= layout.shard and len(self) * row_bytes <= _WHOLE_BYTES
+
+    def _key(self, shard: int) -> str:
+        return f"{self._prefix}/c/{shard}" + "/0" * (len(self.layout.shape) - 1)
+
+    def _index_bytes(self) -> int:
+        return 16 * (self.layout.shard // self.layout.chunk) + 4
+
+    def _read_index(self, number: int) -> _Shard:
+        key, length = self._key(number), self._index_bytes()
+        first = number * (self.layout.shard // self.layout.chunk)
         try:
-            size = self._storage.size(key)
+            blob, size = self._storage.get_tail(key, length)
         except MissingKey as error:
             raise self._corrupt(first, f"its shard {key} is missing") from error
-        blob = self._get(key, size - length, length) if size >= length else b""
-        payload = codecs.unseal(blob)
+        return self._index_of(number, blob, size)
+
+    def _index_of(self, number: int, blob: bytes, size: int) -> _Shard:
+        """Check the index of a shard whose object has `size` bytes."""
+        key, per_shard = self._key(number), self.layout.shard // self.layout.chunk
+        first = number * per_shard
+        payload = codecs.unseal(blob) if len(blob) == self._index_bytes() else None
         if payload is None:
             raise self._corrupt(first, f"the index of its shard {key} is damaged")
         table = np.frombuffer(payload, "<u8").reshape(per_shard, 2)

@@ -71,6 +71,15 @@ class Storage(ABC):
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """Read `length` bytes from `start`; shorter only where the object ends."""
 
+    def get_tail(self, key: str, length: int) -> tuple[bytes, int]:
+        """Read the last `length` bytes of an object, all of a shorter one; and tell its size.
+
+        One request where the storage knows ranges from the end, else two.
+        """
+        size = self.size(key)
+        length = min(length, size)
+        return self.get_range(key, size - length, length), size
+
     @abstractmethod
     def size(self, key: str) -> int:
         """Size of an object in bytes; `MissingKey` when there is none."""

@@ -130,6 +130,13 @@ class LocalStorage(Storage):
             file.seek(start)
             return file.read(length)
 
+    @override
+    def get_tail(self, key: str, length: int) -> tuple[bytes, int]:
+        with _naming(f"reading {key!r} of {self.url}"), self._opened(key) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - length))
+            return file.read(min(length, size)), size
+
     def _opened(self, key: str) -> IO[bytes]:
         """Open a file as `_file` finds it; the folders of a key are resolved once."""
         folder, _, name = check_key(key).rpartition("/")

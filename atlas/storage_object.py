@@ -171,6 +171,20 @@ class ObjectStorage(Storage):
             return bytes(obstore.get_range(self._store, key, start=start, length=left))
 
     @override
+    def get_tail(self, key: str, length: int) -> tuple[bytes, int]:
+        # Azure and plain web servers know no ranges from the end; memory answers them oddly.
+        if self._place.scheme not in ("s3", "gs"):
+            return super().get_tail(key, length)
+        try:
+            with self._naming("reading", key):
+                found = obstore.get(
+                    self._store, check_key(key), options={"range": {"suffix": length}}
+                )
+                return bytes(found.bytes()), found.meta["size"]
+        except (StorageUnsupported, StorageUnavailable):
+            return super().get_tail(key, length)
+
+    @override
     def size(self, key: str) -> int:
         with self._naming("reading", key):
             return obstore.head(self._store, check_key(key))["size"]

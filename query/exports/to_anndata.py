@@ -14,7 +14,6 @@ from ..expression.choice import GeneChoice, Join, Missing, settle
 from ..expression.mixture import LOG_RULES, check_log, told_apart, unit_of, warn_mixed
 from ..expression.normalize import TARGET_SUM, depth_of, log_normalize
 from ..tables.obs import obs_table, stale_note
-from .graphs import graph_bytes, selected_graph
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
@@ -92,6 +91,9 @@ def to_anndata(
     what = f"an AnnData of up to {selection.n_obs_bound:,} cells x {selection.n_vars:,} genes"
     peak = selection.plan.peak_bytes * (2 if normalize else 1)
     if graph is not None:
+        # The engine of graphs costs a tenth of a second to load: only who asks for one pays.
+        from .graphs import graph_bytes
+
         peak += graph_bytes(selection, graph)
     refuse_above(limit, peak, what, WAYS_OUT)
     asked = selection.question.genes is not None
@@ -112,6 +114,8 @@ def to_anndata(
         selection, choice, kept, normalize=normalize, obs_columns=obs_columns, missing=missing
     )
     if graph is not None:
+        from .graphs import selected_graph
+
         selected_graph(_narrowed(selection, kept), graph).add_to(adata, graph)
     return adata
 
