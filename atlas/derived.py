@@ -32,6 +32,7 @@ __all__ = [
     "RowBlocks",
     "tile_histogram",
     "write_derived",
+    "write_provenance",
 ]
 
 # An inner chunk is about one tile of an embedding. A shard is written at once, from memory.
@@ -131,8 +132,7 @@ def write_derived(
         _check_rows(store, section, name, source.shape)
     with store.new_attempt(f"derived/{kind}/{key}/{section}") as attempt:
         _write_group(attempt.path, arrays, {"kind": kind, "n_obs": n_obs, **attrs})
-        text = json.dumps(_provenance(store, provenance), indent=1, sort_keys=True)
-        (attempt.path / "provenance.json").write_text(text + "\n", encoding="utf-8")
+        write_provenance(store, provenance, attempt.path)
         receipt = attempt.seal()
     return DerivedEntry(
         kind=kind,
@@ -147,7 +147,13 @@ def write_derived(
     )
 
 
-def _provenance(store: AtlasStore, provenance: Provenance) -> dict[str, Any]:
+def write_provenance(store: AtlasStore, provenance: Provenance, path: Path) -> None:
+    """Write `provenance.json` into the folder of an attempt at derived data."""
+    text = json.dumps(_facts(store, provenance), indent=1, sort_keys=True)
+    (path / "provenance.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _facts(store: AtlasStore, provenance: Provenance) -> dict[str, Any]:
     return {
         "tool": "tisseract",
         "version": version("tisseract"),

@@ -23,7 +23,12 @@ from .section_write import encoded, group, write_strings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ColumnArrays", "write_column"]
+__all__ = ["OBS", "OBS_STATISTICS", "ColumnArrays", "write_column"]
+
+OBS = "tables/table/obs"
+"""Folder of obs columns in a section."""
+OBS_STATISTICS = "tisseract/stats/obs"
+"""Folder of their statistics."""
 
 _TEXT_ROWS = 1 << 16  # strings permuted at a time; a whole number of chunks
 _TEXT_BYTES = 8 << 20  # of them, where they are long
@@ -49,6 +54,8 @@ def write_column(
     ptr: NDArray[np.int64],
     *,
     pool: Executor | None = None,
+    table: str = OBS,
+    stats: str = OBS_STATISTICS,
 ) -> ColumnArrays:
     """Write one obs column and its per-tile statistics.
 
@@ -66,13 +73,15 @@ def write_column(
         Tile rows.
     pool : Executor, optional
         Threads that encode.
+    table, stats : str
+        Folders of the column and of its statistics in the container.
 
     Returns
     -------
     ColumnArrays
         Memory: the column permuted, 16 bytes a row at most.
     """
-    writer = _Column(path, name, order, ptr, pool)
+    writer = _Column(path, (f"{table}/{name}", f"{stats}/{name}"), order, ptr, pool)
     if isinstance(values, StringValues):
         return writer.strings(values)
     if isinstance(values, CategoricalValues):
@@ -88,15 +97,14 @@ class _Column:
     def __init__(
         self,
         path: Path,
-        name: str,
+        places: tuple[str, str],
         order: NDArray[np.integer],
         ptr: NDArray[np.int64],
         pool: Executor | None,
     ) -> None:
-        self._path, self._name, self._order, self._ptr = path, name, order, ptr
+        self._path, self._order, self._ptr = path, order, ptr
         self._pool = pool
-        self._table = f"tables/table/obs/{name}"
-        self._stats = f"tisseract/stats/obs/{name}"
+        self._table, self._stats = places
         self._arrays: dict[str, dict[str, object]] = {}
 
     def numeric(self, values: NumericValues) -> ColumnArrays:

@@ -147,6 +147,14 @@ def read_column(
         if section.name not in store.derived_keys("domains").get(column.key, ()):
             return None
         return read_labels(store, section.name, column.key, runs)
+    if column.source == "confidence":
+        if section.name not in store.derived_keys("domains").get(column.key, ()):
+            return None
+        return read_confidence(store, section.name, column.key, runs)
+    if column.source == "annotations":
+        if section.name not in store.derived_keys("annotation").get(column.key, ()):
+            return None
+        return read_annotation(store, section.name, column.key, runs)
     if column.key not in section.entry.columns:
         return None
     return section.obs(pairs_of(runs), columns=[column.key], index=False)[column.key]
@@ -163,6 +171,25 @@ def read_labels(store: "AtlasStore", section: str, key: str, runs: RunArray) -> 
     read = read_domains(store, key, section, pairs_of(wide))
     codes = read.codes if len(wide) == len(runs) else read.codes[within(rows_of(runs), wide)]
     return pd.Series(pd.Categorical.from_codes(codes, pd.Index(list(read.categories))))
+
+
+def read_annotation(store: "AtlasStore", section: str, key: str, runs: RunArray) -> "pd.Series":
+    """Values that a user added to some rows, in their own kind."""
+    import pandas as pd
+
+    from ...atlas.annotations import open_annotation
+
+    return pd.Series(open_annotation(store, key, section).read(pairs_of(runs)))
+
+
+def read_confidence(store: "AtlasStore", section: str, key: str, runs: RunArray) -> "pd.Series":
+    """How sure the domain labels of some rows are, float32; NaN where there is no label."""
+    import pandas as pd
+
+    from ...atlas.derived_read import read_domains
+
+    found = read_domains(store, key, section, pairs_of(runs))
+    return pd.Series(np.where(found.codes < 0, np.float32(np.nan), found.confidence))
 
 
 def read_counts(

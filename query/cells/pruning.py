@@ -38,7 +38,8 @@ def bound_section(
     entry
         The section's catalog entry.
     domains
-        Catalog entry of each domain key the section has labels of.
+        Catalog entry of each domain key the section has labels of, and of each annotation under
+        `annotations:<key>`.
     """
 
     def leaf_bounds(leaf: Leaf) -> Bounds:
@@ -58,9 +59,17 @@ def bound_leaf_by_catalog(
         if column.key not in domains:
             return Bounds.exactly(missing_everywhere(leaf, 1))
         return _bound_by_values(leaf, domains[column.key].info.get("categories"))
-    if column.key not in entry.columns:
+    if column.source == "confidence":
+        if column.key in domains:
+            return Bounds.unknown(1)
         return Bounds.exactly(missing_everywhere(leaf, 1))
-    info = entry.columns[column.key]
+    if column.source == "annotations":
+        added = domains.get(f"annotations:{column.key}")
+        info = None if added is None else added.info
+    else:
+        info = entry.columns.get(column.key)
+    if info is None:
+        return Bounds.exactly(missing_everywhere(leaf, 1))
     low, high = info.get("min"), info.get("max")
     if info["kind"] == "numeric" and low is not None and high is not None:
         if isinstance(leaf, Null):

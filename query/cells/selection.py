@@ -79,6 +79,10 @@ class Selection(Answers):
                 key: snapshot.derived[f"domains/{key}/{name}"]
                 for key in self.columns.domain_keys
                 if f"domains/{key}/{name}" in snapshot.derived
+            } | {
+                f"annotations:{key}": snapshot.derived[f"annotation/{key}/{name}"]
+                for key in self.columns.annotation_keys
+                if f"annotation/{key}/{name}" in snapshot.derived
             }
             bounds = pruning.bound_section(self.question.predicate, self._tested, entry, derived)
             where = place_of(self.question, name)
@@ -149,7 +153,9 @@ class Selection(Answers):
     def _row_bytes(self) -> int:
         columns = self.columns
         n_columns = len(columns.metadata) + len(columns.obs_of(self.sections))
-        return _OBS_BYTES + _VALUE_BYTES * (n_columns + len(columns.domain_keys))
+        return _OBS_BYTES + _VALUE_BYTES * (
+            n_columns + len(columns.domain_keys) + len(columns.annotation_keys)
+        )
 
     def _n_vars(self) -> int:
         asked = self.question.genes

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..filters.columns import Column, section_value
 from ..filters.leaf import answer_scalar, bound_by_histogram, bound_by_range, missing_everywhere
@@ -10,6 +11,7 @@ from ..filters.predicate import Bounds, Leaf, Null, Scalar, Truth
 
 if TYPE_CHECKING:
     from ...atlas.section import Section
+    from ...atlas.statistics import ObsStatistics
     from ...atlas.store import AtlasStore
 
 # Compressed bytes of a non-zero (value and gene) and of a cell beside its counts, as measured on
@@ -37,14 +39,24 @@ def tile_bounds(store: "AtlasStore", section: "Section", leaf: Leaf, column: Col
         if section.name not in store.derived_keys("domains").get(column.key, ()):
             return _everywhere(missing_everywhere(leaf, 1), n_tiles)
         return _domain_bounds(store, section, leaf, column)
+    if column.source == "confidence":
+        return Bounds.unknown(n_tiles)
+    if column.source == "annotations":
+        if section.name not in store.derived_keys("annotation").get(column.key, ()):
+            return _everywhere(missing_everywhere(leaf, 1), n_tiles)
+        from ...atlas.annotations import open_annotation
+
+        added = open_annotation(store, column.key, section.name).statistics()
+        return _column_bounds(added, np.diff(section.tiles.ptr), leaf, column)
     if column.key not in section.entry.columns:
         return _everywhere(missing_everywhere(leaf, 1), n_tiles)
-    return _obs_bounds(section, leaf, column)
-
-
-def _obs_bounds(section: "Section", leaf: Leaf, column: Column) -> Bounds:
     found = section.obs_statistics(column.key)
-    n_rows = np.diff(section.tiles.ptr)
+    return _column_bounds(found, np.diff(section.tiles.ptr), leaf, column)
+
+
+def _column_bounds(
+    found: "ObsStatistics", n_rows: NDArray[np.int64], leaf: Leaf, column: Column
+) -> Bounds:
     n_null = np.asarray(found.nulls, np.int64)
     if isinstance(leaf, Null):
         return Bounds(n_null > 0, n_null < n_rows, n_null == n_rows, n_null == 0)
@@ -56,7 +68,7 @@ def _obs_bounds(section: "Section", leaf: Leaf, column: Column) -> Bounds:
             values = (False, True)
         counts = np.asarray(found.histogram, np.int64)
         return bound_by_histogram(leaf, values, counts, n_rows, column.order)
-    return Bounds.unknown(section.n_tiles)
+    return Bounds.unknown(len(n_rows))
 
 
 def _domain_bounds(store: "AtlasStore", section: "Section", leaf: Leaf, column: Column) -> Bounds:

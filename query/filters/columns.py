@@ -1,7 +1,8 @@
 """Names a query may use: section metadata, obs columns and derived labels, resolved at once.
 
 A bare name means, in this order, section metadata that some section has a value for, an obs
-column, a domain key. `meta:name`, `obs:name` and `domains:key` (in backquotes) say which.
+column, a domain key, an annotation. `meta:name`, `obs:name`, `domains:key` and `annotations:key`
+(in backquotes) say which; `confidence:key` is how sure the labels of a domain key are.
 `domain` stands for the only domain key, where there is one.
 """
 
@@ -15,7 +16,7 @@ from .predicate import Compare, In, Leaf, Null, Predicate, Scalar, StringTest, l
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
 
-type Source = Literal["meta", "obs", "domains"]
+type Source = Literal["meta", "obs", "domains", "annotations", "confidence"]
 
 # Beyond this many, a message points at values() instead of listing them.
 _LISTED = 30
@@ -56,9 +57,9 @@ class Columns:
         self._store = store
         self._entries = store.snapshot.sections
         self.domain_keys = tuple(sorted(store.derived_keys("domains")))
-        self._derived = [
-            entry for entry in store.snapshot.derived.values() if entry.kind == "domains"
-        ]
+        self.annotation_keys = tuple(sorted(store.derived_keys("annotation")))
+        kinds = ("domains", "annotation")
+        self._derived = [e for e in store.snapshot.derived.values() if e.kind in kinds]
         if domain_key is not None and domain_key not in self.domain_keys:
             raise ColumnNotFound(
                 f"a domain key is wanted, but got {domain_key!r}."
@@ -112,6 +113,10 @@ class Columns:
             return self._from_obs(name, renamed)
         if source == "domains" and key in self.domain_keys:
             return self._from_domains(name, key)
+        if source == "confidence" and key in self.domain_keys:
+            return Column(name, "confidence", key, frozenset({"numeric"}), None)
+        if source == "annotations" and key in self.annotation_keys:
+            return self._from_annotations(name, key)
         if name == "section" or name in metadata:
             return self._from_metadata(name, name)
         if name in obs:
@@ -120,6 +125,8 @@ class Columns:
             return self._from_obs(name, renamed)
         if name in self.domain_keys:
             return self._from_domains(name, name)
+        if name in self.annotation_keys:
+            return self._from_annotations(name, name)
         if name == "domain":
             return self._from_domains(name, self.domain())
         if name == "timepoint":
@@ -127,7 +134,7 @@ class Columns:
                 "sections with a timepoint are wanted, but got a snapshot in which none has one; "
                 "fill in the column timepoint of the sample sheet and ingest it with overwrite"
             )
-        known = (*metadata, *obs, *self.domain_keys)
+        known = (*metadata, *obs, *self.domain_keys, *self.annotation_keys)
         raise ColumnNotFound(
             f"a column of sections or cells is wanted, but got {name!r}.{near(name, known)}"
         )
@@ -200,6 +207,16 @@ class Columns:
 
     def _from_obs(self, name: str, key: str) -> Column:
         infos = [e.columns[key] for e in self._entries.values() if key in e.columns]
+        return self._from_infos(name, "obs", key, infos)
+
+    def _from_annotations(self, name: str, key: str) -> Column:
+        infos = [e.info for e in self._derived if (e.kind, e.key) == ("annotation", key)]
+        return self._from_infos(name, "annotations", key, infos)
+
+    @staticmethod
+    def _from_infos(
+        name: str, source: Source, key: str, infos: "list[Mapping[str, Any]]"
+    ) -> Column:
         listed = [info.get("categories") for info in infos if info["kind"] != "numeric"]
         complete = bool(listed) and all(values is not None for values in listed)
         values = frozenset(str(v) for part in listed for v in part or ()) if complete else None
@@ -208,10 +225,12 @@ class Columns:
         if all(info.get("ordered") and info.get("categories") is not None for info in infos):
             orders = {tuple(map(str, info["categories"])) for info in infos}
             order = orders.pop() if len(orders) == 1 else None
-        return Column(name, "obs", key, kinds, values, order)
+        return Column(name, source, key, kinds, values, order)
 
     def _from_domains(self, name: str, key: str) -> Column:
-        listed = [e.info.get("categories") for e in self._derived if e.key == key]
+        listed = [
+            e.info.get("categories") for e in self._derived if (e.kind, e.key) == ("domains", key)
+        ]
         complete = all(values is not None for values in listed)
         values = frozenset(str(v) for part in listed for v in part or ()) if complete else None
         return Column(name, "domains", key, frozenset({"categorical"}), values)

@@ -66,18 +66,17 @@ def derived_inputs(
     Returns
     -------
     dict of str to dict
-        For every section, names of derived data, `domains/<key>/<section>`, and their attempts;
+        For every section, names of derived data, such as `domains/<key>/<section>`, and their attempts;
         empty where the filter asks for columns of the section alone.
     """
     columns = Columns(store)
     found = [columns.resolve(leaf.column) for leaf in leaves(parse(where))]
-    keys = sorted({column.key for column in found if column.source == "domains"})
+    kinds = {"domains": "domains", "confidence": "domains", "annotations": "annotation"}
+    keys = sorted({f"{kinds[c.source]}/{c.key}" for c in found if c.source in kinds})
     derived = store.snapshot.derived
     return {
         section: {
-            name: derived[name].attempt
-            for key in keys
-            if (name := f"domains/{key}/{section}") in derived
+            name: derived[name].attempt for key in keys if (name := f"{key}/{section}") in derived
         }
         for section in sections
     }

@@ -1,12 +1,13 @@
-"""Domain labels as if they were a column of a section's own table."""
+"""Domain labels and annotations as if they were columns of a section's own table."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from ...atlas.annotations import open_annotation
 from ...atlas.derived_read import read_domains
-from ..cells.fetch import read_labels
+from ..cells.fetch import read_annotation, read_labels
 from ..cells.rows import as_runs
-from ..filters.columns import Columns
+from ..filters.columns import Column, Columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,16 +19,23 @@ __all__ = ["labelled_sections"]
 
 
 class _Labelled:
-    """A section whose table has one further column: domain labels."""
+    """A section whose table has one further column: domain labels, or an annotation."""
 
-    def __init__(self, store: "AtlasStore", section: "Section", name: str, key: str) -> None:
+    def __init__(self, store: "AtlasStore", section: "Section", column: Column) -> None:
         self._store, self._section = store, section
-        self._name, self._key = name, key
-        self._names = tuple(read_domains(store, key, section.name, [(0, 0)]).categories)
+        self._name, self._key = column.name, column.key
+        self._added = column.source == "annotations"
+        self._names: tuple[str, ...] | None
+        self._kind = "categorical"
+        if self._added:
+            opened = open_annotation(store, self._key, section.name)
+            self._kind, self._names = str(opened.info["kind"]), opened.categories
+        else:
+            self._names = tuple(read_domains(store, self._key, section.name, [(0, 0)]).categories)
 
     @property
     def obs_columns(self) -> dict[str, Any]:
-        return {**self._section.obs_columns, self._name: {"kind": "categorical"}}
+        return {**self._section.obs_columns, self._name: {"kind": self._kind}}
 
     def categories(self, column: str) -> tuple[str, ...] | None:
         return self._names if column == self._name else self._section.categories(column)
@@ -37,8 +45,8 @@ class _Labelled:
     ) -> "pd.DataFrame":
         if list(columns) != [self._name]:
             return self._section.obs(runs, columns, index=index)
-        labels = read_labels(self._store, self._section.name, self._key, as_runs(runs))
-        return labels.to_frame(self._name)
+        read = read_annotation if self._added else read_labels
+        return read(self._store, self._section.name, self._key, as_runs(runs)).to_frame(self._name)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # before there is a section to ask
@@ -56,13 +64,13 @@ def labelled_sections(store: "AtlasStore", sections: Sequence[str], column: str)
     sections
         Names.
     column
-        An obs column, a domain key, or `domain` where there is one key.
+        An obs column, a domain key, an annotation, or `domain` where there is one key.
 
     Returns
     -------
     list of Section
-        As they are where the column is in the table; else with the domain labels as a further
-        categorical column of this name.
+        As they are where the column is in the table; else with the labels as a further column of
+        this name.
 
     Raises
     ------
@@ -73,6 +81,6 @@ def labelled_sections(store: "AtlasStore", sections: Sequence[str], column: str)
     """
     found = Columns(store).resolve(column)
     opened = [store.section(name) for name in sections]
-    if found.source != "domains":
+    if found.source not in ("domains", "annotations"):
         return opened
-    return [cast("Section", _Labelled(store, one, column, found.key)) for one in opened]
+    return [cast("Section", _Labelled(store, one, found)) for one in opened]

@@ -60,8 +60,9 @@ def column_table(store: "AtlasStore") -> "pd.DataFrame":
     -------
     DataFrame
         Index `column`; columns `source` (`section`: from the sample sheet, `obs`: of the cells,
-        `domains`: found labels), `kind`, `n_sections` (sections that have it). A name that occurs
-        in two sources stands twice; in a query, sections come before cells before domains.
+        `domains`: found labels, `annotations`: added by users), `kind`, `n_sections` (sections that have it). A name that occurs
+        in two sources stands twice; in a query, sections come before cells before domains before
+        annotations.
 
     Notes
     -----
@@ -91,5 +92,9 @@ def column_table(store: "AtlasStore") -> "pd.DataFrame":
         for name in columns.obs
     ]
     rows += [(key, "domains", "categorical", len(domains[key])) for key in sorted(domains)]
+    rows += [
+        (key, "annotations", "/".join(sorted(columns.resolve(f"annotations:{key}").kinds)), len(n))
+        for key, n in store.derived_keys("annotation").items()
+    ]
     table = pd.DataFrame(rows, columns=["column", "source", "kind", "n_sections"])
     return table.set_index("column")

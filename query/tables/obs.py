@@ -58,6 +58,11 @@ def default_columns(columns: Columns, sections: Sequence[str]) -> list[Column]:
         spelled = f"domains:{key}" if key in taken else key
         chosen.append(replace(_named(columns.resolve(f"domains:{key}"), spelled), optional=True))
         taken.add(spelled)
+    for key in columns.annotation_keys:
+        spelled = f"annotations:{key}" if key in taken else key
+        added = _named(columns.resolve(f"annotations:{key}"), spelled)
+        chosen.append(replace(added, optional=True))
+        taken.add(spelled)
     return chosen
 
 
@@ -85,29 +90,31 @@ def section_table(
     n = count(runs)
     data: dict[str, Any] = {}
     for column in columns:
-        stale = column.optional and is_stale(selection.store, column.key, section.name)
+        stale = column.optional and is_stale(selection.store, column, section.name)
         values = None if stale else read_column(selection.store, section, runs, column)
         data[column.name] = pd.Series([None] * n, dtype=object) if values is None else values
     return pd.DataFrame(data, index=pd.RangeIndex(n))
 
 
-def is_stale(store: "AtlasStore", key: str, section: str) -> bool:
-    """Whether a section's labels of a domain key were computed from what was replaced since."""
-    entry = store.snapshot.derived.get(f"domains/{key}/{section}")
+def is_stale(store: "AtlasStore", column: Column, section: str) -> bool:
+    """Whether a section's labels were computed from what was replaced since."""
+    kind = "annotation" if column.source == "annotations" else "domains"
+    entry = store.snapshot.derived.get(f"{kind}/{column.key}/{section}")
     return entry is not None and bool(store.snapshot.stale_inputs(entry))
 
 
 def stale_labels(selection: "Selection", columns: Iterable[Column]) -> dict[str, list[str]]:
     """Sections whose labels an answer leaves out as stale, by the name of their column."""
     found = {
-        column.name: [s for s in selection.runs if is_stale(selection.store, column.key, s)]
+        column.name: [s for s in selection.runs if is_stale(selection.store, column, s)]
         for column in columns
         if column.optional
     }
     return {name: sections for name, sections in found.items() if sections}
 
 
-def _warn_stale(stale: dict[str, list[str]]) -> None:
+def warn_stale(stale: dict[str, list[str]]) -> None:
+    """Warn with `StaleLabelsWarning` of labels that are left out, by column."""
     for key, sections in stale.items():
         more = f" and {len(sections) - _NAMED:,} more" if len(sections) > _NAMED else ""
         warnings.warn(
@@ -140,15 +147,15 @@ def obs_table(selection: "Selection", names: Sequence[str] | None = None) -> "pd
 
     columns = chosen_columns(selection, names)
     stale = stale_labels(selection, columns)
-    _warn_stale(stale)
+    warn_stale(stale)
     parts = selection.parts()
     tables = [section_table(selection, section, runs, columns) for section, runs in parts]
     ids = [cell_ids(section, runs) for section, runs in parts]
     order = timepoint_order(selection.store.snapshot.sections.values())
     data = {
-        column.name: _joined([table[column.name] for table in tables], column, order)
+        column.name: joined_column([table[column.name] for table in tables], column, order)
         if tables
-        else _empty(column)
+        else empty_column(column)
         for column in columns
     }
     index = ids[0].append(ids[1:]) if ids else pd.Index([], dtype="str")
@@ -163,7 +170,8 @@ def stale_note(table: "pd.DataFrame") -> dict[str, Any]:
     return {name: table.attrs[name] for name in ("stale_labels",) if name in table.attrs}
 
 
-def _empty(column: Column) -> Any:
+def empty_column(column: Column) -> Any:
+    """Make a column of an answer without cells."""
     import pandas as pd
 
     if column.kinds == {"numeric"}:
@@ -173,7 +181,8 @@ def _empty(column: Column) -> Any:
     return pd.Categorical([])
 
 
-def _joined(parts: "list[pd.Series]", column: Column, order: tuple[str, ...] | None) -> Any:
+def joined_column(parts: "list[pd.Series]", column: Column, order: tuple[str, ...] | None) -> Any:
+    """Join a column of several sections into one of a kind that holds them all."""
     import pandas as pd
 
     present = [part for part in parts if not _is_absent(part)]
