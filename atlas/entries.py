@@ -8,7 +8,7 @@ from typing import Any
 
 from .keys import attempt_prefix, manifest_key
 
-__all__ = ["DerivedEntry", "RunEntry", "SectionEntry", "derived_name"]
+__all__ = ["DerivedEntry", "RunEntry", "SectionEntry", "SegmentEntry", "derived_name"]
 
 
 def derived_name(kind: str, key: str, section: str) -> str:
@@ -128,6 +128,56 @@ class DerivedEntry:
     def parent(self) -> str:
         """Folder of all attempts at it."""
         return f"derived/{self.name}"
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of its objects."""
+        return attempt_prefix(self.parent, self.attempt)
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest."""
+        return manifest_key(self.parent, self.attempt)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentEntry:
+    """Small results of many sections in one attempt, so that they are not a request each.
+
+    Attributes
+    ----------
+    kind : str
+        summary.
+    key : str
+        Name of the results; several segments may share one.
+    attempt, digest : str
+        Attempt that holds it; digest of its manifest.
+    nbytes : int
+        Bytes of all objects.
+    inputs : mapping
+        `section:<name>` or `<kind>/<key>/<section>` -> the attempt it was computed from, of all
+        its sections. What is stale for one section is not for the others.
+    info : mapping
+        Parameters and small facts.
+    """
+
+    kind: str
+    key: str
+    attempt: str
+    digest: str
+    nbytes: int
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Name in the snapshot: `<kind>/<key>/<attempt>`."""
+        return f"{self.kind}/{self.key}/{self.attempt}"
+
+    @property
+    def parent(self) -> str:
+        """Folder of all attempts at this key."""
+        return f"segments/{self.kind}/{self.key}"
 
     @property
     def prefix(self) -> str:

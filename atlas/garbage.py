@@ -36,7 +36,7 @@ __all__ = ["GcReport", "Orphan", "gc", "parse_grace"]
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 _GRACE = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)\s*([smhdw])")
 # How deep the attempts lie under each top folder.
-_DEPTH = {"sections": 1, "derived": 3, "models": 1}
+_DEPTH = {"sections": 1, "derived": 3, "segments": 2, "models": 1}
 
 
 @dataclass(frozen=True, slots=True)

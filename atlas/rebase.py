@@ -50,11 +50,15 @@ def rebase(head: Snapshot, change: Change) -> Snapshot | None:
         if entry.section not in removed and name not in doomed
     }
     derived.update({entry.name: entry for entry in change.add_derived})
+    dropped = set(change.remove_segments)
+    segments = {name: entry for name, entry in head.segments.items() if name not in dropped}
+    segments.update({entry.name: entry for entry in change.add_segments})
     after = replace(
         head,
         sections=sections,
         runs=runs,
         derived=derived,
+        segments=segments,
         condemned=tuple(sorted({*head.condemned, *change.condemn})),
     )
     for entry in change.add_derived:
@@ -68,6 +72,7 @@ def _refuse_condemned(head: Snapshot, change: Change) -> None:
     condemned = set(head.condemned)
     added = [entry.prefix for entry in change.add_sections]
     added += [entry.prefix for entry in change.add_derived]
+    added += [entry.prefix for entry in change.add_segments]
     added += [entry.prefix for entry in change.add_runs]
     for prefix in added:
         if prefix in condemned:

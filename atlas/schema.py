@@ -15,6 +15,7 @@ __all__ = [
     "FORMAT_VERSION",
     "RUN",
     "SECTION",
+    "SEGMENT",
     "SNAPSHOT_FORMAT",
     "TOMBSTONE_FORMAT",
     "check_format",
@@ -24,7 +25,7 @@ __all__ = [
     "writable",
 ]
 
-FORMAT_VERSION = "1.0"
+FORMAT_VERSION = "1.1"
 ATLAS_FORMAT = "tisseract"
 SNAPSHOT_FORMAT = "tisseract-snapshot"
 TOMBSTONE_FORMAT = "tisseract-tombstone"
@@ -202,6 +203,12 @@ DERIVED: dict[str, Check] = _COMMON | {
     "section": _name,
     "inputs": _inputs,
     "run": _optional(_name),
+    "info": _mapping,
+}
+SEGMENT: dict[str, Check] = _COMMON | {
+    "kind": _name,
+    "key": _name,
+    "inputs": _inputs,
     "info": _mapping,
 }
 RUN: dict[str, Check] = _COMMON | {

@@ -12,11 +12,19 @@ from dataclasses import dataclass, field, fields
 from typing import cast
 
 from . import schema
-from .entries import DerivedEntry, RunEntry, SectionEntry, derived_name
+from .entries import DerivedEntry, RunEntry, SectionEntry, SegmentEntry, derived_name
 from .errors import InvalidArgument
 from .manifest import digest_bytes, parse_json
 
-__all__ = ["Change", "DerivedEntry", "RunEntry", "SectionEntry", "Snapshot", "derived_name"]
+__all__ = [
+    "Change",
+    "DerivedEntry",
+    "RunEntry",
+    "SectionEntry",
+    "SegmentEntry",
+    "Snapshot",
+    "derived_name",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,10 @@ class Change:
         Sections to drop, with what was derived for them.
     remove_derived : iterable of str
         `<kind>/<key>/<section>` to drop.
+    add_segments : iterable of SegmentEntry
+        To add beside those that are there.
+    remove_segments : iterable of str
+        `<kind>/<key>/<attempt>` to drop; one that is gone is no fault.
     condemn : iterable of str
         Prefixes of attempts that gc is about to delete and nobody may commit any more.
     replace : bool
@@ -41,6 +53,8 @@ class Change:
     remove_sections: Iterable[str] = ()
     add_derived: Iterable[DerivedEntry] = ()
     remove_derived: Iterable[str] = ()
+    add_segments: Iterable[SegmentEntry] = ()
+    remove_segments: Iterable[str] = ()
     add_runs: Iterable[RunEntry] = ()
     condemn: Iterable[str] = ()
     replace: bool = False
@@ -49,7 +63,7 @@ class Change:
         # A commit walks over the change once per rebase: a generator would be empty by then.
         for name in (item.name for item in fields(self) if item.name != "replace"):
             value = getattr(self, name)
-            if isinstance(value, str | SectionEntry | DerivedEntry | RunEntry):
+            if isinstance(value, str | SectionEntry | DerivedEntry | SegmentEntry | RunEntry):
                 value = (value,)
             object.__setattr__(self, name, tuple(value))
 
@@ -70,8 +84,8 @@ class Snapshot:
         UTC, ISO 8601; by the writer's clock.
     message : str
         What was done, in the writer's words.
-    sections, derived, runs : mapping
-        By section name; by `<kind>/<key>/<section>`; by run name.
+    sections, derived, segments, runs : mapping
+        By section name; by `<kind>/<key>/<section>`; by `<kind>/<key>/<attempt>`; by run name.
     condemned : tuple of str
         Prefixes of deleted attempts, sorted.
     format_version : str
@@ -87,6 +101,7 @@ class Snapshot:
     message: str
     sections: Mapping[str, SectionEntry] = field(default_factory=dict)
     derived: Mapping[str, DerivedEntry] = field(default_factory=dict)
+    segments: Mapping[str, SegmentEntry] = field(default_factory=dict)
     runs: Mapping[str, RunEntry] = field(default_factory=dict)
     condemned: tuple[str, ...] = ()
     format_version: str = schema.FORMAT_VERSION
@@ -100,13 +115,19 @@ class Snapshot:
         """State of an atlas before its first commit."""
         return cls(0, None, "", "", "")
 
-    def entries(self) -> list[SectionEntry | DerivedEntry | RunEntry]:
+    def entries(self) -> list[SectionEntry | DerivedEntry | SegmentEntry | RunEntry]:
         """List everything that has an attempt, in the order of names."""
         sections = [self.sections[name] for name in sorted(self.sections)]
         derived = [self.derived[name] for name in sorted(self.derived)]
-        return [*sections, *derived, *(self.runs[name] for name in sorted(self.runs))]
+        segments = [self.segments[name] for name in sorted(self.segments)]
+        return [
+            *sections,
+            *derived,
+            *segments,
+            *(self.runs[name] for name in sorted(self.runs)),
+        ]
 
-    def stale_inputs(self, entry: DerivedEntry) -> list[str]:
+    def stale_inputs(self, entry: DerivedEntry | SegmentEntry) -> list[str]:
         """List the inputs, near and far, that are no longer what `entry` was computed from.
 
         An input `run:<name>` stands for all that the run was trained on. The field `run` alone does
@@ -189,6 +210,7 @@ class Snapshot:
             "message": self.message,
             "sections": [_row(self.sections[name]) for name in sorted(self.sections)],
             "derived": [_row(self.derived[name]) for name in sorted(self.derived)],
+            "segments": [_row(self.segments[name]) for name in sorted(self.segments)],
             "runs": [_row(self.runs[name]) for name in sorted(self.runs)],
             "condemned": list(self.condemned),
         }
@@ -223,17 +245,21 @@ class Snapshot:
         derived = [
             DerivedEntry(**row) for row in schema.rows(body, "derived", schema.DERIVED, what)
         ]
+        # Snapshots of format 1.0 have none.
+        grouped = schema.rows({"segments": []} | dict(body), "segments", schema.SEGMENT, what)
+        segments = [SegmentEntry(**row) for row in grouped]
         runs = [RunEntry(**row) for row in schema.rows(body, "runs", schema.RUN, what)]
         return cls(
             sections={entry.section: entry for entry in sections},
             derived={entry.name: entry for entry in derived},
+            segments={entry.name: entry for entry in segments},
             runs={entry.run: entry for entry in runs},
             digest=digest_bytes(data),
             **facts,
         )
 
 
-def _row(entry: SectionEntry | DerivedEntry | RunEntry) -> dict[str, object]:
+def _row(entry: SectionEntry | DerivedEntry | SegmentEntry | RunEntry) -> dict[str, object]:
     # dataclasses.asdict copies every inner mapping, which made it half the cost of a commit.
     return {name: getattr(entry, name) for name in entry.__slots__}
 

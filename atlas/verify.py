@@ -13,7 +13,7 @@ from .errors import Fault, TisseractError
 from .keys import catalog_key, panel_key
 from .manifest import ManifestKey, read_manifest
 from .memory import format_bytes
-from .snapshot import DerivedEntry, RunEntry, SectionEntry, Snapshot
+from .snapshot import DerivedEntry, RunEntry, SectionEntry, SegmentEntry, Snapshot
 from .storage import Storage
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["VerifyReport", "verify"]
 _READ = 8 * 2**20
 _THREADS = 4
 
-Entry = SectionEntry | DerivedEntry | RunEntry
+Entry = SectionEntry | DerivedEntry | SegmentEntry | RunEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,3 +221,7 @@ def _stale(snapshot: Snapshot) -> Iterator[Fault]:
     for name, entry in sorted(snapshot.derived.items()):
         if stale := snapshot.stale_inputs(entry):
             yield Fault(f"derived/{name}", f"is stale: {', '.join(stale)} was replaced or removed")
+    for name, segment in sorted(snapshot.segments.items()):
+        if stale := snapshot.stale_inputs(segment):
+            text = f"is stale in part: {', '.join(stale[:5])} was replaced or removed"
+            yield Fault(f"segments/{name}", text)
