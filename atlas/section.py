@@ -13,11 +13,12 @@ import numpy as np
 from .errors import ColumnNotFound, Corrupt, FormatUnsupported, InvalidArgument, MissingKey, near
 from .quadtree import Runs, TileTable, merge_runs
 from .section_arrays import ArrayLayout, RowArray
-from .section_frames import column_frame
+from .section_frames import column_frame, column_statistics
+from .section_genes import first_entries, read_peaks, read_statistics, read_tiles
 from .section_index import SectionIndex
 from .section_matrix import SparseArrays
 from .section_write import SECTION_FORMAT
-from .statistics import GeneStatistics, GeneTotals, ObsStatistics
+from .statistics import GenePeaks, GeneStatistics, GeneTotals, ObsStatistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from scipy import sparse
 
     from .panel import Panel
+    from .points_read import StoredPoints
     from .snapshot import SectionEntry
     from .storage import Storage
 
@@ -193,6 +195,19 @@ class Section:
         """Obs columns by name: kind, dtype, extremes or categories, missing values."""
         return self._index.columns
 
+    @cached_property
+    def points(self) -> Mapping[str, StoredPoints]:
+        """Points elements by name: the transcripts, where the source had them."""
+        from .points_read import StoredPoints
+
+        place = self._storage, self._entry.prefix, f"of section {self.name!r}"
+        return {n: StoredPoints(*place, i, self._array) for n, i in self._index.points.items()}
+
+    @property
+    def elements(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the elements under `images`, `labels` and `shapes` (beside the cells)."""
+        return self._index.elements
+
     # -- rows --------------------------------------------------------------------------------
 
     def positions(self, runs: Runs | None = None) -> NDArray[np.float64]:
@@ -333,27 +348,26 @@ class Section:
         """Per tile sums, non-zero counts and maxima of some genes."""
         wanted = np.asarray(genes, np.int64)
         self._check_genes(wanted)
-        unique, back = np.unique(wanted, return_inverse=True)
-        runs = merge_runs([(int(g), int(g) + 1) for g in unique])
+        return read_statistics(self._array, wanted)
 
-        def part(name: str) -> NDArray[Any]:
-            return self._array(f"tisseract/stats/gene_{name}").read(runs)[back].T
+    def gene_peaks(self, gene: int) -> GenePeaks:
+        """Per tile non-zero counts and maxima of one gene: what a test on it is pruned by."""
+        self._check_genes(np.array([gene]))
+        return read_peaks(self._array, gene)
 
-        return GeneStatistics(part("sum").astype(np.float64), part("nnz"), part("max"))
+    def gene_values(self, gene: int, tiles: Runs, peaks: GenePeaks) -> NDArray[np.float32]:
+        """Read one gene over the cells of some tiles, (m,) stored values, zeros included.
+
+        Reads only the stretch of the gene's entries that lies in these tiles (runs of their
+        numbers), from the by-gene order: `peaks` tell where it begins.
+        """
+        ends = first_entries(self._array, gene, peaks, self._corrupt)
+        return read_tiles(self._array, tiles, self.tiles.ptr, ends, self._corrupt)
 
     def obs_statistics(self, column: str) -> ObsStatistics:
         """Per tile extremes, histogram and missing values of an obs column."""
-        info = self._column_info(column)
-        folder = "tisseract/stats/obs/" + str(info["path"]).rsplit("/", 1)[-1]
-
-        def part(name: str) -> NDArray[Any] | None:
-            path = f"{folder}/{name}"
-            return self._array(path).read() if path in self._layouts else None
-
-        low, high, counts, nulls = part("min"), part("max"), part("hist"), part("null")
-        if nulls is None:
-            nulls = np.zeros(self.n_tiles, np.uint32)
-        return ObsStatistics(str(info["kind"]), nulls, low, high, counts, self.categories(column))
+        info, named = self._column_info(column), self.categories(column)
+        return column_statistics(info, self._array, self._layouts, self.n_tiles, named)
 
     def categories(self, column: str) -> tuple[str, ...] | None:
         """Categories of a categorical column, `False` and `True` of a boolean one, else None."""

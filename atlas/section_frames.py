@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .statistics import ObsStatistics
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from .quadtree import Runs
     from .section_arrays import RowArray
 
-__all__ = ["column_frame"]
+__all__ = ["column_frame", "column_statistics"]
 
 
 def column_frame(
@@ -59,3 +63,23 @@ def column_frame(
     if kind == "boolean":
         return pd.arrays.BooleanArray(values, mask)
     return pd.arrays.IntegerArray(np.ascontiguousarray(values), mask)
+
+
+def column_statistics(
+    info: Mapping[str, Any],
+    array: Callable[[str], RowArray],
+    layouts: Mapping[str, Any],
+    n_tiles: int,
+    categories: tuple[str, ...] | None,
+) -> ObsStatistics:
+    """Read the statistics of each tile of one obs column; what its kind does not have is None."""
+    folder = "tisseract/stats/obs/" + str(info["path"]).rsplit("/", 1)[-1]
+
+    def part(name: str) -> NDArray[Any] | None:
+        path = f"{folder}/{name}"
+        return array(path).read() if path in layouts else None
+
+    low, high, counts, nulls = part("min"), part("max"), part("hist"), part("null")
+    if nulls is None:
+        nulls = np.zeros(n_tiles, np.uint32)
+    return ObsStatistics(str(info["kind"]), nulls, low, high, counts, categories)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "GenePeaks",
     "GeneStatistics",
     "GeneTotals",
     "LogNorm",
@@ -100,6 +101,16 @@ class GeneStatistics:
     """(T, g) cells with a non-zero value."""
     largest: NDArray[Any]
     """(T, g) largest value, at least 0: where it is not above x, no cell of the tile is."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenePeaks:
+    """What a test on one gene is pruned by, for each tile of a section."""
+
+    nnz: NDArray[np.int64]
+    """(T,) cells with a non-zero value."""
+    largest: NDArray[np.float64]
+    """(T,) largest stored value, at least 0."""
 
 
 @dataclass(frozen=True, slots=True)

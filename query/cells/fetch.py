@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..filters.columns import Column, section_value
+from ..filters.gene_columns import read_gene
 from ..filters.leaf import answer_scalar, answer_values, missing_everywhere
 from ..filters.predicate import Leaf, Predicate, Truth, evaluate
 from ..geometry.places import Place
@@ -143,6 +144,8 @@ def read_column(
         if isinstance(value, str):
             return pd.Series(pd.Categorical.from_codes(np.zeros(n, np.int8), pd.Index([value])))
         return pd.Series(np.repeat(np.asarray(value), n))
+    if column.source == "gene":
+        return read_gene(section, runs, column)
     if column.source == "domains":
         if section.name not in store.derived_keys("domains").get(column.key, ()):
             return None

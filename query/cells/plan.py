@@ -1,11 +1,15 @@
 """What a query will read, as values that print themselves."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.memory import format_bytes
+
+if TYPE_CHECKING:
+    from ...atlas.snapshot import SectionEntry
 
 _SHOWN = 12
 
@@ -29,11 +33,20 @@ class SectionPlan:
     """Estimate of compressed bytes read for one row of the answer."""
     nnz_per_row: float = 0.0
     """Mean non-zeros of a row."""
+    n_ruled_out_by_genes: int = 0
+    """Tiles that tests on genes rule out by themselves."""
+    whole: bool = False
+    """Whether all of the section answers, known without its tiles: one run stands for them."""
 
     @property
     def n_rows(self) -> int:
         """Rows in kept tiles: the answer has at most so many."""
         return int((self.stop - self.start).sum())
+
+    @property
+    def n_kept(self) -> int:
+        """Tiles that may hold answers."""
+        return self.n_tiles if self.whole else len(self.start)
 
     @property
     def n_runs(self) -> int:
@@ -44,6 +57,14 @@ class SectionPlan:
     def exact(self) -> bool:
         """Whether every row of the kept tiles answers, so that no cell is tested."""
         return not (self.test_place.any() or self.test_obs.any())
+
+
+def whole_section(entry: "SectionEntry") -> SectionPlan:
+    """Plan for a section whose cells all answer, known from the catalog alone."""
+    none, start, stop = np.zeros(1, bool), np.zeros(1, np.int64), np.array([entry.n_obs])
+    if not entry.n_obs:
+        none, start, stop = none[:0], start[:0], stop[:0]
+    return SectionPlan(entry.section, entry.n_tiles, start, stop, none, none, whole=True)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,7 +103,7 @@ class QueryPlan:
     def n_tiles(self) -> tuple[int, int]:
         """Tiles kept, and tiles of the kept sections."""
         return (
-            sum(len(plan.start) for plan in self.sections),
+            sum(plan.n_kept for plan in self.sections),
             sum(plan.n_tiles for plan in self.sections),
         )
 
@@ -90,6 +111,7 @@ class QueryPlan:
         kept, total = self.n_tiles
         place = sum(int(plan.test_place.sum()) for plan in self.sections)
         obs = sum(int(plan.test_obs.sum()) for plan in self.sections)
+        genes = sum(plan.n_ruled_out_by_genes for plan in self.sections)
         n_runs = sum(plan.n_runs for plan in self.sections)
         bound = "" if self.exact else "at most "
         tested = f" on {', '.join(self.tested_columns)}" if obs else ""
@@ -98,6 +120,7 @@ class QueryPlan:
             f"sections  {len(self.sections)} of {len(self.sections) + len(self.pruned)} kept",
             *_listed([f"  - {name}: {why}" for name, why in self.pruned]),
             f"tiles     {kept:,} of {total:,} kept in {n_runs:,} row runs",
+            *([f"  genes rule out {genes:,} tiles by their statistics"] if genes else []),
             f"  tested cell by cell: {place:,} for the place, {obs:,} for the filter{tested}",
             f"cells     {bound}{self.n_obs_bound:,} x {self.n_vars:,} genes",
             f"read      about {format_bytes(self.read_bytes)} (compressed)",

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..filters.columns import Column, section_value
+from ..filters.gene_columns import bound_by_entry, why_missing
 from ..filters.leaf import (
     answer_scalar,
     bound_by_histogram,
@@ -18,6 +19,7 @@ from ..geometry.places import Place
 from .plan import SectionPlan
 
 if TYPE_CHECKING:
+    from ...atlas.quadtree import TileTable
     from ...atlas.snapshot import DerivedEntry, SectionEntry
 
 
@@ -55,6 +57,8 @@ def bound_leaf_by_catalog(
     if column.source == "meta":
         value = section_value(entry.section, entry.metadata, column.key)
         return Bounds.exactly(answer_scalar(leaf, value, column.order))
+    if column.source == "gene":
+        return bound_by_entry(leaf, column, entry)
     if column.source == "domains":
         if column.key not in domains:
             return Bounds.exactly(missing_everywhere(leaf, 1))
@@ -90,8 +94,7 @@ def _bound_by_values(leaf: Leaf, values: object, order: tuple[str, ...] | None =
 
 def plan_section(
     section: str,
-    ptr: NDArray[np.int64],
-    boxes: NDArray[np.float64],
+    tiles: "TileTable",
     place: Place | None,
     bounds: Bounds,
 ) -> SectionPlan:
@@ -101,10 +104,8 @@ def plan_section(
     ----------
     section
         Name of the section.
-    ptr
-        Row pointer of its tiles (T + 1,).
-    boxes
-        Tight box of each tile (T, 4).
+    tiles
+        Row pointer (T + 1,) and tight box (T, 4) of its tiles.
     place
         Where the cells must lie; None is everywhere.
     bounds
@@ -117,10 +118,10 @@ def plan_section(
         predicate; it is taken untested only if its box lies in the place, and likewise for the
         predicate.
     """
-    n_tiles = len(ptr) - 1
+    ptr, n_tiles = tiles.ptr, len(tiles)
     touched, inside = np.ones(n_tiles, bool), np.ones(n_tiles, bool)
     if place is not None:
-        touched, inside = place.cover(boxes)
+        touched, inside = place.cover(tiles.bounds)
     kept = np.flatnonzero(touched & bounds.can_yes & (ptr[1:] > ptr[:-1]))
     return SectionPlan(
         section=section,
@@ -142,6 +143,29 @@ def bound_tiles(
     if section.all_yes[0] or not section.can_yes[0]:
         return Bounds(*(np.repeat(part, n_tiles) for part in _parts(section)))
     return bound(predicate, leaf_bounds, n_tiles)
+
+
+def why_missing_genes(columns: Mapping[str, Column], entry: "SectionEntry") -> str | None:
+    """Tell which gene of a filter a section has no values of, and why; None where it has all."""
+    genes = (column for column in columns.values() if column.source == "gene")
+    return next(filter(None, (why_missing(column, entry) for column in genes)), None)
+
+
+def ruled_out_by_genes(
+    predicate: Predicate,
+    known: Mapping[Leaf, Bounds],
+    columns: Mapping[str, Column],
+    n_tiles: int,
+) -> int:
+    """Count the tiles that tests on genes alone rule out, whatever else is asked."""
+
+    def genes_only(leaf: Leaf) -> Bounds:
+        bounds = known.get(leaf) if columns[leaf.column].source == "gene" else None
+        return Bounds.unknown(n_tiles) if bounds is None else bounds
+
+    if not any(columns[leaf.column].source == "gene" for leaf in known):
+        return 0
+    return int((~bound(predicate, genes_only, n_tiles).can_yes).sum())
 
 
 def _parts(bounds: Bounds) -> tuple[NDArray[np.bool_], ...]:

@@ -9,12 +9,12 @@ import numpy as np
 
 from ...atlas.memory import format_bytes
 from ..filters.columns import Column, Columns
-from ..filters.predicate import Bounds
+from ..filters.predicate import Bounds, Leaf
 from ..geometry.by_section import Nowhere, place_of
 from . import pruning
 from .answers import Answers
 from .fetch import Asked, by_gene, find_rows
-from .plan import QueryPlan, SectionPlan
+from .plan import QueryPlan, SectionPlan, whole_section
 from .question import Question
 from .rows import RunArray, count
 from .statistics import bytes_per_row, tile_bounds
@@ -67,6 +67,11 @@ class Selection(Answers):
     def _tested(self) -> dict[str, Column]:
         return self.columns.check(self.question.predicate)
 
+    @property
+    def tested(self) -> list[Column]:
+        """Columns that the filter names."""
+        return list(self._tested.values())
+
     @cached_property
     def _kept(self) -> tuple[dict[str, Bounds], tuple[tuple[str, str], ...]]:
         """Sections left by the catalog alone, and those left out with the reason."""
@@ -87,7 +92,8 @@ class Selection(Answers):
             bounds = pruning.bound_section(self.question.predicate, self._tested, entry, derived)
             where = place_of(self.question, name)
             if not bounds.can_yes[0]:
-                pruned.append((name, "no cell can satisfy the filter"))
+                why = pruning.why_missing_genes(self._tested, entry)
+                pruned.append((name, why or "no cell can satisfy the filter"))
             elif isinstance(where, Nowhere):
                 pruned.append((name, where.why))
             elif where is not None and not where.cover(np.array([entry.bounds]))[0][0]:
@@ -132,18 +138,23 @@ class Selection(Answers):
 
     def _plan_section(self, name: str, bounds: Bounds) -> SectionPlan:
         section = self._store.section(name)
-        tiles = section.tiles
-        ptr = np.asarray(tiles.ptr, np.int64)
-        by_tile = pruning.bound_tiles(
-            self.question.predicate,
-            lambda leaf: tile_bounds(self._store, section, leaf, self._tested[leaf.column]),
-            bounds,
-            len(ptr) - 1,
-        )
-        plan = pruning.plan_section(
-            name, ptr, np.asarray(tiles.bounds, np.float64), place_of(self.question, name), by_tile
-        )
-        entry = section.entry
+        entry, place = section.entry, place_of(self.question, name)
+        if place is None and bounds.all_yes[0]:
+            # All of a section: its tiles need not be known, nor the section be opened.
+            plan = whole_section(entry)
+        else:
+            known: dict[Leaf, Bounds] = {}
+
+            def leaf_bounds(leaf: Leaf) -> Bounds:
+                column = self._tested[leaf.column]
+                known[leaf] = tile_bounds(self._store, section, leaf, column)
+                return known[leaf]
+
+            asked = self.question.predicate
+            by_tile = pruning.bound_tiles(asked, leaf_bounds, bounds, entry.n_tiles)
+            plan = pruning.plan_section(name, section.tiles, place, by_tile)
+            genes = pruning.ruled_out_by_genes(asked, known, self._tested, entry.n_tiles)
+            plan = replace(plan, n_ruled_out_by_genes=genes)
         return replace(
             plan,
             bytes_per_row=bytes_per_row(section),

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..filters.columns import Column, section_value
+from ..filters.gene_columns import bound_by_tiles
 from ..filters.leaf import answer_scalar, bound_by_histogram, bound_by_range, missing_everywhere
 from ..filters.predicate import Bounds, Leaf, Null, Scalar, Truth
 
@@ -35,6 +36,8 @@ def tile_bounds(store: "AtlasStore", section: "Section", leaf: Leaf, column: Col
     if column.source == "meta":
         value = section_value(section.name, section.metadata, column.key)
         return _everywhere(answer_scalar(leaf, value, column.order), n_tiles)
+    if column.source == "gene":
+        return bound_by_tiles(leaf, column, section)
     if column.source == "domains":
         if section.name not in store.derived_keys("domains").get(column.key, ()):
             return _everywhere(missing_everywhere(leaf, 1), n_tiles)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...atlas.errors import InvalidArgument, SectionNotFound, UnitUnknown, near
 from ..filters.columns import Columns
+from ..filters.gene_columns import warn_unfit
 from ..filters.parser import parse
 from ..filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest, conjunction
 from ..filters.sugar import lower
@@ -104,6 +105,7 @@ def select(
     if alone:
         for name in selection.sections:
             _check_unit(store.snapshot.sections[name].um_per_unit, name, units)
+    warn_unfit(selection)
     if names is not None:
         # Panels are small and shared: an unknown gene is told now, not when the answer is read.
         _ = selection.genes

@@ -2,7 +2,8 @@
 
 A bare name means, in this order, section metadata that some section has a value for, an obs
 column, a domain key, an annotation. `meta:name`, `obs:name`, `domains:key` and `annotations:key`
-(in backquotes) say which; `confidence:key` is how sure the labels of a domain key are.
+say which; `confidence:key` is how sure the labels of a domain key are; `counts:gene` and
+`log1p:gene` are what a cell has of a gene.
 `domain` stands for the only domain key, where there is one.
 """
 
@@ -11,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...atlas.errors import ColumnNotFound, InvalidArgument, near
+from . import gene_columns
 from .predicate import Compare, In, Leaf, Null, Predicate, Scalar, StringTest, leaves
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
 
-type Source = Literal["meta", "obs", "domains", "annotations", "confidence"]
+type Source = Literal["meta", "obs", "domains", "annotations", "confidence", "gene"]
 
 # Beyond this many, a message points at values() instead of listing them.
 _LISTED = 30
@@ -40,6 +42,10 @@ class Column:
     all sections agree."""
     optional: bool = False
     """Taken along unasked, so that stale labels count as missing instead of raising."""
+    unit: str = ""
+    """Of a gene: counts or log1p."""
+    places: tuple[tuple[str, int, bool], ...] = ()
+    """Of a gene: panels that list it, each with the matrix column and whether zeros pad it."""
 
     @property
     def is_text(self) -> bool:
@@ -117,6 +123,10 @@ class Columns:
             return Column(name, "confidence", key, frozenset({"numeric"}), None)
         if source == "annotations" and key in self.annotation_keys:
             return self._from_annotations(name, key)
+        if source in gene_columns.UNITS and key:
+            places = gene_columns.gene_places(self._store, key)
+            kinds = frozenset({"numeric"})
+            return Column(name, "gene", key, kinds, None, unit=source, places=places)
         if name == "section" or name in metadata:
             return self._from_metadata(name, name)
         if name in obs:
@@ -134,6 +144,7 @@ class Columns:
                 "sections with a timepoint are wanted, but got a snapshot in which none has one; "
                 "fill in the column timepoint of the sample sheet and ingest it with overwrite"
             )
+        gene_columns.refuse_bare_gene(self._store, name)
         known = (*metadata, *obs, *self.domain_keys, *self.annotation_keys)
         raise ColumnNotFound(
             f"a column of sections or cells is wanted, but got {name!r}.{near(name, known)}"

@@ -12,6 +12,8 @@ Grammar (a superset of the Census and TileDB-SOMA value filters)::
                | column                             a column of booleans
                | true | false                       every cell, none
     column    := name | dotted.name | `any name between backquotes`
+               | counts:gene | log1p:gene         values of a gene, which name their unit
+               | obs:name | meta:name | domains:key | confidence:key | annotations:key
     value     := "text" | number | true | false
 """
 
@@ -21,7 +23,19 @@ from dataclasses import dataclass
 from typing import Literal, NoReturn, cast
 
 from ...atlas.errors import QuerySyntax
-from .predicate import And, Compare, In, Not, Null, Operator, Or, Predicate, Scalar, StringTest
+from .predicate import (
+    SOURCED,
+    And,
+    Compare,
+    In,
+    Not,
+    Null,
+    Operator,
+    Or,
+    Predicate,
+    Scalar,
+    StringTest,
+)
 
 MAX_LENGTH = 100_000
 MAX_DEPTH = 64
@@ -119,6 +133,10 @@ class _Source:
                 quoted[i] = text[i + 1 : end]
                 plain.append("_" * (end + 1 - i))
                 i = end + 1
+            elif (name := SOURCED.match(text, i)) and _begins(text, i):
+                quoted[i] = name[0]
+                plain.append("_" * len(name[0]))
+                i = name.end()
             elif char == "#":
                 _fail("a filter without comments is wanted", text[i:], i, "leave out # and on")
             else:
@@ -242,7 +260,7 @@ class _Reader:
             self._fail("the name of a column is wanted", node, _hint(node))
         start, text = self.source.span(node)
         name = self.source.quoted.get(start)
-        if "`" in text and text != f"`{name}`":
+        if "`" in text and text not in {name, f"`{name}`"}:
             self._fail("one name between backquotes is wanted", node, "put all of it between them")
         # The text as typed: Python would normalize the letters of a name.
         return text if name is None else name
@@ -307,6 +325,11 @@ def _hint(node: ast.expr) -> str:
     ]
     general = "known: column == value, `in`, `is null`, .startswith, and, or, not"
     return next((hint for kind, hint in hints if isinstance(node, kind)), general)
+
+
+def _begins(text: str, at: int) -> bool:
+    """Whether a name may begin here, rather than go on."""
+    return at == 0 or not (text[at - 1].isalnum() or text[at - 1] in "_.:")
 
 
 def _is_none(node: ast.expr) -> bool:

@@ -14,6 +14,7 @@ the predicate is true.
           F | F F F       F | T U F        F | T
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from keyword import iskeyword
@@ -22,6 +23,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+# A name with its source, such as counts:Sox2, and what may follow without backquotes.
+SOURCED = re.compile(
+    r"(?:counts|log1p|meta|obs|domains|confidence|annotations):\w"
+    r"(?:\w|[:-](?=\w)|\.(?!(?:startswith|endswith|contains)\s*\()(?=\w))*"
+)
 # Words of the filter grammar that are no names unless backquoted.
 RESERVED = ("null", "none", "true", "false")
 
@@ -117,6 +123,8 @@ def quote(column: str) -> str:
     >>> quote("cell_type"), quote("cell type")
     ('cell_type', '`cell type`')
     """
+    if SOURCED.fullmatch(column):
+        return column
     plain = column.isidentifier() and column.isascii() and not iskeyword(column)
     return column if plain and column.lower() not in RESERVED else f"`{column}`"
 
