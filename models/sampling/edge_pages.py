@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from .node_space import NodeSpace
 from .tile_buffers import BufferPool
 from .tile_kernels import copy_edges
 
-__all__ = ["EdgePages", "NodeEdges"]
+__all__ = ["EdgePages", "EdgePart"]
 
 # below so many stretches, or with so many cells in each, they are worked through one by one
 _MOST_STRETCHES, _STRETCH = 16, 64
@@ -24,31 +25,41 @@ _Part = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class NodeEdges:
-    """Edges of some cells.
+class EdgePart:
+    """Edges of some cells, where they lie: cell i has those of row `rows[i]` of a page.
 
     Attributes
     ----------
-    indptr : ndarray (m + 1,) int64
-    node : ndarray (e,) int64
-        Neighbors.
-    length : ndarray (e,) float32
+    rows : ndarray (m,) int64
+    indptr : ndarray integer
+    columns : ndarray integer
+        Neighbors, less `offset`.
+    lengths : ndarray float32
+        Empty where nobody wants them.
+    offset : int
+        Node of column 0.
     """
 
-    indptr: NDArray[np.int64]
-    node: NDArray[np.int64]
-    length: NDArray[np.float32]
+    rows: NDArray[np.int64]
+    indptr: NDArray[np.integer]
+    columns: NDArray[np.integer]
+    lengths: NDArray[np.float32]
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    indptr: NDArray[np.int64]
+    indptr: NDArray[np.int32]
     columns: NDArray[np.int32]
     lengths: NDArray[np.float32]
 
     @property
     def nbytes(self) -> int:
         return int(self.indptr.nbytes + self.columns.nbytes + self.lengths.nbytes)
+
+    def degrees(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """Count the edges of some rows."""
+        return self.indptr[rows + 1] - self.indptr[rows]
 
 
 class EdgePages:
@@ -65,6 +76,8 @@ class EdgePages:
         Rows read at once.
     buffers : BufferPool, optional
         Where the memory of edges comes from.
+    lengths : bool
+        Whether the lengths of edges are wanted.
     """
 
     def __init__(
@@ -74,7 +87,10 @@ class EdgePages:
         limit: int,
         page_rows: int = 8192,
         buffers: BufferPool | None = None,
+        *,
+        lengths: bool = True,
     ) -> None:
+        self.lengths = lengths
         self.buffers = BufferPool(0) if buffers is None else buffers
         self.space, self.graphs, self.page_rows = space, tuple(graphs), page_rows
         counts = [-(-size // page_rows) for size in space.sizes]
@@ -84,25 +100,37 @@ class EdgePages:
         self._lock = threading.Lock()
         self.rows_read = 0
 
-    def edges(self, nodes: NDArray[np.int64]) -> NodeEdges:
-        """Return the edges of some cells, in their order."""
+    def parts(self, nodes: NDArray[np.int64]) -> tuple[list[EdgePart], int]:
+        """Return the edges of some cells part by part, in their order, and how many they are.
+
+        Cells that come in runs, as seeds do, are looked up in the pages themselves; of others the
+        edges are copied first, into one part.
+        """
         section, row = self.space.locate(nodes)
         number = self._base[section] + row // self.page_rows
-        parts = _parts(number)
-        firsts = [part.start if isinstance(part, slice) else int(part[0]) for part in parts]
+        cuts = _parts(number)
+        firsts = [cut.start if isinstance(cut, slice) else int(cut[0]) for cut in cuts]
         inner = row % self.page_rows
-        indptr = np.zeros(len(nodes) + 1, dtype=np.int64)
         pages = self._pages_of([int(number[first]) for first in firsts])
-        for page, part in zip(pages, parts, strict=True):
-            indptr[1:][part] = page.indptr[inner[part] + 1] - page.indptr[inner[part]]
+        offsets = [self.space.offsets[int(section[first])] for first in firsts]
+        rows = [inner[cut] for cut in cuts]
+        if all(isinstance(cut, slice) for cut in cuts):
+            total = sum(int(p.degrees(own).sum()) for p, own in zip(pages, rows, strict=True))
+            return [
+                EdgePart(own, page.indptr, page.columns, page.lengths, offset)
+                for own, page, offset in zip(rows, pages, offsets, strict=True)
+            ], total
+        indptr = np.zeros(len(nodes) + 1, dtype=np.int64)
+        for page, cut, own in zip(pages, cuts, rows, strict=True):
+            indptr[1:][cut] = page.degrees(own)
         np.cumsum(indptr, out=indptr)
-        node = self.buffers.empty(int(indptr[-1]), np.int64)
-        length = self.buffers.empty(int(indptr[-1]), np.float32)
-        for page, part, first in zip(pages, parts, firsts, strict=True):
-            offset = self.space.offsets[int(section[first])]
+        total = int(indptr[-1])
+        node = self.buffers.empty(total, np.int64)
+        length = self.buffers.empty(total if self.lengths else 0, np.float32)
+        for page, cut, own, offset in zip(pages, cuts, rows, offsets, strict=True):
             arrays = (page.indptr, page.columns, page.lengths)
-            copy_edges(inner[part], *arrays, offset, indptr[:-1][part], node, length)
-        return NodeEdges(indptr, node, length)
+            copy_edges(own, *arrays, offset, indptr[:-1][cut], node, length)
+        return [EdgePart(np.arange(len(nodes)), indptr, node, length, 0)], total
 
     def _pages_of(self, numbers: list[int]) -> list[_Page]:
         """Read the pages that nobody reads yet, then wait for the others."""
@@ -142,14 +170,21 @@ class EdgePages:
         section = int(np.searchsorted(self._base, number, side="right")) - 1
         start = (number - int(self._base[section])) * self.page_rows
         stop = min(start + self.page_rows, self.space.sizes[section])
-        found = self.graphs[section].edges([(start, stop)])
+        indptr, columns, lengths = self._rows(section, start, stop)
         with self._lock:
             self.rows_read += stop - start
         return _Page(
-            np.ascontiguousarray(found.indptr, dtype=np.int64),
-            np.ascontiguousarray(found.indices, dtype=np.int32),
-            np.ascontiguousarray(found.distances, dtype=np.float32),
+            np.ascontiguousarray(indptr, dtype=np.int32),
+            np.ascontiguousarray(columns, dtype=np.int32),
+            np.ascontiguousarray(lengths, dtype=np.float32),
         )
+
+    def _rows(self, section: int, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+        graph: Any = self.graphs[section]
+        if not self.lengths and hasattr(graph, "links"):
+            return (*graph.links([(start, stop)]), np.empty(0, np.float32))
+        found = graph.edges([(start, stop)])
+        return found.indptr, found.indices, found.distances if self.lengths else found.distances[:0]
 
 
 def _parts(number: NDArray[np.int64]) -> list[_Part]:

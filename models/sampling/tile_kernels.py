@@ -78,23 +78,24 @@ def copy_entries(
     """
     most = np.uint32(0)
     for i in range(start.size):
-        low, to = start[i], at[i]
+        low, to = start[i], np.uint64(at[i])
         total = 0  # stays a whole number where the values are: such sums are faster
         while low < stop[i]:
             chunk = low // length
             inner = low - chunk * length
-            n = min(stop[i] - low, length - inner)
-            c = slot[chunk] * np.int64(column_stride) + column_first + inner
-            v = slot[chunk] * np.int64(value_stride) + value_first + inner
+            # unsigned: numbers that may be negative keep loops from being vectorized
+            n = np.uint64(min(stop[i] - low, length - inner))
+            c = np.uint64(slot[chunk] * np.int64(column_stride) + column_first + inner)
+            v = np.uint64(slot[chunk] * np.int64(value_stride) + value_first + inner)
             for j in range(n):
-                column = columns[c + j]
-                out_columns[to + j] = column
+                column = columns[c + np.uint64(j)]
+                out_columns[to + np.uint64(j)] = column
                 most = max(most, np.uint32(column))
             for j in range(n):
-                value = values[v + j]
-                out_values[to + j] = value
+                value = values[v + np.uint64(j)]
+                out_values[to + np.uint64(j)] = value
                 total += value
-            low += n
+            low += np.int64(n)
             to += n
         out_sums[i] = total
     return int(most)
@@ -111,10 +112,10 @@ def narrowed(wide: NDArray[Any], memory: NDArray[Any], starts: NDArray[np.int64]
     """
     bits = np.int64(0)
     for i in range(starts.size):
-        to = starts[i]
+        to = np.uint64(starts[i])
         for j in range(wide.shape[1]):
             value = wide[i, j]
-            memory[to + j] = value
+            memory[to + np.uint64(j)] = value
             bits |= value
     return int(bits)
 
@@ -164,7 +165,7 @@ def keep_columns(
 @njit
 def copy_edges(
     rows: NDArray[np.int64],
-    indptr: NDArray[np.int64],
+    indptr: NDArray[np.integer],
     columns: NDArray[np.int32],
     lengths: NDArray[np.float32],
     offset: int,
@@ -173,12 +174,15 @@ def copy_edges(
     out_length: NDArray[np.float32],
 ) -> None:
     """Copy the edges of some rows of a page; `at[i]` is where those of `rows[i]` go."""
+    measured = out_length.size > 0
     for i in range(rows.size):
-        to = at[i]
-        for j in range(indptr[rows[i]], indptr[rows[i] + 1]):
-            out_node[to] = offset + columns[j]
-            out_length[to] = lengths[j]
-            to += 1
+        to = np.uint64(at[i])
+        low, high = np.uint64(indptr[rows[i]]), np.uint64(indptr[rows[i] + 1])
+        for j in range(high - low):
+            out_node[to + np.uint64(j)] = offset + columns[low + np.uint64(j)]
+        if measured:
+            for j in range(high - low):
+                out_length[to + np.uint64(j)] = lengths[low + np.uint64(j)]
 
 
 @njit
@@ -186,16 +190,20 @@ def number_neighbors(
     low: NDArray[np.int64],
     high: NDArray[np.int64],
     base: NDArray[np.int64],
-    indptr: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    indptr: NDArray[np.integer],
+    columns: NDArray[np.integer],
+    lengths: NDArray[np.float32],
+    offset: int,
     first: int,
     table: NDArray[np.int32],
     known: NDArray[np.int64],
     n_known: int,
-    node: NDArray[np.int64],
-    length: NDArray[np.float32],
     grow: bool,
+    kept: int,
     source: NDArray[np.int64],
     target: NDArray[np.int64],
+    out_length: NDArray[np.float32],
 ) -> tuple[int, int]:
     """Give neighbors their numbers in a batch: those of the seeds, then as they are met.
 
@@ -203,8 +211,12 @@ def number_neighbors(
     ----------
     low, high, base : ndarray (blocks,) int64
         Ascending blocks of seeds: nodes low:high have the numbers from base on.
-    indptr : ndarray (m + 1,) int64
-        Edges of each cell, the first of which has the number `first`.
+    rows : ndarray (m,) int64
+        Rows of a page of edges, one for each cell; the first cell has the number `first`.
+    indptr, columns, lengths : ndarray
+        The page; `lengths` is empty where nobody wants them.
+    offset : int
+        Node of column 0.
     table : ndarray (2^b,) int32
         Open hash table of numbers, -1 where it is free, for cells that are no seeds; at least
         twice as long as they will be. Changed.
@@ -212,23 +224,26 @@ def number_neighbors(
         Nodes by number. New ones are added.
     n_known : int
         How many there are.
-    node, length : ndarray (e,)
-        Neighbor of each edge and its length; lengths of kept edges move to the front.
     grow : bool
         Whether cells not met before get a number; else edges to them are dropped.
+    kept : int
+        Edges written before.
     source, target : ndarray (e,) int64
         Written: numbers of neighbor and cell.
+    out_length : ndarray (e,) float32
+        Written.
 
     Returns
     -------
     n_known, n_edges : int
+        With those before.
     """
     mask = np.uint64(table.size - 1)
+    measured = lengths.size > 0
     block = 0
-    kept = 0
-    for i in range(indptr.size - 1):
-        for j in range(indptr[i], indptr[i + 1]):
-            wanted = node[j]
+    for i in range(rows.size):
+        for j in range(indptr[rows[i]], indptr[rows[i] + 1]):
+            wanted = np.int64(columns[j]) + offset
             # most neighbors lie in the block of the one before
             if not low[block] <= wanted < high[block]:
                 block = max(np.searchsorted(low, wanted, side="right") - 1, 0)
@@ -247,7 +262,8 @@ def number_neighbors(
                 number = table[at]
             source[kept] = number
             target[kept] = first + i
-            length[kept] = length[j]
+            if measured:
+                out_length[kept] = lengths[j]
             kept += 1
     return n_known, kept
 

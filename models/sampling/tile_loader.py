@@ -67,12 +67,13 @@ class TileLoader(IterableDataset[Data]):
         hops: int = 1,
         threads: int = 2,
         read_rows: int = 4096,
+        lengths: bool = True,
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
         super().__init__()
         self.plan, self.memory = plan, memory
         self.hops, self.threads, self.read_rows = hops, threads, read_rows
-        self.transform = transform
+        self.lengths, self.transform = lengths, transform
         self._sections, self._graphs, self._genes = tuple(sections), tuple(graphs), genes
         if threads < 0 or read_rows < 1:
             raise InvalidArgument(
@@ -109,7 +110,12 @@ class TileLoader(IterableDataset[Data]):
                 buffers=buffers,
             )
             edges = EdgePages(
-                self.plan.space, self._graphs, self.memory.edges, self.memory.page_rows, buffers
+                self.plan.space,
+                self._graphs,
+                self.memory.edges,
+                self.memory.page_rows,
+                buffers,
+                lengths=self.lengths,
             )
             treatments = [_TREATMENT[TREATMENTS[section.values]] for section in self._sections]
             reader = TileReader(
@@ -166,6 +172,7 @@ def tile_loader(
     lanes: int = 32,
     stretch_blocks: int = 128,
     read_rows: int = 4096,
+    lengths: bool = True,
     seed: int = 0,
     partition: Partition | None = None,
     shuffle: bool = True,
@@ -192,6 +199,8 @@ def tile_loader(
         A batch is `lanes` blocks of `block_rows` neighboring cells; see `plan_blocks`.
     read_rows : int
         Rows read at once where a lane goes, about.
+    lengths : bool
+        Whether lengths of edges are read and handed out.
     seed : int
         Decides the order of blocks.
     partition : Partition, optional
@@ -209,9 +218,10 @@ def tile_loader(
     TileLoader
         Batches are `torch_geometric.data.Data` with x (n, genes; sparse CSR of float32: stored
         values), depth (n; sum of x over all genes of the section), edge_index (from neighbor to
-        cell, sorted by the hop of the cell), edge_attr (e, 1; lengths), n_id (n; seeds first, then
-        hop by hop), input_id (the seeds), section (n), treatment (n; see `densify`), batch_size,
-        num_sampled_nodes, num_sampled_edges (empty with `hops=0`: nothing can be trimmed).
+        cell, sorted by the hop of the cell), edge_attr (e, 1; lengths, or None), n_id (n; seeds
+        first, then hop by hop), input_id (the seeds), section (n), treatment (n; see `densify`),
+        batch_size, num_sampled_nodes, num_sampled_edges (empty with `hops=0`: nothing can be
+        trimmed).
         Each `iter()` is the next epoch; `loader.seek(epoch, batch)` resumes anywhere.
 
     Raises
@@ -267,6 +277,7 @@ def tile_loader(
         hops=hops,
         threads=workers,
         read_rows=read_rows,
+        lengths=lengths,
         transform=transform,
     )
 

@@ -66,11 +66,12 @@ class TileReader:
         n_seeds = patch.nodes_per_hop[0]
         rows = self.counts.read(section, row, n_seeds)
         n_id = torch.from_numpy(patch.nodes)
+        lengths = torch.from_numpy(patch.lengths[:, None]) if self.edges.lengths else None
         return Data(
             x=_csr_tensor(rows, self.counts.n_genes),
             depth=torch.from_numpy(rows.depth),
             edge_index=torch.from_numpy(patch.edges),
-            edge_attr=torch.from_numpy(patch.lengths[:, None]),
+            edge_attr=lengths,
             n_id=n_id,
             input_id=n_id[:n_seeds],
             section=torch.from_numpy(section),
@@ -91,25 +92,32 @@ class TileReader:
         per_hop, edges_per_hop = [n_known], []
         parts, lengths = [], []
         for _ in range(max(self.hops, 1)):
-            found = self.edges.edges(known[first:n_known])
-            table = _enlarged(table, known, per_hop[0], n_known, len(found.node))
-            known = np.concatenate([known[:n_known], np.empty(len(found.node), np.int64)])
-            ends = self.edges.buffers.empty((2, len(found.node)), np.int64)
-            reached, kept = number_neighbors(
-                *blocks,
-                found.indptr,
-                first,
-                table,
-                known,
-                n_known,
-                found.node,
-                found.length,
-                self.hops > 0,
-                ends[0],
-                ends[1],
-            )
+            found, total = self.edges.parts(known[first:n_known])
+            table = _enlarged(table, known, per_hop[0], n_known, total)
+            known = np.concatenate([known[:n_known], np.empty(total, np.int64)])
+            ends = self.edges.buffers.empty((2, total), np.int64)
+            length = self.edges.buffers.empty(total if self.edges.lengths else 0, np.float32)
+            at, reached, kept = first, n_known, 0
+            for part in found:
+                reached, kept = number_neighbors(
+                    *blocks,
+                    part.rows,
+                    part.indptr,
+                    part.columns,
+                    part.lengths,
+                    part.offset,
+                    at,
+                    table,
+                    known,
+                    reached,
+                    self.hops > 0,
+                    kept,
+                    *ends,
+                    length,
+                )
+                at += len(part.rows)
             parts.append(ends[:, :kept])
-            lengths.append(found.length[:kept])
+            lengths.append(length[:kept])
             edges_per_hop.append(int(kept))
             if self.hops:
                 per_hop.append(int(reached) - n_known)

@@ -19,6 +19,7 @@ from .layout import ARRAYS, read_layout, read_root
 
 if TYPE_CHECKING:
     import scipy.sparse
+    from numpy.typing import NDArray
 
     from ...quadtree import Runs
     from ...section import Section
@@ -81,6 +82,22 @@ class StoredGraph:
         """Read the edges of some rows; distances float32."""
         inside = self._by_block(check_runs(runs, self.n_obs))
         return Edges.concatenate([self._read_block(b, cut) for b, cut in inside])
+
+    def links(self, runs: Runs) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Read where the edges of some rows lead, without their distances.
+
+        Returns
+        -------
+        indptr : ndarray (m + 1,) int64
+        indices : ndarray (e,) int32
+        """
+        inside = self._by_block(check_runs(runs, self.n_obs))
+        parts = [self._read_links(b, cut)[:2] for b, cut in inside]
+        if len(parts) == 1:
+            return parts[0]
+        sizes = np.concatenate([np.zeros(1, np.int64), *(np.diff(part) for part, _ in parts)])
+        columns = [indices for _, indices in parts]
+        return np.cumsum(sizes), np.concatenate([np.empty(0, np.int32), *columns])
 
     def rows(self, rows: RowChoice) -> scipy.sparse.csr_array:
         """Read the edges of some rows.
@@ -151,6 +168,13 @@ class StoredGraph:
 
     def _read_block(self, block: int, runs: list[tuple[int, int]]) -> Edges:
         """Read rows of one block, by three requests or as many as there are gaps."""
+        indptr, indices, spans = self._read_links(block, runs)
+        return Edges(indptr, indices, self._array(block, "distances").read(spans))
+
+    def _read_links(
+        self, block: int, runs: list[tuple[int, int]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], list[tuple[int, int]]]:
+        """Read row pointers and columns of one block, and tell where its edges lie."""
         offset = int(self._row_ptr[block])
         pointers = self._array(block, "indptr").read(
             [(start - offset, stop - offset + 1) for start, stop in runs]
@@ -167,7 +191,7 @@ class StoredGraph:
         if indices.size and not 0 <= int(indices.min()) <= int(indices.max()) < self.n_columns:
             raise self._corrupt(block, f"columns within {self.n_columns} cells")
         indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        return Edges(indptr, indices, self._array(block, "distances").read(spans))
+        return indptr, indices, spans
 
     def _array(self, block: int, name: str) -> RowArray:
         found = self._arrays.get((block, name))
