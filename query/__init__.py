@@ -12,7 +12,8 @@ from .expression.view import GeneView, gene
 from .filters.parser import parse
 from .filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
 from .geometry.by_section import Nowhere, PlacesBySection, place_of
-from .geometry.places import Box, Circle, Place, Polygon, place, polygon
+from .geometry.given import place, polygon
+from .geometry.places import Box, Circle, Place, Polygon
 from .labels.view import DomainView, domains
 from .tables.obs import CategoryOrderWarning, StaleLabelsWarning
 from .tables.value_counts import values

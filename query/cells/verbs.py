@@ -1,16 +1,18 @@
 """The two ways to ask: by columns and by place."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...atlas.errors import InvalidArgument, SectionNotFound, UnitUnknown, near
+from ..filters.cell_ids import among_cells
 from ..filters.columns import Columns
 from ..filters.gene_columns import warn_unfit
 from ..filters.parser import parse
 from ..filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest, conjunction
 from ..filters.sugar import lower
 from ..geometry.by_section import PlacesBySection
-from ..geometry.places import Box, Circle, Place, Polygon, place
+from ..geometry.given import place
+from ..geometry.places import Box, Circle, Place, Polygon
 from .question import Question
 from .selection import Selection
 
@@ -26,6 +28,7 @@ def select(
     obs: str | Predicate | None = None,
     genes: str | Sequence[str] | None = None,
     *,
+    cells: Iterable[str] | None = None,
     section: object = None,
     timepoint: object = None,
     domain: object = None,
@@ -45,7 +48,10 @@ def select(
         Names are section metadata, obs columns or domain keys. A missing value satisfies no
         comparison, neither `==` nor `!=` (as in SQL); ask for it by `is null`.
     genes
-        Identifiers, symbols or aliases to hand out; None is all.
+        Identifiers, symbols or aliases to hand out, any number; None is all.
+    cells
+        Names `{section}:{cell id}`, as the index of an answer has them, any number. Names that
+        no cell has find nothing, with an `UnknownCellsWarning`.
     section, timepoint, domain
         A value, a list (None in it means missing), or `slice(first, last)` with both ends, for
         timepoints in order of time.
@@ -91,6 +97,8 @@ def select(
     wanted = {name: value for name, value in named.items() if value is not None} | sugar
     parts += [lower(name, value, columns) for name, value in wanted.items()]
     predicate = conjunction(parts)
+    if cells is not None:
+        predicate = conjunction([predicate, among_cells(store, cells)])
     columns.check(predicate)
     by_section = isinstance(region, PlacesBySection)
     alone = region is not None and not by_section

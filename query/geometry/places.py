@@ -5,11 +5,9 @@ rule of `spatialdata.bounding_box_query` on circles, which are tested by their c
 `polygon_query` on points. Every test is exact in float64; no tolerance is added.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +19,26 @@ if TYPE_CHECKING:
 
 type BoolArray = NDArray[np.bool_]
 type FloatArray = NDArray[np.float64]
+
+
+# Squares of such lengths are far from overflow, and no tissue is a million kilometers wide.
+LARGEST = 1e15
+
+
+def check_reach(values: object, what: str) -> None:
+    """Refuse coordinates whose squares might overflow.
+
+    Raises
+    ------
+    InvalidArgument
+        One beyond 1e15 in size.
+    """
+    farthest = float(np.abs(np.asarray(values, np.float64)).max())
+    if farthest > LARGEST:
+        raise InvalidArgument(
+            f"{what} of coordinates below {LARGEST:g} is wanted, but got {farthest:g}; "
+            "are they in another unit?"
+        )
 
 
 class Place(Protocol):
@@ -111,6 +129,7 @@ class Circle:
             raise InvalidArgument(
                 f"a circle (x, y, radius) with radius >= 0 is wanted, but got {values}"
             )
+        check_reach(values, "a circle")
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -171,6 +190,7 @@ class Polygon:
     def contains(self, points: FloatArray) -> BoolArray:
         """Whether each of m points (m, 2) lies in the polygon or on its edge, holes left out.
 
+        >>> from .given import polygon
         >>> triangle = polygon("POLYGON ((0 0, 4 0, 0 4, 0 0))")
         >>> triangle.contains(np.array([[1.0, 1.0], [2.0, 2.0], [3.0, 3.0]]))
         array([ True,  True, False])
@@ -198,157 +218,8 @@ class Polygon:
         return touched, inside
 
     def __str__(self) -> str:
-        geometry = self.geometry
-        n_vertices = len(geometry.__geo_interface__["coordinates"]) and _n_vertices(geometry)
-        return f"{geometry.geom_type.lower()} of {n_vertices} vertices in {Box(*self.bounds)}"
+        import shapely
 
-
-def _n_vertices(geometry: Any) -> int:
-    import shapely
-
-    return int(shapely.get_num_coordinates(geometry))
-
-
-def polygon(value: object) -> Polygon:
-    """Read a polygon from any of its usual forms.
-
-    Parameters
-    ----------
-    value
-        A shapely (Multi)Polygon; a GeoJSON geometry, Feature or FeatureCollection as a mapping;
-        well-known text; the path of a GeoJSON or WKT file; or vertices (n >= 3, 2).
-
-    Returns
-    -------
-    Polygon
-        All polygons found, as one.
-
-    Raises
-    ------
-    InvalidArgument
-        Not a polygon, self-intersecting (the place is named), empty or not finite.
-
-    Examples
-    --------
-    >>> polygon([(0, 0), (4, 0), (4, 3)]).bounds
-    (0.0, 0.0, 4.0, 3.0)
-    """
-    import shapely
-
-    geometry = _geometry(value)
-    if geometry.geom_type not in ("Polygon", "MultiPolygon") or geometry.is_empty:
-        raise InvalidArgument(
-            f"a polygon with an area is wanted, but got {_describe(geometry.geom_type, value)}"
-        )
-    geometry = shapely.force_2d(geometry)
-    if not np.isfinite(shapely.get_coordinates(geometry)).all():
-        raise InvalidArgument("a polygon of finite coordinates is wanted, but got nan or infinity")
-    if not shapely.is_valid(geometry):
-        raise InvalidArgument(
-            "a polygon that does not cross itself is wanted, but got "
-            f"{shapely.is_valid_reason(geometry)}; shapely.make_valid mends most"
-        )
-    return Polygon(shapely.to_wkb(geometry))
-
-
-def _geometry(value: object) -> Any:
-    import shapely
-    from shapely.errors import ShapelyError
-    from shapely.geometry.base import BaseGeometry
-
-    if isinstance(value, BaseGeometry):
-        return value
-    try:
-        if isinstance(value, Mapping):
-            return _from_geojson(value)
-        if isinstance(value, str | Path):
-            return _from_text(value)
-        vertices = np.asarray(value, dtype=np.float64)
-        if vertices.ndim == 2 and vertices.shape[0] >= 3 and vertices.shape[1] == 2:
-            return shapely.Polygon(vertices)
-    except (ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
-        raise InvalidArgument(
-            "a polygon (shapely, GeoJSON, WKT, a file of either, or vertices) is wanted, but got "
-            f"{_describe(type(value).__name__, value)}: {error}"
-        ) from error
-    raise InvalidArgument(
-        "a polygon (shapely, GeoJSON, WKT, a file of either, or vertices (n, 2)) is wanted, "
-        f"but got {_describe(type(value).__name__, value)}"
-    )
-
-
-def _from_geojson(value: Mapping[str, Any]) -> Any:
-    import shapely
-
-    kind = value.get("type")
-    if kind == "FeatureCollection":
-        parts = [_from_geojson(feature) for feature in value["features"]]
-        return shapely.unary_union(parts)
-    if kind == "Feature":
-        return _from_geojson(value["geometry"])
-    return shapely.geometry.shape(dict(value))
-
-
-def _from_text(value: str | Path) -> Any:
-    import json
-
-    import shapely
-
-    text = str(value)
-    looks_like_wkt = text.lstrip()[:12].upper().startswith(("POLYGON", "MULTIPOLYGON"))
-    if isinstance(value, Path) or not (looks_like_wkt or text.lstrip().startswith("{")):
-        path = Path(text)
-        if not path.is_file():
-            raise InvalidArgument(
-                f"a file of GeoJSON or WKT is wanted, but got {text[:200]!r}, which is no file"
-            )
-        text = path.read_text(encoding="utf-8")
-    if text.lstrip().startswith("{"):
-        return _from_geojson(json.loads(text))
-    with np.errstate(invalid="ignore"):  # nan is refused below, with words
-        return shapely.from_wkt(text)
-
-
-def _describe(kind: str, value: object) -> str:
-    text = repr(value)
-    return f"{kind} {text if len(text) <= 80 else text[:80] + '...'}"
-
-
-def place(
-    *,
-    bbox: Sequence[float] | None = None,
-    polygon_like: object = None,
-    circle: Sequence[float] | None = None,
-) -> Place:
-    """Make the one place that was described.
-
-    Raises
-    ------
-    InvalidArgument
-        None or several were given, or numbers are missing.
-
-    Examples
-    --------
-    >>> print(place(circle=(0, 0, 50)))
-    circle (0, 0) radius 50
-    """
-    given = [v for v in (bbox, polygon_like, circle) if v is not None]
-    if len(given) != 1:
-        raise InvalidArgument(
-            f"exactly one of bbox=, polygon= and circle= is wanted, but got {len(given)}"
-        )
-    if bbox is not None:
-        return Box(*_numbers(bbox, 4, "bbox=(xmin, ymin, xmax, ymax)"))
-    if circle is not None:
-        return Circle(*_numbers(circle, 3, "circle=(x, y, radius)"))
-    return polygon(polygon_like)
-
-
-def _numbers(values: object, n: int, what: str) -> list[float]:
-    try:
-        numbers = [] if isinstance(values, str) else [float(v) for v in values]  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != n:
-        raise InvalidArgument(f"{what} is wanted, but got {values!r}")
-    return numbers
+        n_vertices = int(shapely.get_num_coordinates(self.geometry))
+        kind = self.geometry.geom_type.lower()
+        return f"{kind} of {n_vertices} vertices in {Box(*self.bounds)}"

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.query.geometry.places import Box, Circle, Place, place, polygon
+from tisseract.query.geometry.given import place, polygon
+from tisseract.query.geometry.places import Box, Circle, Place
 
 GRID = st.integers(-8, 8).map(float)
 HOLED = "POLYGON ((-6 -6, 6 -6, 6 6, -6 6, -6 -6), (-2 -2, 2 -2, 2 2, -2 2, -2 -2))"

@@ -17,7 +17,8 @@ from tisseract.atlas.errors import (
     UnitUnknown,
 )
 from tisseract.query import And, Compare, In, Not, Null, Or, Predicate, StringTest, region, select
-from tisseract.query.geometry.places import Box, Circle, Place, polygon
+from tisseract.query.geometry.given import polygon
+from tisseract.query.geometry.places import Box, Circle, Place
 
 pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")
 ORDER = ["E9.5", "E10.5", "P7"]

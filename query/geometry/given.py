@@ -1,0 +1,252 @@
+"""Places as users write them: numbers, shapely, GeoJSON, well-known text, files of these."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...atlas.errors import InvalidArgument
+from .places import Box, Circle, Place, Polygon, check_reach
+
+# Files of annotations are some MB; more than this is no annotation.
+_LARGEST_FILE = 512 * 2**20
+_FORMS = "a polygon (shapely, GeoJSON, WKT, a file of either, or vertices (n, 2)) is wanted"
+
+
+def polygon(value: object) -> Polygon:
+    """Read a polygon from any of its usual forms.
+
+    Parameters
+    ----------
+    value
+        A shapely (Multi)Polygon; a GeoJSON geometry, Feature or FeatureCollection as a mapping
+        or text; well-known text; the path of a GeoJSON or WKT file; or vertices (n >= 3, 2).
+
+    Returns
+    -------
+    Polygon
+        All polygons found, as one. Those that overlap or share an edge are united, which rounds
+        the points where their edges cross; all others stay as they were given.
+
+    Raises
+    ------
+    InvalidArgument
+        Not a polygon, self-intersecting (the place is named), empty, not finite, or of
+        coordinates beyond 1e15.
+
+    Examples
+    --------
+    >>> polygon([(0, 0), (4, 0), (4, 3)]).bounds
+    (0.0, 0.0, 4.0, 3.0)
+    >>> print(polygon('{"type": "Polygon", "coordinates": [[[0, 0], [4, 0], [4, 3], [0, 0]]]}'))
+    polygon of 4 vertices in box (0, 0, 4, 3)
+    """
+    import shapely
+
+    geometry = checked(_geometry(value), "", value)
+    return Polygon(shapely.to_wkb(geometry))
+
+
+def checked(geometry: Any, where: str, value: object = None) -> Any:
+    """Return a shapely (Multi)Polygon in two dimensions, or say what is wrong with it.
+
+    Parameters
+    ----------
+    geometry
+        Any shapely geometry.
+    where
+        Put behind the message, such as " (feature 3)".
+    value
+        What the user gave, for the message.
+
+    Raises
+    ------
+    InvalidArgument
+        See `polygon`.
+    """
+    import shapely
+
+    given = geometry if value is None else value
+    if geometry is None or geometry.is_empty:
+        kind = "nothing" if geometry is None else f"an empty {geometry.geom_type}"
+        raise InvalidArgument(f"a polygon with an area is wanted, but got {kind}{where}")
+    if geometry.geom_type not in ("Polygon", "MultiPolygon"):
+        got = _describe(geometry.geom_type, given)
+        raise InvalidArgument(f"a polygon with an area is wanted, but got {got}{where}")
+    geometry = shapely.force_2d(geometry)
+    coordinates = shapely.get_coordinates(geometry)
+    if not np.isfinite(coordinates).all():
+        raise InvalidArgument(
+            f"a polygon of finite coordinates is wanted, but got nan or infinity{where}"
+        )
+    check_reach(coordinates, f"a polygon{where}")
+    if not shapely.is_valid(geometry):
+        raise InvalidArgument(
+            "a polygon that does not cross itself is wanted, but got "
+            f"{shapely.is_valid_reason(geometry)}{where}; shapely.make_valid(polygon) mends most, "
+            "or draw it again there"
+        )
+    return geometry
+
+
+def united(parts: Sequence[Any]) -> Any:
+    """Several valid polygons as one geometry; a point lies in it if it lies in one of them."""
+    import shapely
+
+    if len(parts) == 1:
+        return parts[0]
+    # Apart from each other they are a multipolygon as they stand; only others need new vertices.
+    pieces = shapely.MultiPolygon(list(shapely.get_parts(parts)))
+    return pieces if shapely.is_valid(pieces) else shapely.union_all(parts)
+
+
+def _geometry(value: object) -> Any:
+    import shapely
+    from shapely.errors import ShapelyError
+    from shapely.geometry.base import BaseGeometry
+
+    if isinstance(value, BaseGeometry):
+        return value
+    try:
+        if isinstance(value, Mapping):
+            return _from_geojson(value)
+        if isinstance(value, str | Path):
+            return _from_text(value)
+        vertices = np.asarray(value, dtype=np.float64)
+        if vertices.ndim == 2 and vertices.shape[0] >= 3 and vertices.shape[1] == 2:
+            return shapely.Polygon(vertices)
+    except InvalidArgument:
+        raise
+    except (
+        ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError,
+        OverflowError,
+    ) as error:  # fmt: skip
+        got = _describe(type(value).__name__, value)
+        raise InvalidArgument(f"{_FORMS}, but got {got}: {str(error)[:200]}") from error
+    raise InvalidArgument(f"{_FORMS}, but got {_describe(type(value).__name__, value)}")
+
+
+def features(value: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """Yield the shapely geometry (None where null) and properties of each feature of GeoJSON.
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError, AttributeError, IndexError
+        It is not GeoJSON; callers put it in words.
+    """
+    import shapely
+
+    kind = value.get("type")
+    if kind == "FeatureCollection":
+        for feature in value["features"]:
+            if feature.get("type") != "Feature":
+                raise ValueError(f"a Feature is wanted in features, but got {feature.get('type')}")
+            yield from features(feature)
+        return
+    if kind == "Feature":
+        shape = value["geometry"]
+        geometry = None if shape is None else shapely.geometry.shape(dict(shape))
+        properties = value.get("properties") or {}
+        identity = {} if value.get("id") is None else {"id": value["id"]}
+        yield geometry, {**identity, **properties}
+        return
+    yield shapely.geometry.shape(dict(value)), {}
+
+
+def _from_geojson(value: Mapping[str, Any]) -> Any:
+    found = [geometry for geometry, _ in features(value)]
+    if not found:
+        raise InvalidArgument("a polygon with an area is wanted, but got GeoJSON without features")
+    if len(found) == 1:
+        return found[0]
+    return united([checked(g, f" (feature {i + 1})") for i, g in enumerate(found)])
+
+
+def read_text(value: str | Path) -> str:
+    """Text itself where it is GeoJSON or WKT, else the contents of the file of this name.
+
+    Raises
+    ------
+    InvalidArgument
+        No such file, larger than 512 MB, or not UTF-8.
+    """
+    text = str(value)
+    start = text.lstrip()[:12].upper()
+    if not isinstance(value, Path) and start.startswith(("POLYGON", "MULTIPOLYGON", "{")):
+        return text
+    try:
+        path = Path(text)
+        if not path.is_file():
+            raise InvalidArgument(
+                f"a file of GeoJSON or WKT is wanted, but got {text[:200]!r}, which is no file"
+            )
+        if path.stat().st_size > _LARGEST_FILE:
+            raise InvalidArgument(
+                f"a file of polygons below 512 MB is wanted, but got {text[:200]!r} of "
+                f"{path.stat().st_size:,} bytes"
+            )
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        if isinstance(error, InvalidArgument):
+            raise
+        raise InvalidArgument(
+            f"a file of GeoJSON or WKT is wanted, but got {text[:200]!r}: {str(error)[:200]}"
+        ) from error
+
+
+def _from_text(value: str | Path) -> Any:
+    import json
+
+    import shapely
+
+    text = read_text(value)
+    if text.lstrip().startswith("{"):
+        return _from_geojson(json.loads(text))
+    with np.errstate(invalid="ignore"):  # nan is refused below, with words
+        return shapely.from_wkt(text)
+
+
+def _describe(kind: str, value: object) -> str:
+    text = repr(value)
+    return f"{kind} {text if len(text) <= 80 else text[:80] + '...'}"
+
+
+def place(
+    *,
+    bbox: Sequence[float] | None = None,
+    polygon_like: object = None,
+    circle: Sequence[float] | None = None,
+) -> Place:
+    """Make the one place that was described.
+
+    Raises
+    ------
+    InvalidArgument
+        None or several were given, or numbers are missing.
+
+    Examples
+    --------
+    >>> print(place(circle=(0, 0, 50)))
+    circle (0, 0) radius 50
+    """
+    given = [v for v in (bbox, polygon_like, circle) if v is not None]
+    if len(given) != 1:
+        raise InvalidArgument(
+            f"exactly one of bbox=, polygon= and circle= is wanted, but got {len(given)}"
+        )
+    if bbox is not None:
+        return Box(*_numbers(bbox, 4, "bbox=(xmin, ymin, xmax, ymax)"))
+    if circle is not None:
+        return Circle(*_numbers(circle, 3, "circle=(x, y, radius)"))
+    return polygon(polygon_like)
+
+
+def _numbers(values: object, n: int, what: str) -> list[float]:
+    try:
+        numbers = [] if isinstance(values, str) else [float(v) for v in values]  # type: ignore[attr-defined]
+    except (TypeError, ValueError, OverflowError):
+        numbers = []
+    if len(numbers) != n:
+        raise InvalidArgument(f"{what} is wanted, but got {values!r}")
+    return numbers
