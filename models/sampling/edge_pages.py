@@ -21,7 +21,7 @@ __all__ = ["EdgePages", "EdgePart"]
 # below so many stretches, or with so many cells in each, they are worked through one by one
 _MOST_STRETCHES, _STRETCH = 16, 64
 
-_Part = slice | NDArray[np.int64]
+_Cut = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class EdgePart:
         Empty where nobody wants them.
     offset : int
         Node of column 0.
+    n_edges : int
     """
 
     rows: NDArray[np.int64]
@@ -45,6 +46,7 @@ class EdgePart:
     columns: NDArray[np.integer]
     lengths: NDArray[np.float32]
     offset: int
+    n_edges: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,10 @@ class _Page:
     def nbytes(self) -> int:
         return int(self.indptr.nbytes + self.columns.nbytes + self.lengths.nbytes)
 
-    def degrees(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        """Count the edges of some rows."""
-        return self.indptr[rows + 1] - self.indptr[rows]
+    def part(self, rows: NDArray[np.int64], offset: int) -> EdgePart:
+        """Return the edges of some rows."""
+        n_edges = int((self.indptr[rows + 1] - self.indptr[rows]).sum())
+        return EdgePart(rows, self.indptr, self.columns, self.lengths, offset, n_edges)
 
 
 class EdgePages:
@@ -100,8 +103,8 @@ class EdgePages:
         self._lock = threading.Lock()
         self.rows_read = 0
 
-    def parts(self, nodes: NDArray[np.int64]) -> tuple[list[EdgePart], int]:
-        """Return the edges of some cells part by part, in their order, and how many they are.
+    def parts(self, nodes: NDArray[np.int64]) -> list[EdgePart]:
+        """Return the edges of some cells part by part, in their order.
 
         Cells that come in runs, as seeds do, are looked up in the pages themselves; of others the
         edges are copied first, into one part.
@@ -112,25 +115,27 @@ class EdgePages:
         firsts = [cut.start if isinstance(cut, slice) else int(cut[0]) for cut in cuts]
         inner = row % self.page_rows
         pages = self._pages_of([int(number[first]) for first in firsts])
-        offsets = [self.space.offsets[int(section[first])] for first in firsts]
-        rows = [inner[cut] for cut in cuts]
+        parts = [
+            page.part(inner[cut], self.space.offsets[int(section[first])])
+            for page, cut, first in zip(pages, cuts, firsts, strict=True)
+        ]
         if all(isinstance(cut, slice) for cut in cuts):
-            total = sum(int(p.degrees(own).sum()) for p, own in zip(pages, rows, strict=True))
-            return [
-                EdgePart(own, page.indptr, page.columns, page.lengths, offset)
-                for own, page, offset in zip(rows, pages, offsets, strict=True)
-            ], total
-        indptr = np.zeros(len(nodes) + 1, dtype=np.int64)
-        for page, cut, own in zip(pages, cuts, rows, strict=True):
-            indptr[1:][cut] = page.degrees(own)
+            return parts
+        return [self._copied(parts, cuts, len(nodes))]
+
+    def _copied(self, parts: list[EdgePart], cuts: list[_Cut], n_cells: int) -> EdgePart:
+        """Put edges into the order of their cells."""
+        indptr = np.zeros(n_cells + 1, dtype=np.int64)
+        for part, cut in zip(parts, cuts, strict=True):
+            indptr[1:][cut] = part.indptr[part.rows + 1] - part.indptr[part.rows]
         np.cumsum(indptr, out=indptr)
         total = int(indptr[-1])
         node = self.buffers.empty(total, np.int64)
         length = self.buffers.empty(total if self.lengths else 0, np.float32)
-        for page, cut, own, offset in zip(pages, cuts, rows, offsets, strict=True):
-            arrays = (page.indptr, page.columns, page.lengths)
-            copy_edges(own, *arrays, offset, indptr[:-1][cut], node, length)
-        return [EdgePart(np.arange(len(nodes)), indptr, node, length, 0)], total
+        for part, cut in zip(parts, cuts, strict=True):
+            arrays = (part.indptr, part.columns, part.lengths)
+            copy_edges(part.rows, *arrays, part.offset, indptr[:-1][cut], node, length)
+        return EdgePart(np.arange(n_cells), indptr, node, length, 0, total)
 
     def _pages_of(self, numbers: list[int]) -> list[_Page]:
         """Read the pages that nobody reads yet, then wait for the others."""
@@ -187,7 +192,7 @@ class EdgePages:
         return found.indptr, found.indices, found.distances if self.lengths else found.distances[:0]
 
 
-def _parts(number: NDArray[np.int64]) -> list[_Part]:
+def _parts(number: NDArray[np.int64]) -> list[_Cut]:
     """Which cells lie in the same page: stretches where they come in runs, as seeds do."""
     cuts = (np.flatnonzero(np.diff(number)) + 1).tolist()
     if len(cuts) < _MOST_STRETCHES or len(cuts) * _STRETCH < len(number):

@@ -92,13 +92,15 @@ class TileReader:
         per_hop, edges_per_hop = [n_known], []
         parts, lengths = [], []
         for _ in range(max(self.hops, 1)):
-            found, total = self.edges.parts(known[first:n_known])
-            table = _enlarged(table, known, per_hop[0], n_known, total)
+            found = self.edges.parts(known[first:n_known])
+            total = sum(part.n_edges for part in found)
             known = np.concatenate([known[:n_known], np.empty(total, np.int64)])
             ends = self.edges.buffers.empty((2, total), np.int64)
             length = self.edges.buffers.empty(total if self.edges.lengths else 0, np.float32)
             at, reached, kept = first, n_known, 0
             for part in found:
+                # for what this part may bring, not all: a table that is small stays in the cache
+                table = _enlarged(table, known, per_hop[0], reached, part.n_edges)
                 reached, kept = number_neighbors(
                     *blocks,
                     part.rows,
