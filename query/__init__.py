@@ -1,6 +1,6 @@
 """Answers from the store: regions, genes and domains across sections."""
 
-from .cells.empty import EmptyAnswerWarning
+from .cells.empty import EmptyAnswerWarning, UnknownCellsWarning
 from .cells.plan import QueryPlan, SectionPlan
 from .cells.question import Question
 from .cells.selection import Selection
@@ -14,6 +14,7 @@ from .filters.predicate import And, Compare, In, Not, Null, Or, Predicate, Strin
 from .geometry.by_section import Nowhere, PlacesBySection, place_of
 from .geometry.given import place, polygon
 from .geometry.places import Box, Circle, Place, Polygon
+from .labels.annotate import annotate
 from .labels.view import DomainView, domains
 from .tables.obs import CategoryOrderWarning, StaleLabelsWarning
 from .tables.value_counts import values
@@ -43,7 +44,9 @@ __all__ = [
     "Selection",
     "StaleLabelsWarning",
     "StringTest",
+    "UnknownCellsWarning",
     "UnmeasuredWarning",
+    "annotate",
     "domains",
     "export",
     "gene",

@@ -1,13 +1,36 @@
 """Answers without a cell: say so, and where cells are."""
 
+import warnings
 from typing import TYPE_CHECKING
 
+from ..filters.cell_ids import COLUMN
+from ..filters.predicate import In
+
 if TYPE_CHECKING:
+    from .question import Question
     from .selection import Selection
 
 
 class EmptyAnswerWarning(UserWarning):
     """No cell answers."""
+
+
+class UnknownCellsWarning(UserWarning):
+    """Some cells asked for by name are not in the atlas."""
+
+
+def warn_unknown_cells(question: "Question", n_found: int) -> None:
+    """Warn where a question names cells, and nothing else, and some are not there."""
+    asked = question.predicate
+    if not isinstance(asked, In) or asked.column != COLUMN or question.place is not None:
+        return
+    if n_found < len(set(asked.values)):
+        warnings.warn(
+            f"{len(set(asked.values)):,} cells are asked for by name, but {n_found:,} are in the "
+            "atlas; compare the index of .obs with the list",
+            UnknownCellsWarning,
+            stacklevel=4,
+        )
 
 
 def nothing_found(selection: "Selection") -> str:

@@ -1,5 +1,6 @@
 """Reads what a plan asks for: the cells that answer, their columns, positions and counts."""
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -7,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..filters.cell_ids import read_names
 from ..filters.columns import Column, section_value
 from ..filters.gene_columns import read_gene
 from ..filters.leaf import answer_scalar, answer_values, missing_everywhere
 from ..filters.predicate import Leaf, Predicate, Truth, evaluate
 from ..geometry.places import Place
+from ..geometry.touching import rows_in
 from .plan import SectionPlan
 from .rows import RunArray, as_runs, coalesce, count, pairs_of, rows_of, runs_of, within
 
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
 _TILES_AT_ONCE = 64
 # Rows apart at which two runs share chunks anyway: fewer pieces, nothing more to read.
 GAP_ROWS = 16
+# A place of at most so many cells has the positions of all of them read at once, and kept for
+# the answer: 1 MB each.
+_SMALL_ROWS = 65_536
+_RECENT_PLACES = 8
 _LABEL_GAP_ROWS = 4096
 
 
@@ -50,18 +57,24 @@ def find_rows(store: "AtlasStore", section: "Section", plan: SectionPlan, asked:
     if plan.exact:
         return coalesce(np.stack([plan.start, plan.stop], axis=1))
     place = asked.place
-    states = None
+    states, small = None, False
     if place is not None and plan.test_place.any():
         states = place.cover(section.blocks.bounds)
+        small = int(states[0].sum()) * section.block_rows <= _SMALL_ROWS
     found: list[NDArray[np.int64]] = []
+    points: list[NDArray[np.float64]] = []
     for low in range(0, len(plan.start), _TILES_AT_ONCE):
         part = slice(low, low + _TILES_AT_ONCE)
         runs = np.stack([plan.start[part], plan.stop[part]], axis=1)
         lengths = runs[:, 1] - runs[:, 0]
         keep = np.ones(int(lengths.sum()), bool)
         if place is not None and states is not None and plan.test_place[part].any():
-            edge = np.repeat(plan.test_place[part], lengths)
-            keep[edge] = _test_place(section, rows_of(runs)[edge], place, states)
+            if small:
+                keep, near = _test_small_place(section, rows_of(runs), place, states)
+                points.append(near)
+            else:
+                edge = np.repeat(plan.test_place[part], lengths)
+                keep[edge] = _test_place(section, rows_of(runs)[edge], place, states)
         if plan.test_obs[part].any():
             # Tiles of which the place has kept nothing need not be read.
             alive = np.add.reduceat(keep, np.cumsum(lengths) - lengths) > 0
@@ -69,7 +82,12 @@ def find_rows(store: "AtlasStore", section: "Section", plan: SectionPlan, asked:
                 store, section, runs, test_obs=plan.test_obs[part], alive=alive, asked=asked
             )
         found.append(rows_of(runs)[keep])
-    return runs_of(np.concatenate(found)) if found else as_runs([])
+        if len(points) == len(found):
+            points[-1] = points[-1][keep]
+    answer = runs_of(np.concatenate(found)) if found else as_runs([])
+    if found and len(points) == len(found):
+        _RECENT.put(section, answer, np.concatenate(points))
+    return answer
 
 
 def _test_place(
@@ -84,8 +102,25 @@ def _test_place(
     keep = inside[block]
     edge = touched[block] & ~keep
     if edge.any():
-        keep[edge] = place.contains(section.positions(pairs_of(runs_of(rows[edge]))))
+        keep[edge] = rows_in(section, pairs_of(runs_of(rows[edge])), place)
     return keep
+
+
+def _test_small_place(
+    section: "Section",
+    rows: NDArray[np.int64],
+    place: Place,
+    states: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Whether each row lies in the place, and the positions of those that may: read once."""
+    touched, inside = (part[section.blocks.owner(rows)] for part in states)
+    points = np.full((len(rows), 2), np.nan)
+    if touched.any():
+        points[touched] = section.positions(pairs_of(runs_of(rows[touched])))
+    keep, edge = inside.copy(), touched & ~inside
+    if edge.any():
+        keep[edge] = rows_in(section, pairs_of(runs_of(rows[edge])), place, points[edge])
+    return keep, points
 
 
 def _test_obs(
@@ -144,6 +179,8 @@ def read_column(
         if isinstance(value, str):
             return pd.Series(pd.Categorical.from_codes(np.zeros(n, np.int8), pd.Index([value])))
         return pd.Series(np.repeat(np.asarray(value), n))
+    if column.source == "cell":
+        return read_names(section, runs)
     if column.source == "gene":
         return read_gene(section, runs, column)
     if column.source == "domains":
@@ -231,8 +268,30 @@ def by_gene(section: "Section", n: int, genes: NDArray[np.int64]) -> bool:
     return len(genes) < section.n_vars and float(section.totals.nnz[genes].sum()) < whole
 
 
+@dataclass(frozen=True, slots=True)
+class _Recent:
+    """Positions of the last few small places: who asks for cells asks for them next."""
+
+    kept: "OrderedDict[tuple[str, bytes], NDArray[np.float64]]"
+
+    def put(self, section: "Section", runs: RunArray, points: NDArray[np.float64]) -> None:
+        self.kept[section.attempt, runs.tobytes()] = points
+        while len(self.kept) > _RECENT_PLACES:
+            # Another thread may have taken the oldest in between.
+            self.kept.pop(next(iter(self.kept)), None)
+
+    def get(self, section: "Section", runs: RunArray) -> NDArray[np.float64] | None:
+        found = self.kept.get((section.attempt, runs.tobytes()))
+        return None if found is None else found.copy()
+
+
+_RECENT = _Recent(OrderedDict())
+
+
 def read_positions(section: "Section", runs: RunArray) -> NDArray[np.float64]:
     """Positions of some rows, (m, 2) float64."""
+    if (known := _RECENT.get(section, runs)) is not None:
+        return known
     wide = coalesce(runs, GAP_ROWS)
     points = section.positions(pairs_of(wide))
     return points if len(wide) == len(runs) else points[within(rows_of(runs), wide)]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..filters.cell_ids import bound_by_name
 from ..filters.columns import Column, section_value
 from ..filters.gene_columns import bound_by_entry, why_missing
 from ..filters.leaf import (
@@ -57,6 +58,8 @@ def bound_leaf_by_catalog(
     if column.source == "meta":
         value = section_value(entry.section, entry.metadata, column.key)
         return Bounds.exactly(answer_scalar(leaf, value, column.order))
+    if column.source == "cell":
+        return bound_by_name(leaf, entry.section)
     if column.source == "gene":
         return bound_by_entry(leaf, column, entry)
     if column.source == "domains":

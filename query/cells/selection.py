@@ -13,6 +13,7 @@ from ..filters.predicate import Bounds, Leaf
 from ..geometry.by_section import Nowhere, place_of
 from . import pruning
 from .answers import Answers
+from .empty import warn_unknown_cells
 from .fetch import Asked, by_gene, find_rows
 from .plan import QueryPlan, SectionPlan, whole_section
 from .question import Question
@@ -186,6 +187,11 @@ class Selection(Answers):
         return min(own, float(plan.n_rows * len(columns)))
 
     @property
+    def found(self) -> bool:
+        """Whether the cells have been found already, so that `runs` reads nothing."""
+        return self._runs is not None
+
+    @property
     def runs(self) -> dict[str, RunArray]:
         """Row runs of the cells in each section that has any; finds the cells on first use."""
         if self._runs is None:
@@ -198,6 +204,7 @@ class Selection(Answers):
                 if len(runs):
                     found[plan.section] = runs
             self._runs = found
+            warn_unknown_cells(self.question, sum(map(count, found.values())))
         return self._runs
 
     def only(self, sections: Sequence[str]) -> "Selection":

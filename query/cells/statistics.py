@@ -36,6 +36,8 @@ def tile_bounds(store: "AtlasStore", section: "Section", leaf: Leaf, column: Col
     if column.source == "meta":
         value = section_value(section.name, section.metadata, column.key)
         return _everywhere(answer_scalar(leaf, value, column.order), n_tiles)
+    if column.source == "cell":
+        return Bounds.unknown(n_tiles)
     if column.source == "gene":
         return bound_by_tiles(leaf, column, section)
     if column.source == "domains":

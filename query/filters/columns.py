@@ -3,7 +3,7 @@
 A bare name means, in this order, section metadata that some section has a value for, an obs
 column, a domain key, an annotation. `meta:name`, `obs:name`, `domains:key` and `annotations:key`
 say which; `confidence:key` is how sure the labels of a domain key are; `counts:gene` and
-`log1p:gene` are what a cell has of a gene.
+`log1p:gene` are what a cell has of a gene; `cell:id` is its name, `{section}:{id}`.
 `domain` stands for the only domain key, where there is one.
 """
 
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...atlas.errors import ColumnNotFound, InvalidArgument, near
-from . import gene_columns
+from . import cell_ids, gene_columns
 from .predicate import Compare, In, Leaf, Null, Predicate, Scalar, StringTest, leaves
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
 
-type Source = Literal["meta", "obs", "domains", "annotations", "confidence", "gene"]
+type Source = Literal["meta", "obs", "domains", "annotations", "confidence", "gene", "cell"]
 
 # Beyond this many, a message points at values() instead of listing them.
 _LISTED = 30
@@ -123,6 +123,8 @@ class Columns:
             return Column(name, "confidence", key, frozenset({"numeric"}), None)
         if source == "annotations" and key in self.annotation_keys:
             return self._from_annotations(name, key)
+        if name == cell_ids.COLUMN:
+            return Column(name, "cell", name, frozenset({"string"}), None)
         if source in gene_columns.UNITS and key:
             places = gene_columns.gene_places(self._store, key)
             kinds = frozenset({"numeric"})

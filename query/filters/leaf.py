@@ -49,7 +49,7 @@ def _test_scalar(leaf: Leaf, value: Scalar, order: tuple[str, ...] | None) -> bo
         tests = {"startswith": text.startswith, "endswith": text.endswith}
         return leaf.text in text if leaf.test == "contains" else tests[leaf.test](leaf.text)
     if isinstance(leaf, In):
-        return value in leaf.values
+        return leaf.holds(value)
     other = leaf.value
     if leaf.op in ("==", "!="):
         return (value == other) == (leaf.op == "==")
@@ -194,12 +194,14 @@ def bound_by_range(
     if isinstance(leaf, StringTest):
         return Bounds.unknown(len(low))
     if isinstance(leaf, In):
-        pairs = [_precisions(value) for value in leaf.values if not isinstance(value, str)]
-        numbers = np.array(pairs, float).reshape(-1)
-        within = (numbers[None, :] >= low[:, None]) & (numbers[None, :] <= high[:, None])
-        can = within.any(axis=1)
+        doubles = np.array([v for v in leaf.values if not isinstance(v, str)], float)
+        with np.errstate(over="ignore"):
+            singles = doubles.astype(np.float32).astype(float)
+        numbers = np.sort(np.concatenate([doubles, singles]))
+        # How many numbers lie below each end: the list may be long, and so may the tiles be.
+        can = np.searchsorted(numbers, high, "right") > np.searchsorted(numbers, low, "left")
         # A number that rounds may be another than the tile's: such a tile is left open.
-        same = [double for double, single in pairs if double == single]
+        same = doubles[doubles == singles]
         one = (low == high) & np.isin(low, same)
         return Bounds(can & ~empty, ~one & ~empty, one & full, ~can & full)
     value = leaf.value

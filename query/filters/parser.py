@@ -13,6 +13,7 @@ Grammar (a superset of the Census and TileDB-SOMA value filters)::
                | true | false                       every cell, none
     column    := name | dotted.name | `any name between backquotes`
                | counts:gene | log1p:gene         values of a gene, which name their unit
+               | cell:id                          its name, "section:id"
                | obs:name | meta:name | domains:key | confidence:key | annotations:key
     value     := "text" | number | true | false
 """
@@ -37,7 +38,7 @@ from .predicate import (
     StringTest,
 )
 
-MAX_LENGTH = 100_000
+MAX_LENGTH = 1_000_000
 MAX_DEPTH = 64
 MAX_TESTS = 2_000
 MAX_NUMBER = 2**64
@@ -69,7 +70,7 @@ def parse(text: str) -> Predicate:
     Parameters
     ----------
     text
-        The filter; at most 100,000 characters, 64 levels deep, 2,000 tests.
+        The filter; at most 1,000,000 characters, 64 levels deep, 2,000 tests.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def parse(text: str) -> Predicate:
     if len(text) > MAX_LENGTH:
         raise QuerySyntax(
             f"a filter of at most {MAX_LENGTH:,} characters is wanted, but got {len(text):,}; "
-            "pass long lists as values: obs_column=[...]"
+            "pass long lists as values: column=[...], cells=[...]"
         )
     if not text.strip():
         raise QuerySyntax("a filter is wanted, but got an empty string; leave `obs` out instead")
@@ -168,6 +169,10 @@ class _Source:
 
     def span(self, node: ast.expr) -> tuple[int, str]:
         """Offset and text of a part, as the user typed it."""
+        if self.text.isascii():
+            return node.col_offset + self.lead, self.text[
+                node.col_offset + self.lead : (node.end_col_offset or 0) + self.lead
+            ]
         encoded = self.plain[self.lead :].encode()
         start = len(encoded[: node.col_offset].decode()) + self.lead
         stop = len(encoded[: node.end_col_offset].decode()) + self.lead

@@ -17,6 +17,7 @@ the predicate is true.
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from keyword import iskeyword
 from typing import Literal
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 # A name with its source, such as counts:Sox2, and what may follow without backquotes.
 SOURCED = re.compile(
-    r"(?:counts|log1p|meta|obs|domains|confidence|annotations):\w"
+    r"(?:counts|log1p|cell|meta|obs|domains|confidence|annotations):\w"
     r"(?:\w|[:-](?=\w)|\.(?!(?:startswith|endswith|contains)\s*\()(?=\w))*"
 )
 # Words of the filter grammar that are no names unless backquoted.
@@ -57,6 +58,28 @@ class In:
 
     def __str__(self) -> str:
         return f"{quote(self.column)} in [{', '.join(map(repr, self.values))}]"
+
+    def holds(self, value: object) -> bool:
+        """Whether a value is one of them, in constant time: the list may be long."""
+        return value in _members(Same(self.values))
+
+
+class Same:
+    """A list told from others by being the same object: comparing long ones takes longer."""
+
+    def __init__(self, values: tuple[Scalar, ...]) -> None:
+        self.values = values
+
+    def __hash__(self) -> int:
+        return id(self.values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and other.values is self.values
+
+
+@lru_cache(maxsize=16)
+def _members(same: Same) -> frozenset[Scalar]:
+    return frozenset(same.values)
 
 
 @dataclass(frozen=True, slots=True)
