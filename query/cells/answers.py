@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from ..exports.verbs import ExportVerbs
+
 if TYPE_CHECKING:
     import pandas as pd
-    from anndata import AnnData
-    from spatialdata import SpatialData
 
-    from ..expression.choice import Join, Missing
+    from ..expression.choice import Missing
     from ..tables.aggregate import Function
     from .selection import Selection
 
 
-class Answers:
+class Answers(ExportVerbs):
     """The verbs of a `Selection` that read; each loads what does the work on first use."""
 
     @property
@@ -52,37 +52,6 @@ class Answers:
         from ..tables.obs import to_pandas
 
         return to_pandas(self._selection, columns, missing=missing, memory_limit=memory_limit)
-
-    def to_anndata(
-        self,
-        *,
-        normalize: str | None = None,
-        obs_columns: Sequence[str] | None = None,
-        join: "Join" = "outer",
-        missing: "Missing | None" = None,
-        graph: str | None = None,
-        memory_limit: str | int | None = None,
-    ) -> "AnnData":
-        """Read the answer as one AnnData; see `query.exports.to_anndata`."""
-        from ..exports.to_anndata import to_anndata
-
-        return to_anndata(
-            self._selection,
-            normalize=normalize,
-            obs_columns=obs_columns,
-            join=join,
-            missing=missing,
-            graph=graph,
-            memory_limit=memory_limit,
-        )
-
-    def to_spatialdata(
-        self, *, graph: str | None = None, memory_limit: str | int | None = None
-    ) -> "SpatialData":
-        """Read the answer as one SpatialData; see `query.exports.to_spatialdata`."""
-        from ..exports.to_spatialdata import to_spatialdata
-
-        return to_spatialdata(self._selection, graph=graph, memory_limit=memory_limit)
 
     def aggregate(
         self,

@@ -151,7 +151,10 @@ def _remove(path: Path) -> None:
 
 
 def _h5ad(selection: "Selection", path: Path, options: dict[str, Any]) -> None:
-    selection.to_anndata(**options).write_h5ad(path, compression="gzip")
+    from .h5ad_stream import write_h5ad
+    from .prepare import Options
+
+    write_h5ad(selection, path, Options(**options))
 
 
 def _spatialdata(selection: "Selection", path: Path, options: dict[str, Any]) -> None:

@@ -1,31 +1,40 @@
 """A selection as one AnnData."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atlas.errors import InvalidArgument
-from ...atlas.memory import parse_bytes, refuse_above
 from ..cells.fetch import read_counts, read_positions
-from ..cells.rows import RunArray, count
-from ..expression.choice import GeneChoice, Join, Missing, settle
-from ..expression.mixture import LOG_RULES, check_log, told_apart, unit_of, warn_mixed
+from ..cells.rows import RunArray
+from ..expression.choice import GeneChoice, Join, Missing
+from ..expression.mixture import LOG_RULES, told_apart, unit_of
 from ..expression.normalize import TARGET_SUM, depth_of, log_normalize
-from ..tables.obs import obs_table, stale_note
+from ..tables.obs import obs_table
+from .embeddings import confidence_columns, read_rows
+from .graphs import selected_graph
+from .prepare import WAYS_OUT, Options, Prepared, described, prepare
 
 if TYPE_CHECKING:
+    import pandas as pd
     import scipy.sparse as sp
     from anndata import AnnData
 
     from ...atlas.section import Section
     from ..cells.selection import Selection
 
-WAYS_OUT = (
-    "narrow the query (section=, genes=, region=) or summarize it with .aggregate(), "
-    "or give a larger memory_limit"
-)
+__all__ = [
+    "WAYS_OUT",
+    "aligned",
+    "assemble",
+    "atlas_id",
+    "describe",
+    "notes_of",
+    "obs_of",
+    "stack",
+    "to_anndata",
+]
 
 
 def to_anndata(
@@ -36,6 +45,11 @@ def to_anndata(
     join: Join = "outer",
     missing: Missing | None = None,
     graph: str | None = None,
+    embeddings: bool | str | Sequence[str] = False,
+    confidence: bool = False,
+    halo: str | None = None,
+    halo_um: float | None = None,
+    n_hops: int = 1,
     memory_limit: str | int | None = None,
 ) -> "AnnData":
     """Read a selection into one AnnData.
@@ -64,6 +78,19 @@ def to_anndata(
         Name of committed graphs: the edges between the cells of the answer go to
         `obsp["<graph>_connectivities"]`, `obsp["<graph>_distances"]` and
         `uns["<graph>_neighbors"]`, as squidpy has them.
+    embeddings
+        Embeddings to join in as `obsm["X_<key>"]`: names, or True for every one that all
+        sections have; a `PartialEmbeddingWarning` tells of others.
+    confidence
+        Join a column `<key>_confidence` for each domain key: how sure the label is.
+    halo
+        `"graph"` hands out, too, the cells that edges of `graph` lead to, `n_hops` deep, whether
+        or not they satisfy the question; `obs["in_region"]` tells the cells of the answer from
+        them. No edge that leaves a cell of the answer is lost then.
+    halo_um
+        Likewise the cells up to this far, in micrometers, from some cell of the answer.
+    n_hops
+        Of `halo="graph"`: as many as layers of a graph network to be computed exactly.
     memory_limit
         Refuse above this estimate; default half of free memory, at most 2 GiB.
 
@@ -85,88 +112,72 @@ def to_anndata(
     DerivedNotFound, StaleDerived
         Some section has no such graph, or was replaced since.
     """
-    if normalize not in (None, "log1p"):
-        raise InvalidArgument(f"normalize=None or 'log1p' is wanted, but got {normalize!r}")
-    limit = parse_bytes(memory_limit)
-    what = f"an AnnData of up to {selection.n_obs_bound:,} cells x {selection.n_vars:,} genes"
-    peak = selection.plan.peak_bytes * (2 if normalize else 1)
-    if graph is not None:
-        # The engine of graphs costs a tenth of a second to load: only who asks for one pays.
-        from .graphs import graph_bytes
-
-        peak += graph_bytes(selection, graph)
-    refuse_above(limit, peak, what, WAYS_OUT)
-    asked = selection.question.genes is not None
-    choice, kept = settle(
-        selection.genes.restricted(list(selection.runs), np.ones(len(selection.genes), bool)),
-        list(selection.runs),
-        asked=asked,
+    options = Options(
+        normalize=normalize,
+        obs_columns=obs_columns,
         join=join,
         missing=missing,
+        graph=graph,
+        embeddings=embeddings,
+        confidence=confidence,
+        halo=halo,
+        halo_um=halo_um,
+        n_hops=n_hops,
+        memory_limit=memory_limit,
     )
-    entries = [selection.store.snapshot.sections[name] for name in kept]
-    if normalize:
-        check_log(entries)
-    warn_mixed(entries, normalize)
-    if missing == "nan":
-        refuse_above(limit, peak + _filled_bytes(selection, choice), what, WAYS_OUT)
-    adata = _assemble(
-        selection, choice, kept, normalize=normalize, obs_columns=obs_columns, missing=missing
-    )
-    if graph is not None:
-        from .graphs import selected_graph
-
-        selected_graph(_narrowed(selection, kept), graph).add_to(adata, graph)
-    return adata
+    return assemble(prepare(selection, options))
 
 
-def _narrowed(selection: "Selection", kept: Sequence[str]) -> "Selection":
-    return selection if list(kept) == list(selection.runs) else selection.only(kept)
-
-
-def _filled_bytes(selection: "Selection", choice: GeneChoice) -> int:
-    return sum(
-        count(runs) * int((~choice.measured[name]).sum()) * 16
-        for name, runs in selection.runs.items()
-    )
-
-
-def _assemble(
-    selection: "Selection",
-    choice: GeneChoice,
-    kept: Sequence[str],
-    *,
-    normalize: str | None,
-    obs_columns: Sequence[str] | None,
-    missing: Missing | None,
-) -> "AnnData":
+def assemble(prepared: Prepared) -> "AnnData":
+    """Read all of what was settled on."""
     import anndata as ad
 
-    selection = _narrowed(selection, kept)
+    selection, choice, options = prepared.selection, prepared.choice, prepared.options
     parts = selection.parts()
-    entries = [section.entry for section, _ in parts]
-    obs = told_apart(obs_table(selection, obs_columns), entries)
+    obs = obs_of(prepared)
     positions = [read_positions(section, runs) for section, runs in parts]
+    obsm: dict[str, Any] = {"spatial": np.concatenate([*positions, np.zeros((0, 2))])}
+    for key, dim in prepared.embeddings.dims.items():
+        rows = [read_rows(selection.store, key, section.name, runs) for section, runs in parts]
+        obsm[f"X_{key}"] = np.concatenate([*rows, np.zeros((0, dim), np.float32)])
     stored, logged = [], []
     for section, runs in parts:
-        matrix = aligned(section, runs, choice, fill=missing == "nan")
-        if normalize:
+        matrix = aligned(section, runs, choice, fill=options.missing == "nan")
+        if options.normalize:
             logged.append(log_normalize(matrix, section.values, depth_of(section, runs)))
         stored.append(matrix)
-    obsm: dict[str, Any] = {"spatial": np.concatenate([*positions, np.zeros((0, 2))])}
     varm: dict[str, Any] = {"measured": choice.presence()}
     adata = ad.AnnData(
-        X=stack(logged if normalize else stored, len(choice)),
+        X=stack(logged if options.normalize else stored, len(choice)),
         obs=obs,
         var=choice.var(),
         obsm=obsm,
         varm=varm,
-        uns={"tisseract": describe(selection, normalize) | stale_note(obs)},
+        uns={"tisseract": notes_of(prepared, obs.attrs.get("stale_labels"))},
     )
-    if normalize:
-        plain = all(entry.values == "counts" for entry in entries)
-        adata.layers["counts" if plain else "stored"] = stack(stored, len(choice))
+    if prepared.layer is not None:
+        adata.layers[prepared.layer] = stack(stored, len(choice))
+    if options.graph is not None:
+        selected_graph(selection, options.graph).add_to(adata, options.graph)
     return adata
+
+
+def obs_of(prepared: Prepared) -> "pd.DataFrame":
+    """Tabulate the cells: the columns asked for, what tells sections apart, `in_region`."""
+    selection, options = prepared.selection, prepared.options
+    obs = told_apart(obs_table(selection, options.obs_columns), prepared.entries)
+    if options.confidence:
+        for name, values in confidence_columns(selection).items():
+            obs[name] = values.to_numpy()
+    if prepared.inside is not None:
+        obs["in_region"] = prepared.in_region()
+    return obs
+
+
+def notes_of(prepared: Prepared, stale: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Tell where the answer comes from, for `uns["tisseract"]`."""
+    notes = describe(prepared.selection, prepared.options.normalize) | described(prepared)
+    return notes | ({"stale_labels": dict(stale)} if stale else {})
 
 
 def aligned(

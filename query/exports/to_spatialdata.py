@@ -1,6 +1,7 @@
 """A selection as one plain SpatialData object."""
 
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from ..expression.choice import settle
 from ..expression.mixture import told_apart, warn_mixed
 from ..geometry.by_section import place_of
 from ..tables.obs import obs_table, stale_note
+from .embeddings import choose_embeddings, join_derived
 from .graphs import graph_bytes, selected_graph
 from .to_anndata import WAYS_OUT, aligned, describe, stack
 
@@ -27,7 +29,12 @@ INSTANCE_KEY = "spatialdata_instance"
 
 
 def to_spatialdata(
-    selection: "Selection", *, graph: str | None = None, memory_limit: str | int | None = None
+    selection: "Selection",
+    *,
+    graph: str | None = None,
+    embeddings: bool | str | Sequence[str] = False,
+    confidence: bool = False,
+    memory_limit: str | int | None = None,
 ) -> "SpatialData":
     """Read a selection into one SpatialData object that any scverse tool opens.
 
@@ -37,6 +44,9 @@ def to_spatialdata(
         What to read.
     graph
         Name of committed graphs, to go into the table as squidpy has them; see `to_anndata`.
+    embeddings, confidence
+        What goes into `obsm["X_<key>"]` and `obs["<key>_confidence"]` of the table; see
+        `to_anndata`.
     memory_limit
         Refuse above this estimate (images are lazy and not counted).
 
@@ -62,7 +72,9 @@ def to_spatialdata(
     limit = parse_bytes(memory_limit)
     what = f"a SpatialData of up to {selection.n_obs_bound:,} cells x {selection.n_vars:,} genes"
     edges = 0 if graph is None else graph_bytes(selection, graph)
-    refuse_above(limit, selection.plan.peak_bytes + edges, what, WAYS_OUT)
+    found = choose_embeddings(selection, list(selection.runs), embeddings)
+    more = edges + 2 * selection.n_obs * found.row_bytes
+    refuse_above(limit, selection.plan.peak_bytes + more, what, WAYS_OUT)
     choice, _ = settle(
         selection.genes.restricted(list(selection.runs), np.ones(len(selection.genes), bool)),
         list(selection.runs),
@@ -99,6 +111,7 @@ def to_spatialdata(
         varm=varm,
         uns={"tisseract": describe(selection) | stale_note(ids)},
     )
+    join_derived(selection, table, found, confidence=confidence)
     if graph is not None:
         selected_graph(selection, graph).add_to(table, graph)
     if parts:

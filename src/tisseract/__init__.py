@@ -17,6 +17,10 @@ _NAMES = {
     "create": "handle",
     "open": "handle",
     "check_samples": "ingest.check",
+    "get_anndata": "query.exports.census",
+    "get_obs": "query.exports.census",
+    "get_presence_matrix": "query.exports.census",
+    "get_var": "query.exports.census",
     "TisseractError": "atlas.errors",
 }
 _MODULES = ("atlas", "gr", "ingest", "models", "query", "simulator", "testing", "tl")
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from .handle import Atlas, create, open  # noqa: A004
     from .ingest.check import check_samples
     from .ingest.pipeline import ingest
+    from .query.exports.census import get_anndata, get_obs, get_presence_matrix, get_var
 else:
 
     def __getattr__(name: str) -> Any:
@@ -49,6 +54,10 @@ __all__ = [
     "atlas",
     "check_samples",
     "create",
+    "get_anndata",
+    "get_obs",
+    "get_presence_matrix",
+    "get_var",
     "gr",
     "ingest",
     "models",
