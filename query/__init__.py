@@ -8,6 +8,7 @@ from .cells.verbs import region, select
 from .exports.files import export
 from .expression.choice import UnmeasuredWarning
 from .expression.mixture import MixedValuesWarning
+from .expression.summarize import SummaryReport, summarize
 from .expression.view import GeneView, gene
 from .filters.parser import parse
 from .filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
@@ -44,6 +45,7 @@ __all__ = [
     "Selection",
     "StaleLabelsWarning",
     "StringTest",
+    "SummaryReport",
     "UnknownCellsWarning",
     "UnmeasuredWarning",
     "annotate",
@@ -56,5 +58,6 @@ __all__ = [
     "polygon",
     "region",
     "select",
+    "summarize",
     "values",
 ]

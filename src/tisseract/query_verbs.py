@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .model_verbs import ModelVerbs
@@ -10,7 +11,9 @@ from .model_verbs import ModelVerbs
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .atlas.snapshot import DerivedEntry
     from .query.cells.selection import Selection
+    from .query.expression.summarize import SummaryReport
     from .query.expression.view import GeneView
     from .query.filters.predicate import Predicate
     from .query.labels.view import DomainView
@@ -113,8 +116,42 @@ class QueryVerbs(ModelVerbs):
 
         return gene(self, name, sections=sections, organism=organism)
 
+    def summarize(self, by: str | Sequence[str] | None = None, **options: Any) -> SummaryReport:
+        """Sum every gene over groups of cells, once, for `gene(...).where()`.
+
+        Parameters
+        ----------
+        by
+            Columns of cells, such as `["domain", "cell_type"]`; whole sections without.
+        **options
+            `key_added`, `sections`, `domain_key`, `overwrite`, `memory_limit`, `progress`; see
+            `tisseract.query.summarize`.
+        """
+        from .query import summarize
+
+        return summarize(self, by, **options)
+
     def domains(self, key: str | None = None) -> DomainView:
         """Look at one set of domain labels; the key may be left out where there is only one."""
         from .query import domains
 
         return domains(self, key)
+
+    def annotate(
+        self, table: pd.DataFrame | str | Path, key: str | None = None, **options: Any
+    ) -> list[DerivedEntry]:
+        """Add columns to cells by their ids, from a table; see `tisseract.query.annotate`.
+
+        Parameters
+        ----------
+        table
+            A DataFrame or the path of a CSV, TSV or Parquet file, indexed by `{section}:{cell id}`
+            or with columns `section` and `cell_id`.
+        key
+            Name of the new column.
+        **options
+            `on`, `columns`, `missing`, `unknown`, `note`, `overwrite`, `memory_limit`.
+        """
+        from .query import annotate
+
+        return annotate(self, table, key, **options)

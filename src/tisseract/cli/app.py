@@ -6,7 +6,20 @@ import sys
 
 import typer
 
-from . import ask, build, domain_table, domains, embed, graph, graph_stats, keep, look, tour, train
+from . import (
+    annotate,
+    ask,
+    build,
+    domain_table,
+    domains,
+    embed,
+    graph,
+    graph_stats,
+    keep,
+    look,
+    tour,
+    train,
+)
 from .errors import finish
 
 __all__ = ["app", "main"]
@@ -32,6 +45,7 @@ for _module in (
     embed,
     domains,
     domain_table,
+    annotate,
     ask,
     keep,
 ):

@@ -1,0 +1,103 @@
+"""The command `annotate`: labels of cells that users bring along."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .errors import command
+from .options import (
+    AtlasArgument,
+    Json,
+    MemoryLimit,
+    Overwrite,
+    Quiet,
+    RunJson,
+    StorageOptions,
+    Verbose,
+    names,
+)
+from .output import Output
+from .progress import reporter
+from .record import Run
+from .session import open_atlas
+
+if TYPE_CHECKING:
+    from ..atlas.snapshot import DerivedEntry
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("annotate")(annotate)
+
+
+@command
+def annotate(
+    atlas: AtlasArgument,
+    table: Annotated[
+        str, typer.Argument(metavar="TABLE", help="A .csv, .tsv or .parquet of labels by cell id.")
+    ],
+    *,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="NAME", help="Name of the new column; else those of TABLE."),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Where the ids SECTION:CELL are; 'index' is the first column of a .csv.",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Only these columns: type,score.")
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Accept cells that TABLE leaves out.")
+    ] = False,
+    drop_unknown: Annotated[
+        bool, typer.Option("--drop-unknown", help="Leave out rows of cells that are not here.")
+    ] = False,
+    note: Annotated[str | None, typer.Option(help="Words kept with the provenance.")] = None,
+    overwrite: Overwrite = False,
+    memory_limit: MemoryLimit = None,
+    storage_option: StorageOptions = None,
+    run_json: RunJson = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Add columns to cells by their ids; filters, groups and exports then know them."""
+    output = Output(json, quiet, verbose)
+    run = Run("annotate", {"table": table, "key": key, "on": on, "columns": columns, "note": note})
+    with reporter(f"annotate {atlas}", quiet=quiet):
+        opened = open_atlas(atlas, storage_option, read_only=False)
+        entries = opened.annotate(
+            table,
+            key,
+            on=on,
+            columns=names(columns),
+            missing="ok" if allow_missing else "error",
+            unknown="drop" if drop_unknown else "error",
+            note=note,
+            overwrite=overwrite,
+            memory_limit=memory_limit,
+        )
+    rows = [_row(entry, opened.section(entry.section).n_obs) for entry in entries]
+    if json or not quiet:
+        output.rows(rows, ["column", "section", "kind", "n_cells", "n_missing"])
+    run.write(atlas, run_json, output, results={"annotations": rows})
+
+
+def _row(entry: DerivedEntry, n_obs: int) -> dict[str, Any]:
+    missing = int(entry.info["nulls"])
+    return {
+        "column": entry.key,
+        "section": entry.section,
+        "kind": entry.info["kind"],
+        "n_cells": n_obs - missing,
+        "n_missing": missing,
+    }
