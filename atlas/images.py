@@ -22,7 +22,20 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-__all__ = ["IDENTITY", "Affine", "ImagePlan", "Pixels", "least_bytes", "plan_image", "write_image"]
+__all__ = [
+    "IDENTITY",
+    "Affine",
+    "ImagePlan",
+    "Pixels",
+    "bands",
+    "check_name",
+    "create_level",
+    "datasets_of",
+    "least_bytes",
+    "placement",
+    "plan_image",
+    "write_image",
+]
 
 Affine = tuple[tuple[float, float, float], tuple[float, float, float]]
 """Rows of [a b c; d e f]: x' = a x + b y + c, y' = d x + e y + f, pixels to coordinates."""
@@ -186,24 +199,21 @@ def write_image(
     InputError
         If a row cannot be decoded.
     """
-    if not _NAME.fullmatch(name):
-        raise InvalidArgument(
-            "expected an image name of letters, digits, '_', '.' and '-' that starts with a "
-            f"letter or digit, but got {name!r}"
-        )
+    check_name(name)
     plan = plan_image(pixels.shape, pixels.dtype, pixels.held_bytes, memory_limit)
     group = _group(section, name)
-    level = _create(group, 0, plan)
-    for start, stop in _bands(plan.shapes[0][1], plan.shard[1]):
+    level = create_level(group, 0, plan.shapes[0], plan.shard, plan.dtype)
+    for start, stop in bands(plan.shapes[0][1], plan.shard[1]):
         level[:, start:stop, :] = pixels.rows(start, stop)
     for number in range(1, len(plan.shapes)):
-        finer, level = level, _create(group, number, plan)
+        finer = level
+        level = create_level(group, number, plan.shapes[number], plan.shard, plan.dtype)
         _, height, width = plan.shapes[number]
         # Half a shard of this level at a time: its source band is one shard high. Bands that end
         # inside a shard would rewrite it, so whole shards are gathered first.
-        for start, stop in _bands(height, plan.shard[1]):
+        for start, stop in bands(height, plan.shard[1]):
             band = np.empty((plan.shapes[0][0], stop - start, width), dtype=plan.dtype)
-            for low, high in _bands(stop - start, plan.shard[1] // 2):
+            for low, high in bands(stop - start, plan.shard[1] // 2):
                 rows = finer[:, 2 * (start + low) : 2 * (start + high), :]
                 band[:, low:high] = _halve(np.asarray(rows), high - low, width)
             level[:, start:stop, :] = band
@@ -222,16 +232,33 @@ def _group(section: Path, name: str) -> zarr.Group:
     return images.create_group(name)
 
 
-def _create(group: zarr.Group, number: int, plan: ImagePlan) -> Any:
-    """Create the array of one level; shards and chunks no larger than the level."""
+def check_name(name: str) -> None:
+    """Refuse names of elements that SpatialData refuses.
+
+    Raises
+    ------
+    InvalidArgument
+        If it is none.
+    """
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument(
+            "expected an image name of letters, digits, '_', '.' and '-' that starts with a "
+            f"letter or digit, but got {name!r}"
+        )
+
+
+def create_level(
+    group: zarr.Group, number: int, shape: tuple[int, ...], shard: tuple[int, ...], dtype: str
+) -> Any:
+    """Create the array of one level, (y, x) or (c, y, x); chunks no larger than the level."""
     from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
-    shape = plan.shapes[number]
-    chunk = tuple(min(a, b) for a, b in zip(plan.chunk, shape, strict=True))
+    inner_chunk = (*shard[:-2], _CHUNK, _CHUNK)
+    chunk = tuple(min(a, b) for a, b in zip(inner_chunk, shape, strict=True))
     # A shard must be a whole number of chunks, also where the level is smaller than it.
     shard = tuple(
         min(edge, -(-size // inner) * inner)
-        for edge, size, inner in zip(plan.shard, shape, chunk, strict=True)
+        for edge, size, inner in zip(shard, shape, chunk, strict=True)
     )
     codec = ShardingCodec(
         chunk_shape=chunk, codecs=[BytesCodec(), ZstdCodec(level=1), Crc32cCodec()]
@@ -239,7 +266,7 @@ def _create(group: zarr.Group, number: int, plan: ImagePlan) -> Any:
     return group.create_array(
         f"s{number}",
         shape=shape,
-        dtype=plan.dtype,
+        dtype=dtype,
         chunks=shard,
         serializer=codec,
         filters=None,
@@ -247,11 +274,12 @@ def _create(group: zarr.Group, number: int, plan: ImagePlan) -> Any:
         fill_value=0,
         # Black chunks are written as well: strict readers take a missing one for a lost one.
         config={"write_empty_chunks": True},
-        dimension_names=("c", "y", "x"),
+        dimension_names=("c", "y", "x")[-len(shape) :],
     )
 
 
-def _bands(height: int, step: int) -> Iterator[tuple[int, int]]:
+def bands(height: int, step: int) -> Iterator[tuple[int, int]]:
+    """Start and stop of consecutive bands of rows."""
     for start in range(0, height, step):
         yield start, min(start + step, height)
 
@@ -281,38 +309,11 @@ def _metadata(
     name: str, plan: ImagePlan, channels: Sequence[str], affine: Affine, coordinate_system: str
 ) -> dict[str, Any]:
     """Attributes of the element, as spatialdata 0.8 writes them (raster format 0.3)."""
-    datasets = []
-    for number, (_, height, width) in enumerate(plan.shapes):
-        # Exactly 2 a level, since odd last rows are left out; less where a side is down to 1.
-        _, full_height, full_width = plan.shapes[0]
-        scale = (
-            1.0,
-            *(min(2.0**number, a / b) for a, b in ((full_height, height), (full_width, width))),
-        )
-        datasets.append(
-            {
-                "path": f"s{number}",
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": list(scale)},
-                    {"type": "translation", "translation": [0.5 * (s - 1) for s in scale]},
-                ],
-            }
-        )
-    (a, b, e), (c, d, f) = affine
-    # Axis order in the file is c, y, x.
-    if b == c == e == f == 0 and a > 0 and d > 0:
-        transform: dict[str, Any] = {"type": "scale", "scale": [1.0, d, a]}
-    else:
-        matrix = [[1.0, 0.0, 0.0, 0.0], [0.0, d, c, f], [0.0, b, a, e]]
-        transform = {"type": "affine", "affine": matrix}
-    axes = [_axis(axis, unit=True) for axis in "cyx"]
-    transform["input"] = {"name": "cyx", "axes": axes}
-    transform["output"] = {"name": coordinate_system, "axes": axes}
     multiscale = {
         "name": f"/images/{name}",
         "axes": [_axis(axis, unit=False) for axis in "cyx"],
-        "datasets": datasets,
-        "coordinateTransformations": [transform],
+        "datasets": datasets_of(plan.shapes),
+        "coordinateTransformations": [placement(affine, coordinate_system, "cyx")],
     }
     return {
         "ome": {
@@ -322,3 +323,40 @@ def _metadata(
         },
         "spatialdata_attrs": {"version": "0.3"},
     }
+
+
+def datasets_of(shapes: Sequence[tuple[int, ...]]) -> list[dict[str, Any]]:
+    """List the levels of a pyramid, each with its scale and shift; shapes end in y, x."""
+    datasets = []
+    full_height, full_width = shapes[0][-2:]
+    for number, (*rest, height, width) in enumerate(shapes):
+        # Exactly 2 a level, since odd last rows are left out; less where a side is down to 1.
+        scale = [1.0] * len(rest) + [
+            min(2.0**number, a / b) for a, b in ((full_height, height), (full_width, width))
+        ]
+        datasets.append(
+            {
+                "path": f"s{number}",
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": scale},
+                    {"type": "translation", "translation": [0.5 * (s - 1) for s in scale]},
+                ],
+            }
+        )
+    return datasets
+
+
+def placement(affine: Affine, coordinate_system: str, axes: str) -> dict[str, Any]:
+    """Describe how pixels go to a coordinate system; axes are those of the file, in order."""
+    (a, b, e), (c, d, f) = affine
+    one = [1.0] if "c" in axes else []
+    if b == c == e == f == 0 and a > 0 and d > 0:
+        transform: dict[str, Any] = {"type": "scale", "scale": [*one, d, a]}
+    else:
+        plane = [[d, c, f], [b, a, e]]
+        matrix = [[1.0, 0.0, 0.0, 0.0], *([0.0, *row] for row in plane)] if one else plane
+        transform = {"type": "affine", "affine": matrix}
+    named = [_axis(axis, unit=True) for axis in axes]
+    transform["input"] = {"name": axes, "axes": named}
+    transform["output"] = {"name": coordinate_system, "axes": named}
+    return transform

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .errors import Corrupt
 from .morton import Frame
+from .points import PointsInfo
 from .section_arrays import ArrayLayout
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = ["SectionIndex"]
 
 _KINDS = frozenset({"numeric", "categorical", "boolean", "string"})
 _OBS = "tables/table/obs/"
+_ELEMENTS = ("images", "labels", "shapes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ class SectionIndex:
     """Obs columns by name."""
     layouts: Mapping[str, ArrayLayout]
     """Arrays by path."""
+    points: Mapping[str, PointsInfo] = field(default_factory=dict)
+    """Points elements by name."""
+    elements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Names under `images`, `labels` and `shapes`, the cells' own shapes left out."""
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any], entry: SectionEntry) -> SectionIndex:
@@ -52,13 +58,24 @@ class SectionIndex:
         columns = _mapping(attributes.get("obs"), "obs")
         for name, info in columns.items():
             _check_column(name, _mapping(info, f"obs {name!r}"), layouts, entry.n_obs)
-        return cls(_frame(attributes.get("frame")), columns, layouts)
+        given = _mapping(attributes.get("points", {}), "points")
+        points = {name: PointsInfo.of(name, one) for name, one in given.items()}
+        elements = {kind: _names(attributes.get(kind, []), kind) for kind in _ELEMENTS}
+        return cls(_frame(attributes.get("frame")), columns, layouts, points, elements)
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise Corrupt(f"its index must hold an object as {what}, but got {value!r:.60}")
     return value
+
+
+def _names(value: object, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(
+        isinstance(one, str) and "/" not in one and not one.startswith(".") for one in value
+    ):
+        raise Corrupt(f"its index must list names as {what}, but got {value!r:.60}")
+    return tuple(value)
 
 
 def _frame(value: object) -> Frame:

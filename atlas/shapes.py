@@ -16,9 +16,9 @@ from .section_write import REGION, group
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Rings", "default_radius", "write_circles", "write_polygons"]
+__all__ = ["Rings", "default_radius", "element_attributes", "write_circles", "write_polygons"]
 
-_ROW_GROUP = 1 << 16  # rows written at a time; browsers refuse row groups above 100,000
+_ROW_GROUP = 1 << 13  # rows written at a time, and what a region must decode for each of its edges
 _SAMPLE = 4096  # rows, near each other in space, that the default radius looks at
 _MIN_VERTICES = 3
 
@@ -169,7 +169,7 @@ def _write(  # noqa: PLR0917 - private, two callers
     import pyarrow.parquet as pq
 
     folder = path / "shapes" / REGION
-    group(folder, **_element(system))
+    group(folder, **element_attributes(system))
     geometry = {
         "encoding": "WKB",
         "crs": None,
@@ -190,7 +190,7 @@ def _write(  # noqa: PLR0917 - private, two callers
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
 
 
-def _element(system: str) -> dict[str, object]:
+def element_attributes(system: str) -> dict[str, object]:
     """Attributes of a shapes element whose coordinates are those of `system`."""
     unit = "micrometer" if system == "microns" else "unit"
     axes = [{"name": axis, "type": "space", "unit": unit} for axis in ("x", "y")]

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["choose_system", "systems", "transformation"]
+__all__ = ["choose_system", "depth_scale", "systems", "transformation"]
 
 
 def systems(entries: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[np.float64]]:
@@ -65,6 +65,37 @@ def transformation(entry: Mapping[str, Any]) -> NDArray[np.float64]:
             matrix = transformation(filled) @ matrix
         return matrix
     raise ValueError(f"a transformation of type {kind!r} is not read")
+
+
+def depth_scale(attrs: Mapping[str, Any], system: str) -> float:
+    """Factor that an element's transformation to a system applies to z; 1 where it says none.
+
+    Examples
+    --------
+    >>> axes = [{"name": "x"}, {"name": "y"}, {"name": "z"}]
+    >>> entry = {"type": "scale", "scale": [1.0, 1.0, 3.0], "input": {"axes": axes},
+    ...          "output": {"name": "global", "axes": axes}}
+    >>> depth_scale({"coordinateTransformations": [entry]}, "global")
+    3.0
+    """
+    for entry in attrs.get("coordinateTransformations", ()):
+        if str(entry.get("output", {}).get("name", "global")) == system:
+            return _depth(entry)
+    return 1.0
+
+
+def _depth(entry: Mapping[str, Any]) -> float:
+    names = [str(axis["name"]) for axis in entry.get("input", {}).get("axes", ())]
+    if entry.get("type") == "sequence":
+        shared = {"input": entry.get("input", {})}
+        return float(np.prod([_depth(shared | dict(one)) for one in entry["transformations"]]))
+    if "z" not in names or entry.get("type") not in {"scale", "affine"}:
+        return 1.0
+    at = names.index("z")
+    if entry["type"] == "scale":
+        return float(entry["scale"][at])
+    targets = [str(axis["name"]) for axis in entry.get("output", {}).get("axes", ())]
+    return float(entry["affine"][targets.index("z")][at]) if "z" in targets else 1.0
 
 
 def _axes(entry: Mapping[str, Any], side: str) -> list[str]:

@@ -28,6 +28,7 @@ from .sort_order import RowOrder, sort_rows
 from .sort_plan import PartitionPlan, plan_partition, return_memory
 from .sort_scatter import BadEntryError, Scattered, scatter
 from .source import RawSection, StringValues
+from .write_elements import write_elements
 from .write_parts import (
     write_frame,
     write_images,
@@ -169,10 +170,15 @@ class _Job:
         obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)
         return_memory()
         layouts, nnz, notes = self._matrix(rows)
-        write_provenance(path, raw, notes)
         write_images(path, raw, system, self.plan.image_bytes, self.tell)
-        attributes = _attributes(raw, rows, columns, nnz, tile_cells)
-        write_index(path, attributes | {"arrays": arrays | obs_arrays | layouts})
+        return_memory()
+        rest = write_elements(
+            path, raw, rows.frame, system, memory=self.plan.image_bytes, scratch=self.folder
+        )
+        notes = (*notes, *rest.notes)
+        write_provenance(path, raw, notes)
+        attributes = _attributes(raw, rows, columns, nnz, tile_cells) | rest.index
+        write_index(path, attributes | {"arrays": arrays | obs_arrays | layouts | rest.layouts})
         consolidate(path)
         return self._summary(rows, columns, nnz, notes)
 

@@ -28,7 +28,7 @@ class ReadMemory:
     Examples
     --------
     >>> ReadMemory(text=10) | ReadMemory(text=4, chunk=2)
-    ReadMemory(text=10, chunk=2, image=0)
+    ReadMemory(text=10, chunk=2, image=0, points=0)
     """
 
     text: int = 0
@@ -37,12 +37,15 @@ class ReadMemory:
     """Chunks of the matrix while they are inflated, beyond small ones."""
     image: int = 0
     """Least that writing the largest image takes; all of it for PNG and JPEG."""
+    points: int = 0
+    """Most that sorting points, or copying outlines, takes."""
 
     def __or__(self, other: ReadMemory) -> ReadMemory:
         return ReadMemory(
             max(self.text, other.text),
             max(self.chunk, other.chunk),
             max(self.image, other.image),
+            max(self.points, other.points),
         )
 
 

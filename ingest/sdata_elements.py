@@ -22,7 +22,17 @@ from .source import Polygons
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Outlines", "ZarrNode", "element_systems", "open_store", "read_images", "read_shapes"]
+__all__ = [
+    "Outlines",
+    "ZarrImage",
+    "ZarrNode",
+    "check_chunks",
+    "element_systems",
+    "multiscale",
+    "open_store",
+    "read_images",
+    "read_shapes",
+]
 
 _MAX_CHUNK_BYTES = parse_bytes("1 GiB")
 
@@ -95,7 +105,7 @@ def check_chunks(node: Any, where: str) -> None:
 def element_systems(group: Any) -> dict[str, NDArray[np.float64]]:
     """Coordinate systems of an element, with the matrix from its own coordinates to each."""
     attrs = group.attrs.asdict()
-    scales = _multiscale(attrs)
+    scales = multiscale(attrs)
     try:
         return systems((scales or attrs).get("coordinateTransformations", ()))
     except (ValueError, KeyError, IndexError, TypeError) as error:
@@ -108,7 +118,7 @@ def element_systems(group: Any) -> dict[str, NDArray[np.float64]]:
         ) from error
 
 
-def _multiscale(attrs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def multiscale(attrs: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """First multiscale entry of a raster element, of NGFF 0.4 or 0.5."""
     entries = attrs.get("ome", attrs).get("multiscales") or [None]
     first = entries[0]
@@ -173,13 +183,16 @@ def read_shapes(path: Path, name: str) -> Outlines:
 
 
 @dataclass(frozen=True, slots=True)
-class _ZarrImage:
+class ZarrImage:
+    """Opens the full resolution of a raster element; picklable."""
+
     node: ZarrNode
     axes: str
     names: tuple[str, ...]
 
     @contextmanager
     def __call__(self) -> Iterator[Pixels]:
+        """Open the pixels."""
         with self.node() as array:
             size = int(np.prod(array.chunks)) * array.dtype.itemsize
             across = -(-array.shape[-1] // array.chunks[-1])
@@ -208,7 +221,7 @@ def read_images(
     group = root["images"] if "images" in root else {}  # noqa: SIM401 - no `get` in zarr
     for name in group:
         element = group[name]
-        scales = _multiscale(element.attrs.asdict())
+        scales = multiscale(element.attrs.asdict())
         matrices = element_systems(element)
         if scales is None or system not in matrices:
             notes.append(f"image {name!r} left out: it does not lie in {system!r}")
@@ -226,7 +239,7 @@ def read_images(
         (a, b, c), (d, e, f) = matrix[:2].tolist()
         affine: Affine = ((a, b, c), (d, e, f))
         names = _channels(element.attrs.asdict())
-        found[name] = LazyImage(_ZarrImage(ZarrNode(path, key), axes, names), affine)
+        found[name] = LazyImage(ZarrImage(ZarrNode(path, key), axes, names), affine)
     return found
 
 

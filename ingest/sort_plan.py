@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from ..atlas.memory import format_bytes, refuse_above
+from ..atlas.points_write import POINTS_BYTES
 from .read_memory import ReadMemory
 
 __all__ = ["PartitionPlan", "least_memory", "plan_partition", "return_memory"]
@@ -87,6 +88,7 @@ def least_memory(n_obs: int, n_vars: int, reading: ReadMemory = _NOTHING) -> int
         n_obs * _ROW_BYTES_ORDER,
         resident + _LEAST_WORKING + reading.chunk,
         resident + reading.image,
+        resident + reading.points,
         _text_stage(n_obs, reading),
     )
 
@@ -173,6 +175,7 @@ def plan_partition(
             order_bytes,
             resident + needed + reading.chunk,
             resident + min(room, reading.image * _IMAGE_BANDS),
+            resident + (min(room, POINTS_BYTES) if reading.points else 0),
             _text_stage(n_obs, reading),
         ),
         scratch_bytes=entries * _ELEMENT_BYTES + n_obs * 8,

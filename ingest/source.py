@@ -28,7 +28,9 @@ from .read_memory import ReadMemory
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..atlas.outlines import OutlinesSource
     from ..atlas.panel import Panel
+    from ..atlas.points import PointsSource
 
 __all__ = [
     "ArrayColumn",
@@ -262,6 +264,12 @@ class RawSection:
     """Images by element name."""
     shapes: Polygons | None = None
     """Cell boundaries; without them cells become circles."""
+    points: Mapping[str, PointsSource] = field(default_factory=dict)
+    """Transcripts and other points by element name, in STORED units (scaled and flipped)."""
+    labels: Mapping[str, ImageSource] = field(default_factory=dict)
+    """Label images by element name."""
+    outlines: Mapping[str, OutlinesSource] = field(default_factory=dict)
+    """Polygons beside those of the cells (nuclei, annotations) by element name, STORED units."""
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     """Section metadata (section, timepoint, donor …) for the catalog."""
     reading: ReadMemory = field(default_factory=ReadMemory)

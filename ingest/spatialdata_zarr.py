@@ -11,6 +11,9 @@ import numpy as np
 from ..atlas.errors import Fault, InputError, near
 from ..atlas.genes import Panel
 from ..atlas.obs_names import stored_names
+from ..atlas.outlines import OutlinesSource
+from ..atlas.points import PointsSource
+from ..atlas.points_write import LEAST_POINTS_BYTES
 from .anndata_parts import (
     check_ids,
     check_one_section,
@@ -27,6 +30,7 @@ from .frame import (
     index_name,
 )
 from .matrix import MatrixFacts, StreamedMatrix
+from .read_memory import ReadMemory
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
 from .sdata_elements import (
     ZarrNode,
@@ -35,6 +39,7 @@ from .sdata_elements import (
     read_images,
 )
 from .sdata_place import Annotation, Placed, place_cells, take_polygons
+from .sdata_points import Target, read_labels, read_outlines, read_points
 from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, RawSection
 from .split import MaskedCounts
 from .units import FoundUnit, find_unit
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SpatialDataReader"]
 
+_ELEMENTS = frozenset({"images", "labels", "points", "shapes"})
 _OPTIONS = frozenset(
     {
         "coordinate_system",
@@ -52,12 +58,21 @@ _OPTIONS = frozenset(
         "feature_type_column",
         "gene_id_column",
         "images",
+        "labels",
         "panel",
+        "points",
         "positions",
+        "shapes",
         "symbol_column",
         "table",
         "zero_padded",
     }
+)
+
+
+_PARTS = (
+    *("tables", "table", "shapes", "images", "points", "labels"),
+    *("zarr.json", ".zgroup", ".zattrs"),
 )
 
 
@@ -76,6 +91,9 @@ class _Survey:
     labels: tuple[str, ...] = ()
     placed: Placed | None = None
     images: dict[str, ImageSource] = field(default_factory=dict)
+    points: dict[str, PointsSource] = field(default_factory=dict)
+    rasters: dict[str, ImageSource] = field(default_factory=dict)
+    outlines: dict[str, OutlinesSource] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     faults: FaultList = field(default_factory=FaultList)
 
@@ -84,10 +102,12 @@ class SpatialDataReader:
     """A SpatialData store on disk: cells of one table, placed by the shapes it annotates.
 
     Positions are the centroids of the region's shapes in the coordinate system `microns` if there
-    is one, else `global`; without shapes, `obsm["spatial"]`. Labels and points are not taken over.
+    is one, else `global`; without shapes, `obsm["spatial"]`. Points, label images and further
+    shapes come with them where they lie in the same system and the store is one section.
 
     reader_kwargs: `table` (when there are several), `coordinate_system`, `positions` (`obsm` takes
-    them from the table although there are shapes), `images` (false leaves them out),
+    them from the table although there are shapes), `images`, `points`, `labels` and `shapes`
+    (false leaves them out; `shapes` are those beside the cells),
     `drop_columns`, `gene_id_column`, `symbol_column`, `feature_type_column`, `panel`,
     `zero_padded`.
     """
@@ -106,7 +126,7 @@ class SpatialDataReader:
         """Return every file of table, shapes and images, and the gene map."""
         found = [
             one
-            for part in ("tables", "table", "shapes", "images", "zarr.json", ".zgroup", ".zattrs")
+            for part in _PARTS
             for one in ([path / part] if (path / part).is_file() else (path / part).rglob("*"))
             if one.is_file() and not one.is_symlink()
         ]
@@ -132,6 +152,7 @@ class SpatialDataReader:
             columns=survey.columns,
             splits=splits,
             images=tuple(survey.images),
+            reading=_reading(survey),
             notes=tuple(survey.notes),
             faults=tuple(survey.faults.faults),
         )
@@ -175,6 +196,10 @@ class SpatialDataReader:
             radius=None if placed.radius is None else placed.radius[keep],
             images=survey.images,
             shapes=take_polygons(placed.polygons, rows),
+            points=survey.points,
+            labels=survey.rasters,
+            outlines=survey.outlines,
+            reading=_reading(survey),
             metadata=dict(options.metadata),
             provenance=_provenance(path, options, survey, unit),
         )
@@ -295,16 +320,36 @@ def _find_images(
         raise InputError(
             Fault(str(path), "expected no `image` for a SpatialData store: it brings its own")
         )
-    if options.reader_kwargs.get("images", True) is False:
-        return
     assert survey.placed is not None
     system, factor = survey.placed.system, unit.um_per_unit or 1.0
     sign = -1.0 if options.y_axis == "up" else 1.0
     place = np.diag([factor, sign * factor, 1.0])
-    survey.images.update(read_images(root, path, system, place, survey.notes))
-    left = [kind for kind in ("labels", "points") if kind in root and list(root[kind])]
-    if left:
-        survey.notes.append(f"{' and '.join(left)} are not taken over")
+    wanted = {k for k in _ELEMENTS if options.reader_kwargs.get(k, True) is not False}
+    if "images" in wanted:
+        survey.images.update(read_images(root, path, system, place, survey.notes))
+    for kind in sorted(_ELEMENTS - wanted - {"images"}):
+        if kind in root and list(root[kind]):
+            survey.notes.append(f"{kind} are left out, as asked")
+    wanted -= {"images"}
+    if survey.codes is not None:
+        # Nothing in a point or a pixel says to which of the sections it belongs.
+        several = [kind for kind in sorted(wanted) if kind in root and list(root[kind])]
+        if several:
+            survey.notes.append(f"{' and '.join(several)} left out: the table is split")
+        return
+    target = Target(system, place, factor)
+    taken = survey.table.regions
+    if "points" in wanted:
+        key = survey.renamed.get(survey.table.instance_key, "")
+        survey.points.update(read_points(root, path, target, key, survey.notes))
+    if "labels" in wanted:
+        survey.rasters.update(read_labels(root, path, target, survey.notes))
+    if "shapes" in wanted:
+        survey.outlines.update(read_outlines(root, path, target, taken, survey.notes))
+
+
+def _reading(survey: _Survey) -> ReadMemory:
+    return ReadMemory(points=LEAST_POINTS_BYTES if survey.points or survey.outlines else 0)
 
 
 def _provenance(

@@ -1,0 +1,157 @@
+"""Sort record batches by Morton code on disk: memory is one bucket, whatever the number of rows.
+
+Batches are scattered to files by the highest bits of the code; each file is read back whole and
+sorted. A file that turned out too large is scattered again by its next bits. Rows of one code keep
+the order of the source.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+__all__ = ["CODE", "SortPlan", "plan_sort", "sorted_tables"]
+
+CODE = "__morton__"
+"""Column of codes that rows are sorted by; the last one, uint64."""
+
+_CODE_BITS = 64
+_MAX_LEVELS = 4  # 4**4 = 256 files are open at once
+_BUCKET_SHARE = 8  # a bucket is read, sorted and taken apart: several copies of it are alive
+_BATCH_SHARE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SortPlan:
+    """Into how many files rows are scattered, and what is held meanwhile."""
+
+    levels: int
+    """Quadtree levels of the first scatter: 4**levels files."""
+    batch_bytes: int
+    """Most bytes of a batch that is scattered."""
+    bucket_bytes: int
+    """Most bytes of a bucket that is sorted in memory; larger ones are scattered again."""
+
+
+def plan_sort(nbytes: int | None, memory: int) -> SortPlan:
+    """Choose files so that a bucket fits, and no more of them than needed.
+
+    Parameters
+    ----------
+    nbytes : int, optional
+        Size of all rows in memory; None when unknown.
+    memory : int
+        Bytes the sort may hold.
+
+    Examples
+    --------
+    >>> plan_sort(1 << 20, 1 << 28).levels, plan_sort(None, 1 << 28).levels
+    (0, 4)
+    """
+    bucket = max(1 << 20, memory // _BUCKET_SHARE)
+    levels = _MAX_LEVELS
+    if nbytes is not None:
+        # Tissue fills its square unevenly: half full on average, so that few are split.
+        levels = next((k for k in range(_MAX_LEVELS) if nbytes <= (4**k) * bucket // 2), levels)
+    return SortPlan(levels, max(1 << 20, memory // _BATCH_SHARE), bucket)
+
+
+def sorted_tables(
+    batches: Iterable[pa.RecordBatch], plan: SortPlan, scratch: Path
+) -> Iterator[pa.Table]:
+    """Yield all rows as tables in ascending order of `CODE`.
+
+    Parameters
+    ----------
+    batches : iterable of RecordBatch
+        Rows in any order; the last column is `CODE`.
+    plan : SortPlan
+        From `plan_sort`.
+    scratch : Path
+        Folder for the buckets; what is put there is removed again.
+    """
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="points-") as folder:
+        yield from _sort(batches, plan, Path(folder), _CODE_BITS - 2 * plan.levels)
+
+
+def _sort(
+    batches: Iterable[pa.RecordBatch], plan: SortPlan, folder: Path, shift: int
+) -> Iterator[pa.Table]:
+    import pyarrow as pa
+    from pyarrow import ipc
+
+    buckets = _scatter(batches, folder, shift, 4**plan.levels, plan.batch_bytes)
+    for bucket in sorted(buckets):
+        path, nbytes = buckets[bucket]
+        with pa.OSFile(str(path)) as file, ipc.open_stream(file) as stream:
+            if nbytes <= plan.bucket_bytes:
+                yield _sorted(stream.read_all())
+            elif shift == 0:  # rows that no bit tells apart are in order already
+                yield from (pa.Table.from_batches([batch]) for batch in stream)
+            else:
+                deeper = folder / f"{shift}-{bucket}"
+                deeper.mkdir()
+                levels = min(_MAX_LEVELS, shift // 2)
+                further = SortPlan(levels, plan.batch_bytes, plan.bucket_bytes)
+                yield from _sort(stream, further, deeper, shift - 2 * levels)
+        path.unlink()
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    table = table.combine_chunks()
+    codes = table.column(CODE).to_numpy()
+    return table.take(np.argsort(codes, kind="stable"))
+
+
+def _scatter(
+    batches: Iterable[pa.RecordBatch], folder: Path, shift: int, n: int, batch_bytes: int
+) -> dict[int, tuple[Path, int]]:
+    """Append each batch's rows to the file of their bucket; path and size of each file."""
+    from pyarrow import ipc
+
+    options = ipc.IpcWriteOptions(compression="lz4")
+    sinks: dict[int, Any] = {}
+    sizes: dict[int, int] = {}
+    try:
+        for batch in batches:
+            for piece in _cut(batch, batch_bytes):
+                for bucket, rows in _by_bucket(piece, shift, n):
+                    if bucket not in sinks:
+                        path = str(folder / f"{bucket}.arrow")
+                        sinks[bucket] = ipc.new_stream(path, rows.schema, options=options)
+                        sizes[bucket] = 0
+                    sinks[bucket].write_batch(rows)
+                    sizes[bucket] += rows.nbytes
+    finally:
+        for sink in sinks.values():
+            sink.close()
+    return {bucket: (folder / f"{bucket}.arrow", size) for bucket, size in sizes.items()}
+
+
+def _cut(batch: pa.RecordBatch, nbytes: int) -> Iterator[pa.RecordBatch]:
+    rows = max(1, batch.num_rows * nbytes // max(nbytes, batch.nbytes, 1))
+    for start in range(0, batch.num_rows, rows):
+        yield batch.slice(start, rows)
+
+
+def _by_bucket(batch: pa.RecordBatch, shift: int, n: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    if n == 1:
+        yield 0, batch
+        return
+    codes = batch.column(batch.num_columns - 1).to_numpy()
+    buckets: NDArray[np.int64] = ((codes >> np.uint64(shift)) & np.uint64(n - 1)).astype(np.int64)
+    order = np.argsort(buckets, kind="stable")
+    ordered = batch.take(order)
+    edges = np.concatenate([[0], np.cumsum(np.bincount(buckets, minlength=n))])
+    for bucket in np.flatnonzero(np.diff(edges)).tolist():
+        start, stop = int(edges[bucket]), int(edges[bucket + 1])
+        yield bucket, ordered.slice(start, stop - start)

@@ -1,0 +1,81 @@
+"""Elements beside cells and images: points, label images, further outlines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..atlas.points_write import LEAST_POINTS_BYTES, POINTS_BYTES, write_points
+from ..atlas.section_write import group
+
+if TYPE_CHECKING:
+    from ..atlas.morton import Frame
+    from .source import RawSection
+
+__all__ = ["Elements", "write_elements"]
+
+
+@dataclass(slots=True)
+class Elements:
+    """What the index of the section says of elements."""
+
+    index: dict[str, object] = field(default_factory=dict)
+    """Attributes `points`, `labels` and `shapes`; those without an element are left out."""
+    layouts: dict[str, dict[str, object]] = field(default_factory=dict)
+    """Arrays that describe points."""
+    notes: tuple[str, ...] = ()
+    """What was left out or changed."""
+
+
+def write_elements(
+    path: Path, raw: RawSection, frame: Frame, system: str, *, memory: int, scratch: Path
+) -> Elements:
+    """Write points, labels and outlines of a section, one after another.
+
+    Parameters
+    ----------
+    path : Path
+        The section's container.
+    raw : RawSection
+        What the reader found.
+    frame : Frame
+        Square of the cells, in stored units.
+    system : str
+        Name of the coordinate system.
+    memory : int
+        Bytes that may be used; points take at most 256 MiB of it.
+    scratch : Path
+        Folder for temporary files.
+    """
+    from ..atlas.outlines import write_outlines
+
+    written = Elements()
+    notes: list[str] = []
+    limit = max(LEAST_POINTS_BYTES, min(memory, POINTS_BYTES))
+    if raw.points:
+        group(path / "points")
+        group(path / "tisseract" / "points")
+    infos: dict[str, object] = {}
+    for name, points in raw.points.items():
+        one = write_points(
+            path,
+            name,
+            points,
+            frame=frame,
+            coordinate_system=system,
+            memory_limit=limit,
+            scratch=scratch,
+        )
+        infos[name] = one.info.as_json()
+        written.layouts |= one.layouts
+        notes += [f"points {name!r}: {note}" for note in one.notes]
+    for name, labels in raw.labels.items():
+        labels.write(path, name, coordinate_system=system, memory_limit=memory)
+    for name, outlines in raw.outlines.items():
+        write_outlines(path, name, outlines, system)
+        notes += [f"shapes {name!r}: {note}" for note in outlines.notes]
+    lists = {"labels": sorted(raw.labels), "shapes": sorted(raw.outlines)}
+    written.index = {key: value for key, value in {"points": infos, **lists}.items() if value}
+    written.notes = tuple(notes)
+    return written
