@@ -98,6 +98,11 @@ class GeneUnion:
             )
         return self._columns[self._sections[section].digest]
 
+    def zero_padded(self, section: str) -> bool:
+        """Whether an all-zero gene of a section may be padding that was never measured."""
+        self.columns(section)
+        return self._sections[section].zero_padded
+
     def presence(
         self, section: str, detected: NDArray[np.bool_] | None = None
     ) -> NDArray[np.object_]:

@@ -4,7 +4,7 @@ from .cells.empty import EmptyAnswerWarning, UnknownCellsWarning
 from .cells.plan import QueryPlan, SectionPlan
 from .cells.question import Question
 from .cells.selection import Selection
-from .cells.verbs import region, select
+from .cells.verbs import select
 from .exports.files import export
 from .expression.choice import UnmeasuredWarning
 from .expression.mixture import MixedValuesWarning
@@ -12,7 +12,10 @@ from .expression.summarize import SummaryReport, summarize
 from .expression.view import GeneView, gene
 from .filters.parser import parse
 from .filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
+from .geometry.annotate import annotate_regions
+from .geometry.ask import region
 from .geometry.by_section import Nowhere, PlacesBySection, place_of
+from .geometry.frames import UnregisteredWarning, register
 from .geometry.given import place, polygon
 from .geometry.places import Box, Circle, Place, Polygon
 from .labels.annotate import annotate
@@ -48,7 +51,9 @@ __all__ = [
     "SummaryReport",
     "UnknownCellsWarning",
     "UnmeasuredWarning",
+    "UnregisteredWarning",
     "annotate",
+    "annotate_regions",
     "domains",
     "export",
     "gene",
@@ -57,6 +62,7 @@ __all__ = [
     "place_of",
     "polygon",
     "region",
+    "register",
     "select",
     "summarize",
     "values",

@@ -158,7 +158,7 @@ def measured_in(union: "GeneUnion", section: "Section") -> NDArray[np.bool_]:
     In a panel padded with zeros a gene without any count was not measured; its totals tell.
     """
     detected = None
-    if section.panel.zero_padded:
+    if union.zero_padded(section.entry.panel):
         detected = np.asarray(section.totals.nnz) > 0
     return np.asarray(union.presence(section.entry.panel, detected) == "measured", dtype=bool)
 
@@ -213,8 +213,13 @@ def choose_genes(
             for name in sections
         },
         {name: measured_in(union, handles[name])[rows] for name in sections},
-        frozenset(s for s in sections if not any(handles[s].panel.symbol)),
+        frozenset(s for s in sections if not _has_symbols(store, s)),
     )
+
+
+def _has_symbols(store: "AtlasStore", section: str) -> bool:
+    # By digest: a section of its own would read the panel that it shares with others again.
+    return any(_SHELF.panel(store, section).symbol)
 
 
 def find_gene(union: "GeneUnion", name: str) -> int:

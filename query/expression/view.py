@@ -1,37 +1,44 @@
-"""One gene across the atlas, from the gene-major copy: no row of the matrix is read."""
+"""One gene across the atlas, from summaries and the gene-major copy: no row of X is read."""
+
+from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...atlas.errors import GeneNotFound, InvalidArgument
-from ..cells.fetch import read_column
-from ..cells.rows import as_runs
-from ..filters.columns import Columns
-from .choice import GeneChoice, UnmeasuredWarning, choose_genes, unmatched_warning
+from ...atlas.gene_names import organism_of, strip_version
+from .choice import GeneChoice, UnmeasuredWarning, choose_genes, find_gene, unmatched_warning
+from .summary_read import find_summary
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
-    from ...atlas.section import Section
+    from ...atlas.genes import GeneUnion
     from ...atlas.store import AtlasStore
 
+__all__ = ["GeneView", "gene"]
+
 _NAMED = 8
-_OWN = ("n", "n_nonzero", "fraction", "values")
+_RANKS = ("mean_log1p", "fraction", "n_nonzero")
 
 
 def gene(
-    store: "AtlasStore",
+    store: AtlasStore,
     name: str,
     *,
     sections: Sequence[str] | None = None,
     organism: str | None = None,
-) -> "GeneView":
+) -> GeneView:
     """Find a gene by identifier, symbol or alias.
+
+    An exact name is taken first, then the same letters whatever their case, then an alias; each
+    only where it fits one gene. `GeneView.note` tells when it was not exact.
 
     Parameters
     ----------
@@ -53,71 +60,179 @@ def gene(
     ------
     GeneNotFound, GeneAmbiguous
         No section lists such a gene, or the name fits several.
+
+    Notes
+    -----
+    Where a summary covers all sections, names are looked up in it: one request a segment, instead
+    of one for each distinct gene panel.
     """
     sections = [sections] if isinstance(sections, str) else sections
-    names = list(store.section_names if sections is None else sections)
-    choice = choose_genes(store, names, [f"{organism}:{name}" if organism else name])
+    names = tuple(store.section_names if sections is None else sections)
+    for section in names:
+        store.section(section)  # raises, with near names
+    asked = f"{organism}:{name}" if organism else name
+    frozen = store.frozen()
+    summary = find_summary(store, store.section_names)
+    if (
+        summary is not None
+        and len(summary.sections) == len(store.section_names)
+        and not summary.nameless
+    ):
+        genes = summary.open(store.storage).genes
+        return _view(frozen, asked, names, genes, find_gene(genes, asked))
+    choice = choose_genes(store, names, [asked])
     unmatched = unmatched_warning(choice)
     if unmatched:
         warnings.warn(unmatched, UnmeasuredWarning, stacklevel=2)
-    return GeneView(store.frozen(), choice, tuple(names))
+    facts = (choice.gene_id, choice.symbol, choice.organism, choice.feature_type)
+    return GeneView(frozen, asked, names, *(str(one[0]) for one in facts))
+
+
+def _view(
+    store: AtlasStore, asked: str, sections: tuple[str, ...], genes: GeneUnion, row: int
+) -> GeneView:
+    facts = (genes.gene_id, genes.symbol, genes.organism, genes.feature_type)
+    return GeneView(store, asked, sections, *(str(one[row]) for one in facts))
 
 
 @dataclass(frozen=True)
 class GeneView:
     """One gene: where it was measured, and what was seen."""
 
-    store: "AtlasStore" = field(repr=False)
-    choice: GeneChoice = field(repr=False)
+    store: AtlasStore = field(repr=False)
+    name: str
+    """The name asked for."""
     sections: tuple[str, ...] = field(repr=False)
+    """Sections that are looked at."""
+    gene_id: str
+    """Identifier without version, or the symbol where none is known."""
+    symbol: str
+    """Symbol, empty where unknown."""
+    organism: str
+    """Whose gene, empty where unknown."""
+    feature_type: str = "Gene Expression"
+    """Gene Expression, Antibody Capture and so on."""
+
+    @cached_property
+    def choice(self) -> GeneChoice:
+        """Its matrix column in each section; reads each distinct gene panel once."""
+        return choose_genes(self.store, self.sections, [self.name])
 
     @property
-    def name(self) -> str:
-        """The name asked for."""
-        return str(self.choice.name[0])
-
-    @property
-    def gene_id(self) -> str:
-        """Identifier without version, or the symbol where none is known."""
-        return str(self.choice.gene_id[0])
-
-    @property
-    def symbol(self) -> str:
-        """Symbol, empty where unknown."""
-        return str(self.choice.symbol[0])
+    def note(self) -> str:
+        """Say so when the gene does not bear the very name that was asked for, else nothing."""
+        prefix, _, rest = self.name.rpartition(":")
+        bare = rest if organism_of(prefix) == self.organism else self.name
+        if {bare, strip_version(bare)} & {self.gene_id, self.symbol}:
+            return ""
+        found = self.symbol or self.gene_id
+        how = "whatever the case" if bare.casefold() == found.casefold() else "as an alias"
+        return f"{bare!r} was taken {how} for {found} ({self.gene_id})"
 
     @property
     def measured_in(self) -> list[str]:
         """Sections that measured it."""
-        return [s for s in self.sections if bool(self.choice.measured[s][0])]
+        return [name for name in self.sections if self.is_measured(name)]
 
     def __repr__(self) -> str:
+        note = f"; {self.note}" if self.note else ""
         return (
             f"Gene {self.name} ({self.gene_id}), measured in {len(self.measured_in)} of "
-            f"{len(self.sections)} sections"
+            f"{len(self.sections)} sections{note}"
         )
 
-    def values(self, section: str) -> NDArray[np.float32]:
+    def is_measured(self, section: str) -> bool:
+        """Whether a section measured it; False for one that is not looked at."""
+        found = self.choice.measured.get(section)
+        return found is not None and bool(found[0])
+
+    def column(self, section: str) -> int:
+        """Column of the gene in the matrix of a section.
+
+        Raises
+        ------
+        SectionNotFound
+        GeneNotFound
+            The section did not measure it; the message names sections that did.
+        """
+        self.store.section(section)
+        if not self.is_measured(section):
+            shown = ", ".join(self.measured_in[:_NAMED])
+            raise GeneNotFound(
+                f"a section that measured {self.name!r} is wanted, but got {section!r}; "
+                f"{len(self.measured_in)} did: {shown}"
+            )
+        return int(self.choice.columns[section][0])
+
+    def vector(self, section: str) -> NDArray[np.float32]:
         """Read the stored values in a section, one a cell in row order: (n_obs,) float32.
+
+        Reads the gene's own stretch of the gene-major copy: 8 bytes a non-zero value in memory,
+        and 4 a cell of the answer.
 
         Raises
         ------
         GeneNotFound
             The section did not measure it; the message names sections that did.
         """
-        handle = self.store.section(section)
-        if section not in self.choice.measured or not self.choice.measured[section][0]:
-            shown = ", ".join(self.measured_in[:_NAMED])
-            raise GeneNotFound(
-                f"a section that measured {self.name!r} is wanted, but got {section!r}; "
-                f"{len(self.measured_in)} did: {shown}"
-            )
-        column = handle.gene_columns(self.choice.columns[section][:1])
+        column = self.store.section(section).gene_columns([self.column(section)])
         return np.asarray(column.toarray(), np.float32).ravel()
+
+    def values(self, section: str) -> NDArray[np.float32]:
+        """Read the stored values in a section; another name of `vector`."""
+        return self.vector(section)
+
+    def where(
+        self,
+        by: str | Sequence[str] = "section",
+        *,
+        missing: Literal["nan", "drop", "error"] = "nan",
+        domain_key: str | None = None,
+        obs: str | None = None,
+    ) -> pd.DataFrame:
+        """Tell where the gene is seen, by any columns of sections and cells.
+
+        Parameters
+        ----------
+        by
+            Section metadata (`section`, `timepoint`, `donor` ...), obs columns, domain keys and
+            annotations, in the order wanted.
+        missing
+            Sections that did not measure the gene: `nan` counts their cells in `n_unmeasured`
+            and leaves them out of every mean; `drop` leaves them out altogether; `error` raises.
+        domain_key
+            Which labels `domain` means; needed where there are several.
+        obs
+            Filter string: only these cells. No summary answers then.
+
+        Returns
+        -------
+        DataFrame
+            One row a group, sorted (timepoints in time): the columns of `by`, `n_sections`, `n`,
+            `n_unmeasured`, `n_nonzero`, `fraction`, `mean_<values>` (mean of stored values, for
+            each kind of matrix), `mean_log1p`. `attrs["units"]` names units, `attrs["summary"]`
+            the summary that answered, `attrs["computed"]` sections it did not cover, and
+            `attrs["note"]` says so.
+
+        Raises
+        ------
+        ColumnNotFound, InvalidArgument, StaleDerived
+        GeneNotFound
+            Under `missing="error"`.
+
+        Notes
+        -----
+        A committed summary (`Atlas.summarize`) over these columns, or finer, makes it two requests
+        a segment, at most three segments. Other sections are read one after the other: the
+        gene's vector, the depth and the columns of their cells.
+        """
+        from .where import where_table
+
+        return where_table(self, by, missing=missing, domain_key=domain_key, obs=obs)
 
     def per_section(
         self, by: str | Sequence[str] | None = None, *, domain_key: str | None = None
-    ) -> "pd.DataFrame":
+    ) -> pd.DataFrame:
         """Summary of the gene in each section, or in each group of its cells.
 
         Parameters
@@ -136,130 +251,30 @@ class GeneView:
             scaled to 10,000), `values`. A section that did not measure the gene has its one row,
             with NaN: not zero.
         """
-        import pandas as pd
+        from .where import per_section_table
 
-        names = [] if by is None else [by] if isinstance(by, str) else list(by)
-        for name in names:
-            if name in _OWN or name.startswith("mean_"):
-                raise InvalidArgument(
-                    f"columns that the table does not have itself are wanted for by=, but got "
-                    f"{name!r}; write obs:{name} for the cells' own column"
-                )
-        columns = Columns(self.store, domain_key)
-        resolved = [columns.resolve(name) for name in names if name != "section"]
-        rows: list[dict[str, Any]] = []
-        for section in self.sections:
-            handle = self.store.section(section)
-            if not self.choice.measured[section][0]:
-                rows.append(_unmeasured(handle, [c.name for c in resolved]))
-            elif not resolved:
-                rows.append(self._whole(handle))
-            else:
-                rows.extend(self._grouped(handle, resolved))
-        frame = pd.DataFrame(rows)
-        last = [name for name in ("mean_log1p", "values") if name in frame.columns]
-        frame = frame[[*(name for name in frame.columns if name not in last), *last]]
-        frame.attrs = {
-            "gene": self.gene_id,
-            "snapshot": self.store.snapshot.number,
-            "units": {
-                **{
-                    name: f"mean of stored {name.removeprefix('mean_')} values"
-                    for name in frame.columns
-                    if name.startswith("mean_")
-                },
-                "mean_log1p": "mean log1p(counts per 10,000)",
-            },
-        }
-        return frame
+        return per_section_table(self, by, domain_key)
 
-    def _whole(self, section: "Section") -> dict[str, Any]:
-        column = int(self.choice.columns[section.name][0])
-        totals = section.totals
-        return _summary(
-            section,
-            {},
-            n=section.n_obs,
-            nonzero=int(totals.nnz[column]),
-            total=float(totals.sums[column]),
-            logged=float(totals.logged[column]),
-        )
+    def best_sections(
+        self, n: int = 10, *, rank: Literal["mean_log1p", "fraction", "n_nonzero"] = "mean_log1p"
+    ) -> pd.DataFrame:
+        """Rank the sections that measured the gene, the highest first.
 
-    def _grouped(self, section: "Section", columns: Sequence[Any]) -> list[dict[str, Any]]:
-        import pandas as pd
-
-        from ..tables.aggregate import groups_of
-
-        runs = as_runs([(0, section.n_obs)])
-        table = {}
-        for column in columns:
-            values = read_column(self.store, section, runs, column)
-            table[column.name] = [None] * section.n_obs if values is None else values
-        codes, keys = groups_of(pd.DataFrame(table))
-        vector = self.values(section.name).astype(np.float64)
-        logged = log1p_of(section, vector)
-        n = np.bincount(codes, minlength=len(keys))
-        nonzero = np.bincount(codes, vector != 0, minlength=len(keys))
-        total = np.bincount(codes, vector, minlength=len(keys))
-        log_total = np.bincount(codes, logged, minlength=len(keys))
-        names = [column.name for column in columns]
-        return [
-            _summary(
-                section,
-                dict(zip(names, key, strict=True)),
-                n=int(n[i]),
-                nonzero=int(nonzero[i]),
-                total=float(total[i]),
-                logged=float(log_total[i]),
+        Parameters
+        ----------
+        n
+            How many.
+        rank
+            Mean log-normalized value, share of cells that have any, or number of such cells.
+        """
+        if rank not in _RANKS or n < 1:
+            raise InvalidArgument(
+                f"n of at least 1 and rank= one of {', '.join(_RANKS)} are wanted, but got "
+                f"n={n!r}, rank={rank!r}"
             )
-            for i, key in enumerate(keys)
-        ]
-
-
-def log1p_of(section: "Section", vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-normalized values of one gene (n_obs,), by what the section holds.
-
-    Reads the depth of each cell where counts must be scaled.
-    """
-    if section.values in ("log1p", "composition"):
-        return vector
-    if section.values == "normalized":
-        return np.log1p(vector)
-    known = section.depth()
-    scale = np.divide(1e4, known, out=np.zeros_like(known), where=known > 0)
-    return np.asarray(np.log1p(vector * scale))
-
-
-def _summary(
-    section: "Section",
-    group: dict[str, Any],
-    *,
-    n: int,
-    nonzero: int,
-    total: float,
-    logged: float,
-) -> dict[str, Any]:
-    share = 1 / n if n else np.nan
-    return {
-        "section": section.name,
-        **group,
-        "n": n,
-        "n_nonzero": nonzero,
-        "fraction": nonzero * share,
-        f"mean_{section.values}": total * share,
-        "mean_log1p": logged * share if section.values != "composition" else np.nan,
-        "values": section.values,
-    }
-
-
-def _unmeasured(section: "Section", names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "section": section.name,
-        **dict.fromkeys(names),
-        "n": section.n_obs,
-        "n_nonzero": np.nan,
-        "fraction": np.nan,
-        f"mean_{section.values}": np.nan,
-        "mean_log1p": np.nan,
-        "values": section.values,
-    }
+        table = self.where("section", missing="drop")
+        attrs = dict(table.attrs)
+        table = table.sort_values(rank, ascending=False, kind="stable").head(n)
+        table = table.drop(columns=["n_sections", "n_unmeasured"]).reset_index(drop=True)
+        table.attrs = attrs
+        return table

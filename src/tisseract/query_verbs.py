@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,34 @@ class QueryVerbs(ModelVerbs):
         from .query import region
 
         return region(self, section, bbox=bbox, polygon=polygon, circle=circle, **query)
+
+    @property
+    def regions(self) -> pd.DataFrame:
+        """Every named region: section, key, name, area in square micrometers."""
+        from .query.geometry.regions import region_table
+
+        return region_table(self)
+
+    @property
+    def frames(self) -> pd.DataFrame:
+        """Every section of every common frame with its affine: x' = a x + b y + c, and so on."""
+        from .query.geometry.frames import frame_table
+
+        return frame_table(self)
+
+    def annotate_regions(self, section: str, regions: object, **options: Any) -> int:
+        """Attach named polygons to a section; see `tisseract.query.annotate_regions`."""
+        from .query import annotate_regions
+
+        return annotate_regions(self, section, regions, **options)
+
+    def register(
+        self, frame: str, transforms: Mapping[str, object], *, overwrite: bool = False
+    ) -> None:
+        """Commit affines of sections into a common frame; see `tisseract.query.register`."""
+        from .query import register
+
+        register(self, frame, transforms, overwrite=overwrite)
 
     def gene(
         self, name: str, *, sections: Sequence[str] | None = None, organism: str | None = None
