@@ -26,7 +26,9 @@ class Question:
 
     def __str__(self) -> str:
         words = [str(_shortened(self.predicate))] if self.predicate != And(()) else []
-        words += [f"in {self.place}"] if self.place is not None else []
+        where = str(self.place)
+        alone = where.startswith(("within ", "touching "))
+        words += [where if alone else f"in {where}"] if self.place is not None else []
         if self.genes is not None:
             words.append(
                 f"genes {', '.join(self.genes[:5])}{' ...' if len(self.genes) > 5 else ''}"

@@ -1,7 +1,7 @@
-"""The two ways to ask: by columns and by place."""
+"""Ask by columns; `query.geometry.ask` asks by place."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...atlas.errors import InvalidArgument, SectionNotFound, UnitUnknown, near
 from ..filters.cell_ids import among_cells
@@ -11,7 +11,6 @@ from ..filters.parser import parse
 from ..filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest, conjunction
 from ..filters.sugar import lower
 from ..geometry.by_section import PlacesBySection
-from ..geometry.given import place
 from ..geometry.places import Box, Circle, Place, Polygon
 from .question import Question
 from .selection import Selection
@@ -92,7 +91,7 @@ def select(
         parts.append(obs)
     elif obs is not None:
         raise InvalidArgument(f"a filter string is wanted for obs=, but got {type(obs).__name__}")
-    _check_sections(store, section)
+    check_sections(store, section)
     named = {"section": section, "timepoint": timepoint, "domain": domain}
     wanted = {name: value for name, value in named.items() if value is not None} | sugar
     parts += [lower(name, value, columns) for name, value in wanted.items()]
@@ -112,7 +111,7 @@ def select(
     selection = Selection(store, question)
     if alone:
         for name in selection.sections:
-            _check_unit(store.snapshot.sections[name].um_per_unit, name, units)
+            check_unit(store.snapshot.sections[name].um_per_unit, name, units)
     warn_unfit(selection)
     if names is not None:
         # Panels are small and shared: an unknown gene is told now, not when the answer is read.
@@ -120,55 +119,8 @@ def select(
     return selection
 
 
-def region(
-    store: "AtlasStore",
-    section: str | Sequence[str] | None = None,
-    *,
-    bbox: Sequence[float] | None = None,
-    polygon: object = None,
-    circle: Sequence[float] | None = None,
-    predicate: str = "centroid",
-    units: str = "um",
-    **query: Any,
-) -> "Selection":
-    """Ask for the cells of a place.
-
-    Parameters
-    ----------
-    store
-        The atlas.
-    section
-        The section whose coordinates the place is in.
-    bbox
-        (xmin, ymin, xmax, ymax).
-    polygon
-        A shapely (Multi)Polygon, GeoJSON, WKT, a file of either, or vertices (n, 2).
-    circle
-        (x, y, radius).
-    predicate
-        `centroid`: cells whose recorded position lies in the place. The place includes its
-        edge, as in spatialdata's box query of circles and polygon query of points.
-    units
-        `um`, or `source` for a section whose unit is unknown.
-    **query
-        As for `select`.
-
-    Raises
-    ------
-    UnitUnknown
-        The section's unit is unknown and `units` is `um`.
-    InvalidArgument
-        No or several places, an invalid place, a unit or predicate that is not known.
-    """
-    if predicate != "centroid":
-        raise InvalidArgument(
-            f"predicate='centroid' is wanted, but got {predicate!r}; cells are tested by position"
-        )
-    where = place(bbox=bbox, polygon_like=polygon, circle=circle)
-    return select(store, section=section, region=where, units=units, **query)
-
-
-def _check_unit(um_per_unit: float | None, section: str, units: str) -> None:
+def check_unit(um_per_unit: float | None, section: str, units: str) -> None:
+    """Refuse a place in another unit than the section's own."""
     if um_per_unit is None and units == "um":
         raise UnitUnknown(
             f"micrometers are wanted, but got section {section!r} of unknown unit; give the "
@@ -180,7 +132,8 @@ def _check_unit(um_per_unit: float | None, section: str, units: str) -> None:
         )
 
 
-def _check_sections(store: "AtlasStore", section: object) -> None:
+def check_sections(store: "AtlasStore", section: object) -> None:
+    """Refuse the name of a section that this snapshot does not have."""
     names = [section] if isinstance(section, str) else section
     if isinstance(names, list | tuple | set | frozenset):
         for name in names:

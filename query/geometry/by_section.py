@@ -76,7 +76,8 @@ class PlacesBySection:
         return Nowhere(self.why_not)
 
     def __str__(self) -> str:
-        return f"{self.words} of {len(self.places)} sections"
+        n = len(self.places)
+        return f"{self.words} ({n} section{'' if n == 1 else 's'})"
 
 
 def place_of(question: "Question", section: str) -> Place | None:

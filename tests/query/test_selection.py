@@ -267,7 +267,7 @@ def test_unknown_units_need_saying(atlas: Any) -> None:
     with pytest.raises(InvalidArgument, match="whose unit is known"):
         region(atlas.store, "a_e9", bbox=(0, 0, 50, 50), units="source")
     with pytest.raises(InvalidArgument, match="centroid"):
-        region(atlas.store, "a_e9", bbox=(0, 0, 50, 50), predicate="intersects")
+        region(atlas.store, "a_e9", bbox=(0, 0, 50, 50), predicate="overlaps")
 
 
 def test_a_place_outside_the_section_is_an_empty_answer_that_says_so(atlas: Any) -> None:

@@ -1,0 +1,237 @@
+"""Attach named polygons to a section: from GeoJSON, a GeoDataFrame or a mapping."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError, InvalidArgument, near
+from ...atlas.keys import check_name
+from ...atlas.snapshot import Change
+from .given import checked, features, polygon, read_text
+from .ontology import read_ontology_table
+from .region_file import KIND, NamedPolygons, write_regions
+
+if TYPE_CHECKING:
+    from ...atlas.store import AtlasStore
+
+type Named = Iterator[tuple[str, Any, Any]]
+"""Where a region stands in the input, its name as found, its geometry."""
+
+_LONGEST_NAME = 200
+_FAULTS = 20
+
+
+def annotate_regions(
+    store: "AtlasStore",
+    section: str,
+    regions: object,
+    *,
+    name: str = "name",
+    key: str = "regions",
+    um_per_unit: float | None = None,
+    ontology: object = None,
+    overwrite: bool = False,
+) -> int:
+    """Commit named polygons of one section.
+
+    Parameters
+    ----------
+    store
+        Opened for writing.
+    section
+        The section they lie on.
+    regions
+        GeoJSON (mapping, text or path), a GeoDataFrame, or a mapping of names to polygons.
+    name
+        Property, or column, that holds the name; a dot leads into nested properties, as
+        `classification.name` of QuPath.
+    key
+        Name of this annotation; regions of one key are found together on all sections.
+    um_per_unit
+        Micrometers per unit of the polygons, for files in pixels (QuPath, Xenium Explorer);
+        without it they are in the section's own coordinates. Never guessed.
+    ontology
+        A table (DataFrame, CSV path or mapping child to parent) with columns `name` or `id`, and
+        `parent`; see `read_ontology_table`.
+    overwrite
+        Replace regions of this section and key.
+
+    Returns
+    -------
+    int
+        Number of polygons committed.
+
+    Raises
+    ------
+    InputError
+        All faults of the file at once; nothing is committed.
+    InvalidArgument
+        Not regions at all, or some are there already.
+    SectionNotFound, ReadOnly
+
+    Notes
+    -----
+    All polygons are held in memory. Names may repeat: a place is the union of its polygons.
+    """
+    check_name(key, "key")
+    handle = store.section(section)
+    store.storage.forbid_writing(f"regions {key!r} of section {section!r}")
+    if f"{KIND}/{key}/{section}" in store.snapshot.derived and not overwrite:
+        raise InvalidArgument(
+            f"a section without regions {key!r} is wanted, but got {section!r}, which has some; "
+            "pass another key=, or overwrite=True to replace them"
+        )
+    scale = _scale(um_per_unit, handle.um_per_unit, section)
+    tree = None if ontology is None else read_ontology_table(ontology)
+    known = None if tree is None else {part for row in tree for part in row[:2] if part}
+    found = _all_checked(_named(regions, name), name, scale, known)
+    entry = write_regions(
+        store,
+        key,
+        section,
+        found,
+        ontology=tree,
+        parameters={"name": name, "um_per_unit": um_per_unit, "ontology": tree is not None},
+    )
+    store.commit(Change(add_derived=[entry]), f"annotate {section} with {len(found.names)} regions")
+    return len(found.names)
+
+
+def _scale(um_per_unit: float | None, known: float | None, section: str) -> float:
+    if um_per_unit is None:
+        return 1.0
+    if not (isinstance(um_per_unit, int | float) and 0 < um_per_unit < np.inf):
+        raise InvalidArgument(f"um_per_unit above 0 is wanted, but got {um_per_unit!r}")
+    if known is None:
+        raise InvalidArgument(
+            f"a section of known unit is wanted with um_per_unit=, but got {section!r}; give the "
+            "polygons in its source units without um_per_unit, or ingest it with one"
+        )
+    return float(um_per_unit)
+
+
+def _all_checked(named: Named, column: str, scale: float, known: set[str] | None) -> NamedPolygons:
+    """Check every region; one fault or many refuse all."""
+    import shapely
+
+    names: list[str] = []
+    polygons: list[Any] = []
+    faults: list[Fault] = []
+    for where, name, geometry in named:
+        try:
+            text = _name(name, column)
+            shape = checked(geometry, "")
+            if known is not None and text not in known:
+                raise InvalidArgument(
+                    f"a name of the ontology is wanted, but got {text!r}.{near(text, known)}"
+                )
+        except InvalidArgument as error:
+            faults.append(Fault(where, str(error)))
+            continue
+        names.append(text)
+        polygons.append(
+            shape if scale == 1.0 else checked(shapely.transform(shape, lambda xy: xy * scale), "")
+        )
+    if len(faults) > _FAULTS:
+        faults = [*faults[:_FAULTS], Fault("", f"and {len(faults) - _FAULTS} more")]
+    if not faults and not names:
+        faults.append(Fault("", "named polygons are wanted, but got none"))
+    if faults:
+        raise InputError(faults, "regions")
+    return NamedPolygons(tuple(names), tuple(polygons))
+
+
+def _name(value: object, column: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
+        raise InvalidArgument(
+            f"a name is wanted in {column!r}, but got {'none' if value is None else repr(value)}; "
+            "name the property that holds it with name="
+        )
+    text = str(value).strip()
+    if not text or len(text) > _LONGEST_NAME or not text.isprintable():
+        raise InvalidArgument(
+            f"a name of 1 to {_LONGEST_NAME} printable characters is wanted in {column!r}, but "
+            f"got {text[:80]!r}"
+        )
+    return text
+
+
+def _named(regions: object, column: str) -> Named:
+    """Yield every region of the input, whichever form it has."""
+    if isinstance(regions, str | Path):
+        text = read_text(regions)
+        try:
+            regions = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InvalidArgument(f"GeoJSON of regions is wanted, but got {error}") from error
+    if isinstance(regions, list):  # QuPath writes bare lists of features
+        regions = {"type": "FeatureCollection", "features": regions}
+    if isinstance(regions, Mapping):
+        if isinstance(regions.get("type"), str):
+            return _from_geojson(regions, column)
+        return _from_mapping(regions)
+    geometry = getattr(regions, "geometry", None)
+    if geometry is None or not hasattr(regions, "columns"):
+        raise InvalidArgument(
+            "GeoJSON, a GeoDataFrame or a mapping of names to polygons is wanted, but got "
+            f"{type(regions).__name__}"
+        )
+    return _from_frame(regions, column)
+
+
+def _from_geojson(value: Mapping[str, Any], column: str) -> Named:
+    from shapely.errors import ShapelyError
+
+    if value["type"] != "FeatureCollection":
+        value = {"type": "FeatureCollection", "features": [value]}
+    parts = value.get("features")
+    if not isinstance(parts, list):
+        raise InvalidArgument("GeoJSON with a list of features is wanted, but got none")
+    for i, feature in enumerate(parts):
+        where = f"feature {i + 1}"
+        try:
+            (found,) = features(feature)
+        except (
+            ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError,
+            RecursionError, OverflowError,
+        ) as error:  # fmt: skip
+            raise InputError(
+                Fault(where, f"a GeoJSON Feature is wanted, but got {str(error)[:200]}"), "regions"
+            ) from error
+        geometry, properties = found
+        yield where, _property(properties, column), geometry
+
+
+def _property(properties: Mapping[str, Any], column: str) -> Any:
+    if column in properties:
+        return properties[column]
+    value: Any = properties
+    for part in column.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _from_mapping(regions: Mapping[Any, Any]) -> Named:
+    faults: list[Fault] = []
+    for name, value in regions.items():
+        try:
+            geometry = polygon(value).geometry
+        except InvalidArgument as error:
+            faults.append(Fault(f"region {str(name)[:80]!r}", str(error)))
+            continue
+        yield f"region {str(name)[:80]!r}", name, geometry
+    if faults:
+        raise InputError(faults, "regions")
+
+
+def _from_frame(frame: Any, column: str) -> Named:
+    if column not in frame.columns:
+        raise InvalidArgument(
+            f"a column {column!r} with names is wanted, but got none."
+            f"{near(column, frame.columns)} Name it with name="
+        )
+    for i, (name, geometry) in enumerate(zip(frame[column], frame.geometry, strict=True)):
+        yield f"row {i + 1}", name, geometry

@@ -1,0 +1,240 @@
+"""Ask for the cells of a place, however the place is described."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ...atlas.errors import InvalidArgument
+from ..cells.selection import Selection
+from ..cells.verbs import check_sections, check_unit, select
+from .by_section import PlacesBySection
+from .frames import UnregisteredWarning, framed_places
+from .given import place
+from .near import NearCells
+from .places import Place
+from .regions import NamedRegion, named_places
+from .touching import Touching
+
+if TYPE_CHECKING:
+    from ...atlas.store import AtlasStore
+
+_NAMED = 10
+
+
+def region(
+    store: "AtlasStore",
+    section: str | Sequence[str] | None = None,
+    *,
+    bbox: Sequence[float] | None = None,
+    polygon: object = None,
+    circle: Sequence[float] | None = None,
+    name: str | Sequence[str] | None = None,
+    region_key: str | None = None,
+    descendants: bool = False,
+    near: Selection | str | None = None,
+    within_um: float | None = None,
+    coordinate_system: str | None = None,
+    predicate: str = "centroid",
+    units: str = "um",
+    **query: Any,
+) -> Selection:
+    """Ask for the cells of one place: a shape, a named region, or what is near other cells.
+
+    Parameters
+    ----------
+    store
+        The atlas.
+    section
+        The section whose coordinates a shape is in; for a named region, other cells or a frame
+        one section or several, None is all that have it.
+    bbox
+        (xmin, ymin, xmax, ymax).
+    polygon
+        A shapely (Multi)Polygon, GeoJSON, WKT, a file of either, or vertices (n, 2).
+    circle
+        (x, y, radius).
+    name
+        Region or regions attached to sections by `annotate_regions`.
+    region_key
+        Key of these annotations, where there are several.
+    descendants
+        Also all parts of the named regions, by their ontology.
+    near
+        Other cells, as a `Selection` or a filter such as `"cell_type == 'tumor'"`: asks for the
+        cells within `within_um` of any of them in the same section, themselves included.
+    within_um
+        The distance for `near`, in micrometers (in source units with `units="source"`).
+    coordinate_system
+        A registered frame that `bbox`, `polygon` or `circle` is in: one shape through all of its
+        sections. None, `microns` and `source_units` mean the section's own.
+    predicate
+        `centroid`: cells whose recorded position lies in the place; `intersects`: cells whose
+        stored circle or boundary touches it. The place includes its edge either way.
+    units
+        `um`, or `source` for a section whose unit is unknown.
+    **query
+        As for `select`.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    UnitUnknown
+        The section's unit is unknown and `units` is `um`.
+    InvalidArgument
+        No or several places, an invalid place, a unit or predicate that is not known.
+    DerivedNotFound
+        No region or frame of this name; near matches are offered.
+
+    Notes
+    -----
+    Sections that a frame does not know are left out, and told by an `UnregisteredWarning`;
+    `.explain()` lists every section that lacks the place.
+    """
+    if predicate not in ("centroid", "intersects"):
+        raise InvalidArgument(
+            f"predicate='centroid' or 'intersects' is wanted, but got {predicate!r}"
+        )
+    shapes = {"bbox": bbox, "polygon": polygon, "circle": circle}
+    kinds = [k for k, v in {**shapes, "name": name, "near": near}.items() if v is not None]
+    if len(kinds) != 1:
+        raise InvalidArgument(
+            "exactly one of bbox=, polygon=, circle=, name= and near= is wanted, but got "
+            f"{', '.join(kinds) or 'none'}"
+        )
+    _check_fit(kinds[0], name=name, near=near, within_um=within_um, frame=coordinate_system)
+    chosen = _sections(store, section)
+    framed = coordinate_system not in (None, "microns", "source_units")
+    places: PlacesBySection
+    if kinds[0] == "name":
+        places = named_places(
+            store, name or (), key=region_key, descendants=descendants, sections=chosen
+        )
+    elif kinds[0] == "near":
+        places = _near(
+            store, near, within_um, chosen, units=units, domain_key=query.get("domain_key")
+        )
+    else:
+        where = place(bbox=bbox, polygon_like=polygon, circle=circle)
+        if framed:
+            places = framed_places(store, str(coordinate_system), where, chosen)
+        elif predicate == "centroid":
+            return select(store, section=section, region=where, units=units, **query)
+        else:
+            places = _of_one(store, where, chosen, units)
+    if predicate == "intersects":
+        places = _touching(store, places)
+    found = select(store, section=section, region=places, units=units, **query)
+    if framed:
+        _tell_unregistered(found, places, str(coordinate_system))
+    return found
+
+
+def _check_fit(
+    kind: str, *, name: object, near: object, within_um: object, frame: str | None
+) -> None:
+    """Refuse arguments that do not go together."""
+    if (near is None) != (within_um is None):
+        raise InvalidArgument(
+            f"near= and within_um= are wanted together, but got within_um={within_um!r} "
+            f"{'without' if near is None else 'with'} near="
+        )
+    if frame is not None and kind in ("name", "near"):
+        raise InvalidArgument(
+            f"bbox=, polygon= or circle= is wanted with coordinate_system=, but got {kind}=, "
+            "which needs no frame"
+        )
+    if kind == "name" and not name:
+        raise InvalidArgument("the name of a region is wanted, but got an empty one")
+
+
+def _sections(store: "AtlasStore", section: object) -> list[str] | None:
+    """Check the sections that were named and put them into a list; None is all."""
+    check_sections(store, section)
+    if section is None:
+        return None
+    if isinstance(section, str):
+        return [section]
+    if isinstance(section, list | tuple | set | frozenset):
+        return [str(one) for one in section]
+    raise InvalidArgument(
+        f"a section or a list of sections is wanted, but got {type(section).__name__}"
+    )
+
+
+def _of_one(
+    store: "AtlasStore", where: Place, chosen: list[str] | None, units: str
+) -> PlacesBySection:
+    """Give a shape to the one section whose coordinates it is in."""
+    names = list(store.section_names) if chosen is None else chosen
+    if len(names) != 1:
+        raise InvalidArgument(
+            "one section is wanted with a shape, whose coordinates are those of one section, "
+            f"but got {len(names)}; name section="
+        )
+    check_unit(store.snapshot.sections[names[0]].um_per_unit, names[0], units)
+    return PlacesBySection.of({names[0]: where}, str(where), "is another section")
+
+
+def _near(
+    store: "AtlasStore",
+    near: Selection | str | None,
+    within: float | None,
+    chosen: list[str] | None,
+    *,
+    units: str,
+    domain_key: str | None,
+) -> PlacesBySection:
+    if isinstance(near, str):
+        near = select(store, near, section=chosen, domain_key=domain_key)
+    if not isinstance(near, Selection):
+        raise InvalidArgument(
+            f"a Selection or a filter string is wanted for near=, but got {type(near).__name__}"
+        )
+    if isinstance(within, bool) or not isinstance(within, int | float):
+        raise InvalidArgument(f"a distance is wanted for within_um=, but got {within!r}")
+    names = [n for n in near.sections if chosen is None or n in chosen]
+    for name in names:
+        check_unit(_entry(store, near, name).um_per_unit, name, units)
+    places = {name: NearCells.of(near, name, within) for name in names}
+    unit = "um" if units == "um" else "source units"
+    words = f"within {within:g} {unit} of ({near.question})"
+    return PlacesBySection.of(places, words, "holds none of the other cells")
+
+
+def _entry(store: "AtlasStore", near: Selection, section: str) -> Any:
+    """Find the section in this snapshot; the other cells must be of the same attempt at it."""
+    here = store.snapshot.sections.get(section)
+    there = near.store.snapshot.sections[section]
+    if here is None or here.attempt != there.attempt:
+        raise InvalidArgument(
+            f"other cells of this snapshot are wanted for near=, but got cells of section "
+            f"{section!r} as it was before; ask for them again"
+        )
+    return here
+
+
+def _touching(store: "AtlasStore", places: PlacesBySection) -> PlacesBySection:
+    found: dict[str, Place] = {}
+    for name, one in places.places:
+        inner = one.polygon if isinstance(one, NamedRegion) else one
+        found[name] = Touching(inner, store.section(name), store.storage)
+    return replace(places, places=tuple(found.items()), words=f"touching {places.words}")
+
+
+def _tell_unregistered(found: Selection, places: PlacesBySection, frame: str) -> None:
+    """Warn of sections that the filter leaves but the frame does not know."""
+    import warnings
+
+    everywhere = Selection(found.store, replace(found.question, place=None))
+    absent = [name for name in everywhere.sections if name not in places.sections]
+    if absent:
+        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+        warnings.warn(
+            f"left out, as they are not registered in frame {frame!r}: "
+            f"{', '.join(absent[:_NAMED])}{more}",
+            UnregisteredWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,224 @@
+"""Common frames: an affine from each section's coordinates into a named coordinate system.
+
+The derived kind `frame`, one attempt a section and frame. The matrix stands in the snapshot
+itself, so asking by a frame opens nothing.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...atlas.derived import Provenance, write_provenance
+from ...atlas.errors import (
+    DerivedNotFound,
+    Fault,
+    InputError,
+    InvalidArgument,
+    SectionNotFound,
+    near,
+    near_or_all,
+)
+from ...atlas.keys import check_name
+from ...atlas.snapshot import Change, DerivedEntry
+from .by_section import PlacesBySection
+from .framed import Framed, Matrix
+from .places import LARGEST, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from ...atlas.store import AtlasStore
+
+_KIND = "frame"
+# Below this the affine squeezes the plane to a line for all that float64 can tell.
+_SINGULAR = 1e-12
+_NAMED = 10
+
+
+class UnregisteredWarning(UserWarning):
+    """Sections that a frame does not know are left out of an answer."""
+
+
+def affine(value: object) -> Matrix:
+    """Read an affine as rows (a, b, c), (d, e, f): x' = a x + b y + c, y' = d x + e y + f.
+
+    Parameters
+    ----------
+    value
+        2 x 3; 3 x 2, its transpose, as for row vectors (x, y, 1); or 3 x 3 with last row 0, 0, 1.
+
+    Raises
+    ------
+    InvalidArgument
+        Another shape, not finite, beyond 1e15, or an affine that cannot be undone.
+
+    Examples
+    --------
+    >>> affine([[1, 0], [0, 1], [100, 200]])
+    ((1.0, 0.0, 100.0), (0.0, 1.0, 200.0))
+    """
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = np.zeros(0)
+    if array.shape == (3, 3) and array[2].tolist() == [0.0, 0.0, 1.0]:
+        array = array[:2]
+    elif array.shape == (3, 2):
+        array = array.T
+    if array.shape != (2, 3):
+        raise InvalidArgument(
+            "an affine of 2 x 3 or 3 x 2 numbers, or 3 x 3 with last row 0, 0, 1, is wanted, "
+            f"but got {str(value)[:80]}"
+        )
+    if not np.isfinite(array).all() or float(np.abs(array).max()) > LARGEST:
+        raise InvalidArgument(f"an affine of finite numbers is wanted, but got {array.tolist()}")
+    if abs(np.linalg.det(array[:, :2])) <= _SINGULAR * float((array[:, :2] ** 2).sum()):
+        raise InvalidArgument(
+            f"an affine that can be undone is wanted, but got {array.tolist()}, which squeezes "
+            "the plane to a line"
+        )
+    (a, b, c), (d, e, f) = array.tolist()
+    return (a, b, c), (d, e, f)
+
+
+def register(
+    store: "AtlasStore",
+    frame: str,
+    transforms: Mapping[str, object],
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Commit the affines of sections into a common frame, all in one snapshot.
+
+    Parameters
+    ----------
+    store
+        Opened for writing.
+    frame
+        Name of the frame, such as `ccf_um`.
+    transforms
+        Section name to an affine from its coordinates (micrometers, source units where these are
+        unknown) into those of the frame; see `affine`.
+    overwrite
+        Replace affines that are there already.
+
+    Raises
+    ------
+    InputError
+        Unknown sections or bad affines, all at once; nothing is committed.
+    InvalidArgument
+        No section, a bad name, or affines that are there already.
+    ReadOnly
+        The atlas was opened for reading.
+    """
+    check_name(frame, "frame")
+    store.storage.forbid_writing(f"registering sections in frame {frame!r}")
+    if not isinstance(transforms, Mapping) or not transforms:
+        raise InvalidArgument(
+            f"a mapping of section names to affines is wanted, but got {str(transforms)[:80]}"
+        )
+    matrices: dict[str, Matrix] = {}
+    faults: list[Fault] = []
+    for section, value in transforms.items():
+        try:
+            if not store.has_section(section):
+                hint = near(section, store.section_names)
+                raise SectionNotFound(f"a section of this snapshot is wanted.{hint}")
+            matrices[section] = affine(value)
+        except (InvalidArgument, SectionNotFound) as error:
+            faults.append(Fault(f"section {str(section)[:128]!r}", str(error)))
+    if faults:
+        raise InputError(faults, f"frame {frame!r}")
+    there = [n for n in matrices if f"{_KIND}/{frame}/{n}" in store.snapshot.derived]
+    if there and not overwrite:
+        raise InvalidArgument(
+            f"sections not yet in frame {frame!r} are wanted, but got {', '.join(there[:_NAMED])}; "
+            "pass overwrite=True to replace their affines"
+        )
+    entries = [_write(store, frame, section, matrix) for section, matrix in matrices.items()]
+    store.commit(Change(add_derived=entries), f"register {len(entries)} sections in {frame}")
+
+
+def _write(store: "AtlasStore", frame: str, section: str, matrix: Matrix) -> DerivedEntry:
+    info = {"matrix": [list(row) for row in matrix]}
+    inputs = {f"section:{section}": store.section(section).attempt}
+    with store.new_attempt(f"derived/{_KIND}/{frame}/{section}") as attempt:
+        text = json.dumps(info) + "\n"
+        (attempt.path / "frame.json").write_text(text, encoding="utf-8")
+        write_provenance(store, Provenance(inputs, info), attempt.path)
+        receipt = attempt.seal()
+    return DerivedEntry(
+        _KIND,
+        frame,
+        section,
+        receipt.attempt,
+        receipt.digest,
+        receipt.nbytes,
+        inputs=inputs,
+        info=info,
+    )
+
+
+def read_affine(store: "AtlasStore", frame: str, section: str) -> Matrix:
+    """Affine of one section into a frame, from the snapshot.
+
+    Raises
+    ------
+    DerivedNotFound, StaleDerived, InvalidArgument
+    """
+    return affine(store.derived(_KIND, frame, section).info.get("matrix"))
+
+
+def frame_table(store: "AtlasStore") -> "pd.DataFrame":
+    """Every section of every frame with its affine; columns frame, section, a to f."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for frame, sections in store.derived_keys(_KIND).items():
+        for section in sections:
+            entry = store.snapshot.derived[f"{_KIND}/{frame}/{section}"]
+            numbers = np.ravel(affine(entry.info.get("matrix"))).tolist()
+            rows.append({"frame": frame, "section": section} | dict(zip("abcdef", numbers)))  # noqa: B905
+    return pd.DataFrame(rows, columns=["frame", "section", *"abcdef"])
+
+
+def framed_places(
+    store: "AtlasStore", frame: str, place: Place, sections: "Sequence[str] | None"
+) -> PlacesBySection:
+    """Pull a place of a frame back into each of its sections.
+
+    Parameters
+    ----------
+    store
+        The atlas.
+    frame
+        Name of the frame.
+    place
+        In its coordinates.
+    sections
+        Only these, each of which must be registered; None is all that are.
+
+    Raises
+    ------
+    DerivedNotFound
+        No such frame, or sections that were named and are not registered in it.
+    """
+    known = store.derived_keys(_KIND)
+    if frame not in known:
+        raise DerivedNotFound(
+            f"a registered frame is wanted for coordinate_system=, but got {frame!r}."
+            f"{near_or_all(frame, known)} atlas.register(frame, transforms) adds one"
+        )
+    absent = [name for name in sections or () if name not in known[frame]]
+    if absent:
+        raise DerivedNotFound(
+            f"sections registered in frame {frame!r} are wanted, but got "
+            f"{', '.join(map(repr, absent[:_NAMED]))}; register them, or leave them out"
+        )
+    chosen = known[frame] if sections is None else sections
+    places = {name: Framed(place, read_affine(store, frame, name)) for name in chosen}
+    return PlacesBySection.of(places, f"{place} of frame {frame!r}", f"is not in frame {frame!r}")
