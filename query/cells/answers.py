@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 from ..exports.verbs import ExportVerbs
+from ..lazy.verbs import LazyVerbs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from .selection import Selection
 
 
-class Answers(ExportVerbs):
+class Answers(ExportVerbs, LazyVerbs):
     """The verbs of a `Selection` that read; each loads what does the work on first use."""
 
     @property

@@ -61,7 +61,7 @@ def find_rows(store: "AtlasStore", section: "Section", plan: SectionPlan, asked:
     if place is not None and plan.test_place.any():
         states = place.cover(section.blocks.bounds)
         small = int(states[0].sum()) * section.block_rows <= _SMALL_ROWS
-    found: list[NDArray[np.int64]] = []
+    found: list[RunArray] = []
     points: list[NDArray[np.float64]] = []
     for low in range(0, len(plan.start), _TILES_AT_ONCE):
         part = slice(low, low + _TILES_AT_ONCE)
@@ -81,10 +81,11 @@ def find_rows(store: "AtlasStore", section: "Section", plan: SectionPlan, asked:
             keep &= _test_obs(
                 store, section, runs, test_obs=plan.test_obs[part], alive=alive, asked=asked
             )
-        found.append(rows_of(runs)[keep])
+        # As runs at once: rows of a large answer are 8 bytes each.
+        found.append(runs_of(rows_of(runs)[keep]))
         if len(points) == len(found):
             points[-1] = points[-1][keep]
-    answer = runs_of(np.concatenate(found)) if found else as_runs([])
+    answer = coalesce(np.concatenate(found)) if found else as_runs([])
     if found and len(points) == len(found):
         _RECENT.put(section, answer, np.concatenate(points))
     return answer

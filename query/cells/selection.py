@@ -207,11 +207,6 @@ class Selection(Answers):
             warn_unknown_cells(self.question, sum(map(count, found.values())))
         return self._runs
 
-    @property
-    def found(self) -> dict[str, RunArray] | None:
-        """Row runs where the cells have been found already, None where they have not."""
-        return self._runs
-
     def only(self, sections: Sequence[str]) -> "Selection":
         """Keep the cells of some sections alone; what was found already is kept."""
         smaller = Selection(self._store, self.question)
