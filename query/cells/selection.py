@@ -187,11 +187,6 @@ class Selection(Answers):
         return min(own, float(plan.n_rows * len(columns)))
 
     @property
-    def found(self) -> bool:
-        """Whether the cells have been found already, so that `runs` reads nothing."""
-        return self._runs is not None
-
-    @property
     def runs(self) -> dict[str, RunArray]:
         """Row runs of the cells in each section that has any; finds the cells on first use."""
         if self._runs is None:
