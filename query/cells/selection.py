@@ -47,9 +47,11 @@ class Selection(Answers):
         self._store = store.frozen()
         self.question = question
         self._runs: dict[str, RunArray] | None = None
+        self._only: frozenset[str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_store": self._store, "question": self.question, "_runs": self._runs}
+        own = {"_store": self._store, "question": self.question, "_runs": self._runs}
+        return own | {"_only": self._only}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
@@ -107,6 +109,12 @@ class Selection(Answers):
     def sections(self) -> list[str]:
         """Sections that may hold answers, known from the catalog alone."""
         return list(self._kept[0])
+
+    @property
+    def possible(self) -> list[str]:
+        """Sections that the filter leaves, wherever the place lies: for what is not cells."""
+        kept = {*self.sections, *(name for name, why in self._kept[1] if why == _OUTSIDE)}
+        return sorted(kept if self._only is None else kept & self._only)
 
     @property
     def candidates(self) -> list[str]:
@@ -187,6 +195,11 @@ class Selection(Answers):
         return min(own, float(plan.n_rows * len(columns)))
 
     @property
+    def found(self) -> bool:
+        """Whether the cells have been found already, so that `runs` reads nothing."""
+        return self._runs is not None
+
+    @property
     def runs(self) -> dict[str, RunArray]:
         """Row runs of the cells in each section that has any; finds the cells on first use."""
         if self._runs is None:
@@ -206,6 +219,7 @@ class Selection(Answers):
         """Keep the cells of some sections alone; what was found already is kept."""
         smaller = Selection(self._store, self.question)
         smaller._runs = {name: self.runs[name] for name in self.runs if name in set(sections)}
+        smaller._only = frozenset(sections)
         return smaller
 
     def holding(self, runs: "Mapping[str, RunArray]") -> "Selection":

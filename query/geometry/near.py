@@ -113,7 +113,7 @@ class NearCells:
 
         Before the other cells are known, their tiles stand for them.
         """
-        known = self.others.found is not None
+        known = self.others.found
         near = _boxes_near(boxes, self._blocks[0] if known else self._coarse_boxes, self.within)
         return near, np.zeros(len(boxes), bool)
 
@@ -154,7 +154,7 @@ def _only(others: "Selection", section: str) -> "Selection":
     """Restrict a selection to one section; what it has found already is kept."""
     from ..cells.selection import Selection
 
-    if others.found is not None:
+    if others.found:
         return others.only([section])
     parts = [others.question.predicate, Compare("section", "==", section)]
     return Selection(others.store, replace(others.question, predicate=conjunction(parts)))
