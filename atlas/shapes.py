@@ -95,8 +95,17 @@ def write_circles(
     _write(path, batches(), {"radius": pa.float64()}, "Point", box, positions.shape[0], system)
 
 
-def write_polygons(path: Path, rings: Rings, order: NDArray[np.integer], system: str) -> None:
+def write_polygons(
+    path: Path,
+    rings: Rings,
+    positions: NDArray[np.float64],
+    order: NDArray[np.integer],
+    system: str,
+) -> None:
     """Write `shapes/cells` as polygons in row order; holds one row group.
+
+    How far any boundary reaches from its cell's position, (n, 2) in source order, is noted in the
+    file, so that a query by touching knows how far to look.
 
     Raises
     ------
@@ -113,7 +122,18 @@ def write_polygons(path: Path, rings: Rings, order: NDArray[np.integer], system:
             yield [_polygons(rings, order[start : start + _ROW_GROUP])]
 
     box = np.concatenate([rings.vertices.min(axis=0), rings.vertices.max(axis=0)])
-    _write(path, batches(), {}, "Polygon", box, n, system)
+    note = {"reach": _reach(rings, positions)}
+    _write(path, batches(), {}, "Polygon", box, n, system, note)
+
+
+def _reach(rings: Rings, positions: NDArray[np.float64]) -> float:
+    """Largest distance along x or y of any vertex from the position of its cell."""
+    starts = rings.offsets[:-1]
+    if not starts.size:
+        return 0.0
+    high = np.maximum.reduceat(rings.vertices, starts) - positions
+    low = positions - np.minimum.reduceat(rings.vertices, starts)
+    return max(float(high.max()), float(low.max()))
 
 
 def _check_rings(rings: Rings) -> None:
@@ -163,6 +183,7 @@ def _write(  # noqa: PLR0917 - private, two callers
     box: NDArray[np.float64],
     n: int,
     system: str,
+    note: dict[str, float] | None = None,
 ) -> None:
     """Stream row groups into GeoParquet with the metadata that geopandas reads."""
     import pyarrow as pa
@@ -182,7 +203,11 @@ def _write(  # noqa: PLR0917 - private, two callers
     pandas = {"index_columns": [index], "column_indexes": [], "columns": []}
     schema = pa.schema(
         [pa.field("geometry", pa.binary()), *(pa.field(k, v) for k, v in extra.items())],
-        metadata={"geo": json.dumps(geo), "pandas": json.dumps(pandas)},
+        metadata={
+            "geo": json.dumps(geo),
+            "pandas": json.dumps(pandas),
+            **({} if note is None else {"tisseract": json.dumps(note)}),
+        },
     )
     target = folder / "shapes.parquet"
     with pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=["radius"]) as writer:

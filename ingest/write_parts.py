@@ -133,7 +133,7 @@ def write_shapes(path: Path, raw: RawSection, rows: RowOrder, system: str) -> No
             )
         flip = np.array([scale, -scale if raw.y_axis == "up" else scale])
         rings = Rings(raw.shapes.vertices * flip, raw.shapes.offsets)
-        write_polygons(path, rings, rows.order, system)
+        write_polygons(path, rings, rows.positions, rows.order, system)
         return
     if raw.radius is None:
         middle = max(0, rows.order.size // 2 - 2048)

@@ -100,7 +100,7 @@ def annotate_regions(
     return len(found.names)
 
 
-def _scale(um_per_unit: float | None, known: float | None, section: str) -> float:
+def _scale(um_per_unit: object, known: float | None, section: str) -> float:
     if um_per_unit is None:
         return 1.0
     if not (isinstance(um_per_unit, int | float) and 0 < um_per_unit < np.inf):

@@ -181,7 +181,7 @@ def _of_one(
 def _near(
     store: "AtlasStore",
     near: Selection | str | None,
-    within: float | None,
+    within: object,
     chosen: list[str] | None,
     *,
     units: str,

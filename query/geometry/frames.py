@@ -117,7 +117,8 @@ def register(
     """
     check_name(frame, "frame")
     store.storage.forbid_writing(f"registering sections in frame {frame!r}")
-    if not isinstance(transforms, Mapping) or not transforms:
+    given: object = transforms
+    if not isinstance(given, Mapping) or not given:
         raise InvalidArgument(
             f"a mapping of section names to affines is wanted, but got {str(transforms)[:80]}"
         )

@@ -38,7 +38,7 @@ from tisseract.query.geometry.framed import Framed, transform, transform_boxes
 from tisseract.query.geometry.frames import frame_table, read_affine
 from tisseract.query.geometry.near import near_points
 from tisseract.query.geometry.ontology import read_ontology_table
-from tisseract.query.geometry.places import Box, Circle
+from tisseract.query.geometry.places import Box, Circle, Place
 from tisseract.query.geometry.regions import region_table
 from tisseract.query.geometry.touching import Touching
 
@@ -181,7 +181,7 @@ def test_near_a_region_prunes_and_reads_nothing_before_it_must(store: AtlasStore
     chosen = region(store, near=others, within_um=3)
     kept, total = chosen.plan.n_tiles
     assert kept < total / 2
-    assert others.found is None
+    assert not others.found
     assert dict(chosen.plan.pruned)["circles"] == "holds none of the other cells"
     again = pickle.loads(pickle.dumps(chosen))
     assert again.n_obs == chosen.n_obs > others.n_obs
@@ -221,7 +221,7 @@ def test_what_goes_not_together_is_refused(store: AtlasStore) -> None:
         region(store, "plain", bbox=(0, 0, 1, 1), within_um=4)
     for bad in (-1, np.nan, np.inf, "far", True):
         with pytest.raises(InvalidArgument, match="distance"):
-            region(store, near=others, within_um=bad)
+            region(store, near=others, within_um=bad)  # type: ignore[arg-type]
     with pytest.raises(InvalidArgument, match="exactly one"):
         region(store, "plain", bbox=(0, 0, 1, 1), name="x")
     with pytest.raises(InvalidArgument, match="exactly one"):
@@ -271,7 +271,7 @@ def annotated(tmp_path: Path) -> AtlasStore:
 def _inside(store: AtlasStore, section: str, *wkts: str) -> list[int]:
     x, y = store.section(section).positions().T
     hits = [shapely.intersects_xy(shapely.from_wkt(wkt), x, y) for wkt in wkts]
-    return np.flatnonzero(np.any(hits, axis=0)).tolist()  # type: ignore[no-any-return]
+    return np.flatnonzero(np.any(hits, axis=0)).tolist()
 
 
 def test_a_region_is_found_by_name_wherever_it_is(annotated: AtlasStore) -> None:
@@ -429,19 +429,21 @@ def test_a_box_of_a_frame_is_the_test_of_transformed_cells(
 ) -> None:
     rng = np.random.default_rng(seed)
     x, y, w, h = *rng.uniform(900, 1100, 2), *rng.uniform(5, 90, 2)
-    where: dict[str, Any] = {
+    forms: dict[str, dict[str, Any]] = {
         "bbox": {"bbox": (x, y, x + w, y + h)},
         "circle": {"circle": (x, y, w)},
         "polygon": {"polygon": [(x, y), (x + w, y), (x, y + h)]},
-    }[kind]
+    }
+    where = forms[kind]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnregisteredWarning)
         chosen = region(framed, coordinate_system="ccf", **where)
-    oracle = {
+    oracles: dict[str, Place] = {
         "bbox": Box(x, y, x + w, y + h),
         "circle": Circle(x, y, w),
         "polygon": polygon([(x, y), (x + w, y), (x, y + h)]),
-    }[kind]
+    }
+    oracle = oracles[kind]
     for section in ("circles", "outlines", "plain"):
         (a, b, c), (d, e, f) = read_affine(framed, "ccf", section)
         px, py = framed.section(section).positions().T

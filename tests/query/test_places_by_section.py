@@ -4,13 +4,13 @@ import pickle
 
 import numpy as np
 
-from tisseract.query import Box, Circle, Nowhere, PlacesBySection, place_of, select
+from tisseract.query import Box, Circle, Nowhere, Place, PlacesBySection, place_of, select
 
 from .conftest import Atlas
 
 
 def test_each_section_is_asked_for_its_own_place(atlas: Atlas) -> None:
-    places = {"a_e9": Box(10, 10, 40, 60), "d_p7": Circle(50, 50, 20)}
+    places: dict[str, Place] = {"a_e9": Box(10, 10, 40, 60), "d_p7": Circle(50, 50, 20)}
     chosen = select(
         atlas.store, region=PlacesBySection.of(places, "region 'x'", "has no region 'x'")
     )
