@@ -5,6 +5,7 @@ from .cells.plan import QueryPlan, SectionPlan
 from .cells.question import Question
 from .cells.selection import Selection
 from .cells.verbs import select
+from .differences import CellsAsReplicatesWarning, diff
 from .exports.files import export
 from .expression.choice import UnmeasuredWarning
 from .expression.mixture import MixedValuesWarning
@@ -27,6 +28,7 @@ __all__ = [
     "And",
     "Box",
     "CategoryOrderWarning",
+    "CellsAsReplicatesWarning",
     "Circle",
     "Compare",
     "DomainView",
@@ -54,6 +56,7 @@ __all__ = [
     "UnregisteredWarning",
     "annotate",
     "annotate_regions",
+    "diff",
     "domains",
     "export",
     "gene",

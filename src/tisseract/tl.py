@@ -40,15 +40,15 @@ def diff(
     groupby : str
         Column that divides the cells: a domain key, a label, metadata of sections.
     groups : str or sequence of str, optional
-        Its values to compare, pooled; without, the values that are not `reference`.
+        Its values, each compared with the reference; without, all that are not `reference`.
     reference : str or sequence of str, optional
-        Its values to compare with, pooled; without, the rest.
+        Its values to compare with, taken together; without, the rest.
     replicate : str
         Metadata of sections that tells replicates apart: `donor`, `section`.
     method : {'pseudobulk', 'wilcoxon'}
         DESeq2 on sums of counts of replicates, or ranks of cells.
     **options
-        `where`, `missing`, `min_cells`, `covariates`, `memory_limit`.
+        `where`, `all_cells`, `missing`, `min_cells`, `memory_limit`.
 
     Returns
     -------
@@ -57,6 +57,4 @@ def diff(
     """
     from .query.differences import diff as compare
 
-    return compare(
-        data, groupby, groups, reference, replicate=replicate, method=method, **options
-    )
+    return compare(data, groupby, groups, reference, replicate=replicate, method=method, **options)

@@ -10,6 +10,7 @@ from . import (
     annotate,
     ask,
     build,
+    diff,
     domain_table,
     domains,
     embed,
@@ -47,6 +48,7 @@ for _module in (
     domain_table,
     annotate,
     ask,
+    diff,
     keep,
 ):
     _module.register(app)

@@ -1,0 +1,180 @@
+"""DESeq2 on pseudobulks, by PyDESeq2."""
+
+import contextlib
+import io
+import warnings
+from dataclasses import dataclass
+from math import comb
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...atlas.errors import InvalidArgument
+from .bulks import Bulks
+from .groups import Comparison
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Design", "choose_design", "run_bulks", "smallest_p"]
+
+FEWEST = 2
+"""Replicates a side below which nothing can be told of their spread."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """Which pseudobulks are compared, and whether within replicates."""
+
+    group: NDArray[np.int64]
+    """Replicates with enough cells of the group."""
+    reference: NDArray[np.int64]
+    """Replicates with enough cells of the reference."""
+    paired: bool
+    """Whether all replicates have both, so that each is its own control."""
+    few: tuple[str, ...]
+    """Pseudobulks left out for having too few cells."""
+
+    @property
+    def formula(self) -> str:
+        """The design as DESeq2 has it."""
+        return "~ replicate + side" if self.paired else "~ side"
+
+    @property
+    def smallest_p(self) -> float:
+        """Smallest two-sided p of an exact test that permutes the replicates alone."""
+        return smallest_p(len(self.group), len(self.reference), paired=self.paired)
+
+
+def smallest_p(n_group: int, n_reference: int, *, paired: bool) -> float:
+    """Two-sided p below which no permutation of replicates can go.
+
+    2 / C(n + m, n) where labels are exchanged between replicates, 2 / 2^n where within them.
+
+    Examples
+    --------
+    >>> smallest_p(3, 3, paired=False), smallest_p(4, 4, paired=True)
+    (0.1, 0.125)
+    """
+    ways = 2**n_group if paired else comb(n_group + n_reference, n_group)
+    return min(1.0, 2.0 / ways)
+
+
+def choose_design(
+    bulks: Bulks, comparison: Comparison, group: str, *, replicate: str, min_cells: int
+) -> Design:
+    """Choose the pseudobulks of a comparison.
+
+    Raises
+    ------
+    InvalidArgument
+        Fewer than two replicates on a side; tells what there is.
+    """
+    sides = comparison.sides(group)
+    cells = [bulks.cells[:, labels].sum(axis=1) for labels in sides]
+    names = (group, comparison.against)
+    kept = [np.flatnonzero(n >= max(min_cells, 1)) for n in cells]
+    few = tuple(
+        f"{bulks.replicates[row]} of {name} ({n[row]})"
+        for name, n in zip(names, cells, strict=True)
+        for row in np.flatnonzero((n > 0) & (n < min_cells)).tolist()
+    )
+    if min(map(len, kept)) < FEWEST:
+        there = "; ".join(
+            f"{name}: {_listed(bulks, rows, n)}"
+            for name, rows, n in zip(names, kept, cells, strict=True)
+        )
+        left = f" Left out with fewer than {min_cells} cells: {', '.join(few)}." if few else ""
+        raise InvalidArgument(
+            f"at least {FEWEST} replicates of {replicate!r} a side are wanted, without which "
+            f"nothing is known of their spread, but got {there}.{left} Name another replicate=, or "
+            "compare cells by method='wilcoxon', whose p-values then speak of these cells alone"
+        )
+    return Design(kept[0], kept[1], bool(np.array_equal(kept[0], kept[1])), few)
+
+
+def _listed(bulks: Bulks, rows: NDArray[np.int64], cells: NDArray[np.int64]) -> str:
+    parts = [
+        f"{bulks.replicates[row]} ({cells[row]:,} cells in {len(bulks.sections[row])} sections)"
+        for row in rows.tolist()
+    ]
+    return f"{len(parts)} ({', '.join(parts)})" if parts else "none"
+
+
+def run_bulks(
+    bulks: Bulks, comparison: Comparison, group: str, design: Design
+) -> "tuple[pd.DataFrame, list[str]]":
+    """Run DESeq2 on the pseudobulks of a comparison.
+
+    Returns
+    -------
+    table
+        (genes,) in order: `log2_fold`, `base_mean`, `stat`, `p`, `p_adj` (Benjamini-Hochberg after
+        independent filtering, as DESeq2 does it).
+    notes
+        What PyDESeq2 warned of.
+
+    Raises
+    ------
+    ImportError
+        PyDESeq2 is not there.
+    """
+    import pandas as pd
+
+    own, other = comparison.sides(group)
+    counts = np.concatenate(
+        [
+            bulks.counts[design.group][:, own].sum(axis=1),
+            bulks.counts[design.reference][:, other].sum(axis=1),
+        ]
+    )
+    rows = np.concatenate([design.group, design.reference])
+    n = len(design.group)
+    names = [f"bulk{k}" for k in range(len(rows))]
+    metadata = pd.DataFrame(
+        {
+            "side": pd.Categorical(["group"] * n + ["reference"] * (len(rows) - n)),
+            "replicate": pd.Categorical([f"r{row}" for row in rows.tolist()]),
+        },
+        index=names,
+    )
+    genes = [f"g{k}" for k in range(counts.shape[1])]
+    found, notes = _run(pd.DataFrame(counts, names, genes), metadata, design.formula)
+    order = {
+        "log2FoldChange": "log2_fold",
+        "baseMean": "base_mean",
+        "stat": "stat",
+        "pvalue": "p",
+        "padj": "p_adj",
+    }
+    return found.loc[genes, list(order)].rename(columns=order).reset_index(drop=True), notes
+
+
+def _run(counts: Any, metadata: Any, formula: str) -> "tuple[pd.DataFrame, list[str]]":
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from pydeseq2.dds import DeseqDataSet
+            from pydeseq2.default_inference import DefaultInference
+            from pydeseq2.ds import DeseqStats
+    except ImportError as error:
+        raise ImportError(
+            "PyDESeq2 is wanted for method='pseudobulk': pip install 'tisseract[de]'",
+            name="pydeseq2",
+        ) from error
+    # It prints as it goes, and warns of what belongs beside the table.
+    with warnings.catch_warnings(record=True) as told, contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("always")
+        inference = DefaultInference(n_cpus=1)
+        data = DeseqDataSet(
+            counts=counts, metadata=metadata, design=formula, inference=inference, quiet=True
+        )
+        data.deseq2()
+        result = DeseqStats(
+            data, contrast=["side", "group", "reference"], inference=inference, quiet=True
+        )
+        result.summary()
+    own = (UserWarning, RuntimeWarning)
+    notes = [str(one.message) for one in told if issubclass(one.category, own)]
+    return result.results_df, list(dict.fromkeys(notes))

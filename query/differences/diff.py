@@ -1,0 +1,253 @@
+"""The front of comparisons: which cells, which genes, which test, one table."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ...atlas.errors import InvalidArgument
+from ...atlas.memory import parse_bytes
+from ..cells.selection import Selection
+from ..cells.verbs import select
+from ..expression.choice import UnmeasuredWarning
+from ..labels.taking_part import narrowed
+from .bulks import sum_bulks
+from .deseq import choose_design, run_bulks
+from .groups import Comparison, compared
+from .ranks import rank_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...atlas.store import AtlasStore
+    from ..expression.choice import GeneChoice
+
+__all__ = ["CellsAsReplicatesWarning", "diff"]
+
+METHODS = ("pseudobulk", "wilcoxon")
+CAVEAT = (
+    "every cell counts as a replicate: p-values speak of these very cells, not of further donors, "
+    "and grow ever smaller with more cells; take method='pseudobulk' where there are replicates"
+)
+CIRCULAR = (
+    "domains were found from the same counts: genes that made them differ by construction, and "
+    "p-values are too small"
+)
+
+
+class CellsAsReplicatesWarning(UserWarning):
+    """A test took cells for replicates; its p-values say nothing of further donors."""
+
+
+def diff(
+    data: "AtlasStore | Selection",
+    groupby: str,
+    groups: str | Sequence[str] | None = None,
+    reference: str | Sequence[str] | None = None,
+    *,
+    replicate: str = "donor",
+    method: Literal["pseudobulk", "wilcoxon"] = "pseudobulk",
+    where: str | None = None,
+    all_cells: bool = False,
+    missing: Literal["drop", "error"] | None = None,
+    min_cells: int = 10,
+    memory_limit: str | int | None = None,
+) -> "pd.DataFrame":
+    """Compare the genes of groups of cells.
+
+    Parameters
+    ----------
+    data
+        The atlas, or a selection of it: `atlas.query(domain="CA1")`; its `genes` are compared.
+    groupby
+        Column that divides the cells: a domain key, a label, metadata of sections.
+    groups
+        Its values, each compared with the reference; None is all that are not the reference.
+    reference
+        Values to compare with, taken together; None is all other cells that have a value.
+    replicate
+        Metadata of sections that tells replicates apart: `donor`, `section`, ...
+    method
+        `pseudobulk`: counts are added up by replicate and group, and DESeq2 compares the sums.
+        `wilcoxon`: ranks of cells, with a warning.
+    where
+        Filter string of the cells that take part; None is those that pass quality control
+        (`qc_pass`, in sections that have it).
+    all_cells
+        Every cell instead.
+    missing
+        What to do about genes that a section taking part has not measured: `drop` leaves them
+        out (the default, with a warning), `error` refuses (the default where genes were named).
+    min_cells
+        A pseudobulk of fewer cells is left out.
+    memory_limit
+        Refuse above it; cells are read in blocks that stay below.
+
+    Returns
+    -------
+    DataFrame
+        One row a group and gene, largest `stat` in size first: `group`, `reference`, `gene`
+        (symbol where known), `gene_id`, `log2_fold`, `base_mean`, `stat`, `p`, `p_adj`, `n_group`,
+        `n_reference` (replicates, or cells for `wilcoxon`). `attrs` tells `method`, `design`,
+        `replicates`, `smallest_p`, `caveats`, `n_genes_dropped`, `query`, `snapshot`.
+
+    Raises
+    ------
+    InvalidArgument
+        Fewer than two replicates on a side, values that are no raw counts (for DESeq2), or a value
+        that no cell has.
+    ColumnNotFound, QuerySyntax, BudgetExceeded
+    ImportError
+        Without PyDESeq2: `pip install 'tisseract[de]'`.
+
+    Notes
+    -----
+    Where every replicate has cells of both sides the design is `~ replicate + side`, each being
+    its own control, else `~ side`. `smallest_p` is what an exact permutation of replicates could
+    reach at best; DESeq2 goes below it by what it assumes of counts. Reads all counts of the
+    cells once.
+    """
+    _check(method, missing, min_cells)
+    asked = data if isinstance(data, Selection) else select(data)
+    selection = narrowed(asked, where, all_cells=all_cells)
+    comparison = compared(selection, groupby, groups, reference)
+    choice, dropped = _genes(selection, missing)
+    limit = parse_bytes(memory_limit)
+    if method == "wilcoxon":
+        table, facts = _by_ranks(selection, comparison, choice, limit)
+    else:
+        table, facts = _by_bulks(
+            selection,
+            comparison,
+            choice,
+            replicate=replicate,
+            min_cells=min_cells,
+            limit=limit,
+        )
+    if comparison.column.source == "domains":
+        facts["caveats"] = [*facts["caveats"], CIRCULAR]
+    table.attrs = {
+        "method": method,
+        "groupby": groupby,
+        "reference": comparison.against,
+        "n_genes_dropped": dropped,
+        "query": str(selection.question),
+        "snapshot": selection.store.snapshot.number,
+        **facts,
+    }
+    return table
+
+
+def _check(method: str, missing: str | None, min_cells: int) -> None:
+    if method not in METHODS:
+        raise InvalidArgument(f"method= one of {', '.join(METHODS)} is wanted, but got {method!r}")
+    if missing not in (None, "drop", "error"):
+        raise InvalidArgument(f"missing='drop' or 'error' is wanted, but got {missing!r}")
+    if min_cells < 0:
+        raise InvalidArgument(f"min_cells= of at least 0 is wanted, but got {min_cells}")
+
+
+def _genes(selection: Selection, missing: str | None) -> "tuple[GeneChoice, int]":
+    """Genes that all sections with cells measured, and the number of those left out."""
+    choice = selection.genes
+    sections = list(selection.runs)
+    keep = np.ones(len(choice), bool)
+    for name in sections:
+        keep &= choice.measured[name] & (choice.columns[name] >= 0)
+    dropped = int((~keep).sum())
+    if not keep.any():
+        raise InvalidArgument(
+            f"genes that all {len(sections)} sections measured are wanted, but they share none; "
+            "compare sections of one panel"
+        )
+    if dropped:
+        strict = missing == "error" or (missing is None and selection.question.genes is not None)
+        names = ", ".join(choice.name[~keep][:5].astype(str))
+        told = (
+            f"{dropped:,} of {len(keep):,} genes were not measured in all {len(sections)} sections "
+            f"({names}{' ...' if dropped > 5 else ''})"
+        )
+        if strict:
+            raise InvalidArgument(
+                f"genes that all sections measured are wanted, but {told}; leave them out with "
+                "missing='drop', or name sections of one panel"
+            )
+        if missing is None:
+            warnings.warn(f"{told} and are left out", UnmeasuredWarning, stacklevel=4)
+    return choice.restricted(sections, keep), dropped
+
+
+def _by_bulks(
+    selection: Selection,
+    comparison: Comparison,
+    choice: "GeneChoice",
+    *,
+    replicate: str,
+    min_cells: int,
+    limit: int,
+) -> "tuple[pd.DataFrame, dict[str, Any]]":
+    bulks = sum_bulks(selection, comparison, choice, replicate, limit=limit)
+    # Every design first: what cannot be compared is told before minutes of fitting.
+    designs = {
+        name: choose_design(bulks, comparison, name, replicate=replicate, min_cells=min_cells)
+        for name in comparison.groups
+    }
+    tables, facts, notes = [], {}, []
+    for name, design in designs.items():
+        table, told = run_bulks(bulks, comparison, name, design)
+        n = (len(design.group), len(design.reference))
+        tables.append(_named(table, choice, comparison, name, n))
+        notes += told
+        own = comparison.sides(name)[0]
+        facts[name] = {
+            "design": design.formula,
+            "smallest_p": design.smallest_p,
+            "cells": {bulks.replicates[r]: int(bulks.cells[r, own].sum()) for r in design.group},
+            "left_out": list(design.few),
+        }
+    first = next(iter(facts.values()))
+    return _joined(tables), {
+        "replicate": replicate,
+        "design": first["design"],
+        "smallest_p": min(one["smallest_p"] for one in facts.values()),
+        "groups": facts,
+        "caveats": list(dict.fromkeys(notes)),
+    }
+
+
+def _by_ranks(
+    selection: Selection, comparison: Comparison, choice: "GeneChoice", limit: int
+) -> "tuple[pd.DataFrame, dict[str, Any]]":
+    warnings.warn(CAVEAT, CellsAsReplicatesWarning, stacklevel=4)
+    cells = selection.aggregate([comparison.column.name], "count")["n_obs"]
+    known = cells[cells.index.notna()].to_numpy()
+    tables = []
+    for name, table in rank_cells(selection, comparison, choice, limit=limit).items():
+        own, other = comparison.sides(name)
+        n = (int(known[own].sum()), int(known[other].sum()))
+        tables.append(_named(table, choice, comparison, name, n))
+    return _joined(tables), {"caveats": [CAVEAT], "replicate": "cell"}
+
+
+def _named(
+    table: "pd.DataFrame",
+    choice: "GeneChoice",
+    comparison: Comparison,
+    group: str,
+    n: tuple[int, int],
+) -> "pd.DataFrame":
+    symbol = np.where(choice.symbol == "", choice.name, choice.symbol)
+    table.insert(0, "group", group)
+    table.insert(1, "reference", comparison.against)
+    table.insert(2, "gene", symbol)
+    table.insert(3, "gene_id", choice.gene_id)
+    table["n_group"], table["n_reference"] = n
+    order = np.argsort(-np.abs(table["stat"].fillna(0.0).to_numpy()), kind="stable")
+    return table.iloc[order]
+
+
+def _joined(tables: "list[pd.DataFrame]") -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.concat(tables, ignore_index=True)
