@@ -21,6 +21,9 @@ from .geometry.given import place, polygon
 from .geometry.places import Box, Circle, Place, Polygon
 from .labels.annotate import annotate
 from .labels.view import DomainView, domains
+from .retrieval.hits import Hits
+from .retrieval.similar import UnindexedWarning
+from .retrieval.verbs import build_index, rank_cells, similar
 from .tables.obs import CategoryOrderWarning, StaleLabelsWarning
 from .tables.value_counts import values
 
@@ -34,6 +37,7 @@ __all__ = [
     "DomainView",
     "EmptyAnswerWarning",
     "GeneView",
+    "Hits",
     "In",
     "MixedValuesWarning",
     "Not",
@@ -51,11 +55,13 @@ __all__ = [
     "StaleLabelsWarning",
     "StringTest",
     "SummaryReport",
+    "UnindexedWarning",
     "UnknownCellsWarning",
     "UnmeasuredWarning",
     "UnregisteredWarning",
     "annotate",
     "annotate_regions",
+    "build_index",
     "diff",
     "domains",
     "export",
@@ -64,9 +70,11 @@ __all__ = [
     "place",
     "place_of",
     "polygon",
+    "rank_cells",
     "region",
     "register",
     "select",
+    "similar",
     "summarize",
     "values",
 ]

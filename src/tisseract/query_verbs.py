@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .query.expression.view import GeneView
     from .query.filters.predicate import Predicate
     from .query.labels.view import DomainView
+    from .query.retrieval.hits import Hits
 
 __all__ = ["QueryVerbs"]
 
@@ -135,6 +136,24 @@ class QueryVerbs(ModelVerbs):
         from .query import register
 
         register(self, frame, transforms, overwrite=overwrite)
+
+    def build_index(self, key: str = "similar", **options: Any) -> pd.DataFrame:
+        """Describe windows of the sections, for `similar`; see `tisseract.query.build_index`."""
+        from .query import build_index
+
+        return build_index(self, key, **options)
+
+    def similar(self, like: Selection | None = None, **options: Any) -> Hits:
+        """Find tissue like a region, or where `genes=` run; see `tisseract.query.similar`."""
+        from .query import similar
+
+        return similar(self, like, **options)
+
+    def rank_cells(self, like: Selection, section: str, **options: Any) -> pd.DataFrame:
+        """Score the cells of a section against an example; see `tisseract.query.rank_cells`."""
+        from .query import rank_cells
+
+        return rank_cells(self, like, section, **options)
 
     def gene(
         self, name: str, *, sections: Sequence[str] | None = None, organism: str | None = None
