@@ -26,7 +26,7 @@ EDGE_SLOTS = 2**20
 """An edge is known as `node * EDGE_SLOTS + number within the node's row`."""
 
 ENTRY_BYTES = 8  # of an edge in memory: neighbor and distance
-_CHUNK_ROWS = 2048  # an inner chunk of a stored graph: what one read decodes in any case
+_CHUNK_ROWS = 2048  # read together of a graph that has no chunks: it is made on the way
 _AHEAD_ROWS = 8192  # read together where all of the graph will be held
 
 
@@ -218,7 +218,9 @@ class NeighborSampler:
         n_edges = sum(int(getattr(graph, "nnz", 2**62)) for graph in self.graphs)
         if held_bytes(self.space.n_nodes, n_edges, ENTRY_BYTES) <= self.cache_bytes:
             return _AHEAD_ROWS
-        return 1 if self.foresight is None else _CHUNK_ROWS
+        if self.foresight is None:
+            return 1
+        return max(int(getattr(graph, "chunk_rows", _CHUNK_ROWS)) for graph in self.graphs)
 
     def _read(self, section: int, runs: Any) -> RaggedRows:
         rows = edge_rows(self.graphs[section], runs)

@@ -40,8 +40,9 @@ __all__ = [
 GRAPH_FORMAT = "1"
 """Version of the layout; readers refuse others."""
 
-# Rows of one inner chunk: half a standard tile, so that a tile costs two or three chunks.
-_CHUNK_ROWS = 2048
+# Rows of one inner chunk. Small: who looks for the neighbors of a few cells unpacks whole chunks.
+_CHUNK_ROWS = 512
+_MOST_EDGES = 65_536  # of an inner chunk
 # 50 M cells have about 800 blocks, 2 KiB of metadata each.
 _ROOT_BYTES = 64 * 2**20
 # Stands for the metadata of all arrays until their texts are put there.
@@ -84,7 +85,7 @@ def write_pieces(
     place = folder / "blocks" / str(block)
     rows, nnz = indptr.size - 1, int(indptr[-1])
     write_node(place, _group({}))
-    grid = codecs.element_grid(nnz, rows, 4, rows=_CHUNK_ROWS)
+    grid = _edge_grid(nnz, rows)
     with (
         ArrayWriter(place / "indices", (nnz,), np.int32, grid, codec=codecs.LZ4) as indices,
         ArrayWriter(place / "distances", (nnz,), np.float32, grid, codec=codecs.LZ4) as distances,
@@ -95,6 +96,18 @@ def write_pieces(
     pointer_grid = codecs.row_grid(_CHUNK_ROWS, rows + 1, 8)
     write_array(place / "indptr", indptr, pointer_grid, codec=codecs.LZ4)
     return BlockReceipt(block, nnz)
+
+
+def _edge_grid(nnz: int, rows: int) -> codecs.Grid:
+    """Grid of the edges of a block; chunks end with a row where all rows have equally many."""
+    degree, rest = divmod(nnz, max(rows, 1))
+    if rest or not 0 < degree <= _MOST_EDGES:
+        return codecs.element_grid(nnz, rows, 4, rows=_CHUNK_ROWS)
+    # a page of rows that begins with a chunk then ends with one: no chunk is unpacked for two pages
+    together = _CHUNK_ROWS
+    while together * degree > _MOST_EDGES:
+        together //= 2
+    return codecs.row_grid(together * degree, nnz, 4)
 
 
 def _group(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -154,6 +154,11 @@ class StoredGraph:
         """Borders of the blocks: block b is rows row_ptr[b]:row_ptr[b + 1]."""
         return tuple(self._row_ptr.tolist())
 
+    @property
+    def chunk_rows(self) -> int:
+        """Rows whose edges lie together: what the reading of a single row unpacks, about."""
+        return self._array(0, "indptr").layout.chunk
+
     def _by_block(self, runs: Runs) -> list[tuple[int, list[tuple[int, int]]]]:
         """Cut runs at the borders of blocks."""
         cut: dict[int, list[tuple[int, int]]] = {}
