@@ -30,7 +30,7 @@ ATLAS_FORMAT = "tisseract"
 SNAPSHOT_FORMAT = "tisseract-snapshot"
 TOMBSTONE_FORMAT = "tisseract-tombstone"
 # Features that this version knows how to honor, when a file requires them.
-FEATURES: frozenset[str] = frozenset()
+FEATURES: frozenset[str] = frozenset({"packed"})
 
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 _DEEPEST = 12

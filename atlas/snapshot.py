@@ -15,6 +15,7 @@ from . import schema
 from .entries import DerivedEntry, RunEntry, SectionEntry, SegmentEntry, derived_name
 from .errors import InvalidArgument
 from .manifest import digest_bytes, parse_json
+from .packing import pack, unpack
 
 __all__ = [
     "Change",
@@ -199,15 +200,16 @@ class Snapshot:
         InvalidArgument
             NaN, infinity or a value that JSON does not know in a field.
         """
-        body = {
+        head = {
             "format": schema.SNAPSHOT_FORMAT,
             "format_version": self.format_version,
-            "requires": [],
             "number": self.number,
             "parent": self.parent,
             "commit": self.commit,
             "created": self.created,
             "message": self.message,
+        }
+        lists = {
             "sections": [_row(self.sections[name]) for name in sorted(self.sections)],
             "derived": [_row(self.derived[name]) for name in sorted(self.derived)],
             "segments": [_row(self.segments[name]) for name in sorted(self.segments)],
@@ -215,14 +217,12 @@ class Snapshot:
             "condemned": list(self.condemned),
         }
         try:
-            text = json.dumps(
-                body, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
-            )
+            body = pack(_encoded(head), _encoded(lists))
         except (ValueError, TypeError) as error:
             raise InvalidArgument(
                 f"finite numbers, text, truth values and lists are wanted in a snapshot: {error}"
             ) from error
-        return text.encode("utf-8")
+        return body.encode("utf-8")
 
     @classmethod
     def from_bytes(cls, data: bytes, number: int) -> Snapshot:
@@ -238,6 +238,7 @@ class Snapshot:
         what = f"snapshot {number}"
         body = parse_json(data, what)
         schema.check_format(body, schema.SNAPSHOT_FORMAT, what)
+        body = unpack(body, what)
         facts = schema.snapshot_facts(body, number, what)
         sections = [
             SectionEntry(**row) for row in schema.rows(body, "sections", schema.SECTION, what)
@@ -262,6 +263,12 @@ class Snapshot:
 def _row(entry: SectionEntry | DerivedEntry | SegmentEntry | RunEntry) -> dict[str, object]:
     # dataclasses.asdict copies every inner mapping, which made it half the cost of a commit.
     return {name: getattr(entry, name) for name in entry.__slots__}
+
+
+def _encoded(part: Mapping[str, object]) -> str:
+    return json.dumps(
+        part, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_plain
+    )
 
 
 def _plain(value: object) -> object:
