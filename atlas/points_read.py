@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, override
 
 import numpy as np
@@ -101,9 +102,14 @@ class StoredPoints:
             return pa.schema(own)
 
     def read(
-        self, groups: Sequence[int] | NDArray[np.integer], columns: Sequence[str]
+        self, requests: Sequence[tuple[int, Sequence[str]]]
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield each row group asked for, whole, with its number.
+
+        Parameters
+        ----------
+        requests : sequence of (int, sequence of str)
+            Row groups, ascending, each with the columns to read.
 
         Memory: one row group, and the ranges that are fetched ahead of it.
 
@@ -112,12 +118,11 @@ class StoredPoints:
         Corrupt
             A file is missing or damaged.
         """
-        wanted = np.asarray(groups, np.int64)
-        parts = wanted // self.info.groups_per_part
-        for part in np.unique(parts).tolist():
+        size = self.info.groups_per_part
+        for part, own in groupby(requests, lambda request: request[0] // size):
             with self._open(part) as file:
-                for group in wanted[parts == part].tolist():
-                    local = group - part * self.info.groups_per_part
+                for group, columns in own:
+                    local = group - part * size
                     table = file.read_row_group(local, columns=list(columns), use_threads=False)
                     if table.num_rows != int(self.rows[group]):
                         raise self._corrupt(f"row group {group} has {table.num_rows} rows")

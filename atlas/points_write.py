@@ -260,11 +260,10 @@ class _Parts:
         return schema.empty_table()
 
     def _write(self, rows: pa.Table) -> None:
-        if self._writer is None:
-            self._open_part()
+        writer = self._writer or self._open_part()
         before = self._sink.tell()
         # The parser of footers needs whole groups: one call, one group.
-        self._writer.write_table(self._stored(rows), row_group_size=max(1, rows.num_rows))
+        writer.write_table(self._stored(rows), row_group_size=max(1, rows.num_rows))
         self.nbytes.append(self._sink.tell() - before)
         self.rows.append(rows.num_rows)
         xy = [rows.column(axis).to_numpy().astype(np.float64) for axis in "xy"]
@@ -292,7 +291,7 @@ class _Parts:
         arrays.append(pa.array(np.arange(first, first + rows.num_rows)))
         return pa.Table.from_arrays(arrays, schema=_with_index(schema))
 
-    def _open_part(self) -> None:
+    def _open_part(self) -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
         import pyarrow.types as kinds
@@ -313,6 +312,7 @@ class _Parts:
             write_statistics=[axis for axis in _AXES if axis in floats],
             write_page_checksum=True,
         )
+        return self._writer
 
     def _close_part(self) -> None:
         if self._writer is None:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 from ..exports.verbs import ExportVerbs
 from ..lazy.verbs import LazyVerbs
+from ..points.verbs import PlaceVerbs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from .selection import Selection
 
 
-class Answers(ExportVerbs, LazyVerbs):
+class Answers(ExportVerbs, LazyVerbs, PlaceVerbs):
     """The verbs of a `Selection` that read; each loads what does the work on first use."""
 
     @property

@@ -1,0 +1,1 @@
+"""What lies in a place beside cells: transcripts, shapes, images, label images."""
