@@ -1,4 +1,4 @@
-"""The command `annotate`: labels of cells that users bring along."""
+"""The command `annotate`: labels of cells, or named regions, that users bring along."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .options import (
     names,
 )
 from .output import Output
+from .places import NameColumn, Ontology, RegionsFile, UmPerUnit, add_regions, check_forms
 from .progress import reporter
 from .record import Run
 from .session import open_atlas
@@ -38,9 +39,17 @@ def register(app: typer.Typer) -> None:
 def annotate(
     atlas: AtlasArgument,
     table: Annotated[
-        str, typer.Argument(metavar="TABLE", help="A .csv, .tsv or .parquet of labels by cell id.")
-    ],
+        str | None,
+        typer.Argument(metavar="[TABLE]", help="A .csv, .tsv or .parquet of labels by cell id."),
+    ] = None,
     *,
+    regions: RegionsFile = None,
+    section: Annotated[
+        str | None, typer.Option("--section", metavar="NAME", help="Whose regions these are.")
+    ] = None,
+    name_column: NameColumn = None,
+    um_per_unit: UmPerUnit = None,
+    ontology: Ontology = None,
     key: Annotated[
         str | None,
         typer.Option("--key", metavar="NAME", help="Name of the new column; else those of TABLE."),
@@ -70,8 +79,19 @@ def annotate(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Add columns to cells by their ids; filters, groups and exports then know them."""
+    """Add columns to cells by their ids, or named regions (--regions) to a section."""
     output = Output(json, quiet, verbose)
+    of_regions = {"name": name_column, "um_per_unit": um_per_unit, "ontology": ontology}
+    of_cells = (on, columns, note, memory_limit, allow_missing or None, drop_unknown or None)
+    check_forms(table, regions, section, of_regions, of_cells)
+    if table is None:
+        run = Run("annotate", {"regions": regions, "section": section, "key": key, **of_regions})
+        opened = open_atlas(atlas, storage_option, read_only=False)
+        where, n = add_regions(opened, regions, section, key=key, overwrite=overwrite, **of_regions)
+        facts = {"key": where, "section": section, "n_polygons": n}
+        output.data(facts, text=f"{n} polygons of {section} -> regions {where!r}")
+        run.write(atlas, run_json, output, results=facts)
+        return
     run = Run("annotate", {"table": table, "key": key, "on": on, "columns": columns, "note": note})
     with reporter(f"annotate {atlas}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, read_only=False)

@@ -139,7 +139,12 @@ def query(
 def region(
     atlas: AtlasArgument,
     *,
-    section: Annotated[str, typer.Option("--section", help="Whose coordinates are meant.")],
+    section: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--section", help="Whose coordinates are meant; several with --name or --near."
+        ),
+    ] = None,
     bbox: Annotated[
         str | None, typer.Option(metavar="XMIN,YMIN,XMAX,YMAX", help="Micrometers, y down.")
     ] = None,
@@ -147,6 +152,33 @@ def region(
     polygon: Annotated[
         str | None, typer.Option(metavar="FILE|WKT", help="GeoJSON or WKT, text or file.")
     ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option("--name", help="A named region; repeat for several.")
+    ] = None,
+    region_key: Annotated[
+        str | None, typer.Option("--region-key", help="Which regions, where there are several.")
+    ] = None,
+    descendants: Annotated[
+        bool, typer.Option("--descendants", help="Also all parts of --name, by the ontology.")
+    ] = False,
+    near: Annotated[
+        str | None, typer.Option(metavar="FILTER", help="What lies near the cells of this filter.")
+    ] = None,
+    within_um: Annotated[
+        float | None, typer.Option("--within-um", metavar="UM", help="How near.")
+    ] = None,
+    frame: Annotated[
+        str | None,
+        typer.Option(
+            "--frame",
+            "--coordinate-system",
+            help="The shape is in this frame; all its sections are asked.",
+        ),
+    ] = None,
+    predicate: Annotated[
+        Literal["centroid", "intersects"],
+        typer.Option(help="Cells whose center lies in the place, or whose shape touches it."),
+    ] = "centroid",
     genes: Genes = None,
     obs: Filter = None,
     domain_key: DomainKey = None,
@@ -166,11 +198,16 @@ def region(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Ask for the cells of a box, circle or polygon of one section."""
+    """Ask for the cells of a box, circle or polygon, of a named region, or near other cells."""
     say = Output(json, quiet, verbose)
-    if sum(value is not None for value in (bbox, circle, polygon)) != 1:
-        raise UsageError("one place is wanted: --bbox, --circle or --polygon")
-    place: dict[str, Any] = {"polygon": polygon}
+    kinds = (bbox, circle, polygon, name or None, near)
+    if sum(value is not None for value in kinds) != 1:
+        raise UsageError("one place is wanted: --bbox, --circle, --polygon, --name or --near")
+    if kinds[3:] == (None, None) and frame is None and len(section or ()) != 1:
+        raise UsageError("--section is wanted, whose coordinates are meant; or --frame")
+    place: dict[str, Any] = {"polygon": polygon, "near": near, "within_um": within_um}
+    place |= {"name": name or None, "region_key": region_key, "descendants": descendants}
+    place |= {"coordinate_system": frame, "predicate": predicate}
     if bbox is not None:
         place["bbox"] = numbers(bbox, 4, "--bbox", "XMIN,YMIN,XMAX,YMAX")
     if circle is not None:
@@ -190,7 +227,12 @@ def region(
     with reporter("region", quiet=quiet or target is None):
         opened = open_atlas(atlas, storage_option, version=version)
         asked = chosen = opened.region(
-            section, **place, units=units, genes=names(genes), obs=obs, domain_key=domain_key
+            section or None,
+            **place,
+            units=units,
+            genes=names(genes),
+            obs=obs,
+            domain_key=domain_key,
         )
         if target is not None:
             chosen = _without_dropped(asked, missing)

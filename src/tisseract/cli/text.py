@@ -17,6 +17,7 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _ARGUMENT = re.compile(
     r"(?<![\w.'\"/-])(section|domain_key|missing|memory_limit|genes|obs|timepoint|domain|normalize|units"
     r"|organism|bbox|circle|polygon|n_rings|n_domains|key_added|where|percentile|symmetrize"
+    r"|near|within_um|region_key|um_per_unit|ontology|predicate|coordinate_system|descendants"
     r"|graph_key|run|replicate|markers|by|epochs|steps|device|precision)=(?!=)"
     r"(?:['\"]([\w.:-]+)['\"]|('[^'\n]*'|\"[^\"\n]*\")|\[\.\.\.\]|(-?\w+(?:[.+-]\w+)*))?"
 )
