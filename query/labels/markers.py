@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...atlas.derived_read import read_domains
 from ...atlas.errors import InvalidArgument, near
 from ...atlas.memory import parse_bytes, refuse_above
 from ..cells.rows import as_runs, batches, pairs_of
@@ -16,6 +15,7 @@ from ..exports.to_anndata import aligned
 from ..expression.choice import choose_genes
 from ..expression.normalize import TARGET_SUM, depth_of
 from ..filters.columns import section_value
+from .masks import read_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +100,7 @@ def marker_table(
     *,
     n: int,
     replicate: str | None,
+    masks: "dict[str, NDArray[np.bool_]] | None" = None,
     memory_limit: str | int | None,
 ) -> "pd.DataFrame":
     """Rank genes of each domain; see `DomainView.markers`."""
@@ -118,7 +119,7 @@ def marker_table(
         for name in members:
             section = store.section(name)
             rows = _rows_at_once(section, limit, sums_bytes)
-            codes = read_domains(store, key, name).codes
+            codes = read_part(store, key, name, masks).codes
             fold = _fold(section, codes, choice, shape[0], rows)
             known = ~np.isnan(fold)
             mean[known] += fold[known]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...atlas.derived_read import read_domains
 from ...atlas.errors import InvalidArgument
 from ...atlas.memory import parse_bytes, refuse_above
 from .area import BYTES_PER_CELL, domain_areas
+from .masks import read_part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,12 +46,13 @@ def domain_table(
     sections: Sequence[str],
     domains: Sequence[str],
     *,
+    masks: "dict[str, NDArray[np.bool_]] | None" = None,
     memory_limit: str | int | None,
 ) -> "pd.DataFrame":
     """Count and measure domains; see `DomainView.table`."""
     import pandas as pd
 
-    sums = _sums(store, key, sections, len(domains), parse_bytes(memory_limit))
+    sums = _sums(store, key, sections, len(domains), masks=masks, limit=parse_bytes(memory_limit))
     cells = sums.cells.sum(axis=0)
     labeled = max(int(cells.sum()), 1)
     where = [
@@ -72,7 +73,13 @@ def domain_table(
 
 
 def _sums(
-    store: "AtlasStore", key: str, sections: Sequence[str], n_domains: int, limit: int
+    store: "AtlasStore",
+    key: str,
+    sections: Sequence[str],
+    n_domains: int,
+    *,
+    masks: "dict[str, NDArray[np.bool_]] | None",
+    limit: int,
 ) -> _Sums:
     sums = _Sums(
         np.zeros((len(sections), n_domains), np.int64), np.zeros(n_domains), np.zeros(n_domains)
@@ -85,7 +92,7 @@ def _sums(
             f"areas of the domains of section {name!r}",
             "give a larger memory_limit",
         )
-        found = read_domains(store, key, name)
+        found = read_part(store, key, name, masks)
         codes, known = found.codes, found.codes >= 0
         cells = np.bincount(codes[known], minlength=n_domains)
         sums.cells[row] = cells

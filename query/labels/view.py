@@ -9,6 +9,7 @@ import numpy as np
 from ...atlas.errors import InvalidArgument, SectionNotFound, near
 from ...atlas.manifest import parse_json
 from ..filters.columns import Columns
+from .verbs import DomainVerbs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,16 +38,18 @@ def domains(store: "AtlasStore", key: str | None = None) -> "DomainView":
     """
     columns = Columns(store, key)
     chosen = columns.domain()
-    return DomainView(store.frozen(), chosen, tuple(store.derived_keys("domains")[chosen]))
+    return DomainView(store.frozen(), chosen, tuple(store.derived_keys("domains")[chosen]), store)
 
 
 @dataclass(frozen=True)
-class DomainView:
+class DomainView(DomainVerbs):
     """The labels of one key, over the sections that have them."""
 
     store: "AtlasStore" = field(repr=False)
     key: str
     sections: tuple[str, ...] = field(repr=False)
+    origin: "AtlasStore | None" = field(default=None, repr=False, compare=False)
+    """The handle that was asked, which edits commit by."""
 
     @property
     def names(self) -> list[str]:
@@ -95,6 +98,8 @@ class DomainView:
         markers: int = 5,
         replicate: str | None = None,
         sections: Sequence[str] | None = None,
+        where: str | None = None,
+        all_cells: bool = False,
         memory_limit: str | int | None = None,
     ) -> "pd.DataFrame":
         """Tell of each domain how large it is, where it occurs, and what is in it.
@@ -110,6 +115,8 @@ class DomainView:
             See `markers`.
         sections
             Tell of these alone, in shares and markers too; None is all that have labels.
+        where, all_cells
+            Cells that take part; None is those that pass quality control.
         memory_limit
             Refuse above it.
 
@@ -142,20 +149,38 @@ class DomainView:
         unknown, or where it has fewer than four positions. Computed anew with every call, one
         section at a time; nothing is stored.
         """
+        from .masks import cells_taking_part
         from .table import check_labels, domain_table, group_fractions
 
         if sections is not None:
             within = self.within(sections)
-            return within.table(by, markers=markers, replicate=replicate, memory_limit=memory_limit)
+            return within.table(
+                by,
+                markers=markers,
+                replicate=replicate,
+                where=where,
+                all_cells=all_cells,
+                memory_limit=memory_limit,
+            )
         if by is not None:
             check_labels(Columns(self.store), by)
         names = self.names
-        table = domain_table(self.store, self.key, self.sections, names, memory_limit=memory_limit)
+        masks = cells_taking_part(self.store, self.sections, where, all_cells=all_cells)
+        table = domain_table(
+            self.store, self.key, self.sections, names, masks=masks, memory_limit=memory_limit
+        )
         if by is not None:
-            table = table.join(group_fractions(self.composition(by), by, names))
+            shares = self.composition(by, where=where, all_cells=all_cells)
+            table = table.join(group_fractions(shares, by, names))
         single: dict[Any, list[Any]] = {}
         if markers:
-            found = self.markers(markers, replicate=replicate, memory_limit=memory_limit)
+            found = self.markers(
+                markers,
+                replicate=replicate,
+                where=where,
+                all_cells=all_cells,
+                memory_limit=memory_limit,
+            )
             genes = found.groupby("domain", sort=False)["gene"].agg(", ".join)
             table["markers"] = genes.reindex(names).fillna("").to_numpy(dtype=object)
             of_one = found[found["n_units"] == 1]
@@ -173,6 +198,8 @@ class DomainView:
         n: int = 5,
         *,
         replicate: str | None = None,
+        where: str | None = None,
+        all_cells: bool = False,
         memory_limit: str | int | None = None,
     ) -> "pd.DataFrame":
         """Rank the genes that are higher in a domain than in the rest of the same sections.
@@ -188,6 +215,8 @@ class DomainView:
         replicate
             What a replicate is: "section", or a column of the sections' metadata; None is `donor`
             where every section has one, else `section`.
+        where, all_cells
+            Cells that take part; None is those that pass quality control.
         memory_limit
             Rows are read in blocks that stay below it.
 
@@ -213,6 +242,7 @@ class DomainView:
         in the genes it measured. Reads all counts once.
         """
         from .markers import marker_table
+        from .masks import cells_taking_part
 
         if n < 1:
             raise InvalidArgument(f"at least one gene is wanted, but got n={n}")
@@ -223,13 +253,19 @@ class DomainView:
             self.names,
             n=n,
             replicate=replicate,
+            masks=cells_taking_part(self.store, self.sections, where, all_cells=all_cells),
             memory_limit=memory_limit,
         )
         table.attrs = {"key": self.key, "snapshot": self.store.snapshot.number}
         return table
 
     def composition(
-        self, by: str | Sequence[str] = "section", groupby: str | None = None
+        self,
+        by: str | Sequence[str] = "section",
+        groupby: str | None = None,
+        *,
+        where: str | None = None,
+        all_cells: bool = False,
     ) -> "pd.DataFrame":
         """How the cells of each group divide among domains.
 
@@ -239,6 +275,8 @@ class DomainView:
             Section metadata, obs columns: each combination of values is a group.
         groupby
             A further column (such as `cell_type`) to divide each domain's cells by.
+        where, all_cells
+            Cells that take part; None is those that pass quality control.
 
         Returns
         -------
@@ -252,13 +290,15 @@ class DomainView:
         Reads labels and the columns named, never counts; one section at a time.
         """
         from ..cells.verbs import select
+        from .taking_part import narrowed
 
         names = [by] if isinstance(by, str) else list(by)
         if not names or "domain" in names:
             raise InvalidArgument(f"columns other than domain are wanted for by=, but got {by!r}")
         spelled = f"domains:{self.key}"
         wanted = [*names, spelled, *([groupby] if groupby else [])]
-        selection = select(self.store, section=list(self.sections), domain_key=self.key)
+        labeled = select(self.store, section=list(self.sections), domain_key=self.key)
+        selection = narrowed(labeled, where, all_cells=all_cells)
         counts = selection.aggregate(wanted, "count")["n_obs"]
         table = counts.rename("n").reset_index().rename(columns={spelled: "domain"})
         table = table[table["domain"].notna()].reset_index(drop=True)

@@ -20,6 +20,7 @@ from . import (
     keep,
     look,
     places,
+    plot,
     tour,
     train,
 )
@@ -51,6 +52,7 @@ for _module in (
     domain_table,
     annotate,
     ask,
+    plot,
     places,
     diff,
     keep,
