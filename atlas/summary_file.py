@@ -238,14 +238,13 @@ class SummarySegment:
             np.asarray(body["columns"]["n"], np.int64),
             labels,
         )
+        listed: Mapping[str, list[Any]] = body["genes"]
         genes = SegmentGenes(
-            **{
-                name: tuple(
-                    tuple(map(str, one)) if name == "aliases" else str(one)
-                    for one in body["genes"][name]
-                )
-                for name in SegmentGenes.__slots__
-            }
+            organism=tuple(map(str, listed["organism"])),
+            gene_id=tuple(map(str, listed["gene_id"])),
+            symbol=tuple(map(str, listed["symbol"])),
+            aliases=tuple(tuple(map(str, one)) for one in listed["aliases"]),
+            feature_type=tuple(map(str, listed["feature_type"])),
         )
         by = tuple((str(one["source"]), str(one["key"])) for one in body["by"])
         segment = cls(
@@ -258,7 +257,7 @@ class SummarySegment:
         """Raise ValueError where the parts of the index do not fit together."""
         columns, genes = self.columns, self.genes
         width = columns.n.size
-        if any(len(one) != width for one in (columns.section, *columns.labels)):
+        if {columns.section.size, *map(len, columns.labels)} != {width}:
             raise ValueError("columns of different lengths")
         if len(columns.labels) != len(self.by):
             raise ValueError("labels for other columns than were grouped by")

@@ -25,6 +25,7 @@ degrees: 60 cells, 360 edges, 6 to 6 neighbors a cell, 6.00 on average, 0 cells 
 """
 
 from .autocorrelation import Autocorrelation, spatial_autocorrelation
+from .bivariate import Colocalization, PairStatistics, colocalization, pair_statistics
 from .co_occurrence import CoOccurrence, co_occurrence
 from .components import ConnectedComponents, connected_components
 from .enrichment import NeighborhoodEnrichment, neighborhood_enrichment
@@ -35,19 +36,26 @@ from .histograms import (
     edge_length_histogram,
 )
 from .row_graph import RowGraph
+from .spark_x import SparkX, spark_x
 
 __all__ = [
     "Autocorrelation",
     "CoOccurrence",
+    "Colocalization",
     "ConnectedComponents",
     "DegreeHistogram",
     "EdgeLengthHistogram",
     "NeighborhoodEnrichment",
+    "PairStatistics",
     "RowGraph",
+    "SparkX",
     "co_occurrence",
+    "colocalization",
     "connected_components",
     "degree_histogram",
     "edge_length_histogram",
     "neighborhood_enrichment",
+    "pair_statistics",
+    "spark_x",
     "spatial_autocorrelation",
 ]

@@ -14,9 +14,10 @@ from ..filters.parser import parse
 from ..filters.predicate import leaves
 
 if TYPE_CHECKING:
+    from ...atlas.graph import StoredGraph
     from ...atlas.store import AtlasStore
 
-__all__ = ["SkippedSectionsWarning", "graph_masks", "tell_skipped"]
+__all__ = ["SkippedSectionsWarning", "graph_masks", "kept_cells", "tell_skipped"]
 
 _SHOWN = 5
 
@@ -100,3 +101,29 @@ def _listed(sections: Mapping[str, str]) -> str:
     ]
     more = len(sections) - len(shown)
     return ", ".join(shown) + (f" and {more} others" if more else "")
+
+
+def kept_cells(store: "AtlasStore", graph: "StoredGraph") -> NDArray[np.bool_] | None:
+    """Find again the cells that a graph was restricted to; None where it was not.
+
+    Raises
+    ------
+    InvalidArgument
+        The filter finds other cells than when the graph was built, or a mask without a filter was
+        given then.
+    """
+    digest = graph.parameters.get("mask")
+    if digest is None:
+        return None
+    from ...atlas.graph.wrapped.mask import Mask
+
+    where, name = graph.parameters.get("where"), graph.entry.section
+    found = None if where is None else select_masks(store, str(where), [name])[name]
+    if found is None or Mask.of(found).digest != digest:
+        why = "a mask without a filter" if found is None else f"{where!r}, which now finds others"
+        raise InvalidArgument(
+            f"the cells of graph {graph.entry.key!r} of section {name!r} are wanted, but it was "
+            f"restricted by {why}; build the graph again"
+            + (" with where=" if found is None else "")
+        )
+    return found

@@ -44,7 +44,7 @@ class GroupRows:
     @property
     def measured(self) -> NDArray[np.bool_]:
         """(r,) whether the section measured the gene."""
-        return ~np.isnan(self.sums[0])
+        return np.asarray(~np.isnan(self.sums[0]))
 
 
 def group_rows(view: GeneView, columns: Sequence[Column], obs: str | None = None) -> GroupRows:
@@ -147,8 +147,8 @@ def gene_row(genes: GeneUnion, view: GeneView) -> int:
     """
     same = (genes.organism == view.organism) & (genes.feature_type == view.feature_type)
     for name in dict.fromkeys((view.gene_id, view.symbol)):
-        found = np.flatnonzero(same & (genes.gene_id == name)) if name else []
-        if len(found):
+        found = np.flatnonzero(same & (genes.gene_id == name))
+        if name and found.size:
             return int(found[0])
     return -1
 

@@ -160,7 +160,7 @@ def summarize(
 
 def _in_order(plan: SummaryPlan, columns: Sequence[Column]) -> list[Column]:
     """Columns in the order in which the summary keeps their labels."""
-    known = {(c.source, c.key): c for c in cell_columns(columns)}
+    known: dict[tuple[str, str], Column] = {(c.source, c.key): c for c in cell_columns(columns)}
     return [known[one] for one in plan.by]
 
 

@@ -89,7 +89,8 @@ def where_table(
         column.name: pd.Series([key[i] for key in place], dtype=None if place else object)
         for i, column in enumerate(columns)
     }
-    frame = pd.DataFrame({**labels, **table})
+    data: dict[Any, Any] = {**labels, **table}
+    frame = pd.DataFrame(data)
     frame.attrs = _attributes(view, rows, frame, columns)
     return frame
 
@@ -145,7 +146,9 @@ def _pooled(
 
     def mean(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
         cells = add(rows.n, chosen)
-        return np.divide(add(values, chosen), cells, np.full(size, np.nan), where=cells > 0)
+        share = np.full(size, np.nan)
+        np.divide(add(values, chosen), cells, share, where=cells > 0)
+        return share
 
     n = add(rows.n, measured)
     pairs = {(s, c) for s, c in zip(rows.section, code.tolist(), strict=True) if c >= 0}
@@ -166,7 +169,7 @@ def _pooled(
 
 def _attributes(
     view: GeneView, rows: GroupRows, frame: pd.DataFrame, columns: Sequence[Column]
-) -> dict[str, Any]:
+) -> dict[Any, Any]:
     cells = ", ".join(column.name for column in cell_columns(columns))
     note = ""
     if rows.computed:

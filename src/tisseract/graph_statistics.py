@@ -289,36 +289,10 @@ def _count_kept(atlas: Atlas, graph: StoredGraph) -> int:
         return int(counted)
     import numpy as np
 
+    from .query.exports.graph_cells import kept_cells
+
     found: Any = kept_cells(atlas, graph)  # built by an earlier version
     return int(np.count_nonzero(found))
-
-
-def kept_cells(atlas: Atlas, graph: StoredGraph) -> NDArray[Any] | None:
-    """Find again the cells that a graph was restricted to; None where it was not.
-
-    Raises
-    ------
-    InvalidArgument
-        The filter finds other cells than when the graph was built, or a mask without a filter was
-        given then.
-    """
-    digest = graph.parameters.get("mask")
-    if digest is None:
-        return None
-    from .atlas.errors import InvalidArgument
-    from .atlas.graph.wrapped.mask import Mask
-    from .query.filters.masks import select_masks
-
-    where, name = graph.parameters.get("where"), graph.entry.section
-    found = None if where is None else select_masks(atlas, str(where), [name])[name]
-    if found is None or Mask.of(found).digest != digest:
-        why = "a mask without a filter" if found is None else f"{where!r}, which now finds others"
-        raise InvalidArgument(
-            f"the cells of graph {graph.entry.key!r} of section {name!r} are wanted, but it was "
-            f"restricted by {why}; build the graph again"
-            + (" with where=" if found is None else "")
-        )
-    return found
 
 
 def _sections(atlas: Atlas, key: str, sections: str | Sequence[str] | None) -> list[str]:
@@ -343,7 +317,7 @@ def _each[Found](
     Of others, sections where it is not are left out with a warning, unless it is for none.
     """
     from .atlas.errors import GeneAmbiguous, InvalidArgument, NotInAtlas
-    from .query.exports.graph_cells import tell_skipped
+    from .query.exports.graph_cells import kept_cells, tell_skipped
 
     done: dict[str, Found] = {}
     skipped: dict[str, InvalidArgument | NotInAtlas] = {}

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .atlas.store import AtlasStore
     from .handle import Atlas
     from .query.cells.selection import Selection
 
-__all__ = ["diff"]
+__all__ = ["coexpression", "diff", "spatially_variable"]
 
 
 def __dir__() -> list[str]:
@@ -58,3 +59,51 @@ def diff(
     from .query.differences import diff as compare
 
     return compare(data, groupby, groups, reference, replicate=replicate, method=method, **options)
+
+
+def coexpression(selection: Selection, genes: Sequence[str], **options: Any) -> pd.DataFrame:
+    """Compare where genes lie, all pairs of them: Lee's L, bivariate Moran's I, correlation.
+
+    Parameters
+    ----------
+    selection : Selection
+        Cells, such as `atlas.query(domain="CA1")`; edges to others are left out.
+    genes : sequence of str
+        Two names or more.
+    **options
+        `key` of a stored graph or `radius` in micrometers, `normalize`, `memory_limit`; see
+        `tisseract.query.expression.variability.coexpression`.
+
+    Returns
+    -------
+    DataFrame
+        One row a section and ordered pair: `section`, `gene`, `neighbor`, `L`, `I`, `r`, `n`.
+    """
+    from .query.expression.variability import coexpression as compare
+
+    return compare(selection, genes, **options)
+
+
+def spatially_variable(
+    atlas: AtlasStore, genes: str | Sequence[str] | None = None, **options: Any
+) -> pd.DataFrame:
+    """Rank genes by how much they depend on place, section by section.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        The atlas.
+    genes : str or sequence of str, optional
+        Names; all of a section without.
+    **options
+        `sections`, `method` (`sparkx` or `moran`), `key` or `radius`, `normalize`, `memory_limit`;
+        see `tisseract.query.expression.variability.spatially_variable`.
+
+    Returns
+    -------
+    DataFrame
+        `section`, `gene`, statistic, p-values and `rank`.
+    """
+    from .query.expression.variability import spatially_variable as rank
+
+    return rank(atlas, genes, **options)

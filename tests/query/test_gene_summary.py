@@ -143,11 +143,11 @@ def test_a_column_that_no_summary_has_is_computed_and_told(
 
 def test_missing_is_explicit(summarized: AtlasStore) -> None:
     view = gene(summarized, "Sox2")
-    table = view.where("timepoint").set_index("timepoint")
+    table: Any = view.where("timepoint").set_index("timepoint")
     assert table.index.tolist() == ["E9.5", "E10.5", "P7"]
     assert table.loc["P7", "n"] == 0
     assert table.loc["P7", "n_unmeasured"] > 0
-    assert np.isnan(float(table.loc["P7", "mean_counts"]))  # type: ignore[arg-type]
+    assert np.isnan(float(table.loc["P7", "mean_counts"]))
     assert view.where("timepoint", missing="drop")["timepoint"].tolist() == ["E9.5", "E10.5"]
     with pytest.raises(GeneNotFound, match="1 that did not: d_p7"):
         view.where("timepoint", missing="error")
@@ -332,10 +332,13 @@ def _relabel(store: AtlasStore, section: str, inputs: dict[str, str]) -> None:
 def test_what_was_committed_is_not_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tisseract.query.expression import summarize as module
+    import tisseract.query.expression.summarize as module_of_sums
+
+    module: Any = module_of_sums
 
     store = make_store(tmp_path, {f"s{k}": make_raw(n_obs=40, seed=k) for k in range(3)})
-    sums, seen = module.section_sums, []
+    sums = module.section_sums
+    seen: list[str] = []
 
     def dying(store: AtlasStore, section: Any, *rest: Any) -> Any:
         if len(seen) == 2:
@@ -378,7 +381,13 @@ def test_refusals(summarized: AtlasStore, tmp_path: Path) -> None:
     with pytest.raises(Corrupt, match=r"values.bin"):
         gene(store, "Gene0").where()
     assert not verify(store).ok
-    for wrong in ({"offsets": [0, 5]}, {"codes": [[0]]}, {"format": "x"}, {"genes": {}}):
+    wrongs: list[dict[str, Any]] = [
+        {"offsets": [0, 5]},
+        {"codes": [[0]]},
+        {"format": "x"},
+        {"genes": {}},
+    ]
+    for wrong in wrongs:
         body = json.loads((place / "index.json").read_text()) | wrong
         other = tmp_path / f"{next(iter(wrong))}"
         folder = other / entry.prefix

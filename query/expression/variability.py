@@ -1,0 +1,345 @@
+"""How spatial a gene is, and which genes lie where it lies: section by section, streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ...atlas.errors import DerivedNotFound, InvalidArgument, SectionNotFound
+from ..exports.graph_cells import kept_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from ...atlas.graph import StoredGraph
+    from ...atlas.section import Section
+    from ...atlas.spatial_statistics import RowGraph
+    from ...atlas.store import AtlasStore
+    from .view import GeneView
+
+__all__ = ["coexpression", "colocalized_genes", "gene_variability", "spatially_variable"]
+
+METHODS = ("sparkx", "moran")
+
+type Normalize = Literal["log1p"] | None
+
+
+def graph_of(
+    store: AtlasStore, section: str, key: str, radius: float | None
+) -> tuple[RowGraph, NDArray[np.bool_] | None]:
+    """Open the stored graph of a section, or one of all cells up to a distance; and its cells.
+
+    Raises
+    ------
+    DerivedNotFound, StaleDerived, InvalidArgument
+    """
+    if radius is not None:
+        from ...atlas.graph import radius as radius_graph
+
+        return radius_graph(store, section, radius=radius), None
+    from ...atlas.graph import open_graph
+
+    stored: StoredGraph = open_graph(store, key, section)
+    return stored, kept_cells(store, stored)
+
+
+def _with_graph(store: AtlasStore, names: Sequence[str], key: str) -> list[str]:
+    """Sections, of some, that have a graph.
+
+    Raises
+    ------
+    DerivedNotFound
+        None has one.
+    """
+    having = set(store.derived_keys("graph").get(key, ()))
+    found = [name for name in names if name in having]
+    if not found:
+        raise DerivedNotFound(
+            f"a section with graph {key!r} is wanted, but got none; build it with "
+            "`tisseract graph`, or pass radius="
+        )
+    return found
+
+
+def gene_variability(
+    view: GeneView,
+    sections: str | Sequence[str] | None,
+    *,
+    key: str,
+    radius: float | None,
+    normalize: Normalize,
+    memory_limit: str | int | None,
+) -> pd.DataFrame:
+    """Build the table of `GeneView.variability`."""
+    import pandas as pd
+
+    from ...atlas.spatial_statistics import spark_x, spatial_autocorrelation
+
+    names = _measured(view, sections)
+    having = names if radius is not None else set(view.store.derived_keys("graph").get(key, ()))
+    rows: list[dict[str, Any]] = []
+    for name in names:
+        section = view.store.section(name)
+        own = str(section.panel.name[view.column(name)])
+        test = spark_x(section, [own], normalize=normalize, memory_limit=memory_limit)
+        row: dict[str, Any] = {
+            "section": name,
+            "n": section.n_obs,
+            "I": np.nan,
+            "pval_norm": np.nan,
+        }
+        if name in having:
+            graph, cells = graph_of(view.store, name, key, radius)
+            moran = spatial_autocorrelation(
+                graph, section, [own], cells=cells, normalize=normalize, memory_limit=memory_limit
+            )
+            row |= {"I": float(moran.statistic[0]), "pval_norm": float(moran.pval_norm[0])}
+        rows.append(row | {"pval_sparkx": float(test.combined[0])})
+    table = pd.DataFrame(rows, columns=["section", "n", "I", "pval_norm", "pval_sparkx"])
+    lacking = [name for name in names if name not in having]
+    table.attrs = {
+        "gene": view.gene_id,
+        "snapshot": view.store.snapshot.number,
+        "graph": key if radius is None else f"radius {radius:g}",
+        "note": f"no graph {key!r}, so no I: {', '.join(lacking)}" if lacking else "",
+    }
+    return table
+
+
+def _measured(view: GeneView, sections: str | Sequence[str] | None) -> list[str]:
+    """Sections to look at: those named, which must have measured the gene, else all that did."""
+    if sections is None:
+        return view.measured_in
+    names = [sections] if isinstance(sections, str) else list(sections)
+    for name in names:
+        view.column(name)  # raises
+    return names
+
+
+def colocalized_genes(
+    view: GeneView,
+    n: int | None,
+    sections: str | Sequence[str] | None,
+    *,
+    key: str,
+    radius: float | None,
+    normalize: Normalize,
+    rank: str,
+    memory_limit: str | int | None,
+) -> pd.DataFrame:
+    """Build the table of `GeneView.colocalized`."""
+    import pandas as pd
+
+    from ...atlas.spatial_statistics import colocalization
+    from .choice import choose_genes
+
+    ranks = {"lee": "L", "moran": "I", "pearson": "r"}
+    if rank not in ranks:
+        raise InvalidArgument(f"rank= one of {', '.join(ranks)} is wanted, but got {rank!r}")
+    names = _measured(view, sections)
+    if sections is None and radius is None:
+        names = _with_graph(view.store, names, key)
+    choice = choose_genes(view.store, names, None)
+    weight = np.zeros((3, len(choice)))
+    total = np.zeros((3, len(choice)))
+    n_sections = np.zeros(len(choice), np.int64)
+    for name in names:
+        section = view.store.section(name)
+        graph, cells = graph_of(view.store, name, key, radius)
+        found = colocalization(
+            graph,
+            section,
+            view.column(name),
+            normalize=normalize,
+            cells=cells,
+            memory_limit=memory_limit,
+        )
+        column = np.where(choice.measured[name], choice.columns[name], -1)
+        parts = np.stack([found.lee, found.moran, found.pearson])[:, column]
+        known = (column >= 0) & ~np.isnan(parts)
+        weight += known * found.n_obs
+        total += np.where(known, parts, 0.0) * found.n_obs
+        n_sections += known[0]
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, weight, out=mean, where=weight > 0)
+    table: pd.DataFrame = pd.DataFrame(
+        {
+            "gene": choice.name.astype(str),
+            "gene_id": choice.gene_id.astype(str),
+            "L": mean[0],
+            "I": mean[1],
+            "r": mean[2],
+            "n_sections": n_sections,
+        }
+    )
+    itself = (choice.gene_id == view.gene_id) & (choice.organism == view.organism)
+    table = table[~itself & (n_sections > 0)]
+    table = table.sort_values(ranks[rank], ascending=False, kind="stable", ignore_index=True)
+    if n is not None:
+        table = table.head(n)
+    table.attrs = {
+        "gene": view.gene_id,
+        "snapshot": view.store.snapshot.number,
+        "sections": names,
+        "graph": key if radius is None else f"radius {radius:g}",
+        "units": {"L": "Lee's L", "I": "bivariate Moran's I, neighbors' gene", "r": "Pearson"},
+    }
+    return table
+
+
+def spatially_variable(
+    store: AtlasStore,
+    genes: str | Sequence[str] | None = None,
+    *,
+    sections: str | Sequence[str] | None = None,
+    method: Literal["sparkx", "moran"] = "sparkx",
+    key: str = "spatial",
+    radius: float | None = None,
+    normalize: Normalize = None,
+    memory_limit: str | int | None = None,
+) -> pd.DataFrame:
+    """Rank genes by how much they depend on place, section by section.
+
+    Parameters
+    ----------
+    store
+        The atlas.
+    genes
+        Names; all of a section without.
+    sections
+        Names; all without (for `moran`: all that have the graph).
+    method
+        `sparkx`: dependence on the coordinates, without a graph (Zhu, Sun and Zhou 2021); `moran`:
+        Moran's I over a graph, as squidpy defines it.
+    key, radius
+        Stored graph, or one of all cells up to a distance in micrometers; for `moran`.
+    normalize
+        Values as stored (as both papers have it: counts), or `log1p`.
+    memory_limit
+        Of one section.
+
+    Returns
+    -------
+    DataFrame
+        `section`, `gene`, the columns of `SparkX.to_frame` or `Autocorrelation.to_frame`, and
+        `rank` from 1 within the section.
+
+    Raises
+    ------
+    SectionNotFound, GeneNotFound, DerivedNotFound, StaleDerived, InvalidArgument, BudgetExceeded
+    """
+    import pandas as pd
+
+    from ...atlas.spatial_statistics import spark_x, spatial_autocorrelation
+
+    if method not in METHODS:
+        raise InvalidArgument(f"method= one of {', '.join(METHODS)} is wanted, but got {method!r}")
+    names = store.section_names if sections is None else sections
+    names = [names] if isinstance(names, str) else list(names)
+    if method == "moran" and radius is None and sections is None:
+        names = _with_graph(store, names, key)
+    parts: list[pd.DataFrame] = []
+    for name in names:
+        section = store.section(name)
+        if method == "sparkx":
+            frame = spark_x(
+                section, genes, normalize=normalize, memory_limit=memory_limit
+            ).to_frame()
+        else:
+            graph, cells = graph_of(store, name, key, radius)
+            frame = spatial_autocorrelation(
+                graph, section, genes, cells=cells, normalize=normalize, memory_limit=memory_limit
+            ).to_frame()
+        frame = frame.rename_axis("gene").reset_index()
+        frame.insert(0, "section", name)
+        parts.append(frame.assign(rank=np.arange(1, len(frame) + 1)))
+    if not parts:
+        raise SectionNotFound("one or more sections are wanted, but got none")
+    return pd.concat(parts, ignore_index=True)
+
+
+def coexpression(
+    selection: Any,
+    genes: Sequence[str],
+    *,
+    key: str = "spatial",
+    radius: float | None = None,
+    normalize: Normalize = "log1p",
+    memory_limit: str | int | None = None,
+) -> pd.DataFrame:
+    """Compare where some genes lie, all pairs of them, over the cells of a selection.
+
+    Parameters
+    ----------
+    selection
+        Cells, such as `atlas.query(domain="CA1")`; edges to others are left out.
+    genes
+        Two names or more.
+    key, radius
+        Stored graph, or one of all cells up to a distance in micrometers.
+    normalize
+        `log1p`, or None for values as stored.
+    memory_limit
+        Refuse above it; 24 bytes a cell of a section and gene.
+
+    Returns
+    -------
+    DataFrame
+        One row a section and ordered pair: `section`, `gene`, `neighbor`, `L` (Lee's), `I`
+        (bivariate Moran's: gene of a cell with the other of its neighbors), `r` (Pearson), `n`
+        (cells). Sections that did not measure both have no row.
+
+    Raises
+    ------
+    GeneNotFound, DerivedNotFound, StaleDerived, InvalidArgument, BudgetExceeded
+    """
+    import pandas as pd
+
+    from ...atlas.spatial_statistics import pair_statistics
+    from ..cells.rows import rows_of
+    from .choice import choose_genes
+
+    asked = [genes] if isinstance(genes, str) else list(genes)
+    if len(asked) < 2:
+        raise InvalidArgument(f"two genes or more are wanted, but got {len(asked)}")
+    store = selection.store
+    choice = choose_genes(store, list(selection.runs), asked)
+    records: list[pd.DataFrame] = []
+    for section, runs in selection.parts():
+        known = np.flatnonzero(choice.measured[section.name])
+        if known.size < 2:
+            continue
+        graph, cells = graph_of(store, section.name, key, radius)
+        kept = np.zeros(section.n_obs, bool)
+        kept[rows_of(runs)] = True
+        found = pair_statistics(
+            graph,
+            section,
+            choice.columns[section.name][known],
+            normalize=normalize,
+            cells=kept if cells is None else kept & cells,
+            memory_limit=memory_limit,
+        )
+        records.append(_pairs(section, choice.name[known].astype(str), found))
+    columns = ["section", "gene", "neighbor", "L", "I", "r", "n"]
+    return pd.concat(records, ignore_index=True) if records else pd.DataFrame(columns=columns)
+
+
+def _pairs(section: Section, names: NDArray[np.str_], found: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    a, b = np.nonzero(~np.eye(len(names), dtype=bool))
+    return pd.DataFrame(
+        {
+            "section": section.name,
+            "gene": names[a],
+            "neighbor": names[b],
+            "L": found.lee[a, b],
+            "I": found.moran[a, b],
+            "r": found.pearson[a, b],
+            "n": found.n_obs,
+        }
+    )
