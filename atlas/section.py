@@ -308,7 +308,7 @@ class Section:
 
     def _column(self, name: str, runs: Runs | None) -> Any:
         info = self._column_info(name)
-        return column_frame(info, self._array, self._layouts, runs)
+        return column_frame(info, self._array, self.layouts, runs)
 
     def _column_info(self, name: str) -> Mapping[str, Any]:
         try:
@@ -367,7 +367,7 @@ class Section:
     def obs_statistics(self, column: str) -> ObsStatistics:
         """Per tile extremes, histogram and missing values of an obs column."""
         info, named = self._column_info(column), self.categories(column)
-        return column_statistics(info, self._array, self._layouts, self.n_tiles, named)
+        return column_statistics(info, self._array, self.layouts, self.n_tiles, named)
 
     def categories(self, column: str) -> tuple[str, ...] | None:
         """Categories of a categorical column, `False` and `True` of a boolean one, else None."""
@@ -389,7 +389,8 @@ class Section:
     # -- arrays ------------------------------------------------------------------------------
 
     @property
-    def _layouts(self) -> Mapping[str, ArrayLayout]:
+    def layouts(self) -> Mapping[str, ArrayLayout]:
+        """Shape, type and grid of every array, by path."""
         return self._index.layouts
 
     def _array(self, path: str) -> RowArray:
@@ -397,7 +398,7 @@ class Section:
         if known is not None:
             return known
         try:
-            layout = self._layouts[path]
+            layout = self.layouts[path]
         except KeyError:
             raise self._corrupt(f"its index does not list {path}") from None
         where = f"section {self.name!r}, array {path}"

@@ -26,14 +26,21 @@ if TYPE_CHECKING:
     from .quadtree import Runs
     from .storage import Storage
 
-__all__ = ["ArrayLayout", "RowArray", "zarr_layout"]
+__all__ = ["GAP_BYTES", "ArrayLayout", "RowArray", "whole_at_once", "zarr_layout"]
 
-_GAP_BYTES = 16_384  # bytes between wanted chunks that are cheaper to read than another request
+GAP_BYTES = 16_384  # bytes between wanted chunks that are cheaper to read than another request
 _WHOLE_BYTES = 65_536  # a shard that cannot be larger is read in one request, index and all
 _TEXT_ROW_BYTES = 64  # what the text of a cell takes at most, as a rule
 _ABSENT = np.iinfo(np.uint64).max
 _THREADED_CHUNKS = 16  # below this a hand-over to threads costs more than it saves
 _CALL_CHUNKS = 8
+
+
+def whole_at_once(layout: ArrayLayout) -> bool:
+    """Whether an array lies in one shard so small that it is read in one request, index and all."""
+    row_bytes = _TEXT_ROW_BYTES if layout.dtype == "string" else layout.row_bytes
+    length = layout.shape[0]
+    return length <= layout.shard and length * row_bytes <= _WHOLE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +191,7 @@ class RowArray:
             raise self._corrupt(int(number[offset < 0][0]), "it is absent from its shard")
         end = offset + size
         gap = offset[1:] - end[:-1]
-        apart = (shard[1:] != shard[:-1]) | (gap < 0) | (gap > _GAP_BYTES)
+        apart = (shard[1:] != shard[:-1]) | (gap < 0) | (gap > GAP_BYTES)
         edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(number)]
         return [
             _Request(
@@ -200,7 +207,7 @@ class RowArray:
 
     def _fetch(self, chunks: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         """Compressed bytes of ascending chunks; a small array is read whole with its index."""
-        if not len(chunks) or 0 in self._shards or not self._small():
+        if not len(chunks) or 0 in self._shards or not whole_at_once(self.layout):
             yield from self._bodies(self._requests(chunks))
             return
         key = self._key(0)
@@ -262,12 +269,6 @@ class RowArray:
         with self._lock:
             self._shards[number] = shard
         return shard
-
-    def _small(self) -> bool:
-        """Whether the array lies in one shard that costs no more than its index would."""
-        layout = self.layout
-        row_bytes = _TEXT_ROW_BYTES if layout.dtype == "string" else layout.row_bytes
-        return len(self) <= layout.shard and len(self) * row_bytes <= _WHOLE_BYTES
 
     def _key(self, shard: int) -> str:
         return f"{self._prefix}/c/{shard}" + "/0" * (len(self.layout.shape) - 1)

@@ -31,7 +31,7 @@ _TILES_AT_ONCE = 64
 GAP_ROWS = 16
 # A place of at most so many cells has the positions of all of them read at once, and kept for
 # the answer: 1 MB each.
-_SMALL_ROWS = 65_536
+SMALL_ROWS = 65_536
 _RECENT_PLACES = 8
 _LABEL_GAP_ROWS = 4096
 
@@ -60,7 +60,7 @@ def find_rows(store: "AtlasStore", section: "Section", plan: SectionPlan, asked:
     states, small = None, False
     if place is not None and plan.test_place.any():
         states = place.cover(section.blocks.bounds)
-        small = int(states[0].sum()) * section.block_rows <= _SMALL_ROWS
+        small = int(states[0].sum()) * section.block_rows <= SMALL_ROWS
     found: list[RunArray] = []
     points: list[NDArray[np.float64]] = []
     for low in range(0, len(plan.start), _TILES_AT_ONCE):

@@ -10,6 +10,7 @@ from ...atlas.memory import format_bytes
 
 if TYPE_CHECKING:
     from ...atlas.snapshot import SectionEntry
+    from .costs import Cost
 
 _SHOWN = 12
 
@@ -83,6 +84,8 @@ class QueryPlan:
     """Columns read for cells in tiles that statistics could not decide."""
     peak_bytes: int = 0
     """Estimate of the memory `to_anndata` takes at most."""
+    cost: "Cost | None" = None
+    """Requests and bytes of `to_anndata`, where they were asked for (`explain`)."""
 
     @property
     def n_obs_bound(self) -> int:
@@ -123,10 +126,18 @@ class QueryPlan:
             *([f"  genes rule out {genes:,} tiles by their statistics"] if genes else []),
             f"  tested cell by cell: {place:,} for the place, {obs:,} for the filter{tested}",
             f"cells     {bound}{self.n_obs_bound:,} x {self.n_vars:,} genes",
-            f"read      about {format_bytes(self.read_bytes)} (compressed)",
+            self._read_line(),
             f"memory    at most about {format_bytes(self.peak_bytes)} for to_anndata()",
         ]
         return "\n".join(lines)
+
+    def _read_line(self) -> str:
+        if self.cost is None:
+            return f"read      about {format_bytes(self.read_bytes)} (compressed)"
+        return (
+            f"read      at most {self.cost.requests:,} requests, about "
+            f"{format_bytes(round(self.cost.nbytes))} (compressed) for to_anndata()"
+        )
 
     def __repr__(self) -> str:
         return str(self)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,8 @@ _VALUE_BYTES = 24
 _NNZ_BYTES = 16
 # What the first answer brings in whatever its size: buffers, codecs, decoded chunks.
 _FIXED_BYTES = 64 * 2**20
+# Sections that are opened to reckon what an answer costs.
+_OPENED = 64
 _OUTSIDE = "lies outside the place"
 
 
@@ -123,8 +126,11 @@ class Selection(Answers):
         return sorted([*self.sections, *outside]) or list(self._store.section_names)
 
     @cached_property
-    def plan(self) -> QueryPlan:
-        """What will be read; made from the catalog, tile tables and statistics."""
+    def _planned(self) -> tuple[tuple[SectionPlan, ...], tuple[tuple[str, str], ...]]:
+        """Plan of each section that may hold answers, and those left out with the reason.
+
+        Needs no gene of the answer: finding cells must not wait for the panels of all sections.
+        """
         kept, pruned = self._kept
         plans = []
         more: list[tuple[str, str]] = []
@@ -134,12 +140,18 @@ class Selection(Answers):
                 plans.append(plan)
             else:
                 more.append((name, "no tile can hold an answer"))
+        return tuple(plans), tuple(sorted((*pruned, *more)))
+
+    @cached_property
+    def plan(self) -> QueryPlan:
+        """What will be read; made from the catalog, tile tables and statistics."""
+        plans, pruned = self._planned
         nnz = sum(self._nnz(plan) for plan in plans)
         rows = sum(plan.n_rows for plan in plans)
         return QueryPlan(
             query=str(self.question),
-            sections=tuple(plans),
-            pruned=tuple(sorted((*pruned, *more))),
+            sections=plans,
+            pruned=pruned,
             n_vars=self._n_vars(),
             tested_columns=tuple(sorted(self._tested)),
             peak_bytes=round(nnz * _NNZ_BYTES + rows * self._row_bytes() + _FIXED_BYTES),
@@ -179,7 +191,12 @@ class Selection(Answers):
 
     def _n_vars(self) -> int:
         asked = self.question.genes
-        return len(self.genes) if asked is None else len(set(asked))
+        if asked is not None:
+            return len(set(asked))
+        from ..expression.choice import gene_union
+
+        # Which sections measured them is not asked here: that reads totals of padded panels.
+        return len(gene_union(self._store, self.sections or self.candidates))
 
     def _nnz(self, plan: SectionPlan) -> float:
         """Non-zero values that reading some rows brings into memory, at most."""
@@ -204,7 +221,7 @@ class Selection(Answers):
         """Row runs of the cells in each section that has any; finds the cells on first use."""
         if self._runs is None:
             found = {}
-            for plan in self.plan.sections:
+            for plan in self._planned[0]:
                 section = self._store.section(plan.section)
                 where = place_of(self.question, plan.section)
                 asked = Asked(self.question.predicate, self._tested, where)
@@ -275,8 +292,32 @@ class Selection(Answers):
         return choose_genes(self._store, self.sections or self.candidates, self.question.genes)
 
     def explain(self) -> QueryPlan:
-        """Tell what was pruned, what will be read, and the memory it takes; reads no cell."""
-        return self.plan
+        """Tell what was pruned, what will be read, and the memory it takes; reads no cell.
+
+        Opens the sections left (of many, the first 64, and reckons for the rest); the plan has
+        the requests (at most) and bytes (about) of `to_anndata` as `cost`.
+        """
+        from ..tables.obs import default_columns
+        from .costs import Cost, Read, cost_of, cost_of_panels, cost_of_pruning
+
+        handed_out = default_columns(self.columns, [plan.section for plan in self.plan.sections])
+        total, parts = Cost(), self.plan.sections[:_OPENED]
+        for plan in parts:
+            section = self._store.section(plan.section)
+            place = place_of(self.question, plan.section)
+            genes = None
+            if self.question.genes is not None:
+                genes = self.genes.columns[plan.section]
+                genes = genes[genes >= 0]
+            total += cost_of(Read(section, plan, place, genes, handed_out, self.tested))
+        scale = len(self.plan.sections) / max(len(parts), 1)
+        entries = self._store.snapshot.sections
+        looked_up = entries if self.question.genes is not None else self.sections or self.candidates
+        panels = {entries[name].panel: entries[name].n_vars for name in looked_up}
+        cost = Cost(ceil(total.requests * scale), total.nbytes * scale)
+        n_more = len(self.sections) - len(self.plan.sections)
+        cost += cost_of_pruning(n_more, len(self.tested))
+        return replace(self.plan, cost=cost + cost_of_panels(list(panels.values())))
 
     def __repr__(self) -> str:
         bound = "" if self.plan.exact else "at most "
