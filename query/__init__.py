@@ -11,6 +11,7 @@ from .expression.choice import UnmeasuredWarning
 from .expression.mixture import MixedValuesWarning
 from .expression.summarize import SummaryReport, summarize
 from .expression.view import GeneView, gene
+from .filters.expression import col
 from .filters.parser import parse
 from .filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
 from .geometry.annotate import annotate_regions
@@ -62,6 +63,7 @@ __all__ = [
     "annotate",
     "annotate_regions",
     "build_index",
+    "col",
     "diff",
     "domains",
     "export",

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 from ...atlas.errors import InvalidArgument, SectionNotFound, UnitUnknown, near
 from ..filters.cell_ids import among_cells
 from ..filters.columns import Columns
+from ..filters.expression import Test, as_predicate
 from ..filters.gene_columns import warn_unfit
 from ..filters.parser import parse
-from ..filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest, conjunction
+from ..filters.predicate import Predicate, conjunction
 from ..filters.sugar import lower
 from ..geometry.by_section import PlacesBySection
 from ..geometry.places import Box, Circle, Place, Polygon
@@ -24,7 +25,7 @@ _LISTED = 30
 
 def select(
     store: "AtlasStore",
-    obs: str | Predicate | None = None,
+    obs: str | Predicate | Test | None = None,
     genes: str | Sequence[str] | None = None,
     *,
     cells: Iterable[str] | None = None,
@@ -43,7 +44,8 @@ def select(
     store
         The atlas.
     obs
-        A filter string, such as `"cell_type in ['Neuron'] and n_counts > 200"`, or a predicate.
+        A filter string, such as `"cell_type in ['Neuron'] and n_counts > 200"`; the same as
+        `tisseract.col("n_counts") > 200` or with `narwhals.col`; or a predicate.
         Names are section metadata, obs columns or domain keys. A missing value satisfies no
         comparison, neither `==` nor `!=` (as in SQL); ask for it by `is null`.
     genes
@@ -87,10 +89,8 @@ def select(
     parts: list[Predicate] = []
     if isinstance(obs, str):
         parts.append(parse(obs))
-    elif isinstance(obs, And | Or | Not | Compare | In | Null | StringTest):
-        parts.append(obs)
     elif obs is not None:
-        raise InvalidArgument(f"a filter string is wanted for obs=, but got {type(obs).__name__}")
+        parts.append(as_predicate(obs))
     check_sections(store, section)
     named = {"section": section, "timepoint": timepoint, "domain": domain}
     wanted = {name: value for name, value in named.items() if value is not None} | sugar

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ...atlas.errors import InvalidArgument
 from ..cells.selection import Selection
 from ..cells.verbs import check_sections, check_unit, select
+from ..filters.expression import Test
 from .by_section import PlacesBySection
 from .frames import UnregisteredWarning, framed_places
 from .given import place
@@ -31,7 +32,7 @@ def region(
     name: str | Sequence[str] | None = None,
     region_key: str | None = None,
     descendants: bool = False,
-    near: Selection | str | None = None,
+    near: Selection | str | Test | None = None,
     within_um: float | None = None,
     coordinate_system: str | None = None,
     predicate: str = "centroid",
@@ -180,14 +181,14 @@ def _of_one(
 
 def _near(
     store: "AtlasStore",
-    near: Selection | str | None,
+    near: Selection | str | Test | None,
     within: object,
     chosen: list[str] | None,
     *,
     units: str,
     domain_key: str | None,
 ) -> PlacesBySection:
-    if isinstance(near, str):
+    if isinstance(near, str | Test):
         near = select(store, near, section=chosen, domain_key=domain_key)
     if not isinstance(near, Selection):
         raise InvalidArgument(

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 # and brings in neither torch nor spatialdata.
 _NAMES = {
     "Atlas": "handle",
+    "col": "query.filters.expression",
     "create": "handle",
     "open": "handle",
     "check_samples": "ingest.check",
@@ -23,15 +24,16 @@ _NAMES = {
     "get_var": "query.exports.census",
     "TisseractError": "atlas.errors",
 }
-_MODULES = ("atlas", "gr", "ingest", "models", "query", "simulator", "testing", "tl")
+_MODULES = ("atlas", "gr", "ingest", "models", "pl", "query", "simulator", "testing", "tl")
 
 if TYPE_CHECKING:
-    from . import atlas, gr, models, query, tl
+    from . import atlas, gr, models, pl, query, tl
     from .atlas.errors import TisseractError
     from .handle import Atlas, create, open  # noqa: A004
     from .ingest.check import check_samples
     from .ingest.pipeline import ingest
     from .query.exports.census import get_anndata, get_obs, get_presence_matrix, get_var
+    from .query.filters.expression import col
 else:
 
     def __getattr__(name: str) -> Any:
@@ -53,6 +55,7 @@ __all__ = [
     "__version__",
     "atlas",
     "check_samples",
+    "col",
     "create",
     "get_anndata",
     "get_obs",
@@ -62,6 +65,7 @@ __all__ = [
     "ingest",
     "models",
     "open",
+    "pl",
     "query",
     "tl",
 ]

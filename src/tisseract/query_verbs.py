@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .query.cells.selection import Selection
     from .query.expression.summarize import SummaryReport
     from .query.expression.view import GeneView
+    from .query.filters.expression import Test
     from .query.filters.predicate import Predicate
     from .query.labels.view import DomainView
     from .query.retrieval.hits import Hits
@@ -52,7 +53,7 @@ class QueryVerbs(ModelVerbs):
 
     def query(
         self,
-        obs: str | Predicate | None = None,
+        obs: str | Predicate | Test | None = None,
         genes: str | Sequence[str] | None = None,
         *,
         section: object = None,
