@@ -13,7 +13,15 @@ from ...atlas.keys import ATLAS_KEY
 if TYPE_CHECKING:
     from ..cells.selection import Selection
 
-FORMATS = {".h5ad": "h5ad", ".zarr": "spatialdata", ".csv": "csv", ".parquet": "parquet"}
+FORMATS = {
+    ".h5ad": "h5ad",
+    ".zarr": "spatialdata",
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".png": "figure",
+    ".pdf": "figure",
+    ".svg": "figure",
+}
 
 
 def export(
@@ -31,14 +39,15 @@ def export(
     selection
         What to write.
     path
-        Where; `.h5ad` is AnnData, `.zarr` SpatialData, `.csv` and `.parquet` the table of cells.
+        Where; `.h5ad` is AnnData, `.zarr` SpatialData, `.csv` and `.parquet` the table of cells,
+        `.png`, `.pdf` and `.svg` the cells where they lie, with a table beside it as `.csv`.
     to
         The form, where the ending does not say it: h5ad, spatialdata, csv, parquet.
     overwrite
         Replace the file, or the SpatialData folder, of this name; only once the new one is
         complete. No other folder is replaced.
     **options
-        For `to_anndata`, `to_spatialdata` or `to_pandas`.
+        For `to_anndata`, `to_spatialdata`, `to_pandas` or `tisseract.pl.spatial`.
 
     Returns
     -------
@@ -62,6 +71,8 @@ def export(
             f"a new file is wanted, but got {target}, which exists; name another or overwrite it"
         )
     check_place(target, selection.store.storage.local_path(), folder=form == "spatialdata")
+    if form == "figure":
+        return _figure(selection, target, options, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     try:
@@ -79,9 +90,10 @@ def form_of(path: Path, to: str | None = None) -> str:
     ('h5ad', 'spatialdata')
     """
     form = to if to is not None else FORMATS.get(path.suffix.lower())
-    if form not in _WRITERS:
+    forms = dict.fromkeys(FORMATS.values())
+    if form not in forms:
         raise InvalidArgument(
-            f"a file ending in {', '.join(FORMATS)} or one of {', '.join(_WRITERS)} is wanted, "
+            f"a file ending in {', '.join(FORMATS)} or one of {', '.join(forms)} is wanted, "
             f"but got {to or path.name!r}"
         )
     return str(form)
@@ -148,6 +160,20 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _figure(
+    selection: "Selection", target: Path, options: dict[str, Any], *, overwrite: bool
+) -> Path:
+    """Draw cells where they lie, colored by what was asked for, and write their table beside it."""
+    from ..plots.canvas import check_targets, save
+    from ..plots.spatial import spatial
+
+    check_targets(target, overwrite=overwrite)
+    if "color" not in options:
+        genes, keys = selection.question.genes, selection.columns.domain_keys
+        options = options | {"color": list(genes) if genes else keys[0] if keys else None}
+    return save(spatial(selection, **options), target, overwrite=overwrite)
 
 
 def _h5ad(selection: "Selection", path: Path, options: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from ..cells.selection import Selection
     from ..expression.choice import Join, Missing
+    from ..plots.verbs import SelectionPlots
 
 __all__ = ["ExportVerbs"]
 
@@ -22,6 +23,13 @@ class ExportVerbs:
     @property
     def _exported(self) -> "Selection":
         return cast("Selection", self)
+
+    @property
+    def pl(self) -> "SelectionPlots":
+        """Figures of the cells: `.pl.spatial(color=...)`, `.pl.dotplot`; see `tisseract.pl`."""
+        from ..plots.verbs import SelectionPlots
+
+        return SelectionPlots(self._exported)
 
     def to_anndata(
         self,

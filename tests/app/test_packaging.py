@@ -19,6 +19,7 @@ OWN = (
     "query_verbs.py",
     "graph_statistics.py",
     "gr.py",
+    "pl.py",
     "tl.py",
     "testing.py",
     "cli",

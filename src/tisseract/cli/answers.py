@@ -17,7 +17,11 @@ _FORMS = {
     ".zarr": "SpatialData",
     ".csv": "table of cells",
     ".parquet": "table of cells",
+    ".png": "figure",
+    ".pdf": "figure",
+    ".svg": "figure",
 }
+_FIGURES = (".png", ".pdf", ".svg")
 
 
 def check_target(where: str, *, overwrite: bool) -> Path:
@@ -42,6 +46,9 @@ def check_target(where: str, *, overwrite: bool) -> Path:
         raise UsageError(f"the folder of {where!r} does not exist; create it first")
     if path.exists() and not overwrite:
         raise UsageError(f"{where!r} exists already; pass --overwrite to replace it")
+    table = path.with_suffix(".csv")
+    if path.suffix.lower() in _FIGURES and table.exists() and not overwrite:
+        raise UsageError(f"{str(table)!r} exists already; pass --overwrite to replace it")
     if path.is_dir() and path.suffix.lower() != ".zarr":
         raise UsageError(f"a file is wanted, but got {where!r}, which is a folder; name another")
     return path
@@ -69,13 +76,15 @@ def write_answer(
     suffix = path.suffix.lower()
     options: dict[str, Any] = {}
     if memory_limit is not None:
+        if suffix in _FIGURES:
+            raise UsageError(f"--memory-limit goes with data, but got the figure {path.name!r}")
         options["memory_limit"] = memory_limit
     if normalize is not None:
         if suffix != ".h5ad":
             raise UsageError(f"--normalize goes with an .h5ad output, but got {path.name!r}")
         options["normalize"] = normalize
     if missing is not None:
-        if suffix == ".zarr":
+        if suffix in (".zarr", *_FIGURES):
             raise UsageError("--missing goes with .h5ad and tables; SpatialData keeps each panel")
         options["missing"] = missing
     if graph is not None:

@@ -44,7 +44,9 @@ Genes = Annotated[
 ]
 Target = Annotated[
     str | None,
-    typer.Option("--output", "-o", metavar="PATH", help="Write .h5ad, .zarr, .csv or .parquet."),
+    typer.Option(
+        "--output", "-o", metavar="PATH", help="Write .h5ad, .zarr, .csv, .parquet or .png."
+    ),
 ]
 Normalize = Annotated[
     Literal["log1p"] | None,
