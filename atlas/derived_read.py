@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .collected import refuse_collected
 from .errors import Corrupt, MissingKey
 from .manifest import parse_json
 from .section_arrays import RowArray, zarr_layout
@@ -71,6 +72,7 @@ class _Attempt:
         try:
             return parse_json(self.storage.get(key, max_bytes=_NODE_BYTES), key)
         except MissingKey as error:
+            refuse_collected(self.storage, key)
             raise Corrupt(
                 f"{key} is wanted in {self.entry.name!r}, but is missing; run `tisseract verify`, "
                 "then compute it again"

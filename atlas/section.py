@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .collected import refuse_collected
 from .errors import ColumnNotFound, Corrupt, FormatUnsupported, InvalidArgument, MissingKey, near
 from .quadtree import Runs, TileTable, merge_runs
 from .section_arrays import ArrayLayout, RowArray
@@ -130,6 +131,7 @@ class Section:
             attributes: dict[str, Any] = dict(node["attributes"])
             form = attributes["format"]
         except MissingKey as error:
+            refuse_collected(self._storage, key)
             raise self._corrupt(f"its index {key} is missing") from error
         except (ValueError, KeyError, TypeError) as error:
             raise self._corrupt(f"its index {key} is not readable") from error

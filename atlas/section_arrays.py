@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import codecs
+from .collected import refuse_collected
 from .errors import Corrupt, MissingKey
 from .section_layout import ArrayLayout, zarr_layout
 
@@ -214,6 +215,7 @@ class RowArray:
         try:
             body = self._storage.get(key, max_bytes=4 * _WHOLE_BYTES)
         except MissingKey as error:
+            refuse_collected(self._storage, key)
             raise self._corrupt(0, f"its shard {key} is missing") from error
         self._keep(0, self._index_of(0, body[-self._index_bytes() :], len(body)))
         for number in chunks:
@@ -282,6 +284,7 @@ class RowArray:
         try:
             blob, size = self._storage.get_tail(key, length)
         except MissingKey as error:
+            refuse_collected(self._storage, key)
             raise self._corrupt(first, f"its shard {key} is missing") from error
         return self._index_of(number, blob, size)
 
@@ -304,6 +307,7 @@ class RowArray:
         try:
             body = self._storage.get_range(key, start, length)
         except MissingKey as error:
+            refuse_collected(self._storage, key)
             raise Corrupt(f"{self._label}: the shard {key} is missing") from error
         if len(body) != length:
             raise Corrupt(f"{self._label}: the shard {key} is shorter than its index says")
