@@ -3,11 +3,12 @@
 # The library is untyped.
 # pyright: reportAttributeAccessIssue=false
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...atlas.errors import InvalidArgument
-from ...atlas.memory import parse_bytes
+from ...atlas.memory import format_bytes, parse_bytes
 from ..rows.pages import held_bytes
 from .batch_plan import Partition
 from .edge_rows import open_edge_rows
@@ -28,6 +29,7 @@ __all__ = ["node_loader"]
 CACHE_LIMIT = 2**29
 _FORESEEN_ROWS = 64  # blocks smaller than this come only from tiny or wholly shuffled atlases
 _UNKNOWN_DEGREE = 8.0
+FEWEST_LANES = 32  # blocks that every batch should mix
 
 
 def node_loader(
@@ -107,6 +109,12 @@ def node_loader(
     BudgetExceeded
         Batches of this size do not fit `memory_limit`.
 
+    Warns
+    -----
+    UserWarning
+        The memory for edges and features is so little that an epoch will read more than about
+        twice what is stored; says what would do.
+
     Notes
     -----
     What is drawn is decided by (seed, epoch, batch, hop, cell): the same batch comes out whatever
@@ -140,10 +148,28 @@ def node_loader(
         in_flight=_in_flight(threads, options),
         cache_bytes=CACHE_LIMIT if cache_bytes is None else parse_bytes(cache_bytes),
         memory_limit=None if memory_limit is None else parse_bytes(memory_limit),
+        lanes=plan.lanes if shuffle == "blocks" else 0,
     )
+    if memory.reads_again:
+        warnings.warn(_told(memory, plan.lanes), stacklevel=2)
     sampler = _ready(plan, graphs, num_neighbors, replace, memory, features)
     maker = BatchMaker(plan, sampler, features, transform)
     return AtlasLoader(maker, memory, threads=threads, **options)
+
+
+def _told(memory: LoaderMemory, lanes: int) -> str:
+    """Say that an epoch will read much again, and what would do."""
+    kept = memory.edges + memory.features
+    fewer = ""
+    if lanes > FEWEST_LANES:
+        little = format_bytes(memory.wanted * FEWEST_LANES // lanes)
+        fewer = f", or take lanes={FEWEST_LANES}, which mix less and want {little}"
+    return (
+        f"{format_bytes(memory.wanted)} of edges and features are wanted in memory for {lanes} "
+        f"lanes, but got {format_bytes(kept)}: an epoch will read more than twice what is stored; "
+        f"raise cache_bytes to that, and memory_limit by {format_bytes(memory.wanted - kept)} "
+        f"where it is given{fewer}"
+    )
 
 
 def _ready(  # noqa: PLR0917 - all of them decided by the caller

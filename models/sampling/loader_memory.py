@@ -13,6 +13,9 @@ _CELL = 8  # of a cell of the atlas: seeds of two buffers, pages that find nodes
 _READ_ROWS = 8192  # read at once: compressed, decoded, and as they are kept
 _READ_EDGE, _READ_VALUE = 32, 40
 _SLACK = 32 * 2**20  # decoding threads, an allocator's slack
+# around the block that a lane is at, so that an epoch reads at most about twice what is stored
+# (docs/decisions/005-tile-loader.md)
+_LANE_ROWS = 12_288
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,9 @@ class LoaderMemory:
         Batches at once: being made, waiting, and with the user.
     reading : int
         One read of edges and one of features, and what stays of the plan.
+    wanted : int
+        What has to be kept for an epoch to read at most about twice what is stored: the
+        surroundings of the block that each lane is at.
     """
 
     edges: int
@@ -64,6 +70,12 @@ class LoaderMemory:
     batch: int
     in_flight: int
     reading: int
+    wanted: int = 0
+
+    @property
+    def reads_again(self) -> bool:
+        """Whether less is kept than what lanes want."""
+        return self.edges + self.features < self.wanted
 
     @property
     def total(self) -> int:
@@ -86,6 +98,7 @@ def plan_loader(
     in_flight: int,
     cache_bytes: int,
     memory_limit: int | None = None,
+    lanes: int = 0,
 ) -> LoaderMemory:
     """Divide memory among the parts of a loader.
 
@@ -101,6 +114,8 @@ def plan_loader(
     memory_limit : int, optional
         For everything; leaves to edges and features what the rest does not take, at most
         `cache_bytes`.
+    lanes : int
+        Blocks of the plan of seeds that a batch mixes.
 
     Returns
     -------
@@ -141,7 +156,9 @@ def plan_loader(
         )
         cache_bytes = min(cache_bytes, memory_limit - batch * in_flight - reading)
     kept = _divide(cache_bytes, sizes.edges_full, sizes.features_full)
-    return LoaderMemory(*kept, sizes.edges_full, sizes.features_full, batch, in_flight, reading)
+    full = sizes.edges_full, sizes.features_full
+    wanted = sum(full) * min(lanes * _LANE_ROWS, sizes.n_nodes) // max(sizes.n_nodes, 1)
+    return LoaderMemory(*kept, *full, batch, in_flight, reading, wanted)
 
 
 def _divide(limit: int, edges: int, features: int) -> tuple[int, int]:

@@ -61,6 +61,30 @@ def test_lazy_graph_is_the_definition(store: FakeStore) -> None:
     assert matrix.has_canonical_format
 
 
+def test_links_are_the_edges_without_their_lengths(store: FakeStore) -> None:
+    build_graphs(store, sections=["big"], n_neighs=6)
+    graph = open_graph(store, "spatial", "big")
+    for runs in ([(0, 3000)], [(3, 9), (690, 1500), (2999, 3000)], []):
+        indptr, indices = graph.links(runs)
+        edges = graph.edges(runs)
+        np.testing.assert_array_equal(indptr, edges.indptr)
+        np.testing.assert_array_equal(indices, edges.indices)
+
+
+def test_chunks_of_equally_many_edges_end_with_a_row(
+    store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "_CHUNK_ROWS", 64)
+    build_graphs(store, sections=["big"], n_neighs=6)
+    graph = open_graph(store, "spatial", "big")
+    assert graph.chunk_rows == 64
+    assert {graph._array(0, name).layout.chunk for name in ("indices", "distances")} == {384}
+    assert_equal(graph.to_csr(), knn(store, "big", 6).compute().astype(np.float32))
+    monkeypatch.setattr(layout, "_MOST_EDGES", 100)
+    build_graphs(store, sections=["few"], n_neighs=6, key_added="short")
+    assert open_graph(store, "short", "few")._array(0, "indices").layout.chunk == 96
+
+
 def test_tiles_rows_dask_and_whole_agree(store: FakeStore) -> None:
     graph = knn(store, "big", 6)
     whole = graph.compute()

@@ -53,6 +53,7 @@ def same(first: Data, second: Data) -> bool:
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*of edges and features are wanted")
 @pytest.mark.parametrize("replace", [False, True])
 def test_threads_workers_and_resuming_change_nothing(store: AtlasStore, replace: bool) -> None:
     plain = make(store, replace=replace, threads=0)
@@ -159,6 +160,22 @@ def test_memory_is_planned(store: AtlasStore) -> None:
     tight = plan_loader(sizes, **options, cache_bytes=2**30, memory_limit=limit)
     assert tight.total == limit
     assert (tight.edges, tight.features) == (100, 350)
+
+
+def test_too_little_for_the_lanes_is_told_with_what_would_do(store: AtlasStore) -> None:
+    sizes = Sizes(10**6, 20.0, 60.0, 300, 10**8, 2 * 10**8)
+    options: dict[str, Any] = {"batch_size": 64, "fanouts": [5], "in_flight": 3}
+    wide, narrow, blind = (
+        plan_loader(sizes, **options, cache_bytes=2 * 10**8, lanes=lanes) for lanes in (64, 32, 0)
+    )
+    # of a million cells, 64 lanes want 786,432
+    assert wide.wanted == 235_929_600
+    assert narrow.wanted == wide.wanted // 2
+    assert (wide.reads_again, narrow.reads_again) == (True, False)
+    assert blind.wanted == 0
+    with pytest.warns(UserWarning, match=r"lanes, but got 97.7 KiB.*raise cache_bytes"):
+        make(store, cache_bytes=100_000)
+    make(store, cache_bytes=100_000, shuffle="cells")  # nobody expects better of it
 
 
 @pytest.mark.memory

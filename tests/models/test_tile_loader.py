@@ -131,6 +131,18 @@ def test_threads_memory_and_resuming_change_no_bit(store: AtlasStore) -> None:
     assert same(copied.load(0, 1), first[1])
 
 
+@pytest.mark.parametrize("graph", [KEY, 5])
+def test_lengths_may_be_left_unread(store: AtlasStore, graph: str | int) -> None:
+    for hops in (0, 1, 2):
+        options: dict[str, Any] = {"graph": graph, "hops": hops}
+        for plain, bare in zip(
+            loader(store, **options), loader(store, lengths=False, **options), strict=True
+        ):
+            assert bare.edge_attr is None
+            bare.edge_attr = plain.edge_attr
+            assert same(plain, bare)
+
+
 @pytest.mark.slow
 def test_threads_share_one_reader(store: AtlasStore, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
