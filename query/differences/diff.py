@@ -127,7 +127,7 @@ def diff(
         )
     if comparison.column.source == "domains":
         facts["caveats"] = [*facts["caveats"], CIRCULAR]
-    table.attrs = {
+    told: dict[Any, Any] = {
         "method": method,
         "groupby": groupby,
         "reference": comparison.against,
@@ -136,6 +136,7 @@ def diff(
         "snapshot": selection.store.snapshot.number,
         **facts,
     }
+    table.attrs = told
     return table
 
 
@@ -193,7 +194,9 @@ def _by_bulks(
         name: choose_design(bulks, comparison, name, replicate=replicate, min_cells=min_cells)
         for name in comparison.groups
     }
-    tables, facts, notes = [], {}, []
+    tables: list[pd.DataFrame] = []
+    facts: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
     for name, design in designs.items():
         table, told = run_bulks(bulks, comparison, name, design)
         n = (len(design.group), len(design.reference))

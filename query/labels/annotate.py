@@ -239,7 +239,8 @@ def _join(
         used[found[found >= 0]] = True
         lost = np.flatnonzero(~used)
         if repeated:
-            lost = lost[~np.isin(cells.take(lost).to_list(), repeated)]
+            again = np.array(repeated, dtype=object)
+            lost = lost[~np.isin(np.array(cells.take(lost).to_list(), dtype=object), again)]
         strange.add(name, len(lost), cells.take(lost[:_NAMED]).to_list())
         uncovered.add(name, int((found < 0).sum()), without)
         rows[name] = np.append(own, -1)[found]

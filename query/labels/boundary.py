@@ -1,6 +1,6 @@
 """Outlines of domains: the tissue nearer to one of their cells than to any other cell."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -168,5 +168,5 @@ def _polygons(area: Any) -> Any:
     """Leave out points and lines where regions only touch the tissue."""
     import shapely
 
-    parts: Sequence[Any] = shapely.get_parts(area)
+    parts: Any = shapely.get_parts(area)
     return shapely.MultiPolygon([part for part in parts if part.geom_type == "Polygon"])

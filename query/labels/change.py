@@ -59,7 +59,7 @@ def change_of(
             f"{', '.join(map(str, units.index[units > 1][:3]))} have several; name another "
             "replicate=, or leave sections out with within()"
         )
-    wide = values.pivot_table("clr", [replicate, over], "domain", observed=True, sort=False)
+    wide: Any = values.pivot_table("clr", [replicate, over], "domain", observed=True, sort=False)
     rows: list[dict[str, Any]] = []
     for first, second in combinations(levels, 2):
         left, right = (wide.xs(level, level=over) for level in (first, second))
@@ -105,9 +105,10 @@ def _values(
     counts = counts.reindex(columns=[n for n in view.names if n in counts.columns])
     log = np.log(counts.to_numpy(dtype=np.float64) + _PRIOR)
     clr = pd.DataFrame(log - log.mean(axis=1, keepdims=True), counts.index, counts.columns)
-    long = counts.stack().rename("n").reset_index()
-    long["fraction"] = counts.div(counts.sum(axis=1), axis=0).stack().to_numpy()
-    long["clr"] = clr.stack().to_numpy()
+    shares = counts.div(counts.sum(axis=1), axis=0)
+    long = pd.concat(
+        {"n": counts.stack(), "fraction": shares.stack(), "clr": clr.stack()}, axis=1
+    ).reset_index()
     rank = {value: number for number, value in enumerate(order)}
     return long.sort_values(
         over, key=lambda column: column.map(rank), kind="stable", ignore_index=True

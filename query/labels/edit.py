@@ -77,7 +77,7 @@ def merged(names: Sequence[str], groups: Mapping[str, Sequence[str]]) -> _Edit:
         A domain that is not there or in two groups, or the name of another as the new one.
     """
     plain = {
-        str(new): [old] if isinstance(old, str) else [str(o) for o in old]
+        str(new): [old] if isinstance(old, str) else [str(one) for one in old]
         for new, old in groups.items()
     }
     target = {name: name for name in names}
@@ -286,5 +286,5 @@ def _known(asked: Any, names: Sequence[str]) -> None:
 
 def _check_names(names: Sequence[str]) -> None:
     for name in names:
-        if not isinstance(name, str) or not name.strip():
+        if not name.strip():
             raise InvalidArgument(f"text is wanted for the name of a domain, but got {name!r}")

@@ -131,7 +131,7 @@ def spread(values: ColumnValues, row: NDArray[np.int64]) -> ColumnValues:
         taken = values.take(np.maximum(row, 0))
         mask = absent if taken.mask is None else taken.mask | absent
         return StringValues(taken.text, taken.offsets, mask if mask.any() else None)
-    found = values.values[np.maximum(row, 0)]
+    found: Any = values.values[np.maximum(row, 0)]
     mask = absent if values.mask is None else absent | values.mask[np.maximum(row, 0)]
     if isinstance(values, BooleanValues):
         return BooleanValues(found, mask if mask.any() else None)

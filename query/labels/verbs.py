@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from ...atlas.errors import InvalidArgument
 from ...atlas.memory import parse_bytes
 
 if TYPE_CHECKING:
@@ -242,6 +241,4 @@ class DomainVerbs:
         """
         from .change import change_of
 
-        if not isinstance(over, str) or not isinstance(replicate, str):
-            raise InvalidArgument("names of columns are wanted for over= and replicate=")
         return change_of(self._view, over, replicate, where=where, all_cells=all_cells, seed=seed)

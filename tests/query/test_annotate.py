@@ -94,7 +94,7 @@ def test_filters_equal_pandas_and_prune(atlas: ts.Atlas) -> None:
 def test_everywhere_that_obs_columns_are(atlas: ts.Atlas) -> None:
     given_labels = labels(atlas)[["kind"]]
     atlas.annotate(given_labels, key="mine")
-    table = atlas.query().to_anndata().obs
+    table: Any = atlas.query().to_anndata().obs
     assert same_values(table["mine"], given_labels.loc[table.index, "kind"])
     counted = atlas.query().aggregate("mine", "count")["n_obs"]
     assert counted.loc["Glia"] == (given_labels["kind"] == "Glia").sum()

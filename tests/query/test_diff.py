@@ -53,7 +53,7 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> ts.Atlas:
 
 def bulks(atlas: ts.Atlas, by: str, where: str = "qc_pass") -> pd.DataFrame:
     """Sums of counts by donor and group, by pandas on everything loaded."""
-    loaded = atlas.query(where).to_anndata()
+    loaded: Any = atlas.query(where).to_anndata()
     frame = pd.DataFrame(loaded.X.toarray(), loaded.obs_names, loaded.var_names)
     keys = [loaded.obs["donor"].astype(str), loaded.obs[by].astype(str)]
     return frame.groupby(keys).sum().astype(int)
@@ -73,7 +73,8 @@ def deseq(counts: pd.DataFrame, side: list[str], design: str, donors: list[str])
         data.deseq2()
         stats = DeseqStats(data, contrast=["side", "one", "two"], quiet=True, n_cpus=1)
         stats.summary()
-    return stats.results_df
+    found: pd.DataFrame = stats.results_df
+    return found
 
 
 def assert_equal(table: pd.DataFrame, wanted: pd.DataFrame) -> None:
@@ -138,7 +139,7 @@ def test_rank_sums_equal_scanpy(atlas: ts.Atlas, reference: str | None) -> None:
 
     with pytest.warns(CellsAsReplicatesWarning, match="every cell counts"):
         table = ts.tl.diff(atlas, "field", "CA1", reference, method="wilcoxon")
-    loaded = atlas.query("qc_pass").to_anndata(normalize="log1p")
+    loaded: Any = atlas.query("qc_pass").to_anndata(normalize="log1p")
     loaded.uns["log1p"] = {"base": None}
     loaded.obs["field"] = loaded.obs["field"].astype("category")
     with warnings.catch_warnings():

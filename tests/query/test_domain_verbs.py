@@ -219,7 +219,7 @@ def test_adjacency_equals_squidpy(atlas: ts.Atlas) -> None:
     table = atlas.domains("dom").adjacency(all_cells=True)
     total = np.zeros((3, 3))
     for name in atlas.section_names:
-        loaded = atlas.query(section=name).to_anndata(graph="spatial")
+        loaded: Any = atlas.query(section=name).to_anndata(graph="spatial")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = loaded[loaded.obs["dom"].notna()].copy()
@@ -250,7 +250,7 @@ def test_change_equals_an_exact_permutation(still: ts.Atlas) -> None:
     found = still.domains("dom").change("timepoint")
     cells = still.query("qc_pass").to_obs(["donor", "timepoint", "dom"])
     counts = cells.groupby(["donor", "dom"], observed=True).size().unstack(fill_value=0)
-    values = found.values.pivot_table("n", "donor", "domain", observed=True)
+    values: Any = found.values.pivot_table("n", "donor", "domain", observed=True)
     np.testing.assert_array_equal(values.loc[list(DONORS), list(NAMES)], counts[list(NAMES)])
     log = np.log(counts[list(NAMES)].to_numpy() + 0.5)
     clr = log - log.mean(axis=1, keepdims=True)
