@@ -65,9 +65,7 @@ class _Sums:
         rows = self.layout.rows(bins)
         touched, place = np.unique(rows, return_inverse=True)
         m = len(rows)
-        gather = sp.csr_array(
-            (np.ones(m), (place, np.arange(m))), shape=(len(touched), m), dtype=np.float64
-        )
+        gather = sp.csr_array((np.ones(m), (place, np.arange(m))), shape=(len(touched), m))
         self.n[touched] += np.bincount(place, minlength=len(touched))
         self.total[touched] += gather @ values
         self.square[touched] += gather @ (values * values)

@@ -30,7 +30,10 @@ _GAP = 256
 class Features(Protocol):
     """Numbers that describe a cell."""
 
-    width: int
+    @property
+    def width(self) -> int:
+        """Numbers a cell."""
+        ...
 
     def read(self, section: "Section", runs: RunArray) -> NDArray[np.float32]:
         """Describe some rows, (m, width); not centered."""
@@ -209,7 +212,8 @@ def _sampled(
     import scipy.sparse as sp
 
     # Of a thousand sections a few tell as much as all: the same genes vary.
-    some = [sections[i] for i in np.unique(np.linspace(0, len(sections) - 1, 64).astype(int))]
+    spread = np.unique(np.linspace(0, len(sections) - 1, 64).astype(int))
+    some = [sections[int(i)] for i in spread]
     share = max(_SAMPLE // len(some), 64)
     parts = []
     for name in some:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
 from ..cells.fetch import read_column
-from ..geometry.ask import region
 from ..filters.columns import Columns
+from ..geometry.ask import region
 from .search import read_rows
 from .windows import WindowGrid
 
@@ -63,8 +63,8 @@ class Hits:
             raise InvalidArgument(
                 f"a rank from 1 to {len(self)} is wanted, but got {rank!r}; see hits.table"
             )
-        row = self.table.loc[rank]
-        box = tuple(float(row[name]) for name in ("xmin", "ymin", "xmax", "ymax"))
+        row: Any = self.table.loc[rank]
+        box = [float(row[name]) for name in ("xmin", "ymin", "xmax", "ymax")]
         name = str(row["section"])
         known = self.store.snapshot.sections[name].um_per_unit is not None
         return region(self.store, name, bbox=box, units="um" if known else "source")
@@ -204,7 +204,7 @@ def _raster(
     """Pixel of each cell of a hit, and its label."""
     import pandas as pd
 
-    row = hits.table.loc[rank]
+    row: Any = hits.table.loc[rank]
     low = np.array([row["xmin"], row["ymin"]], float)
     side = float(row["xmax"]) - float(row["xmin"])
     chosen = hits.region(rank)

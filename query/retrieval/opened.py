@@ -77,7 +77,7 @@ class Index:
         """Mean of the features over a section, (d,)."""
         at = self.rows[section]
         found = self.segments[at.segment].read("center", [(at.number, at.number + 1)])
-        return found[0].astype(np.float64)
+        return np.asarray(found[0], np.float64)
 
     def _moments(self, size: int, part: str) -> "tuple[NDArray[np.float64], ...]":
         """Mean and mean square of a part over the windows that hold, (d,) each."""

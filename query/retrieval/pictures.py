@@ -39,7 +39,7 @@ def draw(
     figure = Figure(figsize=(1.8 * ncols, 2.2 * nrows + 0.4), layout="constrained")
     axes = np.atleast_1d(figure.subplots(nrows, ncols, squeeze=False)).ravel()
     top = max(int(rasters.max()), 1) if column is None else max(len(values) - 1, 1)
-    image = None
+    image: Any = None
     for axis, (rank, row), raster in zip(axes, hits.table.iterrows(), rasters, strict=False):
         shown = np.ma.masked_less(raster, 0 if column is not None else 1)
         colors = "tab20" if column is not None else "viridis"

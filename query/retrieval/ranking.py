@@ -52,7 +52,7 @@ class _Source:
         """Describe some rows, (m, d), sparse for genes."""
         wide = coalesce(runs, _GAP)
         if self.space == GENES:
-            values = log_values(section, wide, self.columns[section.name])
+            values: Any = log_values(section, wide, self.columns[section.name])
         else:
             from ...atlas.derived_read import read_embedding
 

@@ -108,7 +108,7 @@ class SegmentWriter:
         values = rows.reshape(len(rows), -1) if rows.ndim != 1 else rows[:, None]
         dtype = values.dtype.newbyteorder("<").str
         if name not in self._files:
-            self._files[name] = cast("BufferedRandom", (self._folder / f"{name}.bin").open("w+b"))
+            self._files[name] = (self._folder / f"{name}.bin").open("w+b")
             self._facts[name] = (dtype, values.shape[1], 0)
         known, width, count = self._facts[name]
         if (dtype, values.shape[1]) != (known, width):

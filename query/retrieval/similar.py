@@ -16,7 +16,7 @@ from .example import describe_example, require_sections
 from .hits import Hits, hits_of
 from .opened import Index, open_index
 from .scope import sections_asked
-from .scoring import METRICS, Metric, Scorer, part_weights
+from .scoring import METRICS, Description, Metric, Scorer, part_weights
 from .search import SPARE, Found, Scope, scan, spread_out
 from .windows import encode
 
@@ -93,19 +93,10 @@ def similar(store: "AtlasStore", like: "Selection", options: Options) -> Hits:
     size = index.parameters.size(options.window_um, options.window_spacings)
     sections = indexed(store, index, options.where)
     description = describe_example(store, index, like)
-    weights = part_weights(index.parameters.columns, options.weights)
-    scorer = Scorer(
-        description,
-        options.metric,
-        weights,
-        index.parameters.columns,
-        {part: index.scale(size, part) for part in ("mean", "spread") if weights[part]},
-        index.level(size) if weights["spread"] else np.zeros(index.width),
-    )
     banned = _own(store, index, like, size) if options.exclude_self else {}
     having = _having(index, options.having)
     scope = Scope(sections, size, {n: b for n, b in banned.items() if n in sections}, having)
-    found = _search(index, scope, scorer, options)
+    found = find_windows(index, scope, description, options)
     kept, grid = spread_out(index, found, size, options.k, options.max_overlap)
     words = f"like {description.n_cells:,} cells: {like.question}"
     return hits_of(store, index, kept, grid, size, words=words, like=like)
@@ -183,7 +174,13 @@ def _having(
     return found
 
 
-def _search(index: Index, scope: Scope, scorer: Scorer, options: Options) -> Found:
+def find_windows(index: Index, scope: Scope, like: Description, options: Options) -> Found:
+    """Find the windows most like a description, so many that k of them lie apart."""
+    columns, size = index.parameters.columns, scope.size
+    weights = part_weights(columns, options.weights)
+    scale = {part: index.scale(size, part) for part in ("mean", "spread") if weights[part]}
+    level = index.level(size) if weights["spread"] else np.zeros(index.width)
+    scorer = Scorer(like, options.metric, weights, columns, scale, level)
     n = SPARE * options.k
     if not _by_graph(index, scope, scorer, options):
         return scan(index, scope, scorer, n)

@@ -80,9 +80,7 @@ class Layout:
             rows.append(hit)
             columns.append(at[hit])
         row, column = np.concatenate(rows), np.concatenate(columns)
-        pooling = sp.csr_array(
-            (np.ones(len(row)), (row, column)), shape=(len(windows), len(code)), dtype=np.float64
-        )
+        pooling = sp.csr_array((np.ones(len(row)), (row, column)), shape=(len(windows), len(code)))
         return cls(code, windows, pooling)
 
     def rows(self, bins: IntArray) -> IntArray:
