@@ -154,7 +154,7 @@ def test_values_take_a_domain_key(atlas: str, capsys: pytest.CaptureFixture[str]
 
 
 def test_gene_by_domain(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = ask(capsys, "gene", atlas, "Niche01", "--by", "domain_plain")
+    rows = ask(capsys, "gene", atlas, "Niche01", "--by", "section,domain_plain")
     assert {row["section"] for row in rows} == {section.name for section in PLAN.sections}
     assert sum(row["n"] for row in rows) == PLAN.n_cells
     assert main(["gene", atlas, "Nich01"]) == 1

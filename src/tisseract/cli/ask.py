@@ -1,4 +1,4 @@
-"""Commands that ask: `query`, `region`, `gene`, `export`."""
+"""Commands that ask: `query`, `region`, `export`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command("query")(query)
     app.command("region")(region)
-    app.command("gene")(gene)
     app.command("export")(export)
 
 
@@ -251,31 +250,6 @@ def region(
     _tell(say, chosen, output, dropped)
     if target is not None:
         run.write(atlas, run_json, say, results=_facts(chosen, output, dropped))
-
-
-@command
-def gene(
-    atlas: AtlasArgument,
-    name: Annotated[str, typer.Argument(metavar="GENE", help="Identifier, symbol or alias.")],
-    *,
-    by: Annotated[
-        str | None, typer.Option(metavar="COLUMNS", help="Also by these: domain,cell_type.")
-    ] = None,
-    domain_key: DomainKey = None,
-    organism: Annotated[
-        str | None, typer.Option(help="Whose gene, where several organisms have one of this name.")
-    ] = None,
-    version: Version = None,
-    storage_option: StorageOptions = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = 0,
-) -> None:
-    """Show one gene in every section, without reading the other genes."""
-    say = Output(json, quiet, verbose)
-    opened = open_atlas(atlas, storage_option, version=version)
-    table = opened.gene(name, organism=organism).per_section(by=names(by), domain_key=domain_key)
-    say.rows(table_rows(table), list(table.columns))
 
 
 @command

@@ -1,0 +1,97 @@
+"""`tisseract summarize`, `gene` and `svg`: the same numbers as in Python, and refusals."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tisseract as ts
+from tisseract.cli import main
+
+from ..sections import make_raw, make_store
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("genes")
+    raws = {f"s{k}": make_raw(n_obs=150, seed=k, metadata={"timepoint": f"E{k}"}) for k in range(3)}
+    make_store(folder, raws)
+    return str(folder / "atlas")
+
+
+def ask(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, object]]:
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, list)
+    return found
+
+
+def test_summarize_then_gene(place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = ask(capsys, "gene", place, "gene3", "--by", "layer,timepoint")
+    assert main(["gene", place, "gene3", "--by", "layer"]) == 0
+    told = capsys.readouterr().err
+    assert "'gene3' was taken whatever the case for Gene3" in told
+    assert "summarize(by=[layer]) makes" in told
+    assert main(["summarize", place, "--by", "layer", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["computed"] == ["s0", "s1", "s2"]
+    assert main(["summarize", place, "--by", "layer"]) == 0
+    assert "0 sections computed, 3 there already" in capsys.readouterr().out
+    after = ask(capsys, "gene", place, "gene3", "--by", "layer,timepoint")
+    pd.testing.assert_frame_equal(pd.DataFrame(after), pd.DataFrame(before))
+    table = ts.open(place).gene("Gene3").where(["layer", "timepoint"])
+    np.testing.assert_allclose(
+        pd.DataFrame(after)["mean_counts"].astype(float), table["mean_counts"]
+    )
+
+
+def test_answers_go_to_files(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "gene.csv"
+    assert main(["gene", place, "Gene3", "-o", str(out)]) == 0
+    assert pd.read_csv(out)["section"].tolist() == ["s0", "s1", "s2"]
+    picture = tmp_path / "drawn.png"
+    drawn = ["gene", place, "Gene3", "--raster", "s1", "--um-per-px", "100", "--how", "sum"]
+    assert main([*drawn, "-o", str(picture)]) == 0
+    assert picture.stat().st_size > 0
+    pixels = pd.read_csv(picture.with_suffix(".csv"))
+    vector = ts.open(place).gene("Gene3").vector("s1")
+    assert pixels["value"].sum() == vector.sum()
+    assert pixels["n_cells"].sum() == 150
+    assert main([*drawn, "-o", str(tmp_path / "drawn.zarr")]) == 0
+    import xarray as xr
+
+    image = xr.open_zarr(tmp_path / "drawn.zarr", consolidated=False)["image"]
+    assert float(image.sum()) == vector.sum()
+    capsys.readouterr()
+    top = ask(capsys, "gene", place, "Gene3", "--colocalized", "2", "--radius", "80")
+    assert len(top) == 2
+    spatial = ask(capsys, "gene", place, "Gene3", "--variability", "--radius", "80")
+    assert [row["section"] for row in spatial] == ["s0", "s1", "s2"]
+    ranked = tmp_path / "svg.csv"
+    rows = ask(capsys, "svg", place, "--section", "s1", "--top", "3", "-o", str(ranked))
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert len(pd.read_csv(ranked)) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["gene", "Gene3", "--raster", "s1"], 2),
+        (["gene", "Gene3", "--raster", "s1", "--variability", "-o", "x.png"], 2),
+        (["gene", "Gene3", "-o", "gene.png"], 2),
+        (["gene", "Genx"], 1),
+        (["gene", "Gene3", "--by", "lay"], 1),
+        (["gene", "Gene3", "--colocalized", "3"], 1),
+        (["svg", "--method", "moran"], 1),
+        (["svg", "--section", "nowhere"], 1),
+        (["summarize", "--by", "lay"], 1),
+    ],
+)
+def test_refusals(
+    place: str, arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([arguments[0], place, *arguments[1:]]) == code
+    assert capsys.readouterr().err
