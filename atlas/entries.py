@@ -92,7 +92,7 @@ class DerivedEntry:
     Attributes
     ----------
     kind : str
-        graph, embedding, domains, topics, summary or index.
+        graph, embedding, domains, annotation, regions, frame, topics, summary or index.
     key : str
         Name given by the user, such as `key_added`.
     section : str

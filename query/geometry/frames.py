@@ -81,7 +81,7 @@ def affine(value: object) -> Matrix:
             f"an affine that can be undone is wanted, but got {array.tolist()}, which squeezes "
             "the plane to a line"
         )
-    (a, b, c), (d, e, f) = array.tolist()
+    a, b, c, d, e, f = (float(number) for number in array.ravel())
     return (a, b, c), (d, e, f)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .ask import table_rows
 from .errors import UsageError, command
 from .options import (
     AtlasArgument,
@@ -118,7 +119,7 @@ def regions(
 ) -> None:
     """List the named regions of all sections, with their areas."""
     table = open_atlas(atlas, storage_option, version=version).regions
-    Output(json, quiet, verbose).rows(table.to_dict("records"), list(table.columns))
+    Output(json, quiet, verbose).rows(table_rows(table), list(table.columns))
 
 
 @command
