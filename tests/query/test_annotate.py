@@ -99,7 +99,7 @@ def test_everywhere_that_obs_columns_are(atlas: ts.Atlas) -> None:
     counted = atlas.query().aggregate("mine", "count")["n_obs"]
     assert counted.loc["Glia"] == (given_labels["kind"] == "Glia").sum()
     assert atlas.values("mine").loc["Neuron"] == (given_labels["kind"] == "Neuron").sum()
-    assert atlas.obs_columns.loc["mine"].tolist() == ["annotations", "categorical", 2]
+    assert list(atlas.obs_columns.loc["mine"]) == ["annotations", "categorical", 2]
     atlas.build_graphs("knn", n_neighs=3)
     assert "Glia" in ts.gr.nhood_enrichment(atlas, "mine", n_perms=None).categories
 
