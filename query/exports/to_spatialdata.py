@@ -12,6 +12,7 @@ from ..cells.rows import RunArray, rows_of, within
 from ..expression.choice import settle
 from ..expression.mixture import told_apart, warn_mixed
 from ..geometry.by_section import place_of
+from ..points.elements import outlines_of, points_of, rasters_of
 from ..tables.obs import obs_table, stale_note
 from .embeddings import choose_embeddings, join_derived
 from .graphs import graph_bytes, selected_graph
@@ -48,14 +49,14 @@ def to_spatialdata(
         What goes into `obsm["X_<key>"]` and `obs["<key>_confidence"]` of the table; see
         `to_anndata`.
     memory_limit
-        Refuse above this estimate (images are lazy and not counted).
+        Refuse above this estimate (images, labels and points are lazy and not counted).
 
     Returns
     -------
     SpatialData
         One `table` over all sections, counts as stored, domain labels joined in obs; for each
-        section the shapes of its selected cells and its images, cropped to the box of the
-        region where one was asked for. One section keeps its element names and its coordinate
+        section the shapes of its selected cells, its points (lazy) and further shapes in the
+        place, and its images and labels, cropped to the box of the place. One section keeps its element names and its coordinate
         system (`microns`, or `source_units` where the unit is unknown); several get
         `{section}_{element}` and a system each, `{section}_microns` or `{section}_source_units`.
         Without any cell there is the empty table alone, and an `EmptyAnswerWarning`.
@@ -86,6 +87,8 @@ def to_spatialdata(
     several = len(parts) > 1
     shapes: dict[str, Any] = {}
     images: dict[str, Any] = {}
+    labels: dict[str, Any] = {}
+    points: dict[str, Any] = {}
     region: list[str] = []
     entries = [section.entry for section, _ in parts]
     warn_mixed(entries)
@@ -99,7 +102,13 @@ def to_spatialdata(
         shapes[name] = _shapes(
             selection.store, section, runs, ids.index[start : start + n], several
         )
-        images |= _images(selection, section, several)
+        images |= _images(selection, section, several, "images")
+        labels |= _images(selection, section, several, "labels")
+        head, system = f"{section.name}_" if several else "", _system(section, several)
+        found_points = points_of(selection, section, system)
+        points |= {f"{head}{key}": one for key, one in found_points.items()}
+        outlines = outlines_of(selection, section, system, memory_limit)
+        shapes |= {f"{head}{key}": one for key, one in outlines.items()}
         region += [name] * n
         start += n
     varm: dict[str, Any] = {"measured": choice.presence()}
@@ -121,7 +130,9 @@ def to_spatialdata(
             region_key=REGION_KEY,
             instance_key=INSTANCE_KEY,
         )
-    return sd.SpatialData(images=images, shapes=shapes, tables={"table": table})
+    return sd.SpatialData(
+        images=images, labels=labels, points=points, shapes=shapes, tables={"table": table}
+    )
 
 
 def _annotated(obs: Any, region: list[str]) -> Any:
@@ -184,18 +195,21 @@ def _shape_rows(store: "AtlasStore", section: "Section", runs: RunArray) -> Any:
     return table.take(pa.array(within(rows, wide)))
 
 
-def _images(selection: "Selection", section: "Section", several: bool) -> dict[str, Any]:
-    """Images of a section, lazy, cropped to the region's box; none from a bucket.
+def _images(selection: "Selection", section: "Section", several: bool, kind: str) -> dict[str, Any]:
+    """Images or labels of a section, lazy, cropped to the region's box.
 
-    spatialdata 0.8 opens local stores only, so a remote atlas hands out no pixels.
+    spatialdata 0.8 opens local stores only: from a bucket come full resolutions alone.
     """
     import spatialdata as sd
     from spatialdata.transformations import get_transformation, set_transformation
 
     path = selection.store.storage.local_path(section.entry.prefix)
-    if path is None or not (path / "images").is_dir():
+    if path is None:
+        crops = rasters_of(selection, section, kind, _system(section, several))
+        return {f"{section.name}_{key}" if several else key: one for key, one in crops.items()}
+    if not (path / kind).is_dir():
         return {}
-    found = sd.read_zarr(path, selection=("images",)).images
+    found = getattr(sd.read_zarr(path, selection=(kind,)), kind)
     system, place = _system(section, False), place_of(selection.question, section.name)
     images: dict[str, Any] = {}
     for name in list(found):

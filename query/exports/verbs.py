@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    import polars as pl
+    import polars  # noqa: ICN001 - pl is a property here
     import pyarrow as pa
     from anndata import AnnData
     from spatialdata import SpatialData
@@ -97,7 +97,7 @@ class ExportVerbs:
 
         return to_arrow(self._exported, columns, **options)
 
-    def to_polars(self, columns: Sequence[str] | None = None, **options: Any) -> "pl.DataFrame":
+    def to_polars(self, columns: Sequence[str] | None = None, **options: Any) -> "polars.DataFrame":
         """Tabulate the cells with polars, which must be installed; see `to_arrow`."""
         from .columnar import to_polars
 

@@ -49,7 +49,9 @@ def style() -> Iterator[None]:
             "matplotlib is wanted for a figure, but it is not installed; "
             "run pip install 'tisseract[viz]'"
         ) from error
-    settings = {name: mpl.rcParamsDefault[name] for name in mpl.rcParamsDefault if _is_look(name)}
+    settings: Any = {
+        name: mpl.rcParamsDefault[name] for name in mpl.rcParamsDefault if _is_look(name)
+    }
     with mpl.rc_context(settings | _STYLE):
         yield
 

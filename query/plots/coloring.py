@@ -107,6 +107,8 @@ def coloring_of(
     ------
     ColumnNotFound
         Neither a column nor a gene; near names are offered.
+    GeneNotFound
+        A gene that no section of the answer measured.
     InvalidArgument
         A normalization that is not known.
     """
@@ -141,6 +143,11 @@ def coloring_of(
 def _of_gene(
     selection: "Selection", name: str, genes: GeneChoice, normalize: str | None
 ) -> Coloring:
+    if not any(bool(measured[0]) for measured in genes.measured.values()):
+        raise GeneNotFound(
+            f"a gene that some section of the answer measured is wanted, but got {name!r}, which "
+            f"none of {len(genes.measured)} did; see atlas.genes"
+        )
     kinds = sorted({selection.store.snapshot.sections[s].values for s in genes.measured})
     log = normalize == "log1p" or (normalize == "auto" and all(k in LOG_RULES for k in kinds))
     unit = "log1p(counts per 10,000)" if log else "stored " + ", ".join(kinds)

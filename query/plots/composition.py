@@ -56,15 +56,13 @@ def composition_table(
     if counts.empty:
         raise InvalidArgument(f"cells with a value of {groupby!r} are wanted, but got none")
     counts["label"] = counts[groupby].map(str)
-    counts["group"] = counts[by].map(lambda value: "none" if pd.isna(value) else str(value))
+    counts["group"] = counts[by].astype(object).where(counts[by].notna(), "none").map(str)
     order = list(dict.fromkeys(counts["group"]))
     wide = counts.pivot_table(
         index=["group", "section"], columns="label", values="n_cells", aggfunc="sum", fill_value=0
     )
     share = wide.div(wide.sum(axis=1), axis=0)
-    long = wide.stack().rename("n_cells").to_frame()
-    long["fraction"] = share.stack()
-    long = long.reset_index()
+    long = pd.DataFrame({"n_cells": wide.stack(), "fraction": share.stack()}).reset_index()
     long["place"] = long["group"].map({name: i for i, name in enumerate(order)})
     long = long.sort_values(["place", "section"], kind="stable").drop(columns="place")
     long = long.reset_index(drop=True)

@@ -117,10 +117,10 @@ def _scaled(mean: "pd.DataFrame", standard_scale: str | None) -> "pd.DataFrame":
     """From 0 to 1 along genes or groups, as scanpy scales."""
     if standard_scale is None:
         return mean
-    axis = 0 if standard_scale == "var" else 1
-    low = mean.min(axis=axis)
-    moved = mean.sub(low, axis=1 - axis)
-    return moved.div(moved.max(axis=axis).replace(0, np.nan), axis=1 - axis).fillna(0)
+    if standard_scale == "group":
+        return _scaled(mean.T, "var").T
+    moved = mean - mean.min()
+    return (moved / moved.max().replace(0, np.nan)).fillna(0)
 
 
 def dotplot(

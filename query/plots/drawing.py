@@ -70,7 +70,9 @@ def draw_panel(
     if look.graph is not None and marks.bin is None:
         _draw_edges(selection, axes, panel, marks, look.graph)
     if marks.bin is None:
-        draw_cells(axes, marks, paint, size=look.size or _size(marks, view), clear=behind)
+        # Smaller over an image, which is to be seen between the cells.
+        size = look.size or _size(marks, view) * (0.75 if behind else 1.0)
+        draw_cells(axes, marks, paint, size=size, clear=behind)
     else:
         _draw_bins(axes, marks, paint, clear=behind)
     scale_bar(axes, view, unit)
@@ -93,8 +95,10 @@ def draw_cells(
     # Cells with much to say lie above those with little.
     number = paint.coloring.kind in ("gene", "number")
     order = np.argsort(np.nan_to_num(marks.value, nan=-np.inf), kind="stable") if number else ...
+    x, y = marks.xy[order].T
     axes.scatter(
-        *marks.xy[order].T,
+        x,
+        y,
         s=size**2,
         c=paint.of(marks.value[order]),
         linewidths=0,

@@ -118,7 +118,7 @@ def _plane(
     if components is None and dim == 2:
         components = (0, 1)
     if components is not None:
-        if len(components) != 2 or not all(0 <= c < dim for c in components):
+        if not all(0 <= c < dim for c in components):
             raise InvalidArgument(
                 f"two components below {dim} are wanted for {key!r}, but got {components!r}"
             )

@@ -85,8 +85,8 @@ def spatial(
 
     Raises
     ------
-    ColumnNotFound
-        Neither a column nor a gene of this name.
+    ColumnNotFound, GeneNotFound
+        Neither a column nor a gene of this name, or a gene that no section measured.
     InvalidArgument
         No cell, more than 64 sections, more than 256 labels, or matplotlib is not installed.
     """
@@ -128,7 +128,7 @@ def _panels(selection: "Selection", by: str | None) -> list[Panel]:
         meta = entries[name].metadata
         time = meta.get("timepoint")
         title = short(name, 30) + (f"\n{time}" if time is not None else "")
-        facts = {"section": name} | ({} if time is None else {"timepoint": time})
+        facts: dict[str, Any] = {"section": name} | ({} if time is None else {"timepoint": time})
         if by is not None and by not in facts:
             facts[by] = meta.get(by)
             title = f"{short(name, 30)}\n{', '.join(str(v) for v in (meta.get(by), time) if v)}"
@@ -162,7 +162,10 @@ def draw_panels(
     with style():
         blocks = [[_read(selection, panel, coloring, most) for panel in panels]
                   for coloring in colorings]  # fmt: skip
-        views = _views(panels, blocks[0], look.same_scale)
+        known = {selection.store.section(p.section).um_per_unit is not None for p in panels}
+        # Micrometers and pixels have no common scale.
+        views = _views(panels, blocks[0], look.same_scale if len(known) == 1 else False)
+        unit = "µm" if known == {True} else "units"
         cells = _cells(panels, ncols, by)
         columns = 1 + max(column for _, column in cells)
         rows = 1 + max(row for row, _ in cells)
@@ -170,8 +173,6 @@ def draw_panels(
         grid = Grid([rows] * len(colorings), columns, (WIDTH, height))
         figure = new_figure(*grid.size)
         tables, captions = [], []
-        known = all(selection.store.section(p.section).um_per_unit is not None for p in panels)
-        unit = "µm" if known else "units"
         for block, (coloring, marks) in enumerate(zip(colorings, blocks, strict=True)):
             paint = paint_of(coloring, marks, look)
             for place, panel, view, own in zip(cells, panels, views, marks, strict=True):

@@ -135,3 +135,39 @@ def _label(store: AtlasStore, section: str, cells: pd.DataFrame) -> None:
     store.commit(Change(add_derived=[entry]), "label")
     names = np.array([*DOMAINS, None], dtype=object)[codes]
     cells.loc[cells["section"] == section, "dom"] = names
+
+
+EMBEDDED = ["a_e9", "b_e10", "d_p7"]
+
+
+@pytest.fixture(scope="session")
+def derived_store(atlas: Atlas, tmp_path_factory: pytest.TempPathFactory) -> AtlasStore:
+    """The common atlas with graphs and embeddings; a copy, as others count what it holds."""
+    import shutil
+
+    import tisseract
+
+    source = atlas.store.storage.local_path()
+    assert source is not None
+    folder = tmp_path_factory.mktemp("exports") / "atlas"
+    shutil.copytree(source, folder)
+    store = tisseract.open(str(folder), read_only=False)
+    store.build_graphs("knn", n_neighs=4, key_added="near", sections=EMBEDDED, units="source")
+    for key, sections in (("gnn", EMBEDDED), ("part", ["a_e9"])):
+        store.commit(Change(add_derived=[_embed(store, key, s) for s in sections]), "embed")
+    return open_store(folder)
+
+
+def _embed(store: AtlasStore, key: str, section: str) -> Any:
+    handle = store.section(section)
+    values = np.random.default_rng(handle.n_obs).random((handle.n_obs, 3), np.float32)
+    return write_derived(
+        store,
+        "embedding",
+        key,
+        section,
+        arrays={"values": values},
+        attrs={},
+        provenance=Provenance({f"section:{section}": handle.attempt}, {}),
+        info={},
+    )

@@ -10,20 +10,15 @@ import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
-import tisseract
-from tisseract.atlas.derived import Provenance, write_derived
 from tisseract.atlas.errors import (
     BudgetExceeded,
     DerivedNotFound,
     InvalidArgument,
     UnitUnknown,
 )
-from tisseract.atlas.snapshot import Change
-from tisseract.atlas.store import AtlasStore, open_store
+from tisseract.atlas.store import AtlasStore
 from tisseract.query import Box, export, select
 from tisseract.query.exports.embeddings import PartialEmbeddingWarning
-
-from .conftest import Atlas
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'future.infer_string' option"),
@@ -33,35 +28,9 @@ pytestmark = [
 KNOWN = ["a_e9", "b_e10", "d_p7"]
 
 
-@pytest.fixture(scope="module")
-def store(atlas: Atlas, tmp_path_factory: pytest.TempPathFactory) -> AtlasStore:
-    """The common atlas with graphs and embeddings; a copy, as others count what it holds."""
-    import shutil
-
-    source = atlas.store.storage.local_path()
-    assert source is not None
-    folder = tmp_path_factory.mktemp("exports") / "atlas"
-    shutil.copytree(source, folder)
-    store = tisseract.open(str(folder), read_only=False)
-    store.build_graphs("knn", n_neighs=4, key_added="near", sections=KNOWN, units="source")
-    for key, sections in (("gnn", KNOWN), ("part", ["a_e9"])):
-        store.commit(Change(add_derived=[_embed(store, key, s) for s in sections]), "embed")
-    return open_store(folder)
-
-
-def _embed(store: AtlasStore, key: str, section: str) -> Any:
-    handle = store.section(section)
-    values = np.random.default_rng(handle.n_obs).random((handle.n_obs, 3), np.float32)
-    return write_derived(
-        store,
-        "embedding",
-        key,
-        section,
-        arrays={"values": values},
-        attrs={},
-        provenance=Provenance({f"section:{section}": handle.attempt}, {}),
-        info={},
-    )
+@pytest.fixture
+def store(derived_store: AtlasStore) -> AtlasStore:
+    return derived_store
 
 
 def _assert_same(one: Any, other: Any) -> None:

@@ -1,6 +1,7 @@
 """Figures: the numbers they show, and that nobody's settings change."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 import tisseract
 from tisseract import pl
 from tisseract.atlas.errors import AlreadyExists, ColumnNotFound, InvalidArgument
+from tisseract.atlas.image_sources import ArrayPixels
+from tisseract.atlas.images import write_image
+from tisseract.atlas.store import AtlasStore
 from tisseract.query import Box, export, select
 from tisseract.query.plots.palette import OTHER, palette_of
 from tisseract.query.plots.panels import nice
 
+from ..sections import make_raw, make_store
 from .conftest import DOMAINS, Atlas
 
 pytest.importorskip("matplotlib")
@@ -84,7 +89,7 @@ def test_bins_are_means_and_majorities(atlas: Atlas, color: str | None) -> None:
     bins = figure.source
     assert bins["n_cells"].sum() == len(exact)
     assert len(bins) < len(exact)
-    edge = np.diff(np.unique(bins["x"])).min()
+    edge = float(np.min(np.diff(np.unique(bins["x"].to_numpy()))))
     assert f"bins, {edge:g} µm wide" in figure.caption
     low = exact[["x", "y"]].min()
     step = np.floor((exact[["x", "y"]] - low) / edge).astype(int)
@@ -184,9 +189,8 @@ def test_figures_are_written_with_their_table_and_change_no_setting(
         target = export(chosen, tmp_path / f"f.{form}", overwrite=True)
         assert target.read_bytes().startswith(magic)
     table = pd.read_csv(tmp_path / "f.csv")
-    np.testing.assert_allclose(
-        table["value"], chosen.pl.spatial("Gene1").source["value"], rtol=1e-6
-    )  # type: ignore[attr-defined]
+    drawn: Any = chosen.pl.spatial("Gene1")
+    np.testing.assert_allclose(table["value"], drawn.source["value"], rtol=1e-6)
     (tmp_path / "f.png").unlink()
     with pytest.raises(AlreadyExists, match=r"f\.csv"):
         export(chosen, tmp_path / "f.png", color="dom")
@@ -236,3 +240,68 @@ def test_the_command_draws_what_python_draws(atlas: Atlas, tmp_path: Path) -> No
     assert main([*dots, "-o", str(tmp_path / "d.svg")]) == 0
     assert set(pd.read_csv(tmp_path / "d.csv")["group"]) == set(DOMAINS)
     assert main(["plot", where, "--genes", "Gene1", "-o", str(tmp_path / "e.svg"), "-q"]) == 2
+
+
+def test_an_embedding_is_drawn_by_its_components(derived_store: AtlasStore) -> None:
+    chosen = select(derived_store, "volume > 1", section=KNOWN)
+    figure: Any = pl.embedding(chosen, "X_gnn", ["section", "Gene1"])
+    values = chosen.to_anndata(embeddings="gnn", obs_columns=[]).obsm["X_gnn"]
+    centered = np.asarray(values, np.float64) - np.mean(values, axis=0)
+    _, scale, axes = np.linalg.svd(centered, full_matrices=False)
+    drawn = figure.source[figure.source["color"] == "Gene1"][["x", "y"]].to_numpy()
+    np.testing.assert_allclose(np.abs(drawn), np.abs(centered @ axes[:2].T), atol=1e-6)
+    assert scale[0] > scale[1]
+    few: Any = pl.embedding(chosen, "gnn", components=(0, 2), max_points=50)
+    assert len(few.source) <= 50 + len(KNOWN)
+    assert "one cell in" in few.caption
+    with pytest.raises(InvalidArgument, match="two components below 3"):
+        pl.embedding(chosen, "gnn", components=(0, 3))
+
+
+def test_edges_of_a_graph_lie_under_the_cells(derived_store: AtlasStore) -> None:
+    chosen = select(derived_store, section="a_e9")
+    figure: Any = pl.spatial(chosen, "dom", graph="near")
+    lines, cells = figure.axes[0].collections
+    edges: Any = chosen.to_anndata(graph="near").obsp["near_connectivities"]
+    assert len(lines.get_segments()) == edges.nnz
+    assert len(cells.get_offsets()) == chosen.n_obs
+
+
+@dataclass(frozen=True)
+class _Stripes:
+    """An image whose left half is red."""
+
+    nbytes: int = 3 * 1200 * 800
+
+    def write(self, section: Path, name: str, *, coordinate_system: str, memory_limit: int) -> None:
+        pixels = np.zeros((3, 800, 1200), np.uint8)
+        pixels[0, :, :600] = 255
+        write_image(
+            section,
+            name,
+            ArrayPixels(pixels, "cyx"),
+            affine=((0.5, 0.0, 10.0), (0.0, 0.5, -20.0)),
+            coordinate_system=coordinate_system,
+            memory_limit=memory_limit,
+        )
+
+
+def test_an_image_lies_where_its_section_says(tmp_path: Path) -> None:
+    corners = np.array([[10.0, -20.0], [610.0, -20.0], [10.0, 380.0], [610.0, 380.0]])
+    raw = make_raw(positions=corners, n_vars=3, images={"he": _Stripes()})
+    store = make_store(tmp_path, {"s1": raw})
+    figure: Any = pl.spatial(store, image=True)
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    pixels = np.asarray(figure.canvas.buffer_rgba())
+
+    def seen(x: float, y: float) -> list[int]:
+        column, row = axes.transData.transform((x, y))
+        shown: list[int] = pixels[pixels.shape[0] - 1 - int(row), int(column), :3].tolist()
+        return shown
+
+    assert seen(290.0, 180.0) == [255, 0, 0]
+    assert seen(330.0, 180.0) == [0, 0, 0]
+    assert seen(0.0, 180.0) == [255, 255, 255]
+    with pytest.raises(InvalidArgument, match="'dapi'"):
+        pl.spatial(store, image="dapi")
