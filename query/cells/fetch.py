@@ -14,7 +14,7 @@ from ..filters.gene_columns import read_gene
 from ..filters.leaf import answer_scalar, answer_values, missing_everywhere
 from ..filters.predicate import Leaf, Predicate, Truth, evaluate
 from ..geometry.places import Place
-from ..geometry.touching import rows_in
+from ..geometry.touching import rows_in, settle
 from .plan import SectionPlan
 from .rows import RunArray, as_runs, coalesce, count, pairs_of, rows_of, runs_of, within
 
@@ -59,6 +59,7 @@ def find_rows(store: "AtlasStore", section: "Section", plan: SectionPlan, asked:
     place = asked.place
     states, small = None, False
     if place is not None and plan.test_place.any():
+        settle(place)
         states = place.cover(section.blocks.bounds)
         small = int(states[0].sum()) * section.block_rows <= SMALL_ROWS
     found: list[RunArray] = []

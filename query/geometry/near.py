@@ -37,8 +37,10 @@ _POINTS_AT_ONCE = 1 << 10
 _SLACK = 1e-9
 # The tree squares its bound, which must stay above 0.
 _TINY = 1e-150
-# Boxes compared with boxes at once.
-_PAIRS = 1 << 22
+# Boxes compared with boxes at once: some 20 MB.
+_PAIRS = 1 << 18
+_BOXES_AT_ONCE = 256
+_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -175,14 +177,32 @@ def _shared(runs: RunArray, wide: RunArray) -> RunArray:
 def _boxes_near(boxes: FloatArray, others: FloatArray, within: float) -> BoolArray:
     """Whether each of T boxes comes within a distance of any of S others.
 
+    Boxes come in the order of rows, so that those of a batch lie together: most others are ruled
+    out for all of them at once, and of the rest a few mostly decide.
+    """
+    near = np.zeros(len(boxes), bool)
+    for low in range(0, len(boxes), _BOXES_AT_ONCE):
+        some = boxes[low : low + _BOXES_AT_ONCE]
+        hull = np.concatenate([some[:, :2].min(axis=0), some[:, 2:].max(axis=0)])[None]
+        left = others[_all_near(others, hull, within)]
+        part = np.zeros(len(some), bool)
+        for step in (max(1, len(left) // _FEW), 1):
+            far = np.flatnonzero(~part)
+            if len(far) and len(left):
+                part[far] = _all_near(some[far], left[::step], within)
+        near[low : low + _BOXES_AT_ONCE] = part
+    return near
+
+
+def _all_near(boxes: FloatArray, others: FloatArray, within: float) -> BoolArray:
+    """Compare all pairs of boxes.
+
     The expressions are those of the test on cells at the nearest points of two boxes; rounding is
     monotone, so no box that holds a near cell is left out.
     """
     near = np.zeros(len(boxes), bool)
-    if not len(others):
-        return near
     square = within * within
-    step = max(1, _PAIRS // len(others))
+    step = max(1, _PAIRS // max(len(others), 1))
     for low in range(0, len(boxes), step):
         part = slice(low, low + step)
         xmin, ymin, xmax, ymax = (column[:, None] for column in boxes[part].T)

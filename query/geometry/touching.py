@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ...atlas.errors import InvalidArgument
 from .cell_shapes import CellShapes
 from .framed import Framed
+from .near import NearCells
 from .places import Box, Circle, Place, Polygon
 
 if TYPE_CHECKING:
@@ -135,6 +136,12 @@ def _geometry(place: Place) -> Any:
     if xmin == xmax or ymin == ymax:
         return shapely.LineString([(xmin, ymin), (xmax, ymax)])
     return shapely.box(xmin, ymin, xmax, ymax)
+
+
+def settle(place: Place) -> None:
+    """Find the other cells that a place is near to, so that it covers no more than it must."""
+    if isinstance(place, NearCells):
+        _ = place.others.runs
 
 
 def rows_in(
