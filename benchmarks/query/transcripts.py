@@ -32,7 +32,7 @@ BATCH = 1 << 18
 
 
 def polygon() -> Any:
-    """A star of some 160,000 square micrometers: about 25,000 transcripts."""
+    """Draw a star of some 160,000 square micrometers: about 25,000 transcripts."""
     import shapely
 
     angle = np.linspace(0, 2 * np.pi, 24, endpoint=False)
@@ -149,7 +149,7 @@ def _measured(work: Any) -> dict[str, Any]:
 def ours(atlas: str) -> dict[str, Any]:
     """Open the atlas and read the transcripts of the polygon into a data frame."""
     import geopandas  # noqa: F401 - imports are no part of the measurement, theirs neither
-    import pandas  # noqa: F401
+    import pandas as pd  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     import shapely
 

@@ -49,16 +49,18 @@ def to_spatialdata(
         What goes into `obsm["X_<key>"]` and `obs["<key>_confidence"]` of the table; see
         `to_anndata`.
     memory_limit
-        Refuse above this estimate (images, labels and points are lazy and not counted).
+        Refuse above this estimate (images, labels and
+        points are lazy and not counted).
 
     Returns
     -------
     SpatialData
         One `table` over all sections, counts as stored, domain labels joined in obs; for each
         section the shapes of its selected cells, its points (lazy) and further shapes in the
-        place, and its images and labels, cropped to the box of the place. One section keeps its element names and its coordinate
-        system (`microns`, or `source_units` where the unit is unknown); several get
-        `{section}_{element}` and a system each, `{section}_microns` or `{section}_source_units`.
+        place, and its images and labels, cropped to the box of the place. One section keeps its
+        element names and its coordinate system (`microns`, or `source_units` where the unit is
+        unknown); several get `{section}_{element}` and a system each, `{section}_microns` or
+        `{section}_source_units`.
         Without any cell there is the empty table alone, and an `EmptyAnswerWarning`.
 
     Raises
