@@ -83,6 +83,11 @@ class GeneUnion:
     def __repr__(self) -> str:
         return f"GeneUnion({len(self)} genes, {len(self._sections)} sections)"
 
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Names that its sections, or panels, were given under."""
+        return tuple(self._sections)
+
     def columns(self, section: str) -> NDArray[np.int32]:
         """(g,) matrix column of each gene in a section, -1 where the panel lacks it.
 

@@ -111,6 +111,7 @@ class _Shelf:
 
     panels: "OrderedDict[str, Panel]"
     unions: "OrderedDict[tuple[str, ...], GeneUnion]"
+    measured: "OrderedDict[tuple[tuple[str, ...], str], NDArray[np.bool_]]"
 
     def panel(self, store: "AtlasStore", section: str) -> "Panel":
         digest = store.snapshot.sections[section].panel
@@ -140,7 +141,7 @@ def _trim(shelf: "OrderedDict[Any, Any]", limit: int) -> None:
         shelf.pop(next(iter(shelf)), None)
 
 
-_SHELF = _Shelf(OrderedDict(), OrderedDict())
+_SHELF = _Shelf(OrderedDict(), OrderedDict(), OrderedDict())
 
 
 def gene_union(store: "AtlasStore", sections: Sequence[str]) -> "GeneUnion":
@@ -157,10 +158,17 @@ def measured_in(union: "GeneUnion", section: "Section") -> NDArray[np.bool_]:
 
     In a panel padded with zeros a gene without any count was not measured; its totals tell.
     """
-    detected = None
-    if union.zero_padded(section.entry.panel):
-        detected = np.asarray(section.totals.nnz) > 0
-    return np.asarray(union.presence(section.entry.panel, detected) == "measured", dtype=bool)
+    digest = section.entry.panel
+    padded = union.zero_padded(digest)
+    key = (union.sections, section.entry.digest if padded else digest)
+    found = _SHELF.measured.get(key)
+    if found is None:
+        detected = np.asarray(section.totals.nnz) > 0 if padded else None
+        found = np.asarray(union.presence(digest, detected) == "measured", dtype=bool)
+        found.flags.writeable = False
+        _SHELF.measured[key] = found
+        _trim(_SHELF.measured, 512)
+    return found
 
 
 def choose_genes(
