@@ -76,7 +76,7 @@ def embed(atlas: ts.Atlas, name: str) -> NDArray[np.float32]:
     counts = section.counts().toarray()
     table = np.log1p(counts / counts.sum(axis=1, keepdims=True))
     values = (table @ np.random.default_rng(3).normal(size=(table.shape[1], 6))) * 10
-    values = (values - values.mean(axis=0)).astype(np.float32)
+    values = np.asarray(values - values.mean(axis=0), np.float32)
     entry = write_derived(
         atlas,
         "embedding",
@@ -189,6 +189,7 @@ def test_hits_are_those_of_brute_force(tissue: Tissue, metric: Any, spread: floa
     windows, scores = brute(tissue, {"s1": mine}, weights, metric)
     by_place = {(w.section, w.i, w.j): n for n, w in enumerate(windows)}
     found = []
+    row: Any
     for row in hits.table.itertuples():
         x, y = atlas.section(row.section).bounds[:2]
         place = (row.section, round((row.xmin - x) / 100), round((row.ymin - y) / 100))
@@ -302,10 +303,10 @@ def test_filters_combine(tissue: Tissue) -> None:
         kinds = rich.region(rank).to_obs(["kind"])["kind"]
         assert (kinds == "right").mean() >= 0.55
     assert len(atlas.similar(like, key="emb", having={"kind": {"right": 1.1}})) == 0
-    own = atlas.similar(
+    own: Any = atlas.similar(
         like, key="emb", window_um=SIDE, exclude_self=False, k=1, where="donor=='d0'"
     )
-    assert own.table.loc[1, "xmin"] < 300
+    assert own.table["xmin"].iloc[0] < 300
 
 
 def test_the_graph_agrees_with_exact_search(tmp_path: Path) -> None:
@@ -386,7 +387,7 @@ def test_the_plain_space_does_not_depend_on_tiles(tmp_path: Path) -> None:
             add_section(atlas, name, raw(seed), tile_cells=tile_cells)
         atlas.build_index(window_um=SIDE, n_genes=30, n_dims=5)
         reports.append(atlas.similar(atlas.region("s1", bbox=(0, 0, 300, 300))).table)
-    pd.testing.assert_frame_equal(*reports, atol=1e-5)
+    pd.testing.assert_frame_equal(reports[0], reports[1], atol=1e-5)
 
 
 # -- bad input ---------------------------------------------------------------------------------
