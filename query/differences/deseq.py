@@ -140,7 +140,9 @@ def run_bulks(
         index=names,
     )
     genes = [f"g{k}" for k in range(counts.shape[1])]
-    found, notes = _run(pd.DataFrame(counts, names, genes), metadata, design.formula)
+    # PyDESeq2's optimizers stop elsewhere for another order in memory: always the same one.
+    table = pd.DataFrame(np.ascontiguousarray(counts), names, genes)
+    found, notes = _run(table, metadata, design.formula)
     order = {
         "log2FoldChange": "log2_fold",
         "baseMean": "base_mean",

@@ -66,7 +66,7 @@ def deseq(counts: pd.DataFrame, side: list[str], design: str, donors: list[str])
     metadata = pd.DataFrame(
         {"side": side, "donor": donors}, index=[f"b{k}" for k in range(len(side))]
     )
-    counts = counts.set_axis(metadata.index)
+    counts = pd.DataFrame(np.ascontiguousarray(counts), metadata.index, counts.columns)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         data = DeseqDataSet(counts=counts, metadata=metadata, design=design, quiet=True, n_cpus=1)
