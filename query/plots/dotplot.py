@@ -255,7 +255,7 @@ def _legends(figure: "Figure", axes: "Axes", dots: Any, largest: float, unit: st
         for step in steps
     ]  # fmt: skip
     figure.legend(
-        handles=handles, title="cells with a count", loc="upper left", frameon=False, fontsize=6.5,
+        handles=handles, title="cells above 0", loc="upper left", frameon=False, fontsize=6.5,
         title_fontsize=6.5, bbox_to_anchor=(edge - 0.08 / width, top - 1.05 / height),
         alignment="left", labelspacing=1.4, borderaxespad=0,
     )  # fmt: skip

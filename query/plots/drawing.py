@@ -70,8 +70,9 @@ def draw_panel(
     if look.graph is not None and marks.bin is None:
         _draw_edges(selection, axes, panel, marks, look.graph)
     if marks.bin is None:
-        # Smaller over an image, which is to be seen between the cells.
-        size = look.size or _size(marks, view) * (0.75 if behind else 1.0)
+        # Smaller over what is to be seen between the cells.
+        shrunk = 0.6 if look.graph is not None else 0.75 if behind else 1.0
+        size = look.size or _size(marks, view) * shrunk
         draw_cells(axes, marks, paint, size=size, clear=behind)
     else:
         _draw_bins(axes, marks, paint, clear=behind)
@@ -133,7 +134,8 @@ def _draw_edges(selection: "Selection", axes: "Axes", panel: Panel, marks: Marks
     ends = np.stack([marks.xy[pairs.row], marks.xy[pairs.col]], axis=1)
     lines: Any = ends[pairs.row != pairs.col]
     axes.add_collection(
-        LineCollection(lines, colors="#888888", linewidths=0.25, rasterized=True), autolim=False
+        LineCollection(lines, colors="#888888", linewidths=0.25, rasterized=True, zorder=0.5),
+        autolim=False,
     )
 
 

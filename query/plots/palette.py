@@ -62,4 +62,4 @@ def natural_order(labels: Iterable[str]) -> list[str]:
         parts = re.split(r"(\d+)", label)
         return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
-    return sorted(labels, key=key)
+    return sorted(labels, key=lambda label: (key(label.casefold()), label))

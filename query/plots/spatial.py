@@ -183,10 +183,14 @@ def draw_panels(
             paint.explain(grid.legend_axes(figure, block), grid.block_height(rows))
             captions.append(caption_of(coloring, marks, paint, look, most=most, unit=unit))
         n = sum(int(own.n.sum()) for own in blocks[0])
-        said = [f"{n:,} cells, {len(panels)} panels, one scale of colors.", *captions]
+        said = [f"{n:,} cells, {_panels_named(len(panels))}.", *captions]
         caption = " ".join(dict.fromkeys(text for text in said if text))
         grid.write_caption(figure, caption)
     return with_source(figure, pd.concat(tables, ignore_index=True), caption)
+
+
+def _panels_named(n: int) -> str:
+    return "one panel" if n == 1 else f"{n} panels, one scale of colors"
 
 
 def _read(selection: "Selection", panel: Panel, coloring: Coloring, most: int) -> Marks:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy.spatial import cKDTree
 
+import tisseract
 from tisseract.atlas.errors import (
     BudgetExceeded,
     DerivedNotFound,
@@ -271,3 +272,23 @@ def test_embeddings_go_into_spatialdata(store: AtlasStore, tmp_path: Path) -> No
     assert abs(table.obsp["near_distances"] - adata.obsp["near_distances"]).max() == 0
     np.testing.assert_array_equal(table.obs["dom_confidence"], adata.obs["dom_confidence"])
     assert list(table.obs["dom"].astype(object)) == list(adata.obs["dom"].astype(object))
+
+
+def test_the_command_writes_what_python_hands_out(store: AtlasStore, tmp_path: Path) -> None:
+    from tisseract.cli import main
+
+    where = str(store.storage.local_path())
+    common = ["region", where, "--section", "a_e9", "--bbox", "20,20,60,60", "-q"]
+    common += ["--run-json", "-", "--graph", "near", "-o"]
+    words = ["--halo-hops", "2", "--embeddings", "all"]
+    assert main([*common, str(tmp_path / "a.h5ad"), *words]) == 0
+    chosen = tisseract.open(where).region(["a_e9"], bbox=(20, 20, 60, 60))
+    chosen.to_anndata(graph="near", halo="graph", n_hops=2, embeddings=True).write_h5ad(
+        tmp_path / "b.h5ad"
+    )
+    ours, theirs = (anndata.read_h5ad(tmp_path / f"{name}.h5ad") for name in "ab")
+    _assert_same(ours, theirs)
+    assert sorted(ours.obsm) == ["X_gnn", "X_part", "spatial"]
+    for wrong in (["--halo-um", "3", "--halo-hops", "1"], ["--embeddings", "all"]):
+        name = "c.h5ad" if "--halo-um" in wrong else "c.csv"
+        assert main([*common, str(tmp_path / name), *wrong]) == 2

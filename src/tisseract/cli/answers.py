@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import UsageError
+from .options import names
 
 if TYPE_CHECKING:
     from ..query.cells.selection import Selection
@@ -62,6 +63,9 @@ def write_answer(
     normalize: str | None = None,
     missing: str | None = None,
     graph: str | None = None,
+    embeddings: str | None = None,
+    halo_um: float | None = None,
+    halo_hops: int | None = None,
     memory_limit: str | None = None,
 ) -> None:
     """Write a selection; it appears under its name only when complete.
@@ -91,4 +95,26 @@ def write_answer(
         if suffix not in (".h5ad", ".zarr"):
             raise UsageError(f"--graph goes with .h5ad and .zarr, but got {path.name!r}")
         options["graph"] = graph
+    if embeddings is not None:
+        if suffix not in (".h5ad", ".zarr"):
+            raise UsageError(f"--embeddings goes with .h5ad and .zarr, but got {path.name!r}")
+        options["embeddings"] = True if embeddings == "all" else names(embeddings)
+    options |= _halo(suffix, path, graph, halo_um, halo_hops)
     export(selection, path, overwrite=overwrite, **options)
+
+
+def _halo(
+    suffix: str, path: Path, graph: str | None, um: float | None, hops: int | None
+) -> dict[str, Any]:
+    """Read the options of a ring of cells around an answer."""
+    if um is None and hops is None:
+        return {}
+    if suffix != ".h5ad":
+        raise UsageError(f"--halo-um and --halo-hops go with an .h5ad output, not {path.name!r}")
+    if um is not None and hops is not None:
+        raise UsageError("one of --halo-um and --halo-hops is wanted, but got both")
+    if hops is not None:
+        if graph is None:
+            raise UsageError("--halo-hops goes with --graph: name the graph whose edges count")
+        return {"halo": "graph", "n_hops": hops}
+    return {"halo_um": um}

@@ -57,6 +57,18 @@ Missing = Annotated[
     typer.Option(help="What to do about genes that a section did not measure."),
 ]
 
+Embeddings = Annotated[
+    str | None,
+    typer.Option(metavar="NAMES|all", help="Add these embeddings, as obsm (.h5ad, .zarr)."),
+]
+HaloUm = Annotated[
+    float | None,
+    typer.Option(metavar="UM", help="Add cells up to this far from those asked for (.h5ad)."),
+]
+HaloHops = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Add cells up to N edges of --graph away (.h5ad)."),
+]
 GraphKey = Annotated[
     str | None,
     typer.Option(
@@ -86,6 +98,9 @@ def query(
     normalize: Normalize = None,
     missing: Missing = None,
     graph_key: GraphKey = None,
+    embeddings: Embeddings = None,
+    halo_um: HaloUm = None,
+    halo_hops: HaloHops = None,
     memory_limit: MemoryLimit = None,
     overwrite: ReplaceOutput = False,
     version: Version = None,
@@ -104,6 +119,9 @@ def query(
                 "--memory-limit": memory_limit,
                 "--missing": missing,
                 "--graph": graph_key,
+                "--embeddings": embeddings,
+                "--halo-um": halo_um,
+                "--halo-hops": halo_hops,
                 "--normalize": normalize,
                 "--overwrite": overwrite or None,
             }
@@ -128,6 +146,9 @@ def query(
                 normalize=normalize,
                 missing=missing,
                 graph=graph_key,
+                embeddings=embeddings,
+                halo_um=halo_um,
+                halo_hops=halo_hops,
                 memory_limit=memory_limit,
             )
     dropped = [name for name in asked.runs if name not in chosen.runs]
@@ -190,6 +211,9 @@ def region(
     normalize: Normalize = None,
     missing: Missing = None,
     graph_key: GraphKey = None,
+    embeddings: Embeddings = None,
+    halo_um: HaloUm = None,
+    halo_hops: HaloHops = None,
     memory_limit: MemoryLimit = None,
     overwrite: ReplaceOutput = False,
     version: Version = None,
@@ -220,6 +244,9 @@ def region(
                 "--memory-limit": memory_limit,
                 "--missing": missing,
                 "--graph": graph_key,
+                "--embeddings": embeddings,
+                "--halo-um": halo_um,
+                "--halo-hops": halo_hops,
                 "--normalize": normalize,
                 "--overwrite": overwrite or None,
             }
@@ -244,6 +271,9 @@ def region(
                 normalize=normalize,
                 missing=missing,
                 graph=graph_key,
+                embeddings=embeddings,
+                halo_um=halo_um,
+                halo_hops=halo_hops,
                 memory_limit=memory_limit,
             )
     dropped = [name for name in asked.runs if name not in chosen.runs]
@@ -263,6 +293,7 @@ def export(
         typer.Option(help="Default: by the suffix of the output, .zarr or .h5ad."),
     ] = None,
     graph_key: GraphKey = None,
+    embeddings: Embeddings = None,
     memory_limit: MemoryLimit = None,
     overwrite: ReplaceOutput = False,
     version: Version = None,
@@ -283,7 +314,12 @@ def export(
         opened = open_atlas(atlas, storage_option, version=version)
         chosen = opened.query(section=section)
         write_answer(
-            chosen, target, overwrite=overwrite, graph=graph_key, memory_limit=memory_limit
+            chosen,
+            target,
+            overwrite=overwrite,
+            graph=graph_key,
+            embeddings=embeddings,
+            memory_limit=memory_limit,
         )
     _tell(say, chosen, output)
     run.write(atlas, run_json, say, results=_facts(chosen, output))
