@@ -6,7 +6,6 @@ section's own index: the tight box, first row and size of every row group, and t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-__all__ = ["LEAST_POINTS_BYTES", "POINTS_BYTES", "ROW", "WrittenPoints", "write_points"]
+__all__ = ["LEAST_POINTS_BYTES", "POINTS_BYTES", "WrittenPoints", "write_points"]
 
 POINTS_BYTES = 256 * 2**20
 """Memory that sorting points uses where it is there: more buys no speed."""
@@ -36,8 +35,6 @@ LEAST_POINTS_BYTES = 64 * 2**20
 _LEAST_GROUP, _MOST_GROUP = 1 << 15, 1 << 16  # browsers refuse row groups above 100,000
 _FULL_DICTIONARY = 4096  # genes; larger dictionaries are cut to what a row group uses
 _AXES = ("x", "y", "z")
-ROW = "__null_dask_index__"
-"""Row number of each point in the element: what dask calls an index without a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,18 +284,16 @@ class _Parts:
             elif kinds.is_dictionary(one.type) and not kinds.is_dictionary(values.type):
                 values = pc.dictionary_encode(values.cast(pa.string()))
             arrays.append(values)
-        first = sum(self.rows)
-        arrays.append(pa.array(np.arange(first, first + rows.num_rows)))
-        return pa.Table.from_arrays(arrays, schema=_with_index(schema))
+        return pa.Table.from_arrays(arrays, schema=schema)
 
     def _open_part(self) -> Any:
         import pyarrow as pa
         import pyarrow.parquet as pq
         import pyarrow.types as kinds
 
-        schema = _with_index(self.stored_schema())
+        schema = self.stored_schema()
         floats = [one.name for one in schema if kinds.is_floating(one.type)]
-        text = [one.name for one in schema if one.name not in (*floats, ROW)]
+        text = [one.name for one in schema if one.name not in floats]
         path = self.section / part_path(self.name, len(self.part_bytes))
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pq.ParquetWriter(
@@ -307,8 +302,7 @@ class _Parts:
             compression="zstd",
             compression_level=1,
             use_dictionary=text,
-            column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
-            | {ROW: "DELTA_BINARY_PACKED"},
+            column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
             write_statistics=[axis for axis in _AXES if axis in floats],
             write_page_checksum=True,
         )
@@ -335,17 +329,6 @@ class _Parts:
             source.cell_column,
             columns,
         )
-
-
-def _with_index(schema: pa.Schema) -> pa.Schema:
-    """Add the index of pandas, as spatialdata itself writes it: without one, dask makes one."""
-    import pyarrow as pa
-
-    index = {"name": ROW, "field_name": ROW, "metadata": None}
-    index |= {"pandas_type": "int64", "numpy_type": "int64"}
-    words = {"index_columns": [ROW], "column_indexes": [], "columns": [index]}
-    schema = schema.append(pa.field(ROW, pa.int64()))
-    return schema.with_metadata({"pandas": json.dumps(words)})
 
 
 def _cut_at(codes: NDArray[np.uint64]) -> int:
