@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..atlas.errors import InvalidArgument
 from .components.harmony import Harmony, HarmonyOptions, fit_harmony
+from .components.harmony_memory import correction_bytes, harmony_bytes
 from .components.projection import CellsDone, Progress, cells_counted
 from .domains.smoothing import BLOCK_ROWS, smooth_section
 from .genes.plan import CHOICES
@@ -22,7 +23,14 @@ from .numbers import refuse_wrong
 from .planning import CountsPlan, StagePlan
 from .rows.file import RowFile, kept_blocks
 from .sampling.graph_source import GraphSource
-from .sizes import OVERHEAD, HaloSize, largest_block, mean_degree, smoothing_bytes
+from .sizes import (
+    LEFT_BEHIND,
+    OVERHEAD,
+    HaloSize,
+    largest_block,
+    mean_degree,
+    smoothing_bytes,
+)
 
 if TYPE_CHECKING:
     from ..atlas.section import Section
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["DomainBaseline", "ExpressionBaseline"]
 
 CORRECT_ROWS = 4096
+_FEWER_CLUSTERS = "take fewer `n_clusters`, `n_comps` or `n_hops`, or raise `memory_limit`"
 
 
 def batch_of(section: "Section", key: str) -> str:
@@ -139,6 +148,12 @@ class DomainBaseline(AtlasModel):
             for name in self.section_names:
                 batch_of(store.section(name), batch_key)
 
+    @property
+    @override
+    def width(self) -> int:
+        """Columns of the embedding."""
+        return self.n_hops * self.n_comps
+
     @override
     def _fit(self, progress: Progress | None) -> None:
         """Fit the correction of batch effects, where one is wanted."""
@@ -232,7 +247,8 @@ class DomainBaseline(AtlasModel):
             halo = HaloSize.of(rows, hops=hops, degree=degree, most=most)
             return smoothing_bytes(halo, width, hops)
 
-        rows = largest_block(min(BLOCK_ROWS, max(most, 1)), self._room, need)
+        room = self._room - LEFT_BEHIND
+        rows = largest_block(min(BLOCK_ROWS, max(most, 1)), room, need)
         return rows, need(rows)
 
     @override
@@ -242,8 +258,32 @@ class DomainBaseline(AtlasModel):
         return [
             counts.scores(n_genes),
             StagePlan("smoothing", 0, 0, peak, knob),
-            counts.writing(self.n_hops * self.n_comps),
+            *self._correction(counts),
+            counts.writing(self.width),
         ]
+
+    def _correction(self, counts: CountsPlan) -> list[StagePlan]:
+        """Plan the correction of a block, where there is one."""
+        if self.integrate is None:
+            return []
+        rows = sum(section.n_obs for section in counts.sections)
+        clusters = self.harmony_options.clusters(rows)
+        peak = OVERHEAD + correction_bytes(rows, self.width, clusters)
+        return [StagePlan("correction", 0, 0, peak, _FEWER_CLUSTERS)]
+
+    @override
+    def _fit_stages(self, counts: CountsPlan) -> list[StagePlan]:
+        if self.integrate is None:
+            return []
+        rows = sum(section.n_obs for section in counts.sections)
+        need = harmony_bytes(
+            rows,
+            self.width,
+            n_clusters=self.harmony_options.clusters(rows),
+            n_batches=len({batch_of(section, self.batch_key) for section in counts.sections}),
+            max_iter=self.harmony_options.max_iter,
+        )
+        return [StagePlan("integration", 0, 0, OVERHEAD + need, _FEWER_CLUSTERS)]
 
     @override
     def _scratch(self, n_obs: Sequence[int], *, with_fit: bool) -> int:

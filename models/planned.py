@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from .genes.shared import common_genes
-from .planning import CountsPlan, ModelPlan, StagePlan
+from .planning import CountsPlan, ModelPlan, StagePlan, one_after_another
 from .sampling.graph_source import GraphSource
 from .sizes import OVERHEAD
 
@@ -65,10 +65,15 @@ class PlannedModel(ABC):
         counts = CountsPlan(sections, read, self._room)
         n_obs = [section.n_obs for section in sections]
         scratch = self._scratch(n_obs, with_fit=with_fit)
-        stages += self._embed_stages(counts, n_genes)
+        stages += one_after_another(self._embed_stages(counts, n_genes))
         return ModelPlan(
             self.kind, sum(n_obs), len(n_obs), n_genes, self.limit, scratch, tuple(stages)
         )
+
+    @property
+    def width(self) -> int:
+        """Columns of the embedding."""
+        return self.n_comps
 
     @property
     def _room(self) -> int:
@@ -82,7 +87,7 @@ class PlannedModel(ABC):
 
     def _embed_stages(self, counts: CountsPlan, n_genes: int) -> list[StagePlan]:
         """Plan the stages of embedding."""
-        return [counts.scores(n_genes), counts.writing(self.n_comps)]
+        return [counts.scores(n_genes), counts.writing(self.width)]
 
     def _scratch(self, n_obs: Sequence[int], *, with_fit: bool) -> int:
         """Most bytes in scratch files at a time, of sections of these numbers of cells."""

@@ -3,18 +3,18 @@
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..atlas.errors import StorageFull
 from ..atlas.memory import format_bytes, refuse_above
 from .components.projection import plan_pass
-from .sizes import OVERHEAD, writing_bytes
+from .sizes import LEFT_BEHIND, OVERHEAD, writing_bytes
 
 if TYPE_CHECKING:
     from ..atlas.section import Section
 
-__all__ = ["CountsPlan", "ModelPlan", "StagePlan", "refuse_full_disk"]
+__all__ = ["CountsPlan", "ModelPlan", "StagePlan", "one_after_another", "refuse_full_disk"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,22 @@ class StagePlan:
     read_bytes: int
     peak_bytes: int
     knob: str
+
+
+def one_after_another(stages: Sequence[StagePlan]) -> list[StagePlan]:
+    """Add to each stage what those before it leave behind with the allocator.
+
+    Examples
+    --------
+    >>> stages = [StagePlan(name, 0, 0, OVERHEAD + 2**25, "") for name in "abcd"]
+    >>> [(stage.peak_bytes - OVERHEAD) >> 20 for stage in one_after_another(stages)]
+    [32, 64, 96, 96]
+    """
+    found, left = [], 0
+    for stage in stages:
+        found.append(replace(stage, peak_bytes=stage.peak_bytes + left))
+        left = min(left + max(stage.peak_bytes - OVERHEAD, 0), LEFT_BEHIND)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

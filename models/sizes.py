@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .sampling.graph_source import GraphSource
 
 __all__ = [
+    "LEFT_BEHIND",
     "OVERHEAD",
     "HaloSize",
     "batch_bytes",
@@ -29,6 +30,9 @@ __all__ = [
 # What a process keeps once it has worked: compiled code, buffers of linear algebra and of decoding
 # threads, memory that the allocator does not give back.
 OVERHEAD = 128 * 2**20
+# What passes before leave behind with the allocator, at most: too broken up to be given back, of
+# no use to a stage that works in other sizes or other threads. 59 MiB at 10 M cells.
+LEFT_BEHIND = 64 * 2**20
 SMALLEST_BLOCK = 256
 _SHARD_ROWS, _SHARD_BYTES = 262_144, 16 * 2**20  # of a derived array
 

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from ...atlas.errors import InvalidArgument
 from ..domains.mixture_start import lloyd, sample_rows, spread_seeds
 from ..rows.file import RowFile
+from .harmony_memory import BLOCK_ROWS, SAMPLE_ROWS
 from .harmony_stages import Floats, Harmony, HarmonyOptions, HarmonyStage, shared, unit
 from .harmony_sweeps import Piles, Sweeps, settled
 
 __all__ = ["Harmony", "HarmonyOptions", "HarmonyStage", "fit_harmony"]
 
-SAMPLE_ROWS = 20_000
 ROUND_TOLERANCE = 1e-4  # relative change of the objective below which rounds end: the program's
 
 
@@ -37,7 +37,7 @@ def fit_harmony(
     *,
     scratch: Path,
     options: HarmonyOptions | None = None,
-    block_rows: int = 4096,
+    block_rows: int = BLOCK_ROWS,
 ) -> Harmony:
     """Find the correction that makes batches mix within clusters.
 
@@ -65,7 +65,7 @@ def fit_harmony(
     Notes
     -----
     Passes over the scores: about 5 to 20 a round for the clusters, two for the effects.
-    Memory: 8 (20 K B + K B d) bytes, and 40 K bytes a row of one block. The same seed gives the
+    Memory: as `harmony_bytes` says. The same seed gives the
     same result; block size changes it by rounding alone.
     """
     options = options or HarmonyOptions()

@@ -15,6 +15,7 @@ from ..sampling.graph_source import GraphSource
 from .cells import Masks, chosen_cells
 from .labeling import Labels, Readout, Tables, read_out, sizes_of
 from .mixture import Covariance
+from .planned import plan_domains
 from .record import mixture_run, parameters_at, write_labels
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def find_domains(
         Replace labels, and the embedding, of this key. An embedding of another run in sections
         that are not among these stays in the way.
     memory_limit : str or int, optional
-        Passes over counts stay below it.
+        Everything stays below it; what would not is refused before anything is computed.
     progress : callable, optional
         Called with (stage, done, total).
     **options
@@ -126,8 +127,7 @@ def find_domains(
 
     Notes
     -----
-    Memory: the limit, and 6 bytes a cell for labels (7 with masks), twice that in the section being
-    written.
+    Memory: the limit.
     Disk: 4 bytes x dimensions x cells of scratch.
     """
     _check(method, n_domains, resolutions)
@@ -145,8 +145,11 @@ def find_domains(
         seed=seed,
         memory_limit=memory_limit,
         options=options,
-        progress=progress,
     )
+    wanted = None if n_domains == "auto" else n_domains
+    plan_domains(model, names, wanted, tied=covariance == "tied", vote=refine).refuse()
+    if run is None:
+        model.fit(progress=progress)
     with model.embedded(names, progress=progress) as tables:
         readout = read_out(
             tables,
@@ -249,9 +252,8 @@ def _model(
     seed: int,
     memory_limit: str | int | None,
     options: Mapping[str, Any],
-    progress: Progress | None,
 ) -> AtlasModel:
-    """Load the model of a run, or fit one."""
+    """Load the model of a run, or make one that is to be fitted."""
     if run is not None:
         fixed = sorted(set(options) - _FREE)
         if fixed:
@@ -265,10 +267,9 @@ def _model(
         chosen = model.graph if graph.key is None else graph
         model.graph = replace(chosen, masks=graph.masks, where=graph.where)
         return model
-    fresh = _kind(method)(
+    return _kind(method)(
         store, sections=sections, graph=graph, seed=seed, memory_limit=memory_limit, **options
     )
-    return fresh.fit(progress=progress)
 
 
 def _kind(method: str) -> type[AtlasModel]:

@@ -26,6 +26,12 @@ class PlannedNetwork(AtlasModel, ABC):
     max_rows: int | None
     num_workers: int
 
+    @property
+    @override
+    def width(self) -> int:
+        """Columns of the embedding."""
+        return self.n_dims
+
     def _network_bytes(self, halo: HaloSize, *, backward: bool) -> int:
         ahead = (self.num_workers + 1) * batch_bytes(halo, self.n_comps)
         return ahead + network_bytes(
@@ -46,12 +52,21 @@ class PlannedNetwork(AtlasModel, ABC):
             pieces
         )
 
+    def _tiles(self, section: "Section", degree: float) -> int:
+        """Bytes of all tiles of a section: halos with edges and positions, and their priors."""
+        rows = -(-section.n_obs // max(section.n_tiles, 1))
+        rows = rows if self.max_rows is None else min(rows, self.max_rows)
+        halo = HaloSize.of(rows, hops=self.n_layers, degree=degree, most=section.n_obs)
+        tile = 4 * halo.own * self.n_comps + 24 * halo.cells + 12 * halo.edges
+        return tile * -(-section.n_obs // max(rows, 1))
+
     @override
     def _fit_stages(self, counts: CountsPlan) -> list[StagePlan]:
         degree = mean_degree(self.graph, self.store, counts.sections)
         batches = [self._batch(section, degree) for section in counts.sections]
         largest = max(batches, key=lambda halo: halo.cells)
-        cached = self.limit // 4
+        # tiles that come again are kept, as far as there are any
+        cached = min(self.limit // 4, sum(self._tiles(s, degree) for s in counts.sections))
         peak = OVERHEAD + cached + self._network_bytes(largest, backward=True)
         knob = "choose fewer `batch_cells`, or raise `memory_limit`"
         return [
@@ -71,7 +86,7 @@ class PlannedNetwork(AtlasModel, ABC):
 
     @override
     def _embed_stages(self, counts: CountsPlan, n_genes: int) -> list[StagePlan]:
-        return [counts.scores(n_genes), self._network(counts), counts.writing(self.n_dims)]
+        return [counts.scores(n_genes), self._network(counts), counts.writing(self.width)]
 
     @override
     def _scratch(self, n_obs: Sequence[int], *, with_fit: bool) -> int:

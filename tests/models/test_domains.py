@@ -11,6 +11,7 @@ import pytest
 
 from tisseract.atlas.derived_read import read_domains, read_embedding
 from tisseract.atlas.errors import (
+    BudgetExceeded,
     CommitConflict,
     DerivedNotFound,
     InvalidArgument,
@@ -232,11 +233,30 @@ def test_other_values_are_treated_as_what_they_are(tmp_path: Path, values: str) 
 
 
 def test_a_small_limit_gives_the_same_domains(labeled: AtlasStore) -> None:
-    options: dict[str, Any] = {"refine": False, "memory_limit": "130 MiB"}
+    options: dict[str, Any] = {"refine": False, "memory_limit": "160 MiB"}
     find_domains(labeled, n_domains=N_LAYERS, key_added="tight", **options)
     for name in ("a", "b"):
         tight, plain = (read_domains(labeled, key, name).codes for key in ("tight", "plain"))
         assert ari(tight, plain) > 0.99
+
+
+@pytest.mark.parametrize("n_domains", [4000, "auto"])
+def test_a_mixture_that_cannot_fit_is_refused_before_any_work(
+    labeled: AtlasStore, n_domains: Any
+) -> None:
+    heard: list[Any] = []
+    with pytest.raises(BudgetExceeded, match=r"stage 'mixture'.*n_comps"):
+        find_domains(
+            labeled,
+            n_domains=n_domains,
+            key_added="never",
+            n_comps=30,
+            n_hops=8,
+            covariance="full",
+            memory_limit="170 MiB",
+            progress=lambda *about: heard.append(about),
+        )
+    assert heard == []
 
 
 def test_odd_sections(tmp_path: Path) -> None:

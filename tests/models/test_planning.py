@@ -50,6 +50,23 @@ def test_a_smaller_limit_makes_smaller_blocks(planted_store: AtlasStore) -> None
         assert peaks(roomy[name] - 1)[name] < roomy[name]
 
 
+def test_harmony_is_planned_where_it_is_wanted(planted_store: AtlasStore) -> None:
+    def stages(**options: Any) -> dict[str, int]:
+        plan = DomainBaseline(planted_store, **options).plan()
+        return {stage.name: stage.peak_bytes for stage in plan.stages}
+
+    wanted = {"integration", "correction"}
+    assert not wanted & set(stages())
+    few, many = (stages(integrate="harmony", n_clusters=k) for k in (10, 1000))
+    assert wanted <= set(few)
+    assert few["integration"] < many["integration"]
+    model = DomainBaseline(
+        planted_store, integrate="harmony", n_clusters=1000, memory_limit=many["integration"] - 1
+    )
+    with pytest.raises(BudgetExceeded, match=r"stage 'integration'.*n_clusters"):
+        model.fit()
+
+
 def test_a_full_disk_is_told_before_the_work(
     planted_store: AtlasStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
