@@ -197,6 +197,7 @@ class DomainView(DomainVerbs):
         self,
         n: int = 5,
         *,
+        groups: Sequence[str] | None = None,
         replicate: str | None = None,
         where: str | None = None,
         all_cells: bool = False,
@@ -212,6 +213,8 @@ class DomainView(DomainVerbs):
         ----------
         n
             Genes of each domain.
+        groups
+            These domains alone; each is still compared with all other labeled cells.
         replicate
             What a replicate is: "section", or a column of the sections' metadata; None is `donor`
             where every section has one, else `section`.
@@ -256,8 +259,20 @@ class DomainView(DomainVerbs):
             masks=cells_taking_part(self.store, self.sections, where, all_cells=all_cells),
             memory_limit=memory_limit,
         )
+        if groups is not None:
+            table = table[table["domain"].isin(self._among(groups))].reset_index(drop=True)
         table.attrs = {"key": self.key, "snapshot": self.store.snapshot.number}
         return table
+
+    def _among(self, groups: Sequence[str]) -> list[str]:
+        """Check names of domains."""
+        wanted = [groups] if isinstance(groups, str) else list(groups)
+        for name in wanted:
+            if name not in self.names:
+                raise InvalidArgument(
+                    f"a domain of these labels is wanted, but got {name!r}.{near(name, self.names)}"
+                )
+        return wanted
 
     def composition(
         self,

@@ -290,6 +290,10 @@ def test_markers_and_composition_take_where(still: ts.Atlas) -> None:
     )
     few = view.markers(2, where="kind == 'x'")
     assert not few.equals(view.markers(2, all_cells=True))
+    one = view.markers(2, groups=["1"], where="kind == 'x'")
+    pd.testing.assert_frame_equal(one, few[few["domain"] == "1"].reset_index(drop=True))
+    with pytest.raises(InvalidArgument, match="got '9'"):
+        view.markers(groups="9")
 
 
 def test_cli(atlas: ts.Atlas, capsys: pytest.CaptureFixture[str]) -> None:
