@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEMO_DIR ?= demo
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: install demo test check types lint bench bench-ingest bench-region bench-graph bench-loader bench-scale lock clean
+.PHONY: install demo test check types lint bench bench-ingest bench-region bench-graph bench-loader bench-scale bench-query lock clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -15,7 +15,7 @@ help:
 	@echo "make demo          set up, then build, train and query a small simulated atlas in ./$(DEMO_DIR)"
 	@echo "make test          format, lint, types, import contracts, doctests, tests, wheel: everything"
 	@echo "make check         the quick half of make test (no slow, real, memory or server tests)"
-	@echo "make bench         every benchmark; make bench-ingest, -region, -graph, -loader, -scale for one"
+	@echo "make bench         every benchmark; make bench-ingest, -region, -graph, -loader, -scale, -query for one"
 	@echo "make install       the environment alone (.venv)"
 	@echo "make lock          renew requirements.lock (hashes, no index address)"
 
@@ -65,6 +65,9 @@ bench-loader: install
 
 bench-scale: install
 	$(BIN)/python benchmarks/bench_scale.py
+
+bench-query: install
+	$(BIN)/python benchmarks/bench_query.py
 
 lock: install
 	$(BIN)/uv pip compile pyproject.toml --all-extras --generate-hashes --no-emit-index-url --no-emit-find-links \

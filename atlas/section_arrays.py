@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GAP_BYTES", "ArrayLayout", "RowArray", "whole_at_once", "zarr_layout"]
 
-GAP_BYTES = 16_384  # bytes between wanted chunks that are cheaper to read than another request
+GAP_BYTES = 32_768  # bytes between wanted chunks that are cheaper to read than another request
+_FEW = 4  # requests for an array that a small place should cost at most
+_WIDE_GAP_BYTES = 98_304  # bytes read across to keep to that
 _WHOLE_BYTES = 65_536  # a shard that cannot be larger is read in one request, index and all
 _TEXT_ROW_BYTES = 64  # what the text of a cell takes at most, as a rule
 _ABSENT = np.iinfo(np.uint64).max
@@ -193,6 +195,7 @@ class RowArray:
         end = offset + size
         gap = offset[1:] - end[:-1]
         apart = (shard[1:] != shard[:-1]) | (gap < 0) | (gap > GAP_BYTES)
+        _join_few(apart, np.where(shard[1:] == shard[:-1], gap, -1))
         edges = [0, *(np.flatnonzero(apart) + 1).tolist(), len(number)]
         return [
             _Request(
@@ -318,6 +321,18 @@ class RowArray:
             f"{self._label}: chunk {chunk} cannot be read, {why}; run `tisseract verify` and "
             "ingest the section again"
         )
+
+
+def _join_few(apart: NDArray[np.bool_], gap: NDArray[np.int64]) -> None:
+    """Join the nearest of a handful of requests, so that a small place costs few of them.
+
+    `gap` is the bytes between neighboring chunks, below 0 where they cannot be joined.
+    """
+    n_requests = int(apart.sum()) + 1
+    if not _FEW < n_requests <= 2 * _FEW:
+        return
+    near = np.flatnonzero(apart & (gap >= 0) & (gap <= _WIDE_GAP_BYTES))
+    apart[near[np.argsort(gap[near], kind="stable")][: n_requests - _FEW]] = False
 
 
 _POOLS: dict[int, ThreadPoolExecutor] = {}
