@@ -43,6 +43,13 @@ def require_usearch() -> Any:
     return usearch_index
 
 
+def installed() -> bool:
+    """Tell whether usearch can be imported."""
+    from importlib.util import find_spec
+
+    return find_spec("usearch") is not None
+
+
 def graph_name(size: int) -> str:
     """File of the graph over the windows of one size."""
     return f"w{size}.usearch"
@@ -58,11 +65,12 @@ def add_graphs(folder: Path, facts: Mapping[str, Any], wanted: bool | None) -> N
     facts
         What `index.json` says.
     wanted
-        True for all sizes, False for none, None for those with more than 2,000,000 windows.
+        True for all sizes, False for none, None for those with more than 2,000,000 windows, where
+        usearch is installed.
     """
     for size in range(len(facts["parameters"]["sizes"])):
         n = sum(int(one["windows"][size]) for one in facts["sections"])
-        if n and (wanted or (wanted is None and n > THRESHOLD)):
+        if n and (wanted or (wanted is None and n > THRESHOLD and installed())):
             _add_graph(folder, size, n, int(facts["width"]))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from ...atlas.errors import InvalidArgument, UnitUnknown
 from ...atlas.memory import parse_bytes, refuse_above
 from ...atlas.snapshot import Change, SegmentEntry
+from .approximate import add_graphs, require_usearch
 from .cells import BLOCK_CELLS, spacing, taking_part
 from .describe import Described, describe_section
 from .features import Embedded, Features, Projected, fit_projection
@@ -97,6 +98,8 @@ def build_index(
     `space="plain"` three dense matrices genes x genes.
     """
     store.require_writing("an index")
+    if approximate:
+        require_usearch()
     names = _checked(store, sections)
     known = None if overwrite else open_index(store, key, missing_ok=True)
     if known is not None and (different := known.parameters.differences(parameters)):
@@ -155,10 +158,12 @@ def planned_bytes(store: "AtlasStore", names: Sequence[str], parameters: IndexPa
     bins = 0
     for entry in entries:
         xmin, ymin, xmax, ymax = entry.bounds
-        sides = [size / 2 for size in parameters.sizes] if parameters.unit == "um" else []
-        squares = sum(((xmax - xmin) / s + 2) * ((ymax - ymin) / s + 2) for s in sides)
-        most = entry.n_obs * len(parameters.sizes)
-        bins = max(bins, round(min(squares, most)) if sides else most)
+        # a spacing is about the side of the square that a cell has to itself
+        cell = np.sqrt(max((xmax - xmin) * (ymax - ymin), 1e-12) / max(entry.n_obs, 1))
+        unit = 1.0 if parameters.unit == "um" else float(cell)
+        sides = [size * unit / 2 for size in parameters.sizes]
+        squares = [((xmax - xmin) / s + 2) * ((ymax - ymin) / s + 2) for s in sides]
+        bins = max(bins, round(sum(min(part, entry.n_obs) for part in squares)))
     return _FIXED_BYTES + max(block + bins * width * 8 * 6, genes)
 
 
@@ -203,8 +208,6 @@ def _write(
     approximate: bool | None,
     progress: Callable[[str], None] | None,
 ) -> tuple[SegmentEntry, list[dict[str, Any]]]:
-    from .approximate import add_graphs
-
     described: list[dict[str, Any]] = []
     with store.new_attempt(f"segments/{KIND}/{key}") as attempt:
         with SegmentWriter(attempt.path) as writer:

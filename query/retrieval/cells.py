@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
-from ..cells.rows import RunArray, as_runs, batches, count, pairs_of
+from ..cells.rows import RunArray, as_runs, batches, count, pairs_of, runs_of
 from ..expression.normalize import depth_of, log_normalize
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ def evenly(runs: RunArray, n: int) -> RunArray:
     stretch = 64
     if total <= n:
         return runs
-    parts = max(1, n // stretch)
-    starts = np.arange(parts) * total // parts
-    ends = np.cumsum(runs[:, 1] - runs[:, 0])
-    first = np.searchsorted(ends, starts, side="right")
-    low = runs[first, 0] + starts - (ends[first] - (runs[first, 1] - runs[first, 0]))
-    high = np.minimum(low + stretch, runs[first, 1])
-    return np.stack([low, high], axis=1)
+    starts = np.arange(max(1, n // stretch)) * total // max(1, n // stretch)
+    # counted over the rows themselves: an example may be all single rows
+    ordinal = (starts[:, None] + np.arange(min(stretch, n))).ravel()
+    lengths = runs[:, 1] - runs[:, 0]
+    ends = np.cumsum(lengths)
+    run = np.searchsorted(ends, ordinal, side="right")
+    return runs_of(runs[run, 0] + ordinal - (ends[run] - lengths[run]))
 
 
 def log_values(

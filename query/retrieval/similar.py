@@ -208,7 +208,8 @@ def _by_graph(index: Index, scope: Scope, scorer: Scorer, options: Options) -> b
         and not scope.having
         and len(scope.sections) == len(index.rows)
     )
-    if options.approximate is False or (options.approximate is None and n <= graphs.THRESHOLD):
+    large = n > graphs.THRESHOLD and graphs.installed()
+    if options.approximate is False or (options.approximate is None and not large):
         return False
     there = fits and all(graphs.has_graph(segment, scope.size) for segment in index.segments)
     if options.approximate and not there:

@@ -1,5 +1,6 @@
 """Similar tissue against brute force over cells that are fully loaded."""
 
+import sys
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -550,3 +551,15 @@ def test_rows_are_spread_evenly() -> None:
     assert (some[:, 1] - some[:, 0]).sum() <= 300
     assert (np.diff(some.ravel()) >= 0).all()
     assert evenly(runs, 5000) is runs
+    single = np.arange(0, 2000, 2)[:, None] + [0, 1]
+    assert len(evenly(single, 512)) == 512
+
+
+def test_approximate_search_names_its_extra(
+    tissue: Tissue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    atlas = ts.create(tmp_path / "atlas")
+    add_section(atlas, "s1", raw(0))
+    with pytest.raises(InvalidArgument, match=r"pip install tisseract\[search\]"):
+        atlas.build_index(window_um=SIDE, n_genes=30, approximate=True)
