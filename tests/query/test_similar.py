@@ -310,6 +310,28 @@ def test_filters_combine(tissue: Tissue) -> None:
     assert own.table["xmin"].iloc[0] < 300
 
 
+def test_a_search_reads_the_index_in_few_requests(
+    tissue: Tissue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    atlas = tissue.open()
+    like = atlas.region("s1", bbox=(0, 0, 300, 300))
+    asked: list[str] = []
+    kind = type(atlas.storage)
+    for name in ("get", "get_range"):
+        real: Any = getattr(kind, name)
+
+        def spy(self: Any, key: str, *rest: Any, _real: Any = real, **more: Any) -> Any:
+            asked.append(key)
+            return _real(self, key, *rest, **more)
+
+        monkeypatch.setattr(kind, name, spy)
+    atlas.similar(like, key="emb", window_um=SIDE)
+    of_index = [key for key in asked if key.startswith("segments/index")]
+    # index, center, moments, mean, shares, grid twice, cells: however many sections there are
+    assert 5 <= len(of_index) <= 9
+    assert not any(key.startswith("segments/index") and "spread" in key for key in asked)
+
+
 def test_the_graph_agrees_with_exact_search(tmp_path: Path) -> None:
     pytest.importorskip("usearch")
     made = make(tmp_path / "atlas", {"s1": raw(0), "s2": raw(1)})
@@ -551,7 +573,7 @@ def test_rows_are_spread_evenly() -> None:
     assert (some[:, 1] - some[:, 0]).sum() <= 300
     assert (np.diff(some.ravel()) >= 0).all()
     assert evenly(runs, 5000) is runs
-    single = np.arange(0, 2000, 2)[:, None] + [0, 1]
+    single = np.arange(0, 2000, 2)[:, None] + np.array([0, 1])
     assert len(evenly(single, 512)) == 512
 
 
