@@ -129,6 +129,35 @@ def test_touching_cells_are_those_whose_shape_shares_a_point(
         assert pickle.loads(pickle.dumps(chosen)).n_obs == chosen.n_obs
 
 
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from(["circles", "outlines"]))
+@settings(max_examples=40, deadline=None)
+def test_pruning_changes_no_answer(
+    store: AtlasStore, seed: int, touching: bool, section: str
+) -> None:
+    """Boxes and polygons through positions of cells, against the test of every cell."""
+    rng = np.random.default_rng(seed)
+    points = store.section(section).positions()
+    corners = points[rng.integers(N, size=int(rng.integers(2, 7)))]
+    hull = shapely.convex_hull(shapely.MultiPoint(corners))
+    where: dict[str, Any] = {"polygon": hull}
+    if hull.geom_type != "Polygon":
+        box = (*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist())
+        where = {"bbox": box}
+    how = "intersects" if touching else "centroid"
+    chosen = region(store, section, predicate=how, **where)
+    cells = np.asarray(_shapes(store, section).geometry.array) if touching else None
+    reach = np.zeros(N)
+    if touching and section == "circles":
+        reach = _shapes(store, section)["radius"].to_numpy()
+    whole = shapely.points(points) if cells is None else cells
+    wanted = np.flatnonzero(shapely.distance(whole, hull) <= reach)
+    if "bbox" in where and len(set(map(tuple, corners.tolist()))) > 1:
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        if (low < high).all():
+            wanted = np.flatnonzero(shapely.distance(whole, shapely.box(*low, *high)) <= reach)
+    assert _rows(chosen, section).tolist() == wanted.tolist()
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.slow
 def test_touching_agrees_with_spatialdata(store: AtlasStore) -> None:

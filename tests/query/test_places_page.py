@@ -3,6 +3,7 @@
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "places.md"
 def test_python_of_the_page_runs(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) == 5
-    found = {"atlas": small_atlas(tmp_path, n_cells=800)}
+    found: dict[str, Any] = {"atlas": small_atlas(tmp_path, n_cells=800)}
     with warnings.catch_warnings():
         for block in blocks:
             exec(compile(block, str(PAGE), "exec"), found)
