@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...atlas.errors import InvalidArgument
 from ...atlas.statistics import log_norm
 from ..cells.rows import as_runs, count, rows_of
 from .summary_read import Summary, find_summary
@@ -18,10 +19,11 @@ if TYPE_CHECKING:
 
     from ...atlas.genes import GeneUnion
     from ...atlas.section import Section
+    from ...atlas.store import AtlasStore
     from ..filters.columns import Column
     from .view import GeneView
 
-__all__ = ["GroupRows", "gene_row", "group_rows", "log1p_of"]
+__all__ = ["GroupRows", "cells_taking_part", "gene_row", "group_rows", "log1p_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,7 +49,13 @@ class GroupRows:
         return np.asarray(~np.isnan(self.sums[0]))
 
 
-def group_rows(view: GeneView, columns: Sequence[Column], obs: str | None = None) -> GroupRows:
+def group_rows(
+    view: GeneView,
+    columns: Sequence[Column],
+    where: str | None = None,
+    *,
+    all_cells: bool = False,
+) -> GroupRows:
     """Sum one gene over groups of cells, section by section.
 
     A committed summary that groups by these columns, or finer, answers for its sections without
@@ -59,15 +67,23 @@ def group_rows(view: GeneView, columns: Sequence[Column], obs: str | None = None
         The gene.
     columns
         Columns that differ within a section.
-    obs
-        Filter string: only these cells; no summary can answer then.
+    where
+        Filter string: only these cells; no summary can answer then. Without, those that pass
+        quality control.
+    all_cells
+        Every cell.
     """
+    if all_cells and where is not None:
+        raise InvalidArgument(f"where= or all_cells=True is wanted, but got both: {where!r}")
+
     by = [(column.source, column.key) for column in columns]
-    summary = None if obs is not None else find_summary(view.store, view.sections, by)
+    summary = None
+    if where is None:
+        summary = find_summary(view.store, view.sections, by, all_cells=all_cells)
     parts = [] if summary is None else _from_summary(view, summary, by)
     known = {name for part in parts for name in part.section}
-    runs = None if obs is None else _chosen(view, obs)
     rest = [name for name in view.sections if name not in known]
+    runs = cells_taking_part(view.store, rest, where, all_cells=all_cells)
     for name in rest:
         chosen = as_runs([(0, view.store.section(name).n_obs)])
         if runs is not None:
@@ -87,10 +103,20 @@ def group_rows(view: GeneView, columns: Sequence[Column], obs: str | None = None
     )
 
 
-def _chosen(view: GeneView, obs: str) -> Any:
-    from ..cells.verbs import select
+def cells_taking_part(
+    store: AtlasStore, sections: Sequence[str], where: str | None, *, all_cells: bool
+) -> Mapping[str, NDArray[np.int64]] | None:
+    """Row runs of the cells of some sections that take part; None is all of them.
 
-    return select(view.store, obs, section=list(view.sections)).runs
+    Without a filter, cells that pass quality control: those whose boolean column `qc_pass` is
+    true, in sections that have it.
+    """
+    from ..cells.verbs import select
+    from ..labels.taking_part import narrowed, passing
+
+    if not sections or all_cells or (where is None and passing(store) is None):
+        return None
+    return narrowed(select(store, section=list(sections)), where).runs
 
 
 def _from_summary(

@@ -14,8 +14,10 @@ from ...atlas.errors import InvalidArgument
 from ...atlas.memory import parse_bytes
 from ...atlas.snapshot import Change, SegmentEntry
 from ...atlas.summary_file import SegmentGenes, SummaryColumns, SummarySegment, SummaryWriter
+from ..cells.rows import as_runs, rows_of
 from ..filters.columns import Columns
 from .choice import gene_union, measured_in
+from .groups import cells_taking_part
 from .summary_plan import (
     KIND,
     SummaryPlan,
@@ -79,6 +81,7 @@ def summarize(
     key_added: str | None = None,
     sections: Sequence[str] | None = None,
     domain_key: str | None = None,
+    all_cells: bool = False,
     overwrite: bool = False,
     memory_limit: str | int | None = None,
     progress: Progress | None = None,
@@ -98,6 +101,8 @@ def summarize(
         Only these; all without.
     domain_key
         Which labels `domain` means; needed where there are several.
+    all_cells
+        Every cell, not only those that pass quality control (`qc_pass`, in sections that have it).
     overwrite
         Compute again what is there and current.
     memory_limit
@@ -113,7 +118,7 @@ def summarize(
     ------
     ReadOnly, ColumnNotFound, SectionNotFound, StaleDerived
     InvalidArgument
-        A summary of this name groups by other columns.
+        A summary of this name groups by other columns, or is of other cells.
     BudgetExceeded
         The groups of one section times its genes do not fit.
 
@@ -137,7 +142,14 @@ def summarize(
     wanted = store.section_names if sections is None else list(sections)
     for name in wanted:
         store.section(name)  # raises, with near names
-    plan = plan_summary(store.snapshot, columns, wanted, key=key_added, overwrite=overwrite)
+    plan = plan_summary(
+        store.snapshot,
+        columns,
+        wanted,
+        key=key_added,
+        all_cells=all_cells,
+        overwrite=overwrite,
+    )
     chosen = _in_order(plan, columns)
     limit = parse_bytes(memory_limit)
     for batch, drop in _batches(store, plan, chosen, limit, progress):
@@ -177,12 +189,23 @@ def _batches(
     for done, name in enumerate(plan.todo):
         if progress is not None:
             progress(f"summarize {name}", done, len(plan.todo))
-        batch.append(section_sums(store, store.section(name), columns, limit - held))
+        kept = _taking_part(store, name, all_cells=plan.all_cells)
+        batch.append(section_sums(store, store.section(name), columns, limit - held, kept))
         held += batch[-1].values.nbytes
         last = done + 1 == len(plan.todo)
         if last or held > limit // _WAITING or time.monotonic() - since > _COMMIT_SECONDS:
             yield batch, plan.dropped if last else ()
             batch, held, since = [], 0, time.monotonic()
+
+
+def _taking_part(store: AtlasStore, section: str, *, all_cells: bool) -> NDArray[np.bool_] | None:
+    """Mark the cells that take part, (n_obs,); None is all."""
+    runs = cells_taking_part(store, [section], None, all_cells=all_cells)
+    if runs is None:
+        return None
+    kept = np.zeros(store.section(section).n_obs, bool)
+    kept[rows_of(runs.get(section, as_runs([])))] = True
+    return kept
 
 
 def _write(store: AtlasStore, plan: SummaryPlan, batch: Sequence[GroupSums]) -> SegmentEntry:
@@ -246,14 +269,16 @@ class _Draft:
 
 def _seal(store: AtlasStore, plan: SummaryPlan, draft: _Draft) -> SegmentEntry:
     by = [{"source": source, "key": key} for source, key in plan.by]
+    parameters: dict[str, Any] = {"by": by, "all_cells": plan.all_cells}
     with store.new_attempt(f"segments/{KIND}/{plan.key}") as attempt:
         with SummaryWriter(attempt.path, by, draft.columns, draft.genes) as writer:
             for row in draft.values:
                 writer.append(row)
-        write_provenance(store, Provenance(draft.inputs, {"by": by}), attempt.path)
+        write_provenance(store, Provenance(draft.inputs, parameters), attempt.path)
         receipt = attempt.seal()
     info: dict[str, Any] = {
         "by": by,
+        "all_cells": plan.all_cells,
         "snapshot": store.version,
         "columns": len(draft.columns),
         "genes": len(draft.genes),

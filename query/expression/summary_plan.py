@@ -23,6 +23,7 @@ __all__ = [
     "SummaryPlan",
     "cell_columns",
     "fresh_sections",
+    "holds_cells",
     "inputs_of",
     "plan_summary",
     "segments_of",
@@ -82,6 +83,14 @@ def _is_fresh(snapshot: Snapshot, entry: SegmentEntry, section: str, by: Grouped
     )
 
 
+def holds_cells(snapshot: Snapshot, entry: SegmentEntry, section: str, *, all_cells: bool) -> bool:
+    """Tell whether a segment summed the cells that are asked for: all, or those passing QC."""
+    if bool(entry.info.get("all_cells", False)) == all_cells:
+        return True
+    flag = snapshot.sections[section].columns.get("qc_pass", {})
+    return flag.get("kind") != "boolean"
+
+
 def grouped_by(entry: SegmentEntry) -> GroupedBy:
     """Tell what a segment's cells were grouped by, as its entry says."""
     found = entry.info.get("by", [])
@@ -100,6 +109,8 @@ class SummaryPlan:
 
     key: str
     by: GroupedBy
+    all_cells: bool
+    """Every cell, not only those that pass quality control."""
     todo: tuple[str, ...]
     """Sections to compute."""
     done: tuple[str, ...]
@@ -121,6 +132,7 @@ def plan_summary(
     sections: Sequence[str],
     *,
     key: str | None = None,
+    all_cells: bool = False,
     overwrite: bool = False,
 ) -> SummaryPlan:
     """Decide what a summary lacks.
@@ -135,20 +147,24 @@ def plan_summary(
         Sections wanted.
     key
         Name of the summary; made from the columns without.
+    all_cells
+        Every cell, not only those that pass quality control.
     overwrite
         Compute what is there again.
 
     Raises
     ------
     InvalidArgument
-        A summary of this name is there and was grouped by other columns.
+        A summary of this name is there and was grouped by other columns, or of other cells.
     """
     by = tuple(dict.fromkeys((c.source, c.key) for c in cell_columns(columns)))
-    name = summary_key(by) if key is None else key
+    name = summary_key(by) + ("-all_cells" if all_cells else "") if key is None else key
     there = segments_of(snapshot, name)
     for entry in there:
-        if set(grouped_by(entry)) != set(by):
+        same = bool(entry.info.get("all_cells", False)) == all_cells
+        if set(grouped_by(entry)) != set(by) or not same:
             was = ", ".join(":".join(one) for one in grouped_by(entry)) or "nothing"
+            was += "" if same else ", of other cells"
             raise InvalidArgument(
                 f"a new name is wanted for this summary, but got {name!r}, which groups by {was}; "
                 "give another key_added"
@@ -159,6 +175,7 @@ def plan_summary(
     return SummaryPlan(
         name,
         grouped_by(there[0]) if there else by,
+        all_cells,
         tuple(s for s in sections if s not in known),
         tuple(s for s in sections if s in known),
         tuple(entry.name for entry in there if set(fresh[entry.name]) <= again),

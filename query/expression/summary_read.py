@@ -12,7 +12,7 @@ import numpy as np
 from ...atlas.genes import union
 from ...atlas.panel import Panel
 from ...atlas.summary_file import SegmentGenes, SummaryColumns, SummarySegment
-from .summary_plan import KIND, fresh_sections, grouped_by, segments_of
+from .summary_plan import KIND, fresh_sections, grouped_by, holds_cells, segments_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,11 @@ _KEPT = 8
 
 
 def shares(
-    snapshot: Snapshot, entries: Sequence[SegmentEntry], wanted: Collection[str] | None
+    snapshot: Snapshot,
+    entries: Sequence[SegmentEntry],
+    wanted: Collection[str] | None,
+    *,
+    all_cells: bool | None = None,
 ) -> dict[str, list[str]]:
     """Sections that each segment answers for, by its name; each section once.
 
@@ -40,7 +44,12 @@ def shares(
     found: dict[str, list[str]] = {}
     for entry in entries:
         fresh = [s for s in fresh_sections(snapshot, entry) if s not in taken]
-        found[entry.name] = fresh if wanted is None else [s for s in fresh if s in wanted]
+        found[entry.name] = [
+            section
+            for section in fresh
+            if (wanted is None or section in wanted)
+            and (all_cells is None or holds_cells(snapshot, entry, section, all_cells=all_cells))
+        ]
         taken.update(fresh)
     return found
 
@@ -72,11 +81,16 @@ class Summary:
 
 
 def find_summary(
-    store: AtlasStore, sections: Collection[str], by: Collection[tuple[str, str]] = ()
+    store: AtlasStore,
+    sections: Collection[str],
+    by: Collection[tuple[str, str]] = (),
+    *,
+    all_cells: bool | None = None,
 ) -> Summary | None:
     """Choose the summary that answers for the most sections, then the coarsest; None without.
 
-    Reads the catalog only.
+    Reads the catalog only. `all_cells` says which cells must have been summed: every one, or those
+    that pass quality control; None does not mind.
     """
     wanted, asked = set(by), set(sections)
     best: Summary | None = None
@@ -86,7 +100,7 @@ def find_summary(
         grouped = grouped_by(entries[0])
         if not wanted <= set(grouped):
             continue
-        share = shares(store.snapshot, entries, asked)
+        share = shares(store.snapshot, entries, asked, all_cells=all_cells)
         used = tuple(entry for entry in entries if share[entry.name])
         found = Summary(key, grouped, used, {n: tuple(s) for n, s in share.items()})
         if used and (best is None or _rank(found) > _rank(best)):

@@ -59,7 +59,11 @@ def group_table(
 
 
 def section_sums(
-    store: AtlasStore, section: Section, columns: Sequence[Column], limit: int
+    store: AtlasStore,
+    section: Section,
+    columns: Sequence[Column],
+    limit: int,
+    kept: NDArray[np.bool_] | None = None,
 ) -> GroupSums:
     """Sum every gene over the groups of a section's cells.
 
@@ -71,6 +75,8 @@ def section_sums(
         What groups them.
     limit
         Bytes to stay under.
+    kept
+        Cells (n_obs,) that take part; all without.
 
     Returns
     -------
@@ -99,9 +105,14 @@ def section_sums(
             f"{section.name!r}",
             f"group by fewer columns, or give a memory_limit above {format_bytes(limit)}",
         )
-        cells = np.bincount(codes, minlength=len(keys))
-        added = _add(section, runs, codes, len(keys))
+        if kept is not None:
+            # A last group, of cells that take no part, is never looked at.
+            codes = np.where(kept[start : start + len(codes)], codes, len(keys))
+        cells = np.bincount(codes, minlength=len(keys) + 1)
+        added = _add(section, runs, codes, len(keys) + 1)
         for group, key in enumerate(keys):
+            if not cells[group]:
+                continue
             if key not in place:
                 place[key] = len(n)
                 n.append(0)

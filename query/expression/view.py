@@ -197,7 +197,8 @@ class GeneView:
         *,
         missing: Literal["nan", "drop", "error"] = "nan",
         domain_key: str | None = None,
-        obs: str | None = None,
+        where: str | None = None,
+        all_cells: bool = False,
     ) -> pd.DataFrame:
         """Tell where the gene is seen, by any columns of sections and cells.
 
@@ -211,8 +212,11 @@ class GeneView:
             and leaves them out of every mean; `drop` leaves them out altogether; `error` raises.
         domain_key
             Which labels `domain` means; needed where there are several.
-        obs
-            Filter string: only these cells. No summary answers then.
+        where
+            Filter string: only these cells; no summary answers then. Default: cells that pass
+            quality control (`qc_pass`, in sections that have it).
+        all_cells
+            Every cell.
 
         Returns
         -------
@@ -237,7 +241,14 @@ class GeneView:
         """
         from .where import where_table
 
-        return where_table(self, by, missing=missing, domain_key=domain_key, obs=obs)
+        return where_table(
+            self,
+            by,
+            missing=missing,
+            domain_key=domain_key,
+            where=where,
+            all_cells=all_cells,
+        )
 
     def per_section(
         self, by: str | Sequence[str] | None = None, *, domain_key: str | None = None
@@ -258,7 +269,7 @@ class GeneView:
             the mean of stored values named by their kind (`mean_counts`, `mean_normalized`,
             `mean_composition`; NaN in sections of another kind), `mean_log1p` (log1p of cells
             scaled to 10,000), `values`. A section that did not measure the gene has its one row,
-            with NaN: not zero.
+            with NaN: not zero. Every cell takes part.
         """
         from .where import per_section_table
 

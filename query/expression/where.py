@@ -67,7 +67,8 @@ def where_table(
     *,
     missing: str,
     domain_key: str | None,
-    obs: str | None,
+    where: str | None,
+    all_cells: bool,
 ) -> pd.DataFrame:
     """Build the table of `GeneView.where`."""
     import pandas as pd
@@ -77,7 +78,7 @@ def where_table(
             f"missing= one of {', '.join(MISSING)} is wanted, but got {missing!r}"
         )
     columns = resolve_by(view, by, domain_key)
-    rows = group_rows(view, cell_columns(columns), obs)
+    rows = group_rows(view, cell_columns(columns), where, all_cells=all_cells)
     if missing == "error":
         _refuse_unmeasured(view, rows)
     used = rows.measured if missing == "drop" else np.ones(len(rows.n), bool)
@@ -208,7 +209,7 @@ def per_section_table(
     import pandas as pd
 
     columns = [c for c in resolve_by(view, by, domain_key) if c.name != "section"]
-    rows = group_rows(view, cell_columns(columns))
+    rows = group_rows(view, cell_columns(columns), all_cells=True)
     keys = _keys(view, rows, columns)
     entries = view.store.snapshot.sections
     records: list[dict[str, Any]] = []

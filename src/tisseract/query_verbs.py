@@ -172,8 +172,8 @@ class QueryVerbs(ModelVerbs):
         by
             Columns of cells, such as `["domain", "cell_type"]`; whole sections without.
         **options
-            `key_added`, `sections`, `domain_key`, `overwrite`, `memory_limit`, `progress`; see
-            `tisseract.query.summarize`.
+            `key_added`, `sections`, `domain_key`, `all_cells`, `overwrite`, `memory_limit`,
+            `progress`; see `tisseract.query.summarize`.
         """
         from .query import summarize
 

@@ -134,7 +134,7 @@ def test_a_column_that_no_summary_has_is_computed_and_told(
     same(table, oracle(atlas, "Gene1", by), by)
     assert table.attrs["summary"] is None
     assert len(table.attrs["computed"]) == 4
-    only = gene(summarized, "Gene1").where("layer", obs="cell_type == 'Neuron'")
+    only = gene(summarized, "Gene1").where("layer", where="cell_type == 'Neuron'")
     part = replace(atlas, cells=atlas.cells[atlas.cells["cell_type"] == "Neuron"])
     # Depth is of the whole panel, so the oracle keeps it: same rows of the counts.
     part = replace(part, counts=atlas.counts.loc[part.cells.index])
@@ -397,6 +397,36 @@ def test_refusals(summarized: AtlasStore, tmp_path: Path) -> None:
 
         with pytest.raises(Corrupt, match=r"index.json"):
             SummarySegment.open(open_storage(other), entry)
+
+
+def test_cells_that_fail_quality_control_take_no_part(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    good = rng.random(80) < 0.6
+    raws = {
+        "s1": make_raw(
+            n_obs=80, seed=1, obs={"qc_pass": good, "t": rng.choice(["a", "b"], 80).tolist()}
+        ),
+        "s2": make_raw(n_obs=50, seed=2, obs={"t": ["a"] * 50}),
+    }
+    store = make_store(tmp_path, raws)
+    section = store.section("s1")
+    passing = section.obs(columns=["qc_pass"])["qc_pass"].to_numpy(bool)
+    vector = gene(store, "Gene3").vector("s1")
+    for all_cells in (False, True):
+        before = gene(store, "Gene3").where(["section", "t"], all_cells=all_cells)
+        n = before.loc[before["section"] == "s1", "n"].sum()
+        assert n == (80 if all_cells else passing.sum())
+        total: Any = before.loc[before["section"] == "s1", "mean_counts"] * before["n"]
+        assert total.sum() == pytest.approx(vector.sum() if all_cells else vector[passing].sum())
+        summarize(store, "t", all_cells=all_cells)
+        after = gene(store, "Gene3").where(["section", "t"], all_cells=all_cells)
+        assert after.attrs["computed"] == []
+        same(after, before, ["section", "t"])
+        other = gene(store, "Gene3").where(["section", "t"], all_cells=not all_cells)
+        assert other.attrs["computed"] == ([] if all_cells else ["s1"])
+    assert gene(store, "Gene3").per_section()["n"].tolist() == [80, 50]
+    with pytest.raises(InvalidArgument, match="both"):
+        gene(store, "Gene3").where("t", where="t == 'a'", all_cells=True)
 
 
 def test_snapshots_without_segments_are_read(summarized: AtlasStore) -> None:

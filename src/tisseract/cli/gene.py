@@ -11,6 +11,7 @@ from .answers import check_target
 from .ask import table_rows
 from .errors import UsageError, command
 from .options import (
+    AllCells,
     AtlasArgument,
     DomainKey,
     Json,
@@ -21,6 +22,7 @@ from .options import (
     StorageOptions,
     Verbose,
     Version,
+    Where,
     names,
 )
 from .output import Output
@@ -67,9 +69,8 @@ def gene(
         Literal["nan", "drop", "error"],
         typer.Option(help="Sections that did not measure it: count, leave out, refuse."),
     ] = "nan",
-    obs: Annotated[
-        str | None, typer.Option("--obs", metavar="FILTER", help="Only these cells.")
-    ] = None,
+    where: Where = None,
+    all_cells: AllCells = False,
     raster: Annotated[
         str | None, typer.Option(metavar="SECTION", help="Draw it: cells binned into pixels.")
     ] = None,
@@ -130,7 +131,11 @@ def gene(
             table = view.variability(section, key=graph_key, radius=radius, **computing)
         else:
             table = view.where(
-                names(by) or "section", missing=missing, domain_key=domain_key, obs=obs
+                names(by) or "section",
+                missing=missing,
+                domain_key=domain_key,
+                where=where,
+                all_cells=all_cells,
             )
     if view.note:
         say.note(f"note: {view.note}")

@@ -8,6 +8,7 @@ import typer
 
 from .errors import command
 from .options import (
+    AllCells,
     AtlasArgument,
     DomainKey,
     Json,
@@ -47,6 +48,7 @@ def summarize(
     section: Sections = None,
     domain_key: DomainKey = None,
     memory_limit: MemoryLimit = None,
+    all_cells: AllCells = False,
     overwrite: Overwrite = False,
     storage_option: StorageOptions = None,
     run_json: RunJson = None,
@@ -56,7 +58,9 @@ def summarize(
 ) -> None:
     """Sum every gene over groups of cells, once, so that `gene` answers in a few requests."""
     say = Output(json, quiet, verbose)
-    run = Run("summarize", {"by": by, "key_added": key_added, "sections": section})
+    run = Run(
+        "summarize", {"by": by, "key_added": key_added, "sections": section, "all_cells": all_cells}
+    )
     with reporter(f"summarize {atlas}", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=False)
         report = opened.summarize(
@@ -64,6 +68,7 @@ def summarize(
             key_added=key_added,
             sections=section,
             domain_key=domain_key,
+            all_cells=all_cells,
             overwrite=overwrite,
             memory_limit=memory_limit,
             progress=progress,
