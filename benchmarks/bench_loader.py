@@ -81,7 +81,7 @@ def compare(options: argparse.Namespace) -> None:
         if options.only in f"tiles {variant}":
             run = show(f"tiles {variant}", child(options, "tiles", variant))
             print(report.tile_line(run, raw, sizes), flush=True)
-    for variant in ("without counts", "with counts"):
+    for variant in ours.NEIGHBORS:
         if options.only in f"neighbors {variant}":
             run = show(f"neighbors {variant}", child(options, "neighbors", variant))
             print(report.neighbor_line(run, sizes), flush=True)

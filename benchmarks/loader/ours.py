@@ -19,7 +19,18 @@ TILES: dict[str, tuple[int, int, int, int, int]] = {
     "256 x 32, 1 hop, cache < data": (32, 256, 4096, 1, 256),
     "256 x 64, 1 hop, reads of 256": (64, 256, 256, 1, 512),
     "512 x 64, 1 hop, reads of 512": (64, 512, 512, 1, 768),
+    "512 x 64, 1 hop, reads of 512, no lengths": (64, 512, 512, 1, 768),
     "4096 x 32, 1 hop": (32, 4096, 4096, 1, 2048),
+    "4096 x 32, 1 hop, no lengths": (32, 4096, 4096, 1, 2048),
+    "256 x 32, 1 hop, no lengths": (32, 256, 4096, 1, 512),
+}
+
+# with counts, lanes, memory for edges and counts
+NEIGHBORS: dict[str, tuple[bool, int, str | None]] = {
+    "without counts": (False, 0, None),
+    "with counts": (True, 0, None),
+    "without counts, 32 lanes, a quarter in memory": (False, 32, "42 MiB"),
+    "without counts, 32 lanes, a tenth in memory": (False, 32, "17 MiB"),
 }
 
 
@@ -60,6 +71,7 @@ def run_tiles(options: argparse.Namespace) -> dict[str, Any]:
             lanes=lanes,
             block_rows=block_rows,
             read_rows=read_rows,
+            lengths="no lengths" not in options.variant,
             memory_limit=limit * 2**20,
         )
 
@@ -74,18 +86,21 @@ def run_tiles(options: argparse.Namespace) -> dict[str, Any]:
         edges += int(data.edge_index.shape[1])
         nodes += len(data.n_id)
         del data
-    used = meter.read()
-    counts, n_blocks = (
-        loader.reader.counts,
-        [len(loader.plan.runs(0, number)) for number in range(loader.plan.n_batches)],
-    )
+    used, requests = meter.read(), loader.reader.counts.requests
+    meter = Meter()
+    for data in loader:
+        del data
+    later = meter.read()
+    n_blocks = [len(loader.plan.runs(0, number)) for number in range(loader.plan.n_batches)]
     quality = shuffle_quality(loader.plan, _patches(options))
     return {
         **used,
+        "later_seconds": later["seconds"],
+        "later_cpu": later["cpu"],
         "seeds": seeds,
         "edges": edges,
         "nodes": nodes,
-        "requests": counts.requests,
+        "requests": requests,
         "limit": limit * 2**20,
         "least_blocks": min(n_blocks),
         "quality": str(quality),
@@ -103,14 +118,17 @@ def run_neighbors(options: argparse.Namespace) -> dict[str, Any]:
     """Whole first epoch of sampled neighborhoods, with the counts of their cells or without."""
     from tisseract.models import node_loader, shuffle_quality
 
+    counts, lanes, cache = NEIGHBORS[options.variant]
+
     def make(batch_size: int) -> Any:
         return node_loader(
             opened(options),
             graph=SAMPLED_GRAPH,
-            features="raw" if options.variant == "with counts" else None,
+            features="raw" if counts else None,
             num_neighbors=options.fanouts,
             batch_size=batch_size,
-            lanes=options.lanes,
+            lanes=lanes or options.lanes,
+            cache_bytes=cache,
         )
 
     next(iter(make(64)))

@@ -35,7 +35,8 @@ def tile_line(run: dict[str, Any], raw: dict[str, Any], sizes: dict[str, Any]) -
         f"{run['nodes'] / run['seeds']:.2f} x the cells handed out); read "
         f"{run['read'] / stored:.2f} x what is stored; {run['requests']} requests for counts; peak "
         f"{run['peak'] / run['limit']:.0%} of the limit\n"
-        f"    {run['least_blocks']} blocks in every batch or more; {run['quality']}"
+        f"    {run['least_blocks']} blocks in every batch or more; {run['quality']}\n"
+        f"    next epoch {run['later_seconds']:.2f} s (CPU {run['later_cpu']:.2f} s)"
     )
 
 
@@ -52,10 +53,15 @@ def ratio_lines(found: dict[str, dict[str, Any]]) -> list[str]:
         ("tiles 256 x 32, 1 hop", "annbatch zarrs, 512 x 64"),
         ("tiles 256 x 32, 0 hops", "annbatch zarrs, 512 x 64"),
         ("tiles 4096 x 32, 1 hop", "annbatch zarrs, 4096 x 8"),
+        ("tiles 512 x 64, 1 hop, reads of 512, no lengths", "annbatch zarrs, 512 x 64"),
+        ("tiles 4096 x 32, 1 hop, no lengths", "annbatch zarrs, 4096 x 8"),
+        ("tiles 256 x 32, 1 hop, no lengths", "annbatch zarrs, 4096 x 8"),
     )
     lines = [
         f"  {ours} / {peer}: {_rate(found[ours], 'seeds') / _rate(found[peer], 'seeds'):.2f} x "
-        "the cells/s, with edges against without"
+        f"the cells/s, {found[peer]['cpu'] / found[ours]['cpu']:.2f} x by CPU "
+        f"({found[peer]['cpu'] / found[ours]['later_cpu']:.2f} x in the next epoch), with edges "
+        "against without"
         for ours, peer in pairs
         if ours in found and peer in found
     ]

@@ -166,7 +166,7 @@ def keep_columns(
 def copy_edges(
     rows: NDArray[np.int64],
     indptr: NDArray[np.integer],
-    columns: NDArray[np.int32],
+    columns: NDArray[np.integer],
     lengths: NDArray[np.float32],
     offset: int,
     at: NDArray[np.int64],
@@ -243,7 +243,7 @@ def number_neighbors(
     block = 0
     for i in range(rows.size):
         for j in range(indptr[rows[i]], indptr[rows[i] + 1]):
-            wanted = np.int64(columns[j]) + offset
+            wanted: Any = np.int64(columns[j]) + offset
             # most neighbors lie in the block of the one before
             if not low[block] <= wanted < high[block]:
                 block = max(np.searchsorted(low, wanted, side="right") - 1, 0)

@@ -114,7 +114,8 @@ class TileReader:
                     reached,
                     self.hops > 0,
                     kept,
-                    *ends,
+                    ends[0],
+                    ends[1],
                     length,
                 )
                 at += len(part.rows)
