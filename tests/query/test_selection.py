@@ -94,7 +94,7 @@ def truth(predicate: Predicate, row: Any) -> bool | None:
         inner = truth(predicate.part, row)
         return None if inner is None else not inner
     value: Any = row[predicate.column]
-    absent = value is None or (isinstance(value, float) and np.isnan(value))
+    absent = value is None or (isinstance(value, float) and value != value)
     if isinstance(predicate, Null):
         return absent
     if absent:
