@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Self
 
@@ -76,6 +76,10 @@ class SummaryColumns:
         """Columns (m,) of some sections; those of sections that are not here are no fault."""
         chosen = np.array([name in wanted for name in self.sections], dtype=bool)
         return np.flatnonzero(chosen[self.section]) if len(self) else np.zeros(0, np.int64)
+
+    def arranged(self, order: Sequence[int]) -> SummaryColumns:
+        """Put the columns that were grouped by into another order, or leave some out."""
+        return replace(self, labels=tuple(self.labels[k] for k in order))
 
     def take(self, columns: NDArray[np.int64]) -> SummaryColumns:
         """Keep some of the columns, and the sections they belong to."""
@@ -227,6 +231,8 @@ class SummarySegment:
     def _of(cls, storage: Storage, entry: SegmentEntry, body: Mapping[str, Any]) -> SummarySegment:
         if body["format"] != _FORMAT or body["statistics"] != list(STATISTICS):
             raise ValueError(f"format {str(body['format'])[:40]!r}")
+        if any(isinstance(level, list | dict) for levels in body["levels"] for level in levels):
+            raise ValueError("labels that are no plain values")
         section = np.asarray(body["columns"]["section"], np.int64)
         labels = tuple(
             tuple(None if code < 0 else levels[code] for code in codes)

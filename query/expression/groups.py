@@ -125,7 +125,6 @@ def _from_summary(
     """Rows of the sections that a summary answers for, its groups joined to those asked for."""
     joined = summary.open(view.store.storage)
     rows = gene_row(joined.genes, view)
-    place = [summary.by.index(one) for one in by]
     found = []
     for entry, segment, row in zip(
         summary.entries,
@@ -134,16 +133,15 @@ def _from_summary(
         strict=True,
     ):
         kept = segment.columns.of_sections(set(summary.share[entry.name]))
-        columns = segment.columns.take(kept)
+        columns = segment.columns.take(kept).arranged([segment.by.index(one) for one in by])
         values = np.full((3, kept.size), np.nan)
         if row >= 0:
             values = segment.rows(row, row + 1)[0][:, kept]
-        labels = [columns.labels[k] for k in place]
         seen: dict[tuple[Any, ...], int] = {}
         code = np.array(
             [
                 seen.setdefault((section, *map(_typed, label)), len(seen))
-                for section, *label in zip(columns.section.tolist(), *labels, strict=True)
+                for section, *label in zip(columns.section.tolist(), *columns.labels, strict=True)
             ],
             np.int64,
         )

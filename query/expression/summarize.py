@@ -23,6 +23,7 @@ from .summary_plan import (
     SummaryPlan,
     cell_columns,
     inputs_of,
+    number_in,
     plan_summary,
     segments_of,
     to_merge,
@@ -292,7 +293,7 @@ def _seal(store: AtlasStore, plan: SummaryPlan, draft: _Draft) -> SegmentEntry:
 def _merge(store: AtlasStore, plan: SummaryPlan) -> None:
     """Make one of several segments, where there are many; each gene is in memory alone."""
     there = {entry.name: entry for entry in segments_of(store.snapshot, plan.key)}
-    chosen = to_merge({name: int(e.info.get("columns", 0)) for name, e in there.items()})
+    chosen = to_merge({name: number_in(entry, "columns") for name, entry in there.items()})
     if not chosen:
         return
     from .summary_read import MergedSegments, shares
@@ -305,7 +306,7 @@ def _merge(store: AtlasStore, plan: SummaryPlan) -> None:
     inputs: dict[str, str] = {}
     for name in names:
         inputs |= inputs_of(store.snapshot, name, plan.by)
-    nameless = {s for e in entries for s in e.info.get("nameless", ())} & set(names)
+    nameless = {str(s) for e in entries for s in e.info.get("nameless") or ()} & set(names)
     draft = _Draft(merged.columns, merged.genes, merged.rows(), inputs, sorted(nameless))
     entry = _seal(store, plan, draft)
     change = Change(add_segments=[entry], remove_segments=chosen)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...atlas.entries import derived_name
-from ...atlas.errors import InvalidArgument
+from ...atlas.errors import Corrupt, InvalidArgument
 
 if TYPE_CHECKING:
     from ...atlas.snapshot import SegmentEntry, Snapshot
@@ -25,6 +25,7 @@ __all__ = [
     "fresh_sections",
     "holds_cells",
     "inputs_of",
+    "number_in",
     "plan_summary",
     "segments_of",
     "to_merge",
@@ -93,14 +94,26 @@ def holds_cells(snapshot: Snapshot, entry: SegmentEntry, section: str, *, all_ce
 
 def grouped_by(entry: SegmentEntry) -> GroupedBy:
     """Tell what a segment's cells were grouped by, as its entry says."""
-    found = entry.info.get("by", [])
-    return tuple((str(one["source"]), str(one["key"])) for one in found)
+    try:
+        found = entry.info["by"]
+        return tuple((str(one["source"]), str(one["key"])) for one in found)
+    except (KeyError, TypeError) as error:
+        raise Corrupt(
+            f"columns that cells are grouped by are wanted in the entry of {entry.name!r}, but got "
+            f"{entry.info.get('by')!r:.100}; run `tisseract verify`"
+        ) from error
 
 
 def segments_of(snapshot: Snapshot, key: str) -> list[SegmentEntry]:
     """Segments of a summary, the newest first."""
     found = [e for e in snapshot.segments.values() if (e.kind, e.key) == (KIND, key)]
-    return sorted(found, key=lambda e: (-int(e.info.get("snapshot", 0)), e.attempt))
+    return sorted(found, key=lambda e: (-number_in(e, "snapshot"), e.attempt))
+
+
+def number_in(entry: SegmentEntry, name: str) -> int:
+    """Return a number of a segment's facts, 0 where it is none."""
+    value = entry.info.get(name)
+    return value if isinstance(value, int) else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...atlas.errors import Corrupt
 from ...atlas.genes import union
 from ...atlas.panel import Panel
 from ...atlas.summary_file import SegmentGenes, SummaryColumns, SummarySegment
@@ -73,11 +74,24 @@ class Summary:
     @property
     def nameless(self) -> set[str]:
         """Sections that list identifiers without symbols."""
-        return {s for e in self.entries for s in e.info.get("nameless", ())}
+        return {str(s) for e in self.entries for s in e.info.get("nameless") or ()}
 
     def open(self, storage: Storage) -> SegmentUnion:
-        """Read the indexes: a request a segment, unless they are known."""
-        return SegmentUnion.over([open_segment(storage, entry) for entry in self.entries])
+        """Read the indexes: a request a segment, unless they are known.
+
+        Raises
+        ------
+        Corrupt
+            An index is missing, out of shape, or groups by other columns than its entry says.
+        """
+        segments = [open_segment(storage, entry) for entry in self.entries]
+        for entry, segment in zip(self.entries, segments, strict=True):
+            if set(segment.by) != set(self.by):
+                raise Corrupt(
+                    f"columns {self.by} are wanted in segment {entry.name!r}, but got "
+                    f"{segment.by}; run `tisseract verify`"
+                )
+        return SegmentUnion.over(segments)
 
 
 def find_summary(
@@ -214,7 +228,11 @@ class MergedSegments:
             segment.columns.of_sections(set(names))
             for segment, names in zip(segments, sections, strict=True)
         )
-        kept = [one.columns.take(c) for one, c in zip(segments, chosen, strict=True)]
+        by = segments[0].by
+        kept = [
+            one.columns.take(c).arranged([one.by.index(column) for column in by])
+            for one, c in zip(segments, chosen, strict=True)
+        ]
         joined = SegmentUnion.over(segments)
         genes = joined.genes
         listed = SegmentGenes(

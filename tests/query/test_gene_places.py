@@ -25,9 +25,11 @@ from tisseract.atlas.spatial_statistics import (
     spatial_autocorrelation,
 )
 from tisseract.atlas.spatial_statistics.spark_x import KERNELS
-from tisseract.atlas.store import AtlasStore
+from tisseract.atlas.storage import Storage
+from tisseract.atlas.store import AtlasStore, open_store
 from tisseract.query import gene, region
 
+from ..atlas.store_fakes import WrappedStorage
 from ..sections import make_raw, make_store
 
 
@@ -265,3 +267,53 @@ def test_rasters_that_make_no_sense(store: AtlasStore, tmp_path: Path) -> None:
     with pytest.raises(UnitUnknown):
         gene(other, "Gene3").raster("s1")
     assert gene(other, "Gene3").raster("s1", units="source").attrs["pixel_unit"] == "source units"
+
+
+def test_one_gene_reads_little_more_than_its_vector(tmp_path: Path) -> None:
+    n = 60_000
+    rng = np.random.default_rng(0)
+    counts = sparse.random(
+        n, 12, 0.3, "csr", np.float32, rng, lambda size: rng.integers(1, 9, size)
+    )
+    raw = make_raw(positions=rng.random((n, 2)) * 1e4, counts=counts, obs={})
+    make_store(tmp_path, {"s1": raw}, tile_cells=4096)
+    opened = open_store(tmp_path / "atlas")
+    section = opened.section("s1")
+    for column in (0, 5, 11):
+        fresh = open_store(tmp_path / "atlas")
+        fresh.storage = counting = ByteCounting(fresh.storage)
+        view = gene(fresh, f"Gene{column}")
+        assert view.is_measured("s1")
+        assert view.store.section("s1").obs_columns == {}  # reads the index: it is open now
+        counting.read.clear()
+        assert (view.vector("s1") > 0).sum() == section.totals.nnz[column]
+        assert not any("table/X" in key for key, _ in counting.read)
+        assert sum(size for _, size in counting.read) <= allowed(section, column)
+
+
+def allowed(section: Section, column: int) -> float:
+    """Twice the compressed bytes of the vector, and two chunks of each array."""
+    parts = {name: section._array(f"tisseract/by_gene/{name}") for name in ("data", "indices")}
+    pointers = section._array("tisseract/by_gene/indptr")
+    first, stop = pointers.read([(column, column + 2)]).tolist()
+    total = 2.0 * pointers.compressed_bytes([(column, column + 2)])
+    for array in parts.values():
+        chunk = array.layout.chunk
+        touched = -(-stop // chunk) - first // chunk
+        size = array.compressed_bytes([(first, stop)]) / touched
+        total += 2 * size * (stop - first) / chunk + 2 * size
+    return total
+
+
+class ByteCounting(WrappedStorage):
+    """Notes the key and the bytes of every read."""
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner)
+        self.read: list[tuple[str, int]] = []
+
+    def call(self, verb: str, *args: Any, **options: Any) -> Any:
+        answer = super().call(verb, *args, **options)
+        if isinstance(answer, bytes):
+            self.read.append((args[0], len(answer)))
+        return answer
