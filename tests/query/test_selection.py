@@ -242,7 +242,7 @@ def test_sugar_says_the_same_as_strings(atlas: Any) -> None:
         ({"obs": "layer > 'L1'"}, InvalidArgument, "text has no order"),
         ({"obs": "area.contains('x')"}, InvalidArgument, "text is wanted for .contains"),
         ({"obs": "area >"}, QuerySyntax, "column"),
-        ({"obs": 3}, InvalidArgument, "a filter string is wanted"),
+        ({"obs": 3}, InvalidArgument, "a filter string or an expression"),
         ({"section": "a_e8"}, SectionNotFound, "Did you mean 'a_e9'"),
         ({"timepoint": "E9"}, InvalidArgument, "Did you mean 'E9.5'"),
         ({"timepoint": slice("P7", "E9.5")}, InvalidArgument, "forward in time"),
