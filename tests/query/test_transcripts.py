@@ -75,7 +75,7 @@ def sorted_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def in_polygon(frame: pd.DataFrame, shape: Any) -> pd.DataFrame:
-    return frame[shapely.intersects_xy(shape, frame.x.to_numpy(), frame.y.to_numpy())]
+    return frame.loc[shapely.intersects_xy(shape, frame.x.to_numpy(), frame.y.to_numpy())]
 
 
 corner = st.integers(-40, 1040).map(float)

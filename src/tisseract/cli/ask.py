@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .answers import check_target, write_answer
+from .beside import Element, UmPerPx, What, check_beside, tell_beside
 from .errors import UsageError, command
 from .options import (
     AtlasArgument,
@@ -94,6 +95,9 @@ def query(
     timepoint: Annotated[list[str] | None, typer.Option(help="Only this; repeat.")] = None,
     domain: Annotated[list[str] | None, typer.Option(help="Only this; repeat.")] = None,
     domain_key: DomainKey = None,
+    what: What = "cells",
+    element: Element = None,
+    um_per_px: UmPerPx = None,
     output: Target = None,
     normalize: Normalize = None,
     missing: Missing = None,
@@ -112,26 +116,29 @@ def query(
 ) -> None:
     """Ask for cells; without -o, say how many there are and what reading them takes."""
     say = Output(json, quiet, verbose)
-    target = None if output is None else check_target(output, overwrite=overwrite)
-    if target is None:
-        _need_output(
-            {
-                "--memory-limit": memory_limit,
-                "--missing": missing,
-                "--graph": graph_key,
-                "--embeddings": embeddings,
-                "--halo-um": halo_um,
-                "--halo-hops": halo_hops,
-                "--normalize": normalize,
-                "--overwrite": overwrite or None,
-            }
-        )
+    unfit: dict[str, object] = {
+        "--missing": missing,
+        "--graph": graph_key,
+        "--embeddings": embeddings,
+    }
+    unfit |= {"--halo-um": halo_um, "--halo-hops": halo_hops, "--normalize": normalize}
+    beside = check_beside(
+        what,
+        output,
+        genes=names(genes),
+        element=element,
+        um_per_px=um_per_px,
+        memory_limit=memory_limit,
+        overwrite=overwrite,
+        unfit=unfit,
+    )
+    target = None if output is None or beside else check_target(output, overwrite=overwrite)
     run = Run("query", {"obs": obs, "genes": genes, "section": section, "output": output})
     with reporter("query", quiet=quiet or target is None):
         opened = open_atlas(atlas, storage_option, version=version)
         asked = chosen = opened.query(
             obs=obs,
-            genes=names(genes),
+            genes=None if beside else names(genes),
             section=section,
             timepoint=timepoint,
             domain=domain,
@@ -151,6 +158,11 @@ def query(
                 halo_hops=halo_hops,
                 memory_limit=memory_limit,
             )
+    if beside is not None:
+        facts = tell_beside(asked, beside, say)
+        if output is not None:
+            run.write(atlas, run_json, say, results=facts)
+        return
     dropped = [name for name in asked.runs if name not in chosen.runs]
     _tell(say, chosen, output, dropped)
     if target is not None:
@@ -207,6 +219,9 @@ def region(
     units: Annotated[
         Literal["um", "source"], typer.Option(help="'source' where the unit is unknown.")
     ] = "um",
+    what: What = "cells",
+    element: Element = None,
+    um_per_px: UmPerPx = None,
     output: Target = None,
     normalize: Normalize = None,
     missing: Missing = None,
@@ -237,20 +252,23 @@ def region(
         place["bbox"] = numbers(bbox, 4, "--bbox", "XMIN,YMIN,XMAX,YMAX")
     if circle is not None:
         place["circle"] = numbers(circle, 3, "--circle", "X,Y,RADIUS")
-    target = None if output is None else check_target(output, overwrite=overwrite)
-    if target is None:
-        _need_output(
-            {
-                "--memory-limit": memory_limit,
-                "--missing": missing,
-                "--graph": graph_key,
-                "--embeddings": embeddings,
-                "--halo-um": halo_um,
-                "--halo-hops": halo_hops,
-                "--normalize": normalize,
-                "--overwrite": overwrite or None,
-            }
-        )
+    unfit: dict[str, object] = {
+        "--missing": missing,
+        "--graph": graph_key,
+        "--embeddings": embeddings,
+    }
+    unfit |= {"--halo-um": halo_um, "--halo-hops": halo_hops, "--normalize": normalize}
+    beside = check_beside(
+        what,
+        output,
+        genes=names(genes),
+        element=element,
+        um_per_px=um_per_px,
+        memory_limit=memory_limit,
+        overwrite=overwrite,
+        unfit=unfit,
+    )
+    target = None if output is None or beside else check_target(output, overwrite=overwrite)
     run = Run("region", {"section": section, **place, "output": output})
     with reporter("region", quiet=quiet or target is None):
         opened = open_atlas(atlas, storage_option, version=version)
@@ -258,7 +276,7 @@ def region(
             section or None,
             **place,
             units=units,
-            genes=names(genes),
+            genes=None if beside else names(genes),
             obs=obs,
             domain_key=domain_key,
         )
@@ -276,6 +294,11 @@ def region(
                 halo_hops=halo_hops,
                 memory_limit=memory_limit,
             )
+    if beside is not None:
+        facts = tell_beside(asked, beside, say)
+        if output is not None:
+            run.write(atlas, run_json, say, results=facts)
+        return
     dropped = [name for name in asked.runs if name not in chosen.runs]
     _tell(say, chosen, output, dropped)
     if target is not None:
@@ -323,12 +346,6 @@ def export(
         )
     _tell(say, chosen, output)
     run.write(atlas, run_json, say, results=_facts(chosen, output))
-
-
-def _need_output(options: dict[str, object]) -> None:
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UsageError(f"{', '.join(given)} goes with a file to write: add -o PATH")
 
 
 def _without_dropped(chosen: Selection, missing: str | None) -> Selection:
