@@ -308,7 +308,7 @@ def _provenance(
         "snapshot": store.version,
         "inputs": dict(inputs),
         "parameters": parameters.to_dict(),
-        "seed": parameters.seed,
+        "seed": None,
         "run": None,
     }
 

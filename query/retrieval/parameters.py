@@ -32,7 +32,6 @@ class IndexParameters:
     n_genes: int = 2000
     n_dims: int = 30
     min_cells: int = 3
-    seed: int = 0
 
     def __post_init__(self) -> None:
         sizes = np.asarray(self.sizes, float)

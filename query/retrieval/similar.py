@@ -85,8 +85,8 @@ def similar(store: "AtlasStore", like: "Selection", options: Options) -> Hits:
 
     Notes
     -----
-    Formula: README of this folder is `docs/similar.md`. Memory: one block of 65,536 windows (16 MB
-    at 30 numbers), and one block of 8,192 cells of the selection.
+    The formula stands in docs/similar.md and `Scorer.score`. Memory: one block of 65,536
+    windows (16 MB at 30 numbers), and one block of 8,192 cells of the selection.
     """
     index = open_index(store, options.key)
     assert index is not None
