@@ -1,5 +1,6 @@
 """Labels of users: joined by id as pandas joins them, and asked by like any other column."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,15 @@ def open_small(folder: Path, *, n_obs: int = 300, tile_cells: int = 32) -> ts.At
     return ts.open(make_store(folder, raws, tile_cells=tile_cells).url, read_only=False)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ts.Atlas:
+    """Made once; every test has a copy."""
+    return open_small(tmp_path_factory.mktemp("made"))
+
+
 @pytest.fixture
-def atlas(tmp_path: Path) -> ts.Atlas:
-    return open_small(tmp_path)
+def atlas(made: ts.Atlas, tmp_path: Path) -> ts.Atlas:
+    return ts.open(shutil.copytree(made.url, tmp_path / "atlas"), read_only=False)
 
 
 def labels(atlas: ts.Atlas, seed: int = 0) -> pd.DataFrame:
@@ -194,24 +201,16 @@ def test_of_a_replaced_section_is_stale(atlas: ts.Atlas) -> None:
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
-    rows=st.lists(st.integers(0, 79), unique=True, min_size=1, max_size=80),
-    values=st.lists(st.sampled_from(["a", "b", "µ", None, ""]), min_size=80, max_size=80),
+    rows=st.lists(st.integers(0, 299), unique=True, min_size=1, max_size=80),
+    values=st.lists(st.sampled_from(["a", "b", "µ", None, ""]), min_size=300, max_size=300),
 )
-def test_any_part_of_a_section(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[int], values: list[str | None]
-) -> None:
-    atlas = ts.open(
-        make_store(
-            tmp_path_factory.mktemp("part"), {"s1": make_raw(n_obs=80, obs={})}, tile_cells=16
-        ).url,
-        read_only=False,
-    )
+def test_any_part_of_a_section(atlas: ts.Atlas, rows: list[int], values: list[str | None]) -> None:
     frame = pd.DataFrame(
-        {"v": pd.Series([values[row] for row in rows], dtype=object)},
+        {"v": pd.Series([values[row] for row in rows], dtype=object).to_numpy()},
         index=[f"s1:cell-{row}" for row in rows],
     )
-    atlas.annotate(frame, missing="ok")
-    found = atlas.query().to_obs(["v"])["v"]
+    atlas.annotate(frame, missing="ok", overwrite=True)
+    found = atlas.query(section="s1").to_obs(["v"])["v"]
     assert same_values(found, frame["v"].reindex(found.index))
 
 
