@@ -13,11 +13,11 @@ import numpy as np
 from ...atlas.errors import GeneNotFound, InvalidArgument
 from ...atlas.gene_names import organism_of, strip_version
 from .choice import GeneChoice, UnmeasuredWarning, choose_genes, find_gene, unmatched_warning
+from .spatial_verbs import SpatialVerbs
 from .summary_read import find_summary
 
 if TYPE_CHECKING:
     import pandas as pd
-    import xarray as xr
     from numpy.typing import NDArray
 
     from ...atlas.genes import GeneUnion
@@ -98,7 +98,7 @@ def _view(
 
 
 @dataclass(frozen=True)
-class GeneView:
+class GeneView(SpatialVerbs):
     """One gene: where it was measured, and what was seen."""
 
     store: AtlasStore = field(repr=False)
@@ -298,143 +298,3 @@ class GeneView:
         table = table.drop(columns=["n_sections", "n_unmeasured"]).reset_index(drop=True)
         table.attrs = attrs
         return table
-
-    def raster(
-        self,
-        section: str,
-        um_per_px: float = 10.0,
-        *,
-        how: Literal["mean", "sum", "fraction"] = "mean",
-        normalize: Literal["log1p"] | None = None,
-        scale_factors: Sequence[int] | None = None,
-        units: Literal["um", "source"] = "um",
-        memory_limit: str | int | None = None,
-    ) -> xr.DataArray | xr.DataTree:
-        """Bin the cells of a section into pixels.
-
-        Parameters
-        ----------
-        section
-            Name of the section.
-        um_per_px
-            Edge of a pixel in micrometers (in units of the source, with `units="source"`).
-        how
-            Mean over the cells of a pixel, their sum, or the share of cells above zero.
-        normalize
-            Values as stored, or `log1p` of cells scaled to 10,000.
-        scale_factors
-            Coarser levels, each so many times the one before: a multiscale `DataTree` of `scale0`,
-            `scale1`, ... as spatialdata has them, made from sums, not from means of means.
-        units
-            `source` where the unit of the section is unknown.
-        memory_limit
-            Refuse above it.
-
-        Returns
-        -------
-        DataArray (y, x)
-            `x` and `y` are centers of pixels, `n_cells` the cells of each; without any, the mean
-            and the fraction are NaN and the sum is zero. Memory: 40 bytes a pixel, 16 a value.
-
-        Raises
-        ------
-        GeneNotFound, SectionNotFound, UnitUnknown, InvalidArgument, BudgetExceeded
-        """
-        from ..cells.verbs import check_unit
-        from .raster import Picture, gene_raster
-
-        column = self.column(section)
-        handle = self.store.section(section)
-        check_unit(handle.um_per_unit, section, units)
-        return gene_raster(
-            handle,
-            column,
-            Picture(self.symbol or self.gene_id, um_per_px, how, normalize),
-            scale_factors=scale_factors,
-            memory_limit=memory_limit,
-        )
-
-    def variability(
-        self,
-        sections: str | Sequence[str] | None = None,
-        *,
-        key: str = "spatial",
-        radius: float | None = None,
-        normalize: Literal["log1p"] | None = None,
-        memory_limit: str | int | None = None,
-    ) -> pd.DataFrame:
-        """Tell how spatial the gene is in each section.
-
-        Parameters
-        ----------
-        sections
-            Names; all that measured it without.
-        key, radius
-            Stored graph for Moran's I, or one of all cells up to a distance in micrometers.
-        normalize
-            Values as stored, or `log1p`.
-        memory_limit
-            Of one section.
-
-        Returns
-        -------
-        DataFrame
-            `section`, `n`, `I` and `pval_norm` (Moran; NaN where there is no such graph),
-            `pval_sparkx`.
-        """
-        from .variability import gene_variability
-
-        return gene_variability(
-            self, sections, key=key, radius=radius, normalize=normalize, memory_limit=memory_limit
-        )
-
-    def colocalized(
-        self,
-        n: int | None = 20,
-        sections: str | Sequence[str] | None = None,
-        *,
-        key: str = "spatial",
-        radius: float | None = None,
-        normalize: Literal["log1p"] | None = "log1p",
-        rank: Literal["lee", "moran", "pearson"] = "lee",
-        memory_limit: str | int | None = None,
-    ) -> pd.DataFrame:
-        """Rank all other genes by how much they lie where this one lies.
-
-        Parameters
-        ----------
-        n
-            How many; None is all.
-        sections
-            Names; all that measured it and have the graph without.
-        key, radius
-            Stored graph, or one of all cells up to a distance in micrometers.
-        normalize
-            `log1p`, or None for values as stored (depth then makes all genes alike).
-        rank
-            By Lee's L, bivariate Moran's I, or the correlation within cells.
-        memory_limit
-            Of one section.
-
-        Returns
-        -------
-        DataFrame
-            `gene`, `gene_id`, `L`, `I`, `r`, `n_sections`; over several sections their mean,
-            weighted by cells. Formulas: `tisseract.atlas.spatial_statistics.colocalization`.
-
-        Notes
-        -----
-        Reads the graph and the counts of each section once, whatever the number of genes.
-        """
-        from .variability import colocalized_genes
-
-        return colocalized_genes(
-            self,
-            n,
-            sections,
-            key=key,
-            radius=radius,
-            normalize=normalize,
-            rank=rank,
-            memory_limit=memory_limit,
-        )

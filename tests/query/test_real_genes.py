@@ -60,6 +60,10 @@ def test_myelin_lies_in_white_matter_and_is_spatial(real_atlas: Path) -> None:
 
 
 def _symbols(table: Any) -> list[str]:
-    known = {"ENSG00000123560": "PLP1", "ENSG00000168314": "MOBP", "ENSG00000173786": "CNP"}
+    known: dict[str, str] = {
+        "ENSG00000123560": "PLP1",
+        "ENSG00000168314": "MOBP",
+        "ENSG00000173786": "CNP",
+    }
     known |= {"ENSG00000131095": "GFAP", "ENSG00000109846": "CRYAB"}
-    return [known.get(gene, gene) for gene in table["gene_id"]]
+    return [known.get(str(gene), str(gene)) for gene in table["gene_id"]]

@@ -117,9 +117,10 @@ def gene(
     with reporter(f"gene {name}", quiet=quiet or not (colocalized or variability)):
         opened = open_atlas(atlas, storage_option, version=version)
         view = opened.gene(name, organism=organism, sections=section)
+        image: Any = None
         computing: dict[str, Any] = {"normalize": normalize, "memory_limit": memory_limit}
         if raster is not None and target is not None:
-            image: Any = view.raster(raster, um_per_px, how=how, **computing)
+            image = view.raster(raster, um_per_px, how=how, **computing)
             _write_raster(image, target)
             table = None
         elif colocalized is not None:
