@@ -1,6 +1,6 @@
 """What a query will read, as values that print themselves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +66,14 @@ def whole_section(entry: "SectionEntry") -> SectionPlan:
     if not entry.n_obs:
         none, start, stop = none[:0], start[:0], stop[:0]
     return SectionPlan(entry.section, entry.n_tiles, start, stop, none, none, whole=True)
+
+
+def known_rows(entry: "SectionEntry", runs: NDArray[np.int64]) -> SectionPlan:
+    """Plan for rows that were found already: each run (k, 2) stands for a tile."""
+    none = np.zeros(len(runs), bool)
+    per_row = entry.nnz / max(entry.n_obs, 1)
+    plan = SectionPlan(entry.section, entry.n_tiles, runs[:, 0], runs[:, 1], none, none)
+    return replace(plan, nnz_per_row=per_row)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

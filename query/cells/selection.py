@@ -16,7 +16,7 @@ from . import pruning
 from .answers import Answers
 from .empty import warn_unknown_cells
 from .fetch import Asked, by_gene, find_rows
-from .plan import QueryPlan, SectionPlan, whole_section
+from .plan import QueryPlan, SectionPlan, known_rows, whole_section
 from .question import Question
 from .rows import RunArray, count
 from .statistics import bytes_per_row, tile_bounds
@@ -243,7 +243,23 @@ class Selection(Answers):
         """Make a selection of these rows, whatever the question says, with its genes."""
         other = Selection(self._store, self.question)
         other._runs = dict(runs)
+        other.__dict__["plan"] = self._plan_of(other._runs)
         return other
+
+    def _plan_of(self, runs: "Mapping[str, RunArray]") -> QueryPlan:
+        """Plan for rows that are known: their own number decides the memory, not the question's."""
+        entries = self._store.snapshot.sections
+        plans = tuple(
+            replace(
+                known_rows(entries[name], rows),
+                bytes_per_row=bytes_per_row(self._store.section(name)),
+            )
+            for name, rows in runs.items()
+        )
+        nnz = sum(self._nnz(plan) for plan in plans)
+        rows = sum(plan.n_rows for plan in plans)
+        peak = round(nnz * _NNZ_BYTES + rows * self._row_bytes() + _FIXED_BYTES)
+        return QueryPlan(str(self.question), plans, (), self._n_vars(), peak_bytes=peak)
 
     def measured(self) -> "Selection":
         """Keep the cells of sections that measured every gene of the answer.

@@ -61,7 +61,7 @@ def batches(
     """
     if form not in _FORMS:
         raise InvalidArgument(f"form='anndata' or 'csr' is wanted, but got {form!r}")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+    if size is not None and (size < 1):
         raise InvalidArgument(f"at least one cell in a batch is wanted, but got size={size!r}")
     limit = parse_bytes(memory_limit)
     row_bytes = _row_bytes(selection) * (2 if normalize else 1)

@@ -65,7 +65,7 @@ def read_places(store: "AtlasStore", block: Block) -> NDArray[np.float64]:
 def read_names(store: "AtlasStore", block: Block) -> NDArray[np.object_]:
     """Names `{section}:{cell id}` of a block, (m,) object."""
     ids = read_ids(store.section(block.section), block.runs).astype(str)
-    return np.char.add(f"{block.section}:", ids).astype(object)
+    return np.asarray(np.char.add(f"{block.section}:", ids), dtype=object)
 
 
 def read_sections(block: Block, dtype: str) -> NDArray[np.str_]:

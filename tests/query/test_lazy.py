@@ -110,6 +110,15 @@ def test_batches_keep_to_the_memory(atlas: Atlas) -> None:
         selection.to_dask(block_bytes=1)
 
 
+def test_a_batch_is_weighed_by_itself(atlas: Atlas) -> None:
+    """An answer beyond the limit still comes in batches."""
+    selection = select(atlas.store, section="a_e9")
+    whole = selection.plan.peak_bytes
+    part = selection.holding({"a_e9": as_runs([(0, 10)])})
+    assert part.plan.n_obs_bound == 10
+    assert part.plan.peak_bytes < whole
+
+
 def test_sections_one_by_one(atlas: Atlas) -> None:
     selection = select(atlas.store, "layer == 'L1'")
     sizes = selection.map_sections(lambda part: part.n_obs)
