@@ -103,7 +103,7 @@ def marks_of(
     size = np.maximum(high - low, 1e-9)
     edge = max(size.max() / _BINS, _SPACINGS * float(np.sqrt(size.prod() / n)))
     # Up, not down: bins must not become finer than asked for.
-    edge = nice(edge * 2.5 * (1 - 1e-9))
+    edge = next(step for step in (nice(edge * k) for k in (1, 2, 2.5)) if step >= edge)
     bins = _Bins(low, np.ceil(size / edge).astype(np.int64) + 1, edge, coloring)
     for part in batches(runs, _ROWS_AT_ONCE):
         bins.add(locate(section, part), coloring.read(selection, section, part))

@@ -82,7 +82,12 @@ def test_unmeasured_genes_and_unknown_units_are_told(atlas: Atlas) -> None:
 
 
 @pytest.mark.parametrize("color", ["Gene1", "dom", None])
-def test_bins_are_means_and_majorities(atlas: Atlas, color: str | None) -> None:
+def test_bins_are_means_and_majorities(
+    atlas: Atlas, color: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tisseract.query.plots import panels
+
+    monkeypatch.setattr(panels, "_ROWS_AT_ONCE", 70)
     chosen = select(atlas.store, section="d_p7")
     figure: Any = pl.spatial(chosen, color, max_points=100)
     exact = pl.spatial(chosen, color).source  # type: ignore[attr-defined]
@@ -245,8 +250,9 @@ def test_the_command_draws_what_python_draws(atlas: Atlas, tmp_path: Path) -> No
 def test_an_embedding_is_drawn_by_its_components(derived_store: AtlasStore) -> None:
     chosen = select(derived_store, "volume > 1", section=KNOWN)
     figure: Any = pl.embedding(chosen, "X_gnn", ["section", "Gene1"])
-    values = chosen.to_anndata(embeddings="gnn", obs_columns=[]).obsm["X_gnn"]
-    centered = np.asarray(values, np.float64) - np.mean(values, axis=0)
+    found: Any = chosen.to_anndata(embeddings="gnn", obs_columns=[]).obsm["X_gnn"]
+    values = np.asarray(found, np.float64)
+    centered = values - values.mean(axis=0)
     _, scale, axes = np.linalg.svd(centered, full_matrices=False)
     drawn = figure.source[figure.source["color"] == "Gene1"][["x", "y"]].to_numpy()
     np.testing.assert_allclose(np.abs(drawn), np.abs(centered @ axes[:2].T), atol=1e-6)
@@ -269,13 +275,13 @@ def test_edges_of_a_graph_lie_under_the_cells(derived_store: AtlasStore) -> None
 
 @dataclass(frozen=True)
 class _Stripes:
-    """An image whose left half is red."""
+    """An image whose upper left quarter is red."""
 
     nbytes: int = 3 * 1200 * 800
 
     def write(self, section: Path, name: str, *, coordinate_system: str, memory_limit: int) -> None:
         pixels = np.zeros((3, 800, 1200), np.uint8)
-        pixels[0, :, :600] = 255
+        pixels[0, :400, :600] = 255
         write_image(
             section,
             name,
@@ -300,8 +306,9 @@ def test_an_image_lies_where_its_section_says(tmp_path: Path) -> None:
         shown: list[int] = pixels[pixels.shape[0] - 1 - int(row), int(column), :3].tolist()
         return shown
 
-    assert seen(290.0, 180.0) == [255, 0, 0]
-    assert seen(330.0, 180.0) == [0, 0, 0]
-    assert seen(0.0, 180.0) == [255, 255, 255]
+    assert seen(290.0, 160.0) == [255, 0, 0]
+    assert seen(290.0, 200.0) == [0, 0, 0]
+    assert seen(330.0, 160.0) == [0, 0, 0]
+    assert seen(0.0, 160.0) == [255, 255, 255]
     with pytest.raises(InvalidArgument, match="'dapi'"):
         pl.spatial(store, image="dapi")
