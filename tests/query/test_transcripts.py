@@ -75,7 +75,10 @@ def sorted_rows(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
 
 
 def in_polygon(frame: pd.DataFrame, shape: Any) -> pd.DataFrame:
-    return frame.loc[shapely.intersects_xy(shape, frame.x.to_numpy(), frame.y.to_numpy())]
+    found: pd.DataFrame = frame[
+        shapely.intersects_xy(shape, frame.x.to_numpy(), frame.y.to_numpy())
+    ]
+    return found
 
 
 corner = st.integers(-40, 1040).map(float)
