@@ -153,7 +153,7 @@ def _overlap(runs: RunArray, kept: RunArray) -> RunArray:
 
     def inside(which: RunArray) -> NDArray[np.bool_]:
         at = np.searchsorted(which[:, 0], low, side="right") - 1
-        return (at >= 0) & (which[np.maximum(at, 0), 1] >= high)
+        return np.asarray((at >= 0) & (which[np.maximum(at, 0), 1] >= high), dtype=bool)
 
     both = inside(runs) & inside(kept) if len(runs) and len(kept) else np.zeros(len(low), bool)
     return coalesce(np.stack([low, high], axis=1)[both])

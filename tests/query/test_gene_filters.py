@@ -23,10 +23,11 @@ from .conftest import Atlas
 def _values(atlas: Atlas, name: str) -> pd.Series:
     """Values of `counts:gene` or `log1p:gene`, NaN where not measured, by a loaded table."""
     unit, gene = name.split(":")
-    counts = atlas.counts[gene]
+    counts: pd.Series = atlas.counts[gene]
     if unit == "counts":
         return counts
-    return np.log1p((1e4 * counts / atlas.counts.sum(axis=1)).fillna(0)).where(counts.notna())
+    scaled: pd.Series = (1e4 * counts / atlas.counts.sum(axis=1)).fillna(0)
+    return pd.Series(np.log1p(scaled), index=counts.index).where(counts.notna())
 
 
 GENES = ("Gene0", "Gene5", "Sox2", "OnlyD")

@@ -1,6 +1,7 @@
 """Lazy answers: the same numbers as read answers, nothing read before it is asked for."""
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_xarray_holds_places_and_names(atlas: Atlas) -> None:
 def test_batches_are_the_answer(atlas: Atlas) -> None:
     selection = select(atlas.store, "volume > 2", section=["a_e9", "b_e10", "d_p7"])
     whole = selection.to_anndata()
-    parts = list(selection.batches(100))
+    parts: list[Any] = list(selection.batches(100))
     assert [part.n_obs for part in parts[:-1]] == [100] * (len(parts) - 1)
     assert [name for part in parts for name in part.obs_names] == whole.obs_names.tolist()
     stacked = np.concatenate([part.X.toarray() for part in parts])

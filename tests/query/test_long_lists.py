@@ -79,7 +79,7 @@ def test_a_long_list_in_a_string_is_read_without_recursion() -> None:
 def test_bounds_of_long_lists_take_no_square_of_memory() -> None:
     rng = np.random.default_rng(0)
     low = rng.integers(0, 1_000_000, 5_000).astype(float)
-    high = low + rng.integers(0, 50, 5_000)
+    high = np.asarray(low + rng.integers(0, 50, 5_000), np.float64)
     values = tuple(rng.integers(0, 1_000_000, 20_000).tolist())
     n = np.full(5_000, 4_096)
     bounds = bound_by_range(In("x", values), low, high, np.zeros_like(n), n)

@@ -24,12 +24,12 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     points = rng.random((N_OBS, 2)) * 1_000
     counts = sparse.random(N_OBS, N_VARS, 0.25, "csr", rng=rng, dtype=np.float32)
     counts.data = rng.integers(1, 9, counts.nnz).astype(np.float32)
-    counts = counts.tolil()
-    counts[:, 0] = ((points < 150).all(axis=1) * rng.integers(1, 9, N_OBS))[:, None]
+    listed: Any = counts.tolil()
+    listed[:, 0] = ((points < 150).all(axis=1) * rng.integers(1, 9, N_OBS))[:, None]
     raw = make_raw(
         n_obs=N_OBS,
         positions=points,
-        counts=sparse.csr_matrix(counts),
+        counts=sparse.csr_matrix(listed),
         um_per_unit=1.0,
         genes=[f"Gene{k}" for k in range(N_VARS)],
     )
