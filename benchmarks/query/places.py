@@ -108,7 +108,7 @@ def our_regions(url: str, name: str, asked: str) -> dict[str, Any]:
         store = open_store(url)
         reads.clear()
         start = time.process_time()
-        adata = region(store, name, bbox=box).to_anndata()
+        adata: Any = region(store, name, bbox=box).to_anndata()
         seconds.append(time.process_time() - start)
         wanted = returned_bytes(Path(url), store.section(name), adata.n_obs, adata.X.nnz)
         all_requests.append(len(reads))
@@ -230,7 +230,7 @@ def write_h5ad(url: str, name: str, path: str) -> dict[str, Any]:
     from tisseract.atlas.store import open_store
 
     section = open_store(url).section(name)
-    adata = ad.AnnData(section.counts())
+    adata: Any = ad.AnnData(section.counts())
     adata.obs["x"], adata.obs["y"] = section.positions().T
     adata.obs_names = section.cell_ids().astype(str)
     adata.write_h5ad(path)

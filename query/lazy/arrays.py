@@ -168,9 +168,11 @@ def _blocks(
 
 
 def _values(recipe: Recipe, choice: GeneChoice, blocks: "list[Block]") -> "da.Array":
-    import dask.array as da
+    import dask.array
     import scipy.sparse as sp
 
+    # Its own annotations are narrower than what it takes.
+    da: Any = dask.array
     token = _token(recipe, choice, blocks)
     name = f"tisseract-values-{token}"
     graph: dict[Any, Any] = {
@@ -196,9 +198,10 @@ def _per_cell(
     width: int | None = None,
 ) -> "da.Array":
     """Values of cells, (n,) or (n, width), by a function of a block."""
-    import dask.array as da
+    import dask.array
     from dask.base import tokenize
 
+    da: Any = dask.array
     shape = () if width is None else (width,)
     if not blocks:
         return da.from_array(np.empty((0, *shape), dtype), chunks=(1, *shape))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...atlas.errors import InvalidArgument
 from ...atlas.memory import parse_bytes, refuse_above
@@ -75,7 +75,7 @@ def batches(
     )
     kept = selection.measured() if missing == "drop_sections" else selection
     for rows in groups(kept, size):
-        found = kept.holding(rows).to_anndata(
+        found: Any = kept.holding(rows).to_anndata(
             normalize=normalize, missing=missing, memory_limit=limit
         )
         yield found if form == "anndata" else (found.X, found.obs)
