@@ -122,7 +122,7 @@ class _Files:
     files: tuple[Path, ...]
 
     def survey(self) -> tuple[pa.Schema, int, tuple[float, float, float, float] | None]:
-        """Tell schema, rows and extent in the element's own coordinates; reads x and y if it must."""
+        """Tell schema, rows and extent in the element's coordinates; reads x and y if it must."""
         import pyarrow.parquet as pq
 
         n_rows, schema = 0, None

@@ -66,8 +66,8 @@ def derived_inputs(
     Returns
     -------
     dict of str to dict
-        For every section, names of derived data, such as `domains/<key>/<section>`, and their attempts;
-        empty where the filter asks for columns of the section alone.
+        For every section, names of derived data, such as `domains/<key>/<section>`, and their
+        attempts; empty where the filter asks for columns of the section alone.
     """
     columns = Columns(store)
     found = [columns.resolve(leaf.column) for leaf in leaves(parse(where))]
