@@ -167,7 +167,7 @@ def colocalized_genes(
     np.divide(total, weight, out=mean, where=weight > 0)
     table: pd.DataFrame = pd.DataFrame(
         {
-            "gene": choice.name.astype(str),
+            "gene": np.where(choice.symbol == "", choice.name, choice.symbol).astype(str),
             "gene_id": choice.gene_id.astype(str),
             "L": mean[0],
             "I": mean[1],

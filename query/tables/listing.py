@@ -60,9 +60,9 @@ def column_table(store: "AtlasStore") -> "pd.DataFrame":
     -------
     DataFrame
         Index `column`; columns `source` (`section`: from the sample sheet, `obs`: of the cells,
-        `domains`: found labels, `annotations`: added by users), `kind`, `n_sections` (sections that have it). A name that
-        occurs in two sources stands twice; in a query, sections come before cells before domains
-        before annotations.
+        `domains`: found labels, `annotations`: added by users), `kind`, `n_sections` (sections
+        that have it). A name that occurs in two sources stands twice; in a query, sections come
+        before cells before domains before annotations.
 
     Notes
     -----
