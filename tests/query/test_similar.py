@@ -474,6 +474,8 @@ def test_programmes_are_those_of_brute_force(tissue: Tissue) -> None:
         counts = atlas.section(name).counts().toarray().astype(float)
         tables[name] = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))[:, [3, 7]]
     means = np.array([tables[w.section][w.rows].mean(axis=0) for w in windows])
+    n = np.array([len(w.rows) for w in windows], dtype=float)
+    means = (means - means.mean(axis=0)) * (n / (n + np.median(n) / 2))[:, None]
     z = (means - means.mean(axis=0)) / means.std(axis=0)
     scores = z @ [1.0, -2.0] / 3
     best = windows[int(scores.argmax())]
