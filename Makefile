@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= demo
 export OMP_NUM_THREADS ?= 2
+# Files of tests run side by side; a file stays on one process, so that its fixtures are made once.
+SIDE_BY_SIDE ?= -n 2 --dist loadfile
 
 .PHONY: install demo test check types lint bench bench-ingest bench-region bench-graph bench-loader bench-scale bench-query lock clean
 .DEFAULT_GOAL := help
@@ -42,10 +44,10 @@ types: install
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 check: lint types
-	$(BIN)/python -m pytest -m "not slow and not real and not memory and not server"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow and not real and not memory and not server"
 
 bench: install
 	for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done

@@ -85,7 +85,7 @@ def short(label: str, letters: int = _LABEL_LETTERS) -> str:
     """Cut a long label in its middle.
 
     >>> short("a very long name of a cell type", 12)
-    'a very…type'
+    'a ver…type'
     """
     half = (letters - 1) // 2
     return label if len(label) <= letters else f"{label[:half].rstrip()}…{label[-half + 1 :]}"
