@@ -84,7 +84,10 @@ def _steps(column: NDArray[np.float64], side: float) -> NDArray[np.int64]:
 
 
 def domain_areas(
-    section: "Section", codes: NDArray[np.int16], n_domains: int
+    section: "Section",
+    codes: NDArray[np.int16],
+    n_domains: int,
+    taking_part: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """Estimate the area of each domain in a section, square micrometers.
 
@@ -94,13 +97,16 @@ def domain_areas(
     codes : ndarray (n_obs,) int16
         Domain of each cell, -1 for none.
     n_domains : int
+    taking_part : ndarray (n_obs,) bool, optional
+        Cells that are there at all, as for outlines; None is every cell.
 
     Returns
     -------
     ndarray (n_domains,) float64
-        Every occupied square (see `square_side`) is divided among domains as its cells are, those
-        without a label included; the areas add up to that of the occupied squares where all
-        cells have one. NaN where the unit is unknown or there are too few cells to tell.
+        Every square that a cell taking part occupies (see `square_side`, of their positions) is
+        divided among domains as these cells are, those without a label included; the areas add
+        up to that of the occupied squares where all of them have one. NaN where the unit is
+        unknown or there are too few cells to tell.
 
     Notes
     -----
@@ -111,6 +117,8 @@ def domain_areas(
     if section.um_per_unit is None:
         return np.full(n_domains, np.nan)
     positions = section.positions()
+    if taking_part is not None:
+        positions, codes = positions[taking_part], codes[taking_part]
     side = square_side(positions)
     if np.isnan(side):
         return np.full(n_domains, np.nan)

@@ -100,7 +100,8 @@ def _sums(
             codes[known], weights=found.confidence[known], minlength=n_domains
         )
         # a section without cells of a domain says nothing of it, also where its unit is unknown
-        sums.area += np.where(cells > 0, domain_areas(section, codes, n_domains), 0.0)
+        part = None if masks is None else masks.get(name)
+        sums.area += np.where(cells > 0, domain_areas(section, codes, n_domains, part), 0.0)
     return sums
 
 

@@ -336,3 +336,25 @@ def test_markers_of_one_unit_are_told_and_starred(
     said = capsys.readouterr()
     assert "*" not in said.out + said.err
     assert "unknown" not in said.out
+
+
+def test_areas_are_those_of_the_outlines_whichever_cells_take_part(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    n = 4000
+    raw = make_raw(
+        positions=rng.random((n, 2)) * 400,
+        n_vars=3,
+        obs={"qc_pass": rng.random(n) < 0.6},
+        um_per_unit=1.0,
+    )
+    store = make_store(tmp_path, {"s": raw})
+    section = store.section("s")
+    label(store, "s", (section.positions()[:, 0] > 200).astype(np.int16))
+    view = tisseract.handle.open(store.url).domains("dom")
+    for all_cells in (False, True):
+        table = view.table(markers=0, all_cells=all_cells)
+        outlines = view.boundary("s", all_cells=all_cells)
+        assert table.loc["0", "n_cells"] == outlines.loc["0", "n_cells"]
+        areas = table.loc[["0", "1"], "area_um2"]
+        np.testing.assert_allclose(areas, outlines["area"], rtol=0.08)
+        np.testing.assert_allclose(areas, 200 * 400, rtol=0.1)
