@@ -89,13 +89,19 @@ class NearCells:
 
     @cached_property
     def _coarse_boxes(self) -> FloatArray:
-        """Boxes of the tiles that may hold other cells, from the plan: no cell is read."""
-        plans = [plan for plan in self.others.plan.sections if plan.section == self.section]
-        if not plans:
+        """Boxes of the tiles that may hold other cells: no cell is read.
+
+        Runs of rows of a plan need not be tiles: one may stand for a whole section.
+        """
+        if self.others.found:
+            runs = self._runs
+        else:
+            plans = [plan for plan in self.others.plan.sections if plan.section == self.section]
+            runs = np.stack([plans[0].start, plans[0].stop], axis=1) if plans else as_runs([])
+        if not len(runs):
             return np.zeros((0, 4))
         tiles = self._section.tiles
-        kept = np.isin(np.asarray(tiles.ptr)[:-1], plans[0].start)
-        return np.asarray(tiles.bounds, np.float64)[kept]
+        return np.asarray(tiles.bounds, np.float64)[_overlapped(np.asarray(tiles.ptr), runs)]
 
     @cached_property
     def _blocks(self) -> tuple[FloatArray, NDArray[np.int64]]:
@@ -160,6 +166,17 @@ def _only(others: "Selection", section: str) -> "Selection":
         return others.only([section])
     parts = [others.question.predicate, Compare("section", "==", section)]
     return Selection(others.store, replace(others.question, predicate=conjunction(parts)))
+
+
+def _overlapped(ptr: NDArray[np.int64], runs: RunArray) -> BoolArray:
+    """Tell which tiles (T,), rows ``ptr[t]:ptr[t + 1]``, share rows with ascending runs (k, 2).
+
+    >>> _overlapped(np.array([0, 4, 8, 12]), np.array([[1, 5], [6, 7]])).tolist()
+    [True, True, False]
+    """
+    begun = np.searchsorted(runs[:, 0], ptr[1:], side="left")
+    ended = np.searchsorted(runs[:, 1], ptr[:-1], side="right")
+    return np.asarray(begun > ended)
 
 
 def _shared(runs: RunArray, wide: RunArray) -> RunArray:
