@@ -5,7 +5,7 @@ from .cells.plan import QueryPlan, SectionPlan
 from .cells.question import Question
 from .cells.selection import Selection
 from .cells.verbs import select
-from .differences import CellsAsReplicatesWarning, diff
+from .differences import CellsAsReplicatesWarning, UnmatchedReplicatesWarning, diff
 from .exports.files import export
 from .expression.choice import UnmeasuredWarning
 from .expression.mixture import MixedValuesWarning
@@ -58,6 +58,7 @@ __all__ = [
     "SummaryReport",
     "UnindexedWarning",
     "UnknownCellsWarning",
+    "UnmatchedReplicatesWarning",
     "UnmeasuredWarning",
     "UnregisteredWarning",
     "annotate",

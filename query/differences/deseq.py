@@ -35,6 +35,8 @@ class Design:
     """Whether all replicates have both, so that each is its own control."""
     few: tuple[str, ...]
     """Pseudobulks left out for having too few cells."""
+    unmatched: tuple[str, ...] = ()
+    """Pseudobulks left out as they would count a replicate twice, or have no other half."""
 
     @property
     def formula(self) -> str:
@@ -64,7 +66,10 @@ def smallest_p(n_group: int, n_reference: int, *, paired: bool) -> float:
 def choose_design(
     bulks: Bulks, comparison: Comparison, group: str, *, replicate: str, min_cells: int
 ) -> Design:
-    """Choose the pseudobulks of a comparison.
+    """Choose the pseudobulks of a comparison, so that no replicate counts as two.
+
+    Where all replicates have both sides they are pairs; where none has, they are independent.
+    Where some have, the pairs alone are compared if there are two or more, else those of one side.
 
     Raises
     ------
@@ -80,18 +85,34 @@ def choose_design(
         for name, n in zip(names, cells, strict=True)
         for row in np.flatnonzero((n > 0) & (n < min_cells)).tolist()
     )
-    if min(map(len, kept)) < FEWEST:
+    both = np.intersect1d(*kept)
+    used = _independent(kept, both)
+    if min(map(len, used)) < FEWEST:
         there = "; ".join(
             f"{name}: {_listed(bulks, rows, n)}"
             for name, rows, n in zip(names, kept, cells, strict=True)
         )
         left = f" Left out with fewer than {min_cells} cells: {', '.join(few)}." if few else ""
+        twice = ", ".join(bulks.replicates[row] for row in both.tolist())
+        left += f" On both sides, so that it would count twice: {twice}." if twice else ""
         raise InvalidArgument(
             f"at least {FEWEST} replicates of {replicate!r} a side are wanted, without which "
             f"nothing is known of their spread, but got {there}.{left} Name another replicate=, or "
             "compare cells by method='wilcoxon', whose p-values then speak of these cells alone"
         )
-    return Design(kept[0], kept[1], bool(np.array_equal(kept[0], kept[1])), few)
+    unmatched = tuple(
+        f"{bulks.replicates[row]} of {name}"
+        for name, rows, own in zip(names, kept, used, strict=True)
+        for row in np.setdiff1d(rows, own).tolist()
+    )
+    return Design(used[0], used[1], bool(np.array_equal(*used)), few, unmatched)
+
+
+def _independent(kept: list[NDArray[np.int64]], both: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Replicates of each side of which none is counted as two."""
+    if not len(both) or len(both) >= FEWEST:
+        return [both, both] if len(both) else kept
+    return [np.setdiff1d(rows, both) for rows in kept]
 
 
 def _listed(bulks: Bulks, rows: NDArray[np.int64], cells: NDArray[np.int64]) -> str:

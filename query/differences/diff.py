@@ -13,7 +13,7 @@ from ..cells.verbs import select
 from ..expression.choice import UnmeasuredWarning
 from ..labels.taking_part import narrowed
 from .bulks import sum_bulks
-from .deseq import choose_design, run_bulks
+from .deseq import Design, choose_design, run_bulks
 from .groups import Comparison, compared
 from .ranks import rank_cells
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
     from ..expression.choice import GeneChoice
 
-__all__ = ["CellsAsReplicatesWarning", "diff"]
+__all__ = ["CellsAsReplicatesWarning", "UnmatchedReplicatesWarning", "diff"]
 
 METHODS = ("pseudobulk", "wilcoxon")
 CAVEAT = (
@@ -38,6 +38,10 @@ CIRCULAR = (
 
 class CellsAsReplicatesWarning(UserWarning):
     """A test took cells for replicates; its p-values say nothing of further donors."""
+
+
+class UnmatchedReplicatesWarning(UserWarning):
+    """Replicates were left out of a comparison, in which they would have counted twice."""
 
 
 def diff(
@@ -104,7 +108,9 @@ def diff(
     Notes
     -----
     Where every replicate has cells of both sides the design is `~ replicate + side`, each being
-    its own control, else `~ side`. `smallest_p` is what an exact permutation of replicates could
+    its own control; where none has, `~ side`. Where some have, the complete pairs are compared if
+    there are two or more, else the replicates of one side alone, and what is left out is told by
+    `UnmatchedReplicatesWarning` and `attrs["caveats"]`. `smallest_p` is what an exact permutation of replicates could
     reach at best; DESeq2 goes below it by what it assumes of counts. Reads all counts of the
     cells once.
     """
@@ -196,7 +202,7 @@ def _by_bulks(
     }
     tables: list[pd.DataFrame] = []
     facts: dict[str, dict[str, Any]] = {}
-    notes: list[str] = []
+    notes = _left_out(designs, comparison, replicate)
     for name, design in designs.items():
         table, told = run_bulks(bulks, comparison, name, design)
         n = (len(design.group), len(design.reference))
@@ -207,7 +213,7 @@ def _by_bulks(
             "design": design.formula,
             "smallest_p": design.smallest_p,
             "cells": {bulks.replicates[r]: int(bulks.cells[r, own].sum()) for r in design.group},
-            "left_out": list(design.few),
+            "left_out": [*design.few, *design.unmatched],
         }
     first = next(iter(facts.values()))
     return _joined(tables), {
@@ -217,6 +223,20 @@ def _by_bulks(
         "groups": facts,
         "caveats": list(dict.fromkeys(notes)),
     }
+
+
+def _left_out(designs: dict[str, Design], comparison: Comparison, replicate: str) -> list[str]:
+    """Tell which replicates do not take part, as one is no two independent ones."""
+    notes = [
+        f"{name} against {comparison.against}: some replicates of {replicate!r} have both sides, "
+        f"others one; compared are {'complete pairs' if design.paired else 'those of one side'}, "
+        f"without {', '.join(design.unmatched)}"
+        for name, design in designs.items()
+        if design.unmatched
+    ]
+    if notes:
+        warnings.warn("; ".join(notes), UnmatchedReplicatesWarning, stacklevel=4)
+    return notes
 
 
 def _by_ranks(

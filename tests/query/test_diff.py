@@ -228,3 +228,40 @@ def test_cli(atlas: ts.Atlas, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert table["gene"].iloc[0] == "Gene0"
     assert main(["diff", atlas.url, "--groupby", "donor", "--groups", "d1", "--quiet"]) == 1
     assert "2 replicates" in capsys.readouterr().err
+
+
+def conditions(tmp_path: Path, **sides: str) -> ts.Atlas:
+    """One section for each condition of each donor: `d0="ab"` has both."""
+    places = [(donor, side) for donor, both in sides.items() for side in both]
+    raws = {f"s{k}": raw_of(k, donor=d, timepoint=t) for k, (d, t) in enumerate(places)}
+    return ts.open(make_store(tmp_path, raws).url)
+
+
+def test_a_donor_is_never_two_replicates(tmp_path: Path) -> None:
+    atlas = conditions(tmp_path, d0="ab", d1="a", d2="b")
+    with pytest.raises(InvalidArgument, match=r"a: 2 \(d0 .*On both sides.*: d0\. Name another"):
+        ts.tl.diff(atlas, "timepoint", "a", "b")
+
+
+def test_complete_pairs_are_compared_and_the_others_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    atlas = conditions(tmp_path, d0="ab", d1="ab", d2="b")
+    with pytest.warns(ts.query.UnmatchedReplicatesWarning, match=r"complete pairs, without d2 of"):
+        table = ts.tl.diff(atlas, "timepoint", "a", "b")
+    assert table.attrs["design"] == "~ replicate + side"
+    assert table.attrs["smallest_p"] == 0.5
+    assert (table["n_group"] == 2).all() and (table["n_reference"] == 2).all()
+    assert table.attrs["groups"]["a"]["left_out"] == ["d2 of b"]
+    assert "without d2 of b" in table.attrs["caveats"][0]
+    pairs = ts.tl.diff(atlas.query("donor != 'd2'"), "timepoint", "a", "b")
+    pd.testing.assert_frame_equal(table, pairs, check_like=True)
+    capsys.readouterr()
+
+
+def test_one_donor_of_both_sides_is_left_out(tmp_path: Path) -> None:
+    atlas = conditions(tmp_path, d0="ab", d1="a", d2="a", d3="b", d4="b")
+    with pytest.warns(ts.query.UnmatchedReplicatesWarning, match=r"d0 of a, d0 of b"):
+        table = ts.tl.diff(atlas, "timepoint", "a", "b")
+    assert table.attrs["design"] == "~ side"
+    assert table.attrs["groups"]["a"]["cells"].keys() == {"d1", "d2"}
