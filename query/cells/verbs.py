@@ -54,8 +54,8 @@ def select(
         Names `{section}:{cell id}`, as the index of an answer has them, any number. Names that
         no cell has find nothing, with an `UnknownCellsWarning`.
     section, timepoint, domain
-        A value, a list (None in it means missing), or `slice(first, last)` with both ends, for
-        timepoints in order of time.
+        A value, a list, or `slice(first, last)` with both ends, for timepoints in order of
+        time. None is no filter; None in a list means missing: `donor=[None]`.
     region
         A `Box`, `Circle` or `polygon`, in the coordinates of one section; name the section.
     units
@@ -63,7 +63,7 @@ def select(
     domain_key
         Which labels `domain` means; needed where there are several.
     **sugar
-        Any further column by its name, as for `section`.
+        Any further column by its name, as for `section`: `donor=None` is no filter either.
 
     Returns
     -------

@@ -163,7 +163,9 @@ def _compare(array: NDArray[np.generic], op: str, value: Scalar) -> NDArray[np.b
     }
     if not len(array):
         return np.zeros(0, bool)
-    return np.asarray(operations[op](array, value), dtype=bool)
+    # A number beyond float32 is infinite to a column of it, which compares rightly.
+    with np.errstate(over="ignore"):
+        return np.asarray(operations[op](array, value), dtype=bool)
 
 
 def bound_by_range(
@@ -216,7 +218,8 @@ def bound_by_range(
 def _precisions(value: float) -> tuple[float, float]:
     # Whether the column is float32 or float64 is not known here, and a comparison rounds the
     # number to the column's precision: whatever either allows must be kept.
-    return float(value), float(np.float32(value))
+    with np.errstate(over="ignore"):
+        return float(value), float(np.float32(value))
 
 
 def _range_answers(

@@ -19,6 +19,7 @@ Grammar (a superset of the Census and TileDB-SOMA value filters)::
 """
 
 import ast
+import math
 import warnings
 from dataclasses import dataclass
 from typing import Literal, NoReturn, cast
@@ -41,7 +42,8 @@ from .predicate import (
 MAX_LENGTH = 1_000_000
 MAX_DEPTH = 64
 MAX_TESTS = 2_000
-MAX_NUMBER = 2**64
+MAX_INTEGER = 2**64
+"""Integers are below it; floats may be any that is finite."""
 
 _OPERATORS: dict[type[ast.cmpop], Operator] = {
     ast.Eq: "==",
@@ -296,8 +298,16 @@ class _Reader:
             if isinstance(value, str | bool) and inner is node:
                 return value
             if isinstance(value, int | float) and not isinstance(value, bool):
-                if abs(value) >= MAX_NUMBER:
-                    self._fail("a number below 2^64 is wanted", node, "no column holds larger ones")
+                if isinstance(value, int) and abs(value) >= MAX_INTEGER:
+                    self._fail(
+                        "a whole number below 2^64 is wanted",
+                        node,
+                        "no column of integers holds larger ones; write 1e20 for a decimal",
+                    )
+                if math.isinf(value):
+                    self._fail(
+                        "a number that a float holds is wanted", node, "the largest is 1.8e308"
+                    )
                 return sign * value
         if self._is_name(inner, _NULLS) or _is_none(inner):
             self._fail("a value is wanted", node, "missing values are found by `column is null`")

@@ -1,15 +1,16 @@
 """Keyword sugar: `timepoint="E12.5"`, `domain=["CA1", "CA3"]`, `timepoint=slice("P7", "P56")`."""
 
+import math
 from collections.abc import Collection, Mapping
 
 import numpy as np
 
 from ...atlas.errors import InvalidArgument
 from .columns import Columns
-from .predicate import Compare, In, Null, Or, Predicate, Scalar, conjunction
+from .predicate import And, Compare, In, Null, Or, Predicate, Scalar, conjunction
 
 type Wanted = object
-"""A value, None (missing), a list of either, or a slice with both ends included."""
+"""A value, a list of values and None (missing), or a slice with both ends included."""
 
 
 def lower(column: str, wanted: Wanted, columns: Columns) -> Predicate:
@@ -21,19 +22,23 @@ def lower(column: str, wanted: Wanted, columns: Columns) -> Predicate:
         Name of a column.
     wanted
         A value is `==`, a collection is `in` (None within it asks for missing values), a slice
-        is a closed range: by number, or in order of time for timepoints.
+        is a closed range: by number, or in order of time for timepoints. None is no filter.
     columns
         The columns of the atlas.
 
     Raises
     ------
     InvalidArgument
-        A slice with a step or without ends, or on text without an order.
+        A slice with a step or without ends, or on text without an order; NaN, which equals
+        nothing.
+    ColumnNotFound
+        No filter on a column that is not there.
     """
     if isinstance(wanted, slice):
         return _range(column, wanted, columns)
     if wanted is None:
-        return Null(column)
+        columns.resolve(column)  # a misspelled name is told all the same
+        return And(())
     if isinstance(wanted, Collection) and not isinstance(wanted, str | bytes | Mapping):
         return _among(column, wanted)
     return Compare(column, "==", scalar(column, wanted))
@@ -73,7 +78,7 @@ def scalar(column: str, value: object) -> Scalar:
     Raises
     ------
     InvalidArgument
-        Anything but text, a number or a boolean.
+        Anything but text, a number or a boolean; NaN.
 
     Examples
     --------
@@ -82,6 +87,11 @@ def scalar(column: str, value: object) -> Scalar:
     """
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, float) and math.isnan(value):
+        raise InvalidArgument(
+            f"a value is wanted for {column}=, but got NaN, which equals nothing; missing values "
+            f"are found by {column}=[None], or by `{column} is null` in a filter string"
+        )
     if isinstance(value, str | int | float | bool):
         return value
     raise InvalidArgument(

@@ -33,6 +33,8 @@ READ = {
     "`null` == 1": Compare("null", "==", 1),
     "a == '#1' or `#2` == 1": Or((Compare("a", "==", "#1"), Compare("#2", "==", 1))),
     "a > 9223372036854775808": Compare("a", ">", 2**63),
+    "-1e20 < a < 1e20": And((Compare("a", ">", -1e20), Compare("a", "<", 1e20))),
+    "a in [1e300]": In("a", (1e300,)),
 }
 
 
@@ -59,7 +61,8 @@ REFUSED = {
     "a == 1) or (b == 2": "unmatched",
     "`a": "close it with `",
     "a == 1j": "1j",
-    "a == 0x" + "f" * 40: "a number below 2^64",
+    "a == 0x" + "f" * 40: "a whole number below 2^64",
+    "a < 1e999": "the largest is 1.8e308",
     "a.upper() == 'x'": "a column on one side",
     "a.contains('x', 'y')": "one text in quotes",
     "a.contains(b)": "one text in quotes",
