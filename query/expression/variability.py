@@ -159,10 +159,13 @@ def colocalized_genes(
         )
         column = np.where(choice.measured[name], choice.columns[name], -1)
         parts = np.stack([found.lee, found.moran, found.pearson])[:, column]
-        known = (column >= 0) & ~np.isnan(parts)
-        weight += known * found.n_obs
-        total += np.where(known, parts, 0.0) * found.n_obs
-        n_sections += known[0]
+        if np.isnan(parts[:, column >= 0]).all():
+            continue  # the gene itself does not vary here
+        # A gene that was measured and does not vary shares no place with another: zero, so that
+        # one seen in a single section does not lead over those seen in all.
+        weight += (column >= 0) * found.n_obs
+        total += np.nan_to_num(parts, nan=0.0) * (column >= 0) * found.n_obs
+        n_sections += (column >= 0) & ~np.isnan(parts[0])
     mean = np.full(total.shape, np.nan)
     np.divide(total, weight, out=mean, where=weight > 0)
     table: pd.DataFrame = pd.DataFrame(
