@@ -198,7 +198,8 @@ def spatialdata_region(url: str, name: str, box: str) -> dict[str, Any]:
     return meter.read(n=found["table"].n_obs)
 
 
-# Runs where tiledbsoma is installed, which need not be where tisseract is.
+# Runs where tiledbsoma is installed, which need not be where tisseract is: tiledbsoma 2.3 fails on
+# the layers of anndata 0.13, so give it `pip install tiledbsoma 'anndata>=0.12,<0.13'`.
 SOMA_REGION = """
 import json, sys, time
 from pathlib import Path
@@ -224,15 +225,20 @@ tiledbsoma.io.from_anndata(sys.argv[2], anndata.read_h5ad(sys.argv[1]), measurem
 
 
 def write_h5ad(url: str, name: str, path: str) -> dict[str, Any]:
-    """Write a section for SOMA, with its positions as columns of cells."""
+    """Write a section for SOMA, with its positions as columns of cells, in the source's order.
+
+    In our order of rows SOMA would prune as we do: it keeps the order it is given, and a source has
+    another one.
+    """
     import anndata as ad
 
     from tisseract.atlas.store import open_store
 
     section = open_store(url).section(name)
-    adata: Any = ad.AnnData(section.counts())
-    adata.obs["x"], adata.obs["y"] = section.positions().T
-    adata.obs_names = section.cell_ids().astype(str)
+    order = np.argsort(section.source_rows())
+    adata: Any = ad.AnnData(section.counts()[order])
+    adata.obs["x"], adata.obs["y"] = section.positions()[order].T
+    adata.obs_names = section.cell_ids().astype(str)[order]
     adata.write_h5ad(path)
     return {"n": adata.n_obs}
 
@@ -243,7 +249,7 @@ def soma_region(python: str, url: str, name: str, box: str, scratch: Path) -> di
     if not place.exists():
         child("write_h5ad", url, name, str(scratch / "section.h5ad"))
         wrote = [python, "-c", SOMA_WRITE, str(scratch / "section.h5ad"), str(place)]
-        subprocess.run(wrote, check=True, capture_output=True)
+        subprocess.run(wrote, check=True, stdout=subprocess.DEVNULL)
     return _last_line([python, "-c", SOMA_REGION, str(place), box])
 
 
