@@ -119,16 +119,24 @@ def read_regions(store: "AtlasStore", key: str, section: str) -> NamedPolygons:
     import pyarrow.parquet as pq
     import shapely
 
+    from .given import checked
+
     entry = store.derived(KIND, key, section)
     try:
         data = store.storage.get(f"{entry.prefix}/regions.parquet", max_bytes=_LARGEST)
         table = pq.read_table(pa.BufferReader(data), columns=["name", "geometry"])
-        polygons = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
+        names = table.column("name").to_pylist()
+        found = shapely.from_wkb(table.column("geometry").to_numpy(zero_copy_only=False))
+        polygons = tuple(checked(one, f" (row {i + 1})") for i, one in enumerate(found))
     except MissingKey as error:
         raise _corrupt(entry, "its file is missing") from error
-    except (pa.ArrowException, OSError, ValueError, KeyError, shapely.errors.ShapelyError) as error:
+    except (
+        pa.ArrowException, OSError, ValueError, TypeError, KeyError, shapely.errors.ShapelyError,
+    ) as error:  # fmt: skip
         raise _corrupt(entry, f"its file is damaged ({error})") from error
-    return NamedPolygons(tuple(table.column("name").to_pylist()), tuple(polygons))
+    if not all(isinstance(name, str) for name in names):
+        raise _corrupt(entry, "its file has rows without a name")
+    return NamedPolygons(tuple(names), polygons)
 
 
 def read_ontology(store: "AtlasStore", entry: DerivedEntry) -> list[tuple[str, str, str]]:
