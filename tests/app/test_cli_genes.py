@@ -95,3 +95,20 @@ def test_refusals(
 ) -> None:
     assert main([arguments[0], place, *arguments[1:]]) == code
     assert capsys.readouterr().err
+
+
+def test_a_raster_is_a_picture_even_where_pixels_are_empty(place: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    target = tmp_path / "r.png"
+    # So fine that most pixels hold no cell.
+    assert main(["gene", place, "Gene3", "--raster", "s1", "--um-per-px", "20", "-q",
+                 "-o", str(target)]) == 0  # fmt: skip
+    pixels = imread(target)
+    assert min(pixels.shape[:2]) > 200
+    assert (pixels[..., 3] == 1).all()
+    assert len(np.unique(pixels.reshape(-1, 4), axis=0)) > 20
+    table = pd.read_csv(target.with_suffix(".csv"))
+    assert {"x", "y", "n_cells", "value"} <= set(table)
+    assert table["value"].notna().all()

@@ -121,7 +121,7 @@ def gene(
         computing: dict[str, Any] = {"normalize": normalize, "memory_limit": memory_limit}
         if raster is not None and target is not None:
             image = view.raster(raster, um_per_px, how=how, **computing)
-            _write_raster(image, target)
+            _write_raster(image, target, overwrite=overwrite)
             table = None
         elif colocalized is not None:
             computing["normalize"] = normalize or "log1p"
@@ -229,8 +229,8 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
     half.replace(path)
 
 
-def _write_raster(image: xr.DataArray, path: Path) -> None:
-    """Write a picture: pixels that hold cells as a table, an array, or an image with its table."""
+def _write_raster(image: xr.DataArray, path: Path, *, overwrite: bool) -> None:
+    """Write pixels: those that hold cells as a table, an array, or a figure with its table."""
     suffix = path.suffix.lower()
     if suffix == ".zarr":
         import shutil
@@ -241,16 +241,14 @@ def _write_raster(image: xr.DataArray, path: Path) -> None:
             shutil.rmtree(path)
         half.replace(path)
         return
-    table = image.rename("value").to_dataframe().reset_index()
-    table = table[table["n_cells"] > 0]
     if suffix == ".png":
-        from matplotlib import image as files
+        from .. import pl
+        from ..query.plots.raster import draw_raster
 
-        half = path.with_name(f".{path.stem}.part.png")
-        files.imsave(half, image.to_numpy(), cmap="viridis", origin="upper")
-        half.replace(path)
-        path = path.with_suffix(".csv")
-    _write_table(table, path)
+        pl.save(draw_raster(image), path, overwrite=overwrite)
+        return
+    table = image.rename("value").to_dataframe().reset_index()
+    _write_table(table[table["n_cells"] > 0], path)
 
 
 def _sizes(image: xr.DataArray) -> str:
