@@ -1,6 +1,6 @@
 """The cells that a filter finds, as one True or False for each cell of a section."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,14 +8,17 @@ from numpy.typing import NDArray
 
 from ..cells.rows import pairs_of
 from ..cells.verbs import select
-from .columns import Columns
+from .columns import Column, Columns
 from .parser import parse
 from .predicate import leaves
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
 
-__all__ = ["derived_inputs", "select_masks"]
+__all__ = ["derived_inputs", "derived_keys", "select_masks"]
+
+# Sources of columns that are derived data, and the kind of it.
+_KINDS = {"domains": "domains", "confidence": "domains", "annotations": "annotation"}
 
 
 def select_masks(
@@ -53,6 +56,11 @@ def select_masks(
     return masks
 
 
+def derived_keys(columns: Iterable[Column]) -> list[str]:
+    """Kind and key of the derived data that columns are read from, such as `domains/<key>`."""
+    return sorted({f"{_KINDS[c.source]}/{c.key}" for c in columns if c.source in _KINDS})
+
+
 def derived_inputs(
     store: "AtlasStore", where: str, sections: Sequence[str]
 ) -> dict[str, dict[str, str]]:
@@ -70,9 +78,7 @@ def derived_inputs(
         attempts; empty where the filter asks for columns of the section alone.
     """
     columns = Columns(store)
-    found = [columns.resolve(leaf.column) for leaf in leaves(parse(where))]
-    kinds = {"domains": "domains", "confidence": "domains", "annotations": "annotation"}
-    keys = sorted({f"{kinds[c.source]}/{c.key}" for c in found if c.source in kinds})
+    keys = derived_keys(columns.resolve(leaf.column) for leaf in leaves(parse(where)))
     derived = store.snapshot.derived
     return {
         section: {

@@ -11,6 +11,10 @@ import numpy as np
 from ...atlas.errors import InvalidArgument, UnitUnknown
 from ...atlas.memory import parse_bytes, refuse_above
 from ...atlas.snapshot import Change, SegmentEntry
+from ..filters.columns import Columns
+from ..filters.masks import derived_keys
+from ..filters.parser import parse
+from ..filters.predicate import leaves
 from .approximate import add_graphs, require_usearch
 from .cells import BLOCK_CELLS, spacing, taking_part
 from .describe import Described, describe_section
@@ -37,6 +41,8 @@ class _Work:
     parameters: IndexParameters
     features: Features
     columns: tuple[ShareColumn, ...]
+    labels: tuple[str, ...]
+    """Kind and key of the derived data that says which cells take part, or gives shares."""
 
 
 def build_index(
@@ -196,7 +202,16 @@ def _prepare(
     columns = tuple(
         ShareColumn.of(store, name, names, values.get(name)) for name in parameters.columns
     )
-    return _Work(parameters, features, columns)
+    return _Work(parameters, features, columns, tuple(_labels(store, parameters, columns)))
+
+
+def _labels(
+    store: "AtlasStore", parameters: IndexParameters, columns: Sequence[ShareColumn]
+) -> list[str]:
+    resolver = Columns(store)
+    asked = [] if parameters.where is None else leaves(parse(parameters.where))
+    named = [resolver.resolve(leaf.column) for leaf in asked]
+    return derived_keys([*named, *(column.column for column in columns)])
 
 
 def _write(
@@ -215,8 +230,7 @@ def _write(
                 if progress is not None:
                     progress(name)
                 result = _describe(store, store.section(name), work)
-                inputs = _inputs(store, name, work)
-                described.append(_append(writer, name, result, inputs))
+                described.append(_append(writer, name, result) | _inputs(store, name, work))
             if isinstance(work.features, Projected):
                 writer.append("projection", work.features.weights)
             facts = _facts(work, described)
@@ -246,17 +260,17 @@ def _describe(store: "AtlasStore", section: "Section", work: _Work) -> Described
     )
 
 
-def _inputs(store: "AtlasStore", name: str, work: _Work) -> dict[str, str]:
+def _inputs(store: "AtlasStore", name: str, work: _Work) -> dict[str, Any]:
+    """Tell what a section's windows come from, and which labels it had none of."""
+    derived = store.snapshot.derived
+    labels = [f"{key}/{name}" for key in work.labels]
     inputs = {f"section:{name}": store.snapshot.sections[name].attempt}
     inputs |= work.features.inputs(name)
-    for column in work.columns:
-        inputs |= column.inputs(store, name)
-    return inputs
+    inputs |= {label: derived[label].attempt for label in labels if label in derived}
+    return {"inputs": inputs, "without": [label for label in labels if label not in derived]}
 
 
-def _append(
-    writer: SegmentWriter, name: str, found: Described, inputs: Mapping[str, str]
-) -> dict[str, Any]:
+def _append(writer: SegmentWriter, name: str, found: Described) -> dict[str, Any]:
     """Append one section's windows; return what `index.json` says of it."""
     writer.append("center", found.center[None, :])
     for size, windows in enumerate(found.windows):
@@ -270,7 +284,6 @@ def _append(
         writer.append(f"w{size}.moments", np.concatenate(moments)[None, :])
     return {
         "section": name,
-        "inputs": dict(inputs),
         "n_cells": found.n_cells,
         "scale": found.scale,
         "x": found.grids[0].x,

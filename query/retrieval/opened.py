@@ -170,7 +170,8 @@ def _held(store: "AtlasStore", segment: Segment, number: int) -> dict[str, Secti
         end = [a + int(n) for a, n in zip(begin, facts["windows"], strict=True)]
         name = str(facts["section"])
         if name in snapshot.sections:
-            changed = snapshot.stale_inputs(replace(segment.entry, inputs=facts["inputs"]))
+            changed = bool(snapshot.stale_inputs(replace(segment.entry, inputs=facts["inputs"])))
+            changed |= any(label in snapshot.derived for label in facts.get("without", ()))
             at = SectionWindows(number, place, tuple(begin), tuple(end), facts)
             found[name] = None if changed else at
         begin = end

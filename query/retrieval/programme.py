@@ -55,8 +55,8 @@ def programme(
     The score of a window is `sum(w_g * z_g) / sum(|w_g|)`, z_g being the mean over its cells of the
     log-normalized gene, standardized over the windows of all sections. Before that, the mean of n
     cells is drawn towards the mean of all windows, by n / (n + half the median number of cells of
-    a window): few cells say little. No index is needed: each gene is read from the gene-major copy, one
-    section at a time.
+    a window): few cells say little. No index is needed: each gene is read from the gene-major copy,
+    one section at a time.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -105,7 +106,8 @@ class SegmentWriter:
 
     def append(self, name: str, rows: NDArray[Any]) -> None:
         """Add rows (m, width) or (m,) to an array, which the first call makes."""
-        values = rows.reshape(len(rows), -1) if rows.ndim != 1 else rows[:, None]
+        # no -1: a section may have no window at all
+        values = rows.reshape(len(rows), prod(rows.shape[1:]))
         dtype = values.dtype.newbyteorder("<").str
         if name not in self._files:
             self._files[name] = (self._folder / f"{name}.bin").open("w+b")

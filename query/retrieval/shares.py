@@ -71,10 +71,3 @@ class ShareColumn:
             return np.append(own, -1)[found.cat.codes.to_numpy()].astype(np.int64)
         text = found.astype(object).map(str, na_action="ignore")
         return np.asarray(pd.Index(self.values).get_indexer(pd.Index(text)), np.int64)
-
-    def inputs(self, store: "AtlasStore", section: str) -> dict[str, str]:
-        """Labels that are derived data: name -> attempt."""
-        kind = "annotation" if self.column.source == "annotations" else self.column.source
-        name = f"{kind}/{self.column.key}/{section}"
-        entry = store.snapshot.derived.get(name)
-        return {} if entry is None else {name: entry.attempt}
