@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...atlas.section import Section
+    from .taking_part import Cells
 
 __all__ = ["gene_raster"]
 
@@ -49,6 +50,7 @@ def gene_raster(
     column: int,
     picture: Picture,
     *,
+    cells: Cells,
     scale_factors: Sequence[int] | None,
     memory_limit: str | int | None,
 ) -> xr.DataArray | xr.DataTree:
@@ -65,7 +67,7 @@ def gene_raster(
         f"a raster of {width:,} x {height:,} pixels",
         "choose a larger um_per_px, or give a larger memory_limit",
     )
-    sums = _binned(section, column, picture, (height, width))
+    sums = _binned(section, column, picture, (height, width), cells)
     rasters = [
         _labeled(section, _coarser(sums, factor), replace(picture, um_per_px=um_per_px * factor))
         for factor in (1, *np.cumprod(factors).tolist())
@@ -90,19 +92,23 @@ def _checked_factors(factors: Sequence[int] | None) -> list[int]:
 
 
 def _binned(
-    section: Section, column: int, picture: Picture, shape: tuple[int, int]
+    section: Section, column: int, picture: Picture, shape: tuple[int, int], kept: Cells
 ) -> NDArray[np.float64]:
-    """Sum the cells of each pixel and the sum of what is shown: (2, height, width)."""
+    """Sum the cells of each pixel that take part and what is shown: (2, height, width)."""
     size, um_per_px, normalize = shape[0] * shape[1], picture.um_per_px, picture.normalize
     found = np.zeros((2, size))
     vector = section.gene_columns([column])
     cells, values = vector.indices, vector.data
+    if kept is not None:
+        inside = kept[cells]
+        cells, values = cells[inside], values[inside]
     for start in range(0, section.n_obs, _ROWS):
         stop = min(start + _ROWS, section.n_obs)
         place = section.positions([(start, stop)])
         pixel = ((place[:, 0] - section.bounds[0]) // um_per_px).astype(np.int64)
         pixel += ((place[:, 1] - section.bounds[1]) // um_per_px).astype(np.int64) * shape[1]
-        found[0] += np.bincount(pixel, minlength=size)
+        there = pixel if kept is None else pixel[kept[start:stop]]
+        found[0] += np.bincount(there, minlength=size)
         low, high = np.searchsorted(cells, [start, stop])
         own = cells[low:high] - start
         if picture.how == "fraction":

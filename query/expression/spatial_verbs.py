@@ -30,6 +30,8 @@ class SpatialVerbs:
         normalize: Literal["log1p"] | None = None,
         scale_factors: Sequence[int] | None = None,
         units: Literal["um", "source"] = "um",
+        where: str | None = None,
+        all_cells: bool = False,
         memory_limit: str | int | None = None,
     ) -> xr.DataArray | xr.DataTree:
         """Bin the cells of a section into pixels.
@@ -49,6 +51,11 @@ class SpatialVerbs:
             `scale1`, ... as spatialdata has them, made from sums, not from means of means.
         units
             `source` where the unit of the section is unknown.
+        where
+            Filter string: only these cells. Default: cells that pass
+            quality control (`qc_pass`, in sections that have it).
+        all_cells
+            Every cell.
         memory_limit
             Refuse above it.
 
@@ -64,6 +71,7 @@ class SpatialVerbs:
         """
         from ..cells.verbs import check_unit
         from .raster import Picture, gene_raster
+        from .taking_part import cells_of
 
         view = self._view
         column = view.column(section)
@@ -73,6 +81,7 @@ class SpatialVerbs:
             handle,
             column,
             Picture(view.symbol or view.gene_id, um_per_px, how, normalize),
+            cells=cells_of(view.store, section, where, all_cells=all_cells),
             scale_factors=scale_factors,
             memory_limit=memory_limit,
         )
@@ -84,6 +93,8 @@ class SpatialVerbs:
         key: str = "spatial",
         radius: float | None = None,
         normalize: Literal["log1p"] | None = None,
+        where: str | None = None,
+        all_cells: bool = False,
         memory_limit: str | int | None = None,
     ) -> pd.DataFrame:
         """Tell how spatial the gene is in each section.
@@ -96,14 +107,19 @@ class SpatialVerbs:
             Stored graph for Moran's I, or one of all cells up to a distance in micrometers.
         normalize
             Values as stored, or `log1p`.
+        where
+            Filter string: only these cells, and the edges between them. Default: cells that pass
+            quality control (`qc_pass`, in sections that have it).
+        all_cells
+            Every cell.
         memory_limit
             Of one section.
 
         Returns
         -------
         DataFrame
-            `section`, `n`, `I` and `pval_norm` (Moran; NaN where there is no such graph),
-            `pval_sparkx`.
+            `section`, `n` (cells that take part), `I` and `pval_norm` (Moran; NaN where there is no
+            such graph), `pval_sparkx`; NaN where fewer than three cells take part.
         """
         from .variability import gene_variability
 
@@ -113,6 +129,8 @@ class SpatialVerbs:
             key=key,
             radius=radius,
             normalize=normalize,
+            where=where,
+            all_cells=all_cells,
             memory_limit=memory_limit,
         )
 
@@ -125,6 +143,8 @@ class SpatialVerbs:
         radius: float | None = None,
         normalize: Literal["log1p"] | None = "log1p",
         rank: Literal["lee", "moran", "pearson"] = "lee",
+        where: str | None = None,
+        all_cells: bool = False,
         memory_limit: str | int | None = None,
     ) -> pd.DataFrame:
         """Rank all other genes by how much they lie where this one lies.
@@ -141,6 +161,11 @@ class SpatialVerbs:
             `log1p`, or None for values as stored (depth then makes all genes alike).
         rank
             By Lee's L, bivariate Moran's I, or the correlation within cells.
+        where
+            Filter string: only these cells, and the edges between them. Default: cells that pass
+            quality control (`qc_pass`, in sections that have it).
+        all_cells
+            Every cell.
         memory_limit
             Of one section.
 
@@ -164,5 +189,7 @@ class SpatialVerbs:
             radius=radius,
             normalize=normalize,
             rank=rank,
+            where=where,
+            all_cells=all_cells,
             memory_limit=memory_limit,
         )

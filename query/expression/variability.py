@@ -9,6 +9,7 @@ import numpy as np
 
 from ...atlas.errors import DerivedNotFound, InvalidArgument, SectionNotFound
 from ..exports.graph_cells import kept_cells
+from .taking_part import cells_of, enough, n_kept, require_some, together
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +72,8 @@ def gene_variability(
     key: str,
     radius: float | None,
     normalize: Normalize,
+    where: str | None,
+    all_cells: bool,
     memory_limit: str | int | None,
 ) -> pd.DataFrame:
     """Build the table of `GeneView.variability`."""
@@ -83,22 +86,27 @@ def gene_variability(
     rows: list[dict[str, Any]] = []
     for name in names:
         section = view.store.section(name)
-        own = str(section.panel.name[view.column(name)])
-        test = spark_x(section, [own], normalize=normalize, memory_limit=memory_limit)
-        row: dict[str, Any] = {
-            "section": name,
-            "n": section.n_obs,
-            "I": np.nan,
-            "pval_norm": np.nan,
-        }
+        own = [str(section.panel.name[view.column(name)])]
+        kept = cells_of(view.store, name, where, all_cells=all_cells)
+        row: dict[str, Any] = {"section": name, "n": n_kept(section, kept)}
+        rows.append(row)
+        if not enough(kept):
+            continue
+        test = spark_x(section, own, normalize=normalize, cells=kept, memory_limit=memory_limit)
+        row["pval_sparkx"] = float(test.combined[0])
         if name in having:
             graph, cells = graph_of(view.store, name, key, radius)
             moran = spatial_autocorrelation(
-                graph, section, [own], cells=cells, normalize=normalize, memory_limit=memory_limit
+                graph,
+                section,
+                own,
+                cells=together(kept, cells),
+                normalize=normalize,
+                memory_limit=memory_limit,
             )
             row |= {"I": float(moran.statistic[0]), "pval_norm": float(moran.pval_norm[0])}
-        rows.append(row | {"pval_sparkx": float(test.combined[0])})
     table = pd.DataFrame(rows, columns=["section", "n", "I", "pval_norm", "pval_sparkx"])
+    table = table.astype(dict.fromkeys(("I", "pval_norm", "pval_sparkx"), float))
     lacking = [name for name in names if name not in having]
     table.attrs = {
         "gene": view.gene_id,
@@ -128,6 +136,8 @@ def colocalized_genes(
     radius: float | None,
     normalize: Normalize,
     rank: str,
+    where: str | None,
+    all_cells: bool,
     memory_limit: str | int | None,
 ) -> pd.DataFrame:
     """Build the table of `GeneView.colocalized`."""
@@ -146,15 +156,20 @@ def colocalized_genes(
     weight = np.zeros((3, len(choice)))
     total = np.zeros((3, len(choice)))
     n_sections = np.zeros(len(choice), np.int64)
+    used: list[str] = []
     for name in names:
         section = view.store.section(name)
+        kept = cells_of(view.store, name, where, all_cells=all_cells)
+        if not enough(kept):
+            continue
+        used.append(name)
         graph, cells = graph_of(view.store, name, key, radius)
         found = colocalization(
             graph,
             section,
             view.column(name),
             normalize=normalize,
-            cells=cells,
+            cells=together(kept, cells),
             memory_limit=memory_limit,
         )
         column = np.where(choice.measured[name], choice.columns[name], -1)
@@ -166,6 +181,7 @@ def colocalized_genes(
         weight += (column >= 0) * found.n_obs
         total += np.nan_to_num(parts, nan=0.0) * (column >= 0) * found.n_obs
         n_sections += (column >= 0) & ~np.isnan(parts[0])
+    require_some(used, names)
     mean = np.full(total.shape, np.nan)
     np.divide(total, weight, out=mean, where=weight > 0)
     table: pd.DataFrame = pd.DataFrame(
@@ -186,7 +202,7 @@ def colocalized_genes(
     table.attrs = {
         "gene": view.gene_id,
         "snapshot": view.store.snapshot.number,
-        "sections": names,
+        "sections": used,
         "graph": key if radius is None else f"radius {radius:g}",
         "units": {"L": "Lee's L", "I": "bivariate Moran's I, neighbors' gene", "r": "Pearson"},
     }
@@ -202,6 +218,8 @@ def spatially_variable(
     key: str = "spatial",
     radius: float | None = None,
     normalize: Normalize = None,
+    where: str | None = None,
+    all_cells: bool = False,
     memory_limit: str | int | None = None,
 ) -> pd.DataFrame:
     """Rank genes by how much they depend on place, section by section.
@@ -221,14 +239,20 @@ def spatially_variable(
         Stored graph, or one of all cells up to a distance in micrometers; for `moran`.
     normalize
         Values as stored (as both papers have it: counts), or `log1p`.
+    where
+        Filter string: only these cells, and the edges between them. Default: cells that pass
+        quality control (`qc_pass`, in sections that have it).
+    all_cells
+        Every cell.
     memory_limit
         Of one section.
 
     Returns
     -------
     DataFrame
-        `section`, `gene`, the columns of `SparkX.to_frame` or `Autocorrelation.to_frame`, and
-        `rank` from 1 within the section.
+        `section`, `gene` (symbol where known), `gene_id`, the columns of `SparkX.to_frame` or
+        `Autocorrelation.to_frame`, and `rank` from 1 within the section; `attrs["n"]` has the
+        cells that took part in each section. A section with fewer than three is left out.
 
     Raises
     ------
@@ -245,23 +269,40 @@ def spatially_variable(
     if method == "moran" and radius is None and sections is None:
         names = _with_graph(store, names, key)
     parts: list[pd.DataFrame] = []
+    taken: dict[str, int] = {}
     for name in names:
         section = store.section(name)
+        kept = cells_of(store, name, where, all_cells=all_cells)
+        if not enough(kept):
+            continue
+        how: dict[str, Any] = {"normalize": normalize, "memory_limit": memory_limit}
         if method == "sparkx":
-            frame = spark_x(
-                section, genes, normalize=normalize, memory_limit=memory_limit
-            ).to_frame()
+            frame = spark_x(section, genes, cells=kept, **how).to_frame()
         else:
             graph, cells = graph_of(store, name, key, radius)
-            frame = spatial_autocorrelation(
-                graph, section, genes, cells=cells, normalize=normalize, memory_limit=memory_limit
-            ).to_frame()
-        frame = frame.rename_axis("gene").reset_index()
-        frame.insert(0, "section", name)
-        parts.append(frame.assign(rank=np.arange(1, len(frame) + 1)))
-    if not parts:
+            kept = together(kept, cells)
+            frame = spatial_autocorrelation(graph, section, genes, cells=kept, **how).to_frame()
+        taken[name] = n_kept(section, kept)
+        parts.append(_ranked(section, frame))
+    if not names:
         raise SectionNotFound("one or more sections are wanted, but got none")
-    return pd.concat(parts, ignore_index=True)
+    require_some(list(taken), names)
+    table = pd.concat(parts, ignore_index=True)
+    table.attrs = {"snapshot": store.snapshot.number, "n": taken}
+    return table
+
+
+def _ranked(section: Section, frame: pd.DataFrame) -> pd.DataFrame:
+    """Name the genes of a section's table, best first, by symbol and identifier."""
+    panel = section.panel
+    place = {str(name): number for number, name in enumerate(panel.name)}
+    rows = np.array([place[name] for name in frame.index], np.int64)
+    symbol = np.where(panel.symbol == "", panel.name, panel.symbol).astype(str)
+    frame = frame.reset_index(drop=True)
+    frame.insert(0, "section", section.name)
+    frame.insert(1, "gene", symbol[rows])
+    frame.insert(2, "gene_id", panel.gene_id.astype(str)[rows])
+    return frame.assign(rank=np.arange(1, len(frame) + 1))
 
 
 def coexpression(
@@ -271,6 +312,8 @@ def coexpression(
     key: str = "spatial",
     radius: float | None = None,
     normalize: Normalize = "log1p",
+    where: str | None = None,
+    all_cells: bool = False,
     memory_limit: str | int | None = None,
 ) -> pd.DataFrame:
     """Compare where some genes lie, all pairs of them, over the cells of a selection.
@@ -285,6 +328,11 @@ def coexpression(
         Stored graph, or one of all cells up to a distance in micrometers.
     normalize
         `log1p`, or None for values as stored.
+    where
+        Filter string: only these cells of the selection. Default: those that pass quality control
+        (`qc_pass`, in sections that have it), unless the selection's own filter speaks of it.
+    all_cells
+        Every cell of the selection.
     memory_limit
         Refuse above it; 24 bytes a cell of a section and gene.
 
@@ -303,12 +351,14 @@ def coexpression(
 
     from ...atlas.spatial_statistics import pair_statistics
     from ..cells.rows import rows_of
+    from ..labels.taking_part import narrowed
     from .choice import choose_genes
 
     asked = [genes] if isinstance(genes, str) else list(genes)
     if len(asked) < 2:
         raise InvalidArgument(f"two genes or more are wanted, but got {len(asked)}")
     store = selection.store
+    selection = narrowed(selection, where, all_cells=all_cells)
     choice = choose_genes(store, list(selection.runs), asked)
     records: list[pd.DataFrame] = []
     for section, runs in selection.parts():

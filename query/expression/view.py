@@ -176,7 +176,8 @@ class GeneView(SpatialVerbs):
     def vector(self, section: str) -> NDArray[np.float32]:
         """Read the stored values in a section, one a cell in row order: (n_obs,) float32.
 
-        Reads the gene's own stretch of the gene-major copy: 8 bytes a non-zero value in memory,
+        Every cell has its value, also those that fail quality control. Reads the gene's own
+        stretch of the gene-major copy: 8 bytes a non-zero value in memory,
         and 4 a cell of the answer.
 
         Raises
@@ -269,14 +270,24 @@ class GeneView(SpatialVerbs):
             the mean of stored values named by their kind (`mean_counts`, `mean_normalized`,
             `mean_composition`; NaN in sections of another kind), `mean_log1p` (log1p of cells
             scaled to 10,000), `values`. A section that did not measure the gene has its one row,
-            with NaN: not zero. Every cell takes part.
+            with NaN: not zero.
+
+        Notes
+        -----
+        Every cell takes part, also those that fail quality control: this describes what the
+        sections hold. `where("section")` computes over the cells that pass, and takes filters.
         """
         from .where import per_section_table
 
         return per_section_table(self, by, domain_key)
 
     def best_sections(
-        self, n: int = 10, *, rank: Literal["mean_log1p", "fraction", "n_nonzero"] = "mean_log1p"
+        self,
+        n: int = 10,
+        *,
+        rank: Literal["mean_log1p", "fraction", "n_nonzero"] = "mean_log1p",
+        where: str | None = None,
+        all_cells: bool = False,
     ) -> pd.DataFrame:
         """Rank the sections that measured the gene, the highest first.
 
@@ -286,13 +297,15 @@ class GeneView(SpatialVerbs):
             How many.
         rank
             Mean log-normalized value, share of cells that have any, or number of such cells.
+        where, all_cells
+            Which cells take part, as for `where`: those that pass quality control without.
         """
         if rank not in _RANKS or n < 1:
             raise InvalidArgument(
                 f"n of at least 1 and rank= one of {', '.join(_RANKS)} are wanted, but got "
                 f"n={n!r}, rank={rank!r}"
             )
-        table = self.where("section", missing="drop")
+        table = self.where("section", missing="drop", where=where, all_cells=all_cells)
         attrs = dict(table.attrs)
         table = table.sort_values(rank, ascending=False, kind="stable").head(n)
         table = table.drop(columns=["n_sections", "n_unmeasured"]).reset_index(drop=True)

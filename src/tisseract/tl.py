@@ -71,7 +71,8 @@ def coexpression(selection: Selection, genes: Sequence[str], **options: Any) -> 
     genes : sequence of str
         Two names or more.
     **options
-        `key` of a stored graph or `radius` in micrometers, `normalize`, `memory_limit`; see
+        `key` of a stored graph or `radius` in micrometers, `normalize`, `where`, `all_cells` (cells
+        that pass quality control take part without), `memory_limit`; see
         `tisseract.query.expression.variability.coexpression`.
 
     Returns
@@ -96,13 +97,14 @@ def spatially_variable(
     genes : str or sequence of str, optional
         Names; all of a section without.
     **options
-        `sections`, `method` (`sparkx` or `moran`), `key` or `radius`, `normalize`, `memory_limit`;
-        see `tisseract.query.expression.variability.spatially_variable`.
+        `sections`, `method` (`sparkx` or `moran`), `key` or `radius`, `normalize`, `where`,
+        `all_cells` (cells that pass quality control take part without), `memory_limit`; see
+        `tisseract.query.expression.variability.spatially_variable`.
 
     Returns
     -------
     DataFrame
-        `section`, `gene`, statistic, p-values and `rank`.
+        `section`, `gene`, `gene_id`, statistic, p-values and `rank`.
     """
     from .query.expression.variability import spatially_variable as rank
 

@@ -112,3 +112,27 @@ def test_a_raster_is_a_picture_even_where_pixels_are_empty(place: str, tmp_path:
     table = pd.read_csv(target.with_suffix(".csv"))
     assert {"x", "y", "n_cells", "value"} <= set(table)
     assert table["value"].notna().all()
+
+
+def test_which_cells_take_part(
+    place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    n = ts.open(place).query("layer == 'L1'", section="s1").n_obs
+    chosen = ["--section", "s1", "--where", "layer == 'L1'"]
+    assert ask(capsys, "gene", place, "Gene3", *chosen)[0]["n"] == n
+    near = ["--radius", "200"]
+    assert ask(capsys, "gene", place, "Gene3", "--variability", *near, *chosen)[0]["n"] == n
+    some = ask(capsys, "gene", place, "Gene3", "--colocalized", "1", *near, *chosen)
+    view = ts.open(place).gene("Gene3")
+    table = view.colocalized(1, "s1", radius=200.0, where="layer == 'L1'")
+    assert some[0]["L"] == pytest.approx(table["L"].iloc[0])
+    drawn = tmp_path / "drawn.csv"
+    assert main(["gene", place, "Gene3", "--raster", "s1", *chosen[2:], "-o", str(drawn)]) == 0
+    assert pd.read_csv(drawn)["n_cells"].sum() == n
+    capsys.readouterr()
+    first = ask(capsys, "svg", place, "--genes", "Gene3", *chosen)[0]
+    wanted = ts.tl.spatially_variable(ts.open(place), "Gene3", sections="s1", where="layer == 'L1'")
+    assert first["pval"] == pytest.approx(wanted["pval"].iloc[0])
+    assert first["gene"] == "Gene3"
+    assert main(["svg", place, *chosen, "--all-cells"]) == 1
+    assert "but got both" in capsys.readouterr().err

@@ -118,7 +118,8 @@ def gene(
         opened = open_atlas(atlas, storage_option, version=version)
         view = opened.gene(name, organism=organism, sections=section)
         image: Any = None
-        computing: dict[str, Any] = {"normalize": normalize, "memory_limit": memory_limit}
+        cells: dict[str, Any] = {"where": where, "all_cells": all_cells}
+        computing = {"normalize": normalize, "memory_limit": memory_limit, **cells}
         if raster is not None and target is not None:
             image = view.raster(raster, um_per_px, how=how, **computing)
             _write_raster(image, target, overwrite=overwrite)
@@ -135,8 +136,7 @@ def gene(
                 names(by) or "section",
                 missing=missing,
                 domain_key=domain_key,
-                where=where,
-                all_cells=all_cells,
+                **cells,
             )
     if view.note:
         say.note(f"note: {view.note}")
@@ -162,6 +162,8 @@ def svg(
     graph_key: GraphName = "spatial",
     radius: Radius = None,
     normalize: Normalize = None,
+    where: Where = None,
+    all_cells: AllCells = False,
     output: Annotated[
         str | None, typer.Option("--output", "-o", metavar="PATH", help="Write .csv or .parquet.")
     ] = None,
@@ -188,6 +190,8 @@ def svg(
             key=graph_key,
             radius=radius,
             normalize=normalize,
+            where=where,
+            all_cells=all_cells,
             memory_limit=memory_limit,
         )
     if target is not None:
