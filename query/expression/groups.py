@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
     from ...atlas.genes import GeneUnion
     from ...atlas.section import Section
-    from ...atlas.store import AtlasStore
     from ..filters.columns import Column
     from .view import GeneView
 
-__all__ = ["GroupRows", "cells_taking_part", "gene_row", "group_rows", "log1p_of"]
+__all__ = ["GroupRows", "gene_row", "group_rows", "log1p_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +75,8 @@ def group_rows(
     if all_cells and where is not None:
         raise InvalidArgument(f"where= or all_cells=True is wanted, but got both: {where!r}")
 
+    from ..labels.taking_part import runs_taking_part
+
     by = [(column.source, column.key) for column in columns]
     summary = None
     if where is None:
@@ -83,7 +84,7 @@ def group_rows(
     parts = [] if summary is None else _from_summary(view, summary, by)
     known = {name for part in parts for name in part.section}
     rest = [name for name in view.sections if name not in known]
-    runs = cells_taking_part(view.store, rest, where, all_cells=all_cells)
+    runs = runs_taking_part(view.store, rest, where, all_cells=all_cells)
     for name in rest:
         chosen = as_runs([(0, view.store.section(name).n_obs)])
         if runs is not None:
@@ -101,22 +102,6 @@ def group_rows(
         summary.key if summary is not None and known else None,
         tuple(rest),
     )
-
-
-def cells_taking_part(
-    store: AtlasStore, sections: Sequence[str], where: str | None, *, all_cells: bool
-) -> Mapping[str, NDArray[np.int64]] | None:
-    """Row runs of the cells of some sections that take part; None is all of them.
-
-    Without a filter, cells that pass quality control: those whose boolean column `qc_pass` is
-    true, in sections that have it.
-    """
-    from ..cells.verbs import select
-    from ..labels.taking_part import narrowed, passing
-
-    if not sections or all_cells or (where is None and passing(store) is None):
-        return None
-    return narrowed(select(store, section=list(sections)), where).runs
 
 
 def _from_summary(

@@ -14,10 +14,8 @@ from ...atlas.errors import InvalidArgument
 from ...atlas.memory import parse_bytes
 from ...atlas.snapshot import Change, SegmentEntry
 from ...atlas.summary_file import SegmentGenes, SummaryColumns, SummarySegment, SummaryWriter
-from ..cells.rows import as_runs, rows_of
 from ..filters.columns import Columns
 from .choice import gene_union, measured_in
-from .groups import cells_taking_part
 from .summary_plan import (
     KIND,
     SummaryPlan,
@@ -201,12 +199,10 @@ def _batches(
 
 def _taking_part(store: AtlasStore, section: str, *, all_cells: bool) -> NDArray[np.bool_] | None:
     """Mark the cells that take part, (n_obs,); None is all."""
-    runs = cells_taking_part(store, [section], None, all_cells=all_cells)
-    if runs is None:
-        return None
-    kept = np.zeros(store.section(section).n_obs, bool)
-    kept[rows_of(runs.get(section, as_runs([])))] = True
-    return kept
+    from ..labels.masks import cells_taking_part
+
+    masks = cells_taking_part(store, [section], None, all_cells=all_cells)
+    return None if masks is None else masks[section]
 
 
 def _write(store: AtlasStore, plan: SummaryPlan, batch: Sequence[GroupSums]) -> SegmentEntry:

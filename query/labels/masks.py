@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from ...atlas.derived_read import DomainLabels, read_domains
 from ..cells.rows import pairs_of
-from ..cells.verbs import select
-from .taking_part import narrowed
+from .taking_part import runs_taking_part
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
@@ -33,12 +32,11 @@ def cells_taking_part(
     QuerySyntax, ColumnNotFound, InvalidArgument
         As of a query.
     """
-    everything = select(store, section=list(sections))
-    chosen = narrowed(everything, where, all_cells=all_cells)
-    if chosen is everything:
+    chosen = runs_taking_part(store, sections, where, all_cells=all_cells)
+    if chosen is None:
         return None
     masks = {name: np.zeros(store.section(name).n_obs, np.bool_) for name in sections}
-    for name, runs in chosen.runs.items():
+    for name, runs in chosen.items():
         for start, stop in pairs_of(runs):
             masks[name][start:stop] = True
     return masks

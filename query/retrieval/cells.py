@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
 
 BLOCK_CELLS = 8192
-_QC = "qc_pass"
 # Cells of which the nearest neighbor is looked up for the spacing of a section.
 _SPACING_TILES = 16
 
@@ -27,16 +26,13 @@ def taking_part(
 ) -> RunArray:
     """Rows of a section that take part.
 
-    Without a filter: those whose boolean column `qc_pass` is true, where the section has it.
+    Without a filter: those that pass quality control; see `runs_taking_part`.
     """
-    quality = section.entry.columns.get(_QC, {}).get("kind") == "boolean"
-    if where is None and not all_cells and quality:
-        where = _QC
-    if where is None:
-        return as_runs([(0, section.n_obs)])
-    from ..cells.verbs import select
+    from ..labels.taking_part import runs_taking_part
 
-    return select(store, where, section=section.name).runs.get(section.name, as_runs([]))
+    runs = runs_taking_part(store, [section.name], where, all_cells=all_cells)
+    whole = as_runs([(0, section.n_obs)])
+    return whole if runs is None else runs.get(section.name, as_runs([]))
 
 
 def blocks(runs: RunArray) -> Iterator[RunArray]:
