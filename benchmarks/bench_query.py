@@ -166,6 +166,13 @@ def bars(results: dict[str, dict[str, Any]]) -> list[tuple[str, float | None, st
             ("transcripts: CPU of spatialdata", found.get("speedup"), ">= 20 x"),
             ("transcripts: memory of spatialdata's", found.get("memory_ratio"), "<= 0.1 x"),
         ]
+    if found := results.get("similar"):
+        for size in ("100 um", "200 um", "400 um"):
+            rows += [
+                (f"similar, {size}: exact, ms", found[size]["exact"]["p50_ms"], "< 200"),
+                (f"similar, {size}: graph, ms", found[size]["graph"]["p50_ms"], "< 200"),
+                (f"similar, {size}: recall at 20", found[size]["recall_at_20"], ">= 0.95"),
+            ]
     return [row for row in rows if row[1] is not None]
 
 
