@@ -102,6 +102,7 @@ def summarize(
         Which labels `domain` means; needed where there are several.
     all_cells
         Every cell, not only those that pass quality control (`qc_pass`, in sections that have it).
+        There is no `where=`: a question with a filter is computed from the gene's vector.
     overwrite
         Compute again what is there and current.
     memory_limit

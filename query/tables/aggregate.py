@@ -68,7 +68,8 @@ def aggregate(
     Parameters
     ----------
     selection
-        The cells and genes.
+        The cells and genes: exactly these, also cells that fail quality control. Ask for
+        `atlas.query("qc_pass")` to leave those out; verbs that compute do so on their own.
     by
         Columns whose values make the groups: metadata, obs columns, domain keys. Cells with a
         missing value form groups of their own, with a missing label.

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def values(
     store: "AtlasStore", column: str, *, domain_key: str | None = None, **filters: Any
 ) -> "pd.Series":
-    """Count the cells of each value of a column.
+    """Count the cells of each value of a column: all that the filters ask for.
+
+    No filter is added: cells that fail quality control count. `values(column, obs="qc_pass")`
+    leaves them out, as verbs that compute do on their own.
 
     Parameters
     ----------

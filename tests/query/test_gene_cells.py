@@ -126,3 +126,9 @@ def test_ranked_genes_have_their_symbol(store: AtlasStore) -> None:
     assert shown == {name: symbol or name for name, symbol in zip(IDS, SYMBOLS, strict=True)}
     one = ts.tl.spatially_variable(store, "Gene2", sections="s1")
     assert one[["gene", "gene_id"]].to_numpy().tolist() == [["Gene2", IDS[2]]]
+
+
+def test_values_leave_out_cells_when_asked(store: AtlasStore) -> None:
+    atlas = ts.open(store.url)
+    assert atlas.values("kind", section="s1").sum() == 200
+    assert atlas.values("kind", obs="qc_pass", section="s1").sum() == flag(store, "passing").sum()
