@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -165,32 +164,11 @@ class AtlasStore:
         if entry is None:
             raise self._no_derived(kind, key, section)
         stale = self.snapshot.stale_inputs(entry)
-        if stale and kind in ("graph", "zgraph"):
-            from .graph.disk.recipe import stale_words
+        if stale:
+            from .stale import stale_words
 
             raise StaleDerived(stale_words(entry, stale, self.url))
-        if stale:
-            raise StaleDerived(self._stale_words(entry, stale))
         return entry
-
-    def _stale_words(self, entry: DerivedEntry, stale: Sequence[str]) -> str:
-        """Say what was replaced, and by which command the results are made again."""
-        words: list[str] = []
-        if entry.kind == "embedding" and entry.run is not None:
-            words = ["embed", self.url, "--run", entry.run]
-        elif entry.kind == "domains":
-            method, number = entry.info.get("method"), entry.info.get("n_domains")
-            # coarser labels come out beside finer ones, under another key
-            if method is not None and not entry.key.endswith(f"_{number}"):
-                words = ["domains", self.url, "--method", str(method), "--n-domains", str(number)]
-        shown = shlex.join(["tisseract", *words, "--key-added", entry.key, "--overwrite"])
-        again = f": {shown} (and the options of then)" if words else ""
-        inputs = ", ".join(stale[:5]) + (" ..." if len(stale) > 5 else "")
-        return (
-            f"{entry.kind} {entry.key!r} of section {entry.section!r} made from what the atlas "
-            f"holds now is wanted, but {inputs} was replaced or removed since; compute "
-            f"it again{again}"
-        )
 
     def _no_derived(self, kind: str, key: str, section: str) -> DerivedNotFound:
         here = [entry for entry in self.snapshot.derived.values() if entry.kind == kind]
@@ -237,6 +215,11 @@ class AtlasStore:
             if entry.kind == kind:
                 found.setdefault(entry.key, []).append(entry.section)
         return {key: sorted(found[key]) for key in sorted(found)}
+
+    def is_stale(self, kind: str, key: str, section: str) -> bool:
+        """Tell whether derived data is there, but an input of it was replaced or removed since."""
+        entry = self.snapshot.derived.get(derived_name(kind, key, section))
+        return entry is not None and bool(self.snapshot.stale_inputs(entry))
 
     def new_attempt(self, parent: str, *, suffix: str = "", scratch: Path | None = None) -> Attempt:
         """Open a fresh place to write into; see `tisseract.atlas.attempt.new_attempt`."""

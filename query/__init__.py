@@ -16,7 +16,7 @@ from .filters.parser import parse
 from .filters.predicate import And, Compare, In, Not, Null, Or, Predicate, StringTest
 from .geometry.annotate import annotate_regions
 from .geometry.ask import region
-from .geometry.by_section import Nowhere, PlacesBySection, place_of
+from .geometry.by_section import Nowhere, PlacesBySection, StalePlacesWarning, place_of
 from .geometry.frames import UnregisteredWarning, register
 from .geometry.given import place, polygon
 from .geometry.places import Box, Circle, Place, Polygon
@@ -54,6 +54,7 @@ __all__ = [
     "SectionPlan",
     "Selection",
     "StaleLabelsWarning",
+    "StalePlacesWarning",
     "StringTest",
     "SummaryReport",
     "UnindexedWarning",

@@ -57,7 +57,7 @@ def annotate_regions(
         A table (DataFrame, CSV path or mapping child to parent) with columns `name` or `id`, and
         `parent`; see `read_ontology_table`.
     overwrite
-        Replace regions of this section and key.
+        Replace regions of this section and key; those of a replaced section always are.
 
     Returns
     -------
@@ -79,7 +79,8 @@ def annotate_regions(
     check_name(key, "key")
     handle = store.section(section)
     store.storage.forbid_writing(f"regions {key!r} of section {section!r}")
-    if f"{KIND}/{key}/{section}" in store.snapshot.derived and not overwrite:
+    there = f"{KIND}/{key}/{section}" in store.snapshot.derived
+    if there and not overwrite and not store.is_stale(KIND, key, section):
         raise InvalidArgument(
             f"a section without regions {key!r} is wanted, but got {section!r}, which has some; "
             "pass another key=, or overwrite=True to replace them"

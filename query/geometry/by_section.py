@@ -1,15 +1,20 @@
 """A place that is another one in each section: a named region, a box of a common frame."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...atlas.stale import remaking
 from .places import BoolArray, FloatArray, Place
 
 if TYPE_CHECKING:
+    from ...atlas.store import AtlasStore
     from ..cells.question import Question
+
+_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,10 @@ class PlacesBySection:
     """What was asked for, such as "region 'CA1'"."""
     why_not: str = "does not have this place"
     """What is told of a section without one."""
+    stale: tuple[str, ...] = ()
+    """Sections left out, as what tells their place was made from what was replaced since."""
+    mend: str = ""
+    """What makes it again."""
 
     @classmethod
     def of(
@@ -73,11 +82,55 @@ class PlacesBySection:
         for name, place in self.places:
             if name == section:
                 return place
+        if section in self.stale:
+            return Nowhere(f"was replaced since; make its place again with {self.mend}")
         return Nowhere(self.why_not)
 
     def __str__(self) -> str:
         n = len(self.places)
         return f"{self.words} ({n} section{'' if n == 1 else 's'})"
+
+
+class StalePlacesWarning(UserWarning):
+    """Sections were left out, as their regions or affines are of what was replaced since."""
+
+
+def fresh_and_stale(
+    store: "AtlasStore", kind: str, key: str, sections: Sequence[str] | None
+) -> tuple[list[str], dict[str, Any]]:
+    """Divide the sections of a key: those that answer, and what `PlacesBySection` tells of others.
+
+    Parameters
+    ----------
+    store
+        The atlas.
+    kind, key
+        Derived data that tell the place, one of each section.
+    sections
+        Those named in the question, none of which is left out; None is all.
+    """
+    known = store.derived_keys(kind)[key]
+    if sections is not None:
+        return [name for name in known if name in sections], {}
+    stale = [name for name in known if store.is_stale(kind, key, name)]
+    if not stale:
+        return known, {}
+    mend = remaking(store.snapshot.derived[f"{kind}/{key}/{stale[0]}"], store.url)
+    facts = {"stale": tuple(stale), "mend": mend}
+    return [name for name in known if name not in stale], facts
+
+
+def warn_stale_places(places: PlacesBySection, among: Sequence[str]) -> None:
+    """Warn of sections that were left out, if the rest of the question leaves them."""
+    names = [name for name in places.stale if name in among]
+    if names:
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        warnings.warn(
+            f"left out of {places.words}, as what tells their place was made from what was "
+            f"replaced since: {', '.join(names[:_NAMED])}{more}; make it again with {places.mend}",
+            StalePlacesWarning,
+            stacklevel=4,
+        )
 
 
 def place_of(question: "Question", section: str) -> Place | None:

@@ -6,6 +6,7 @@ itself, so asking by a frame opens nothing.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ...atlas.errors import (
 )
 from ...atlas.keys import check_name
 from ...atlas.snapshot import Change, DerivedEntry
-from .by_section import PlacesBySection
+from .by_section import PlacesBySection, fresh_and_stale
 from .framed import Framed, Matrix
 from .places import LARGEST, Place
 
@@ -104,7 +105,7 @@ def register(
         Section name to an affine from its coordinates (micrometers, source units where these are
         unknown) into those of the frame; see `affine`.
     overwrite
-        Replace affines that are there already.
+        Replace affines that are there already; those of replaced sections always are.
 
     Raises
     ------
@@ -134,7 +135,12 @@ def register(
             faults.append(Fault(f"section {str(section)[:128]!r}", str(error)))
     if faults:
         raise InputError(faults, f"frame {frame!r}")
-    there = [n for n in matrices if f"{_KIND}/{frame}/{n}" in store.snapshot.derived]
+    there = [
+        name
+        for name in matrices
+        if f"{_KIND}/{frame}/{name}" in store.snapshot.derived
+        and not store.is_stale(_KIND, frame, name)
+    ]
     if there and not overwrite:
         raise InvalidArgument(
             f"sections not yet in frame {frame!r} are wanted, but got {', '.join(there[:_NAMED])}; "
@@ -175,7 +181,10 @@ def read_affine(store: "AtlasStore", frame: str, section: str) -> Matrix:
 
 
 def frame_table(store: "AtlasStore") -> "pd.DataFrame":
-    """Every section of every frame with its affine; columns frame, section, a to f."""
+    """Every section of every frame with its affine; columns frame, section, a to f, stale.
+
+    `stale`: the section was replaced since, and is left out of answers until it is registered.
+    """
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
@@ -183,8 +192,9 @@ def frame_table(store: "AtlasStore") -> "pd.DataFrame":
         for section in sections:
             entry = store.snapshot.derived[f"{_KIND}/{frame}/{section}"]
             numbers = np.ravel(affine(entry.info.get("matrix"))).tolist()
-            rows.append({"frame": frame, "section": section} | dict(zip("abcdef", numbers)))  # noqa: B905
-    return pd.DataFrame(rows, columns=["frame", "section", *"abcdef"])
+            row = {"frame": frame, "section": section} | dict(zip("abcdef", numbers, strict=True))
+            rows.append(row | {"stale": bool(store.snapshot.stale_inputs(entry))})
+    return pd.DataFrame(rows, columns=["frame", "section", *"abcdef", "stale"])
 
 
 def framed_places(
@@ -201,12 +211,15 @@ def framed_places(
     place
         In its coordinates.
     sections
-        Only these, each of which must be registered; None is all that are.
+        Only these, each of which must be registered; None is all that are, but for those that
+        were replaced since.
 
     Raises
     ------
     DerivedNotFound
         No such frame, or sections that were named and are not registered in it.
+    StaleDerived
+        One that was named, or every one, was replaced since it was registered.
     """
     known = store.derived_keys(_KIND)
     if frame not in known:
@@ -220,6 +233,8 @@ def framed_places(
             f"sections registered in frame {frame!r} are wanted, but got "
             f"{', '.join(map(repr, absent[:_NAMED]))}; register them, or leave them out"
         )
-    chosen = known[frame] if sections is None else sections
+    chosen, stale = fresh_and_stale(store, _KIND, frame, sections)
+    chosen = chosen or known[frame]  # where all are stale, the first of them raises
     places = {name: Framed(place, read_affine(store, frame, name)) for name in chosen}
-    return PlacesBySection.of(places, f"{place} of frame {frame!r}", f"is not in frame {frame!r}")
+    words, why_not = f"{place} of frame {frame!r}", f"is not in frame {frame!r}"
+    return replace(PlacesBySection.of(places, words, why_not), **stale)

@@ -108,12 +108,13 @@ def _encoded(regions: NamedPolygons) -> bytes:
     return target.getvalue()
 
 
-def read_regions(store: "AtlasStore", key: str, section: str) -> NamedPolygons:
-    """Read the regions of one section: one request of the whole file.
+def read_regions(store: "AtlasStore", entry: DerivedEntry) -> NamedPolygons:
+    """Read the regions of one section, checked: one request of the whole file.
 
     Raises
     ------
-    DerivedNotFound, StaleDerived, Corrupt
+    Corrupt
+        The file is missing or damaged, or holds what is no valid polygon with a name.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -121,7 +122,6 @@ def read_regions(store: "AtlasStore", key: str, section: str) -> NamedPolygons:
 
     from .given import checked
 
-    entry = store.derived(KIND, key, section)
     try:
         data = store.storage.get(f"{entry.prefix}/regions.parquet", max_bytes=_LARGEST)
         table = pq.read_table(pa.BufferReader(data), columns=["name", "geometry"])
@@ -152,11 +152,11 @@ def read_ontology(store: "AtlasStore", entry: DerivedEntry) -> list[tuple[str, s
         raise _corrupt(entry, "its ontology is damaged") from error
 
 
-def region_areas(store: "AtlasStore", key: str, section: str) -> dict[str, float]:
+def region_areas(store: "AtlasStore", entry: DerivedEntry) -> dict[str, float]:
     """Area of each region of one section; reads nothing where the snapshot lists them."""
-    listed = store.derived(KIND, key, section).info.get("regions")
+    listed = entry.info.get("regions")
     if listed is None:
-        return read_regions(store, key, section).area_of()
+        return read_regions(store, entry).area_of()
     return {str(name): float(area) for name, area in listed}
 
 

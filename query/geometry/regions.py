@@ -1,14 +1,14 @@
 """Named regions: polygons attached to sections, found by name and by what they are part of."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atlas.errors import DerivedNotFound, InvalidArgument, near, near_or_all
-from .by_section import PlacesBySection
+from .by_section import PlacesBySection, fresh_and_stale
 from .given import united
 from .places import BoolArray, FloatArray, Polygon
 from .region_file import KIND, read_ontology, read_regions, region_areas
@@ -38,7 +38,8 @@ class NamedRegion:
         """All polygons of these names as one."""
         import shapely
 
-        regions = read_regions(self.store, self.key, self.section)
+        entry = self.store.derived(KIND, self.key, self.section)
+        regions = read_regions(self.store, entry)
         wanted = set(self.names)
         pairs = zip(regions.names, regions.polygons, strict=True)
         return Polygon(shapely.to_wkb(united([one for name, one in pairs if name in wanted])))
@@ -86,7 +87,7 @@ def named_places(
     descendants
         Also whatever the ontology has below these names. Names may be ids of the ontology.
     sections
-        Look at these alone; None is all.
+        Look at these alone; None is all but those that were replaced since.
 
     Raises
     ------
@@ -94,16 +95,17 @@ def named_places(
         No regions at all, or none of these names in these sections; near matches are offered.
     InvalidArgument
         Several keys and none named; descendants without an ontology.
+    StaleDerived
+        A section that was named, or every one, was replaced since its regions were drawn.
     """
     wanted = (names,) if isinstance(names, str) else tuple(names)
     key = _one_key(store, key)
-    known = store.derived_keys(KIND)[key]
-    chosen = [name for name in known if sections is None or name in sections]
+    chosen, stale = fresh_and_stale(store, KIND, key, sections)
     trees = _Ontologies(store)
     places, seen = {}, set[str]()
     for section in chosen:
         entry = store.derived(KIND, key, section)
-        here = region_areas(store, key, section)
+        here = region_areas(store, entry)
         seen.update(here)
         found = set(wanted)
         if descendants:
@@ -120,12 +122,21 @@ def named_places(
             "without one; annotate_regions(..., ontology=table) adds it"
         )
     if not places:
+        for section in stale.get("stale", ()):
+            if not chosen or set(wanted) & set(_listed(store, key, section)):
+                store.derived(KIND, key, section)  # raises: it was replaced since
         raise DerivedNotFound(
             f"a region of key {key!r} is wanted, but got {_spelled(wanted)}, which "
             f"{'no section has' if sections is None else 'these sections lack'}."
             f"{near_or_all(wanted[0] if wanted else '', seen)}"
         )
-    return PlacesBySection.of(places, what, f"has no {what} (key {key!r})")
+    return replace(PlacesBySection.of(places, what, f"has no {what} (key {key!r})"), **stale)
+
+
+def _listed(store: "AtlasStore", key: str, section: str) -> list[str]:
+    """Names that a snapshot lists; the files of stale regions are not opened."""
+    listed: Any = store.snapshot.derived[f"{KIND}/{key}/{section}"].info.get("regions") or ()
+    return [str(name) for name, _ in listed]
 
 
 class _Ontologies:
@@ -184,7 +195,10 @@ def _one_key(store: "AtlasStore", key: str | None) -> str:
 
 
 def region_table(store: "AtlasStore") -> "pd.DataFrame":
-    """Every named region: section, key, name, area in square micrometers (NaN: unit unknown).
+    """Every named region: section, key, name, area in square micrometers, whether it is stale.
+
+    The area is NaN where the unit is unknown. `stale`: the section was replaced since, and is left
+    out of answers until its regions are drawn again.
 
     Notes
     -----
@@ -192,13 +206,16 @@ def region_table(store: "AtlasStore") -> "pd.DataFrame":
     """
     import pandas as pd
 
-    rows: list[tuple[str, str, str, float]] = []
+    rows: list[tuple[str, str, str, float, bool]] = []
+    snapshot = store.snapshot
     for key, sections in store.derived_keys(KIND).items():
         for section in sections:
-            known = store.snapshot.sections[section].um_per_unit is not None
-            for name, area in region_areas(store, key, section).items():
-                rows.append((section, key, name, area if known else np.nan))
-    return pd.DataFrame(rows, columns=["section", "key", "name", "area_um2"])
+            entry, here = snapshot.derived[f"{KIND}/{key}/{section}"], snapshot.sections
+            known = section in here and here[section].um_per_unit is not None
+            stale = bool(snapshot.stale_inputs(entry))
+            for name, area in region_areas(store, entry).items():
+                rows.append((section, key, name, area if known else np.nan, stale))
+    return pd.DataFrame(rows, columns=["section", "key", "name", "area_um2", "stale"])
 
 
 def _spelled(names: Sequence[str]) -> str:

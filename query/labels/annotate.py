@@ -78,7 +78,8 @@ def annotate(
     note
         Words kept with the provenance.
     overwrite
-        Replace annotations of these names in the sections of the table.
+        Replace annotations of these names in the sections of the table; those of replaced
+        sections always are.
     memory_limit
         Refuse above it.
 
@@ -191,7 +192,11 @@ def refuse_taken(
                 raise InvalidArgument(
                     f"a new name is wanted, but got {key!r}, which names {what}; give another key="
                 )
-        there = set(store.derived_keys(ANNOTATION).get(key, ())) & set(sections)
+        there = {
+            name
+            for name in store.derived_keys(ANNOTATION).get(key, ())
+            if name in sections and not store.is_stale(ANNOTATION, key, name)
+        }
         if there and not overwrite:
             raise InvalidArgument(
                 f"a new name is wanted, but got {key!r}, which names an annotation of "

@@ -41,7 +41,8 @@ def require_sections(store: "AtlasStore", index: Index, sections: Sequence[str])
     StaleDerived
     InvalidArgument
     """
-    again = f"run `tisseract index {store.url} --key {index.key}` (and the options of then)"
+    again = f"run `tisseract index {store.url} --key {index.key}` (and the options of then), "
+    again += f"or atlas.build_index({index.key!r})"
     stale = [name for name in sections if name in index.stale]
     if stale:
         raise StaleDerived(

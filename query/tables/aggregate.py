@@ -1,7 +1,7 @@
 """Summaries of genes by groups of cells, streamed: memory is groups x genes, not cells."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..cells.rows import RunArray, batches, count
 from ..exports.to_anndata import aligned
 from ..expression.mixture import check_group, check_log, warn_mixed
 from ..expression.normalize import TARGET_SUM, depth_of, log_normalize
-from .obs import chosen_columns, section_table
+from .obs import chosen_columns, section_table, stale_labels, warn_stale
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ type Normalize = Literal["depth", "log1p"]
 FUNCTIONS = ("mean", "sum", "fraction", "count")
 NORMALIZATIONS = (None, "depth", "log1p")
 _ROWS_AT_ONCE = 32_768
+_LABELS = ("annotations", "confidence", "domains")
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ def aggregate(
     *,
     normalize: str | None = None,
     memory_limit: str | int | None = None,
+    leave_out_stale: bool = False,
 ) -> "pd.DataFrame":
     """Summarize genes by groups of cells.
 
@@ -81,6 +83,8 @@ def aggregate(
         10,000.
     memory_limit
         Refuse above it.
+    leave_out_stale
+        Take stale labels for missing, with a `StaleLabelsWarning`, rather than refuse them.
 
     Returns
     -------
@@ -117,6 +121,9 @@ def aggregate(
     sums = _Sums(0 if choice is None else len(choice), {}, [], [], [], [], [], [])
     columns = [c for c in chosen_columns(selection, names) if c.name in names]
     columns.sort(key=lambda column: names.index(column.name))
+    if leave_out_stale:
+        columns = [replace(c, optional=c.source in _LABELS) for c in columns]
+        warn_stale(stale_labels(selection, columns))
     for section, runs in selection.parts():
         for part in batches(runs, _ROWS_AT_ONCE):
             table = section_table(selection, section, part, columns)

@@ -38,7 +38,8 @@ def values(
 
     Notes
     -----
-    Section metadata without filters is answered by the catalog alone.
+    Section metadata without filters is answered by the catalog alone. Stale labels count as
+    missing, with a `StaleLabelsWarning`; where `section` names the section, they raise.
     """
     import pandas as pd
 
@@ -55,7 +56,10 @@ def values(
         index = pd.Index(order, name=column, dtype=object)
         return pd.Series([counts[value] for value in order], index=index, name="n_obs")
     selection = select(store, domain_key=domain_key, **filters)
-    table = selection.aggregate([column], "count")
+    from .aggregate import aggregate
+
+    # Asked of the whole atlas, one replaced section must not hide the others.
+    table = aggregate(selection, [column], "count", leave_out_stale="section" not in filters)
     counted = table["n_obs"]
     counted.attrs = {}
     return counted

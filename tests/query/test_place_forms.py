@@ -512,7 +512,7 @@ def test_sections_without_the_frame_are_named(framed: AtlasStore) -> None:
         region(framed, bbox=(0, 0, 1, 1), coordinate_system="ccf2")
     with pytest.raises(InvalidArgument, match="needs no frame"):
         region(framed, near="area > 3", within_um=1, coordinate_system="ccf")
-    assert list(frame_table(framed).columns) == ["frame", "section", *"abcdef"]
+    assert list(frame_table(framed).columns) == ["frame", "section", *"abcdef", "stale"]
     assert len(frame_table(framed)) == 3
 
 
