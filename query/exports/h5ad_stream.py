@@ -14,6 +14,7 @@ from ..cells.fetch import read_positions
 from ..cells.rows import RunArray
 from ..expression.normalize import depth_of, log_normalize
 from ..tables.obs import cell_ids
+from ..tables.positions import frame_of
 from .embeddings import read_rows
 from .graphs import selected_graph
 from .prepare import Options, Prepared, prepare
@@ -183,6 +184,9 @@ def _row_arrays(file: "h5py.File", prepared: Prepared) -> None:
         return lambda section, runs: read_rows(store, key, section.name, runs)
 
     arrays: dict[str, tuple[int, Any, Read]] = {"spatial": (2, np.float64, read_positions)}
+    frame = frame_of(prepared.selection.question)
+    if frame is not None:
+        arrays[frame.key] = (2, np.float64, frame.read)
     for key, dim in prepared.embeddings.dims.items():
         arrays[f"X_{key}"] = (dim, np.float32, embedding(key))
     n = prepared.n_obs

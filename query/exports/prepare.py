@@ -12,6 +12,7 @@ from ...atlas.memory import parse_bytes, refuse_above
 from ..cells.rows import RunArray, batches, count
 from ..expression.choice import GeneChoice, Join, Missing, settle
 from ..expression.mixture import check_log, warn_mixed
+from ..tables.positions import frame_of
 from .embeddings import Embeddings, choose_embeddings
 from .graphs import graph_bytes
 from .halo import Halo, widened
@@ -33,6 +34,7 @@ _VALUE_BYTES = 40
 _FIXED_BYTES = 128 * 2**20
 # A cell in a stream: one column of obs at a time, and where its values begin.
 _CELL_BYTES = 96
+_POSITION_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,8 @@ def prepare(selection: "Selection", options: Options, *, stream: bool = False) -
         peak = int(peak * max(1.0, sum(map(len, inside.values())) / n_own))
     found = choose_embeddings(wide, kept, options.embeddings)
     n = sum(count(runs) for runs in wide.runs.values())
-    more = 0 if stream else 2 * n * found.row_bytes
+    framed = 0 if frame_of(selection.question) is None else _POSITION_BYTES
+    more = 0 if stream else 2 * n * (found.row_bytes + framed)
     if options.missing == "nan" and not stream:
         more += _filled_bytes(wide, choice)
     refuse_above(limit, peak + more, what, WAYS_OUT)

@@ -12,6 +12,7 @@ from ..expression.choice import GeneChoice, Join, Missing
 from ..expression.mixture import LOG_RULES, told_apart, unit_of
 from ..expression.normalize import TARGET_SUM, depth_of, log_normalize
 from ..tables.obs import obs_table
+from ..tables.positions import frame_of
 from .embeddings import confidence_columns, read_rows
 from .graphs import selected_graph
 from .prepare import WAYS_OUT, Options, Prepared, described, prepare
@@ -98,7 +99,8 @@ def to_anndata(
     -------
     AnnData
         `X` (n, g) float32 CSR; obs index `{section}:{cell id}`; `obsm["spatial"]` (n, 2)
-        float64, micrometers (source units in sections of unknown unit, named in `uns`);
+        float64, micrometers (source units in sections of unknown unit, named in `uns`), and of
+        an answer asked in a common frame `obsm["spatial_<frame>"]`, in the frame;
         `uns["tisseract"]` names the atlas, its snapshot, the query and the units.
 
     Raises
@@ -137,6 +139,10 @@ def assemble(prepared: Prepared) -> "AnnData":
     obs = obs_of(prepared)
     positions = [read_positions(section, runs) for section, runs in parts]
     obsm: dict[str, Any] = {"spatial": np.concatenate([*positions, np.zeros((0, 2))])}
+    frame = frame_of(selection.question)
+    if frame is not None:
+        framed = [frame.read(section, runs) for section, runs in parts]
+        obsm[frame.key] = np.concatenate([*framed, np.zeros((0, 2))])
     for key, dim in prepared.embeddings.dims.items():
         rows = [read_rows(selection.store, key, section.name, runs) for section, runs in parts]
         obsm[f"X_{key}"] = np.concatenate([*rows, np.zeros((0, dim), np.float32)])
@@ -246,6 +252,7 @@ def describe(selection: "Selection", normalize: str | None = None) -> dict[str, 
     entries = [store.snapshot.sections[name] for name in selection.runs]
     units = {e.section: unit_of(e) for e in entries}
     values = {e.section: e.values for e in entries}
+    frame = frame_of(selection.question)
     return {
         "version": version("tisseract"),
         "atlas": atlas_id(store),
@@ -254,6 +261,7 @@ def describe(selection: "Selection", normalize: str | None = None) -> dict[str, 
         "spatial_unit": units,
         "values": values,
         "normalize": normalize or "none",
+        **({} if frame is None else {"frame": frame.name}),
         **(_normalized(values) if normalize else {}),
     }
 

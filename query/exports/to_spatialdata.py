@@ -14,6 +14,7 @@ from ..expression.mixture import told_apart, warn_mixed
 from ..geometry.by_section import place_of
 from ..points.elements import outlines_of, points_of, rasters_of
 from ..tables.obs import obs_table, stale_note
+from ..tables.positions import frame_of
 from .embeddings import choose_embeddings, join_derived
 from .graphs import graph_bytes, selected_graph
 from .to_anndata import WAYS_OUT, aligned, describe, stack
@@ -118,7 +119,7 @@ def to_spatialdata(
         X=stack([aligned(section, runs, choice) for section, runs in parts], len(choice)),
         obs=_annotated(ids, region),
         var=choice.var(),
-        obsm={"spatial": _positions(parts)},
+        obsm={"spatial": _positions(parts)} | _framed(selection),
         varm=varm,
         uns={"tisseract": describe(selection) | stale_note(ids)},
     )
@@ -145,6 +146,15 @@ def _annotated(obs: Any, region: list[str]) -> Any:
     obs[REGION_KEY] = pd.Categorical(region)
     obs[INSTANCE_KEY] = obs.index.to_numpy()
     return obs
+
+
+def _framed(selection: "Selection") -> dict[str, Any]:
+    """Positions in the frame that the question asks in, if it asks in one."""
+    frame = frame_of(selection.question)
+    if frame is None:
+        return {}
+    parts = [frame.read(section, runs) for section, runs in selection.parts()]
+    return {frame.key: np.concatenate([*parts, np.zeros((0, 2))])}
 
 
 def _positions(parts: "list[tuple[Section, RunArray]]") -> Any:

@@ -59,6 +59,8 @@ class Framed:
     """In coordinates of the frame."""
     matrix: Matrix
     """Section to frame."""
+    frame: str = ""
+    """Name of the frame."""
 
     @cached_property
     def geometry(self) -> Any:

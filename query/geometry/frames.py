@@ -235,6 +235,6 @@ def framed_places(
         )
     chosen, stale = fresh_and_stale(store, _KIND, frame, sections)
     chosen = chosen or known[frame]  # where all are stale, the first of them raises
-    places = {name: Framed(place, read_affine(store, frame, name)) for name in chosen}
+    places = {name: Framed(place, read_affine(store, frame, name), frame) for name in chosen}
     words, why_not = f"{place} of frame {frame!r}", f"is not in frame {frame!r}"
     return replace(PlacesBySection.of(places, words, why_not), **stale)

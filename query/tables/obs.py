@@ -12,6 +12,7 @@ from ..cells.fetch import read_column, read_counts, read_ids
 from ..cells.rows import RunArray, count
 from ..expression.mixture import told_apart, warn_mixed
 from ..filters.columns import Column, Columns, timepoint_order
+from .positions import position_names, read_position_columns, without_positions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,18 +135,26 @@ def cell_ids(section: "Section", runs: RunArray) -> "pd.Index":
     return pd.Index(pd.Series(names).radd(f"{section.name}:"))
 
 
-def obs_table(selection: "Selection", names: Sequence[str] | None = None) -> "pd.DataFrame":
+def obs_table(
+    selection: "Selection", names: Sequence[str] | None = None, *, positions: bool = False
+) -> "pd.DataFrame":
     """Tabulate the cells of a selection, one row each, in its order.
 
     Text of few values comes as categories, timepoints ordered in time where the catalog says
     how; sections without a column hold missing values, integers as nullable ones. Stale labels,
     unless named, are missing with a `StaleLabelsWarning`; `attrs["stale_labels"]` names their
-    sections. Memory: some 100 bytes a cell and 10 a
-    value.
+    sections. With `positions`, these come last, all or those named. Memory: some 100 bytes a
+    cell and 10 a value.
     """
     import pandas as pd
 
-    columns = chosen_columns(selection, names)
+    places = position_names(selection) if positions else {}
+    if names is not None:
+        names = [names] if isinstance(names, str) else names
+        places = {kind: pair for kind, pair in places.items() if set(pair) & set(names)}
+    taken = {name for pair in places.values() for name in pair}
+    named = names if names is None else [name for name in names if name not in taken]
+    columns = without_positions(chosen_columns(selection, named), taken)
     stale = stale_labels(selection, columns)
     warn_stale(stale)
     parts = selection.parts()
@@ -161,6 +170,9 @@ def obs_table(selection: "Selection", names: Sequence[str] | None = None) -> "pd
     index = ids[0].append(ids[1:]) if ids else pd.Index([], dtype="str")
     table = pd.DataFrame(data, index=index)
     if stale:
+    if places:
+        found = read_position_columns(selection, places)
+        data |= {n: v for n, v in found.items() if names is None or n in names}
         table.attrs["stale_labels"] = stale
     return table
 
@@ -316,7 +328,7 @@ def to_pandas(
     asked = selection.question.genes
     names = [names] if isinstance(names, str) else names
     n_genes = len(asked or ())
-    width = len(names) if names is not None else len(selection.columns.obs) + 8
+    width = len(names) if names is not None else len(selection.columns.obs) + 14
     refuse_above(
         parse_bytes(memory_limit),
         _FIXED_BYTES + selection.n_obs_bound * (_CELL_BYTES + _VALUE_BYTES * width + 8 * n_genes),
@@ -324,16 +336,19 @@ def to_pandas(
         "narrow the query or name fewer columns, or give a larger memory_limit",
     )
     if asked is None:
-        return obs_table(selection, names)
+        return obs_table(selection, names, positions=True)
     from ..expression.choice import settle
 
     choice, kept = settle(
         selection.genes, list(selection.runs), asked=True, join="outer", missing=missing
     )
-    table = obs_table(selection, names)
+    table = obs_table(selection, names, positions=True)
     values = np.full((len(table), len(choice)), np.nan, np.float32)
     keep = np.ones(len(table), bool)
     start = 0
+    Without `names`, positions come too: `x_um`, `y_um` (NaN in sections of unknown unit, which
+    have `x_source`, `y_source`) and, of an answer asked in a frame, `x_<frame>`, `y_<frame>`. A
+    column of the source that has such a name is `obs:x_um` then. `names` may name them.
     for section, runs in selection.parts():
         stop = start + count(runs)
         keep[start:stop] = section.name in kept
