@@ -1,6 +1,7 @@
 """Answers without a cell: say so, and where cells are."""
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..filters.cell_ids import COLUMN
@@ -9,6 +10,9 @@ from ..filters.predicate import In
 if TYPE_CHECKING:
     from .question import Question
     from .selection import Selection
+
+# Warnings point to the line that asked, however deep in the package they arise.
+_PACKAGE = str(Path(__file__).parents[2])
 
 
 class EmptyAnswerWarning(UserWarning):
@@ -19,17 +23,27 @@ class UnknownCellsWarning(UserWarning):
     """Some cells asked for by name are not in the atlas."""
 
 
+def tell(message: str, category: type[Warning]) -> None:
+    """Warn with the line of the caller outside the package."""
+    warnings.warn(message, category, stacklevel=2, skip_file_prefixes=(_PACKAGE,))
+
+
+def warn_nothing_found(selection: "Selection", n_found: int) -> None:
+    """Warn where a place holds no cell; a filter may well find none."""
+    if not n_found and selection.question.place is not None:
+        tell(nothing_found(selection), EmptyAnswerWarning)
+
+
 def warn_unknown_cells(question: "Question", n_found: int) -> None:
     """Warn where a question names cells, and nothing else, and some are not there."""
     asked = question.predicate
     if not isinstance(asked, In) or asked.column != COLUMN or question.place is not None:
         return
     if n_found < len(set(asked.values)):
-        warnings.warn(
+        tell(
             f"{len(set(asked.values)):,} cells are asked for by name, but {n_found:,} are in the "
             "atlas; compare the index of .obs with the list",
             UnknownCellsWarning,
-            stacklevel=4,
         )
 
 

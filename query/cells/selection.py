@@ -14,7 +14,7 @@ from ..filters.predicate import Bounds, Leaf
 from ..geometry.by_section import Nowhere, place_of
 from . import pruning
 from .answers import Answers
-from .empty import warn_unknown_cells
+from .empty import warn_nothing_found, warn_unknown_cells
 from .fetch import Asked, by_gene, find_rows
 from .plan import QueryPlan, SectionPlan, known_rows, whole_section
 from .question import Question
@@ -229,7 +229,9 @@ class Selection(Answers):
                 if len(runs):
                     found[plan.section] = runs
             self._runs = found
-            warn_unknown_cells(self.question, sum(map(count, found.values())))
+            n_found = sum(map(count, found.values()))
+            warn_unknown_cells(self.question, n_found)
+            warn_nothing_found(self, n_found)
         return self._runs
 
     def only(self, sections: Sequence[str]) -> "Selection":

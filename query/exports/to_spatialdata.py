@@ -95,7 +95,7 @@ def to_spatialdata(
     region: list[str] = []
     entries = [section.entry for section, _ in parts]
     warn_mixed(entries)
-    if not parts:
+    if not parts and selection.question.place is None:  # of a place it is told when found
         warnings.warn(nothing_found(selection), EmptyAnswerWarning, stacklevel=3)
     ids = told_apart(obs_table(selection), entries)
     start = 0

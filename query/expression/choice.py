@@ -221,11 +221,12 @@ def choose_genes(
             for name in sections
         },
         {name: measured_in(union, handles[name])[rows] for name in sections},
-        frozenset(s for s in sections if not _has_symbols(store, s)),
+        frozenset(s for s in sections if not has_symbols(store, s)),
     )
 
 
-def _has_symbols(store: "AtlasStore", section: str) -> bool:
+def has_symbols(store: "AtlasStore", section: str) -> bool:
+    """Whether the panel of a section names any gene by a symbol."""
     # By digest: a section of its own would read the panel that it shares with others again.
     return any(_SHELF.panel(store, section).symbol)
 
@@ -321,7 +322,7 @@ def _lacking(choice: GeneChoice, sections: Sequence[str]) -> str:
             parts.append(f"{name} is not measured in {len(lacking)}: {shown}{more}")
             nameless = choice.unmatched(row)
             if nameless:
-                parts[-1] += f" ({_no_symbols(nameless)})"
+                parts[-1] += f" ({no_symbols(nameless)})"
     shown = "; ".join(parts[:_NAMED])
     more = f"; and {len(parts) - _NAMED} more genes" if len(parts) > _NAMED else ""
     return (
@@ -330,10 +331,10 @@ def _lacking(choice: GeneChoice, sections: Sequence[str]) -> str:
     )
 
 
-def _no_symbols(sections: Sequence[str]) -> str:
+def no_symbols(sections: Sequence[str]) -> str:
     """Say where a symbol could not be looked up, and what to do.
 
-    >>> _no_symbols(["a", "b"])
+    >>> no_symbols(["a", "b"])
     'a, b list identifiers without symbols: ask by identifier, or ingest them with a gene_map'
     """
     more = f" and {len(sections) - _NAMED} more" if len(sections) > _NAMED else ""
@@ -346,7 +347,7 @@ def _no_symbols(sections: Sequence[str]) -> str:
 def unmatched_warning(choice: GeneChoice) -> str:
     """Say in which sections a gene asked for by symbol could not be looked up, or nothing."""
     parts = [
-        f"{name}: {_no_symbols(sections)}"
+        f"{name}: {no_symbols(sections)}"
         for row, name in enumerate(choice.name.tolist())
         if (sections := choice.unmatched(row))
     ]

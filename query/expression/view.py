@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 
 from ...atlas.errors import GeneNotFound, InvalidArgument
 from ...atlas.gene_names import organism_of, strip_version
+from ..cells.empty import tell
 from .choice import GeneChoice, UnmeasuredWarning, choose_genes, find_gene, unmatched_warning
 from .spatial_verbs import SpatialVerbs
 from .summary_read import find_summary
@@ -85,7 +85,7 @@ def gene(
     choice = choose_genes(store, names, [asked])
     unmatched = unmatched_warning(choice)
     if unmatched:
-        warnings.warn(unmatched, UnmeasuredWarning, stacklevel=2)
+        tell(unmatched, UnmeasuredWarning)
     facts = (choice.gene_id, choice.symbol, choice.organism, choice.feature_type)
     return GeneView(frozen, asked, names, *(str(one[0]) for one in facts))
 

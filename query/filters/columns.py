@@ -46,6 +46,8 @@ class Column:
     """Of a gene: counts or log1p."""
     places: tuple[tuple[str, int, bool], ...] = ()
     """Of a gene: panels that list it, each with the matrix column and whether zeros pad it."""
+    nameless: frozenset[str] = frozenset()
+    """Of a gene known by symbol alone: panels of identifiers without symbols, which may have it."""
 
     @property
     def is_text(self) -> bool:
@@ -127,8 +129,11 @@ class Columns:
             return Column(name, "cell", name, frozenset({"string"}), None)
         if source in gene_columns.UNITS and key:
             places = gene_columns.gene_places(self._store, key)
+            nameless = gene_columns.nameless_panels(self._store, key)
             kinds = frozenset({"numeric"})
-            return Column(name, "gene", key, kinds, None, unit=source, places=places)
+            return Column(
+                name, "gene", key, kinds, None, unit=source, places=places, nameless=nameless
+            )
         if name == "section" or name in metadata:
             return self._from_metadata(name, name)
         if name in obs:

@@ -6,7 +6,6 @@ section holds normalized values, and what is stored where it holds logarithms. W
 not measured the gene, or holds values that the unit does not fit, the value is missing.
 """
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import GeneAmbiguous, UnitUnknown
+from ...atlas.gene_names import is_accession
 from .leaf import bound_by_range, missing_everywhere
-from .predicate import Bounds, Leaf, Null
+from .predicate import Bounds, Leaf, Null, bound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +62,26 @@ def gene_places(store: "AtlasStore", name: str) -> tuple[tuple[str, int, bool], 
     return tuple(found)
 
 
+def nameless_panels(store: "AtlasStore", name: str) -> frozenset[str]:
+    """Digests of panels that may list a gene under an identifier that the atlas does not know.
+
+    None where the identifier is known: then every panel was searched for it.
+    """
+    from ..expression.choice import find_gene, gene_union, has_symbols
+
+    sections = store.section_names
+    union = gene_union(store, sections)
+    row = find_gene(union, name)
+    if is_accession(str(union.gene_id[row])):
+        return frozenset()
+    panels = {store.snapshot.sections[section].panel: section for section in reversed(sections)}
+    return frozenset(
+        digest
+        for digest, section in panels.items()
+        if int(union.columns(digest)[row]) < 0 and not has_symbols(store, section)
+    )
+
+
 def refuse_bare_gene(store: "AtlasStore", name: str) -> None:
     """Raise where a name that is no column is a gene, whose unit is not said.
 
@@ -85,6 +105,8 @@ def refuse_bare_gene(store: "AtlasStore", name: str) -> None:
 
 def why_missing(column: "Column", entry: "SectionEntry") -> str | None:
     """Tell why no cell of a section has a value of a gene, None where cells may have one."""
+    if entry.panel in column.nameless:
+        return f"{column.name} may be measured under an identifier, which has no symbol"
     if not any(digest == entry.panel for digest, *_ in column.places):
         return f"{column.name} is not measured"
     if entry.values not in UNITS[column.unit]:
@@ -93,33 +115,58 @@ def why_missing(column: "Column", entry: "SectionEntry") -> str | None:
 
 
 def warn_unfit(selection: "Selection") -> None:
-    """Warn with `MixedValuesWarning` of sections left out as their values do not fit a unit.
+    """Warn of sections left out that may well have cells that express a gene of the filter.
 
-    Such a section may well have cells that express the gene: it holds other numbers.
+    They hold values that do not fit its unit (`MixedValuesWarning`), or list identifiers without
+    symbols where the gene is known by symbol alone (`UnmeasuredWarning`).
     """
+    from ..cells.empty import tell
+    from ..expression.choice import UnmeasuredWarning, no_symbols
     from ..expression.mixture import MixedValuesWarning
 
+    genes = [column for column in selection.tested if column.source == "gene"]
+    if not genes:
+        return
     entries = selection.store.snapshot.sections
     kept = set(selection.sections)
-    for column in selection.tested:
-        if column.source != "gene":
-            continue
+    asked = {n: entry for n, entry in entries.items() if _left_otherwise(selection, entry)}
+    for column in genes:
         listing = {digest for digest, *_ in column.places}
+        nameless = [name for name, entry in asked.items() if entry.panel in column.nameless]
+        if nameless:
+            tell(
+                f"{column.name} is missing where it may be measured: {no_symbols(nameless)}",
+                UnmeasuredWarning,
+            )
         unfit = [
             f"{name} ({entry.values})"
-            for name, entry in entries.items()
+            for name, entry in asked.items()
             if name not in kept
             and entry.panel in listing
             and entry.values not in UNITS[column.unit]
         ]
         if unfit:
-            warnings.warn(
+            tell(
                 f"{column.name} is missing in {len(unfit):,} sections that hold other values: "
                 f"{', '.join(unfit[:3])}{' ...' if len(unfit) > 3 else ''}; "
                 "log1p: also fits normalized and log1p values",
                 MixedValuesWarning,
-                stacklevel=4,
             )
+
+
+def _left_otherwise(selection: "Selection", entry: "SectionEntry") -> bool:
+    """Whether a section might answer, whatever its cells have of the genes; from the catalog."""
+    from ..cells.pruning import bound_leaf_by_catalog
+
+    columns = {column.name: column for column in selection.tested}
+
+    def leaf_bounds(leaf: Leaf) -> Bounds:
+        column = columns[leaf.column]
+        if column.source in ("meta", "cell", "obs"):
+            return bound_leaf_by_catalog(leaf, column, entry, {})
+        return Bounds.unknown(1)
+
+    return bool(bound(selection.question.predicate, leaf_bounds, 1).can_yes[0])
 
 
 def bound_by_entry(leaf: Leaf, column: "Column", entry: "SectionEntry") -> Bounds:

@@ -23,6 +23,10 @@ _NAMES = {
     "get_presence_matrix": "query.exports.census",
     "get_var": "query.exports.census",
     "TisseractError": "atlas.errors",
+    "EmptyAnswerWarning": "query.cells.empty",
+    "MixedValuesWarning": "query.expression.mixture",
+    "StaleLabelsWarning": "query.tables.obs",
+    "UnmeasuredWarning": "query.expression.choice",
 }
 _MODULES = ("atlas", "gr", "ingest", "models", "pl", "query", "simulator", "testing", "tl")
 
@@ -32,8 +36,12 @@ if TYPE_CHECKING:
     from .handle import Atlas, create, open  # noqa: A004
     from .ingest.check import check_samples
     from .ingest.pipeline import ingest
+    from .query.cells.empty import EmptyAnswerWarning
     from .query.exports.census import get_anndata, get_obs, get_presence_matrix, get_var
+    from .query.expression.choice import UnmeasuredWarning
+    from .query.expression.mixture import MixedValuesWarning
     from .query.filters.expression import col
+    from .query.tables.obs import StaleLabelsWarning
 else:
 
     def __getattr__(name: str) -> Any:
@@ -51,7 +59,11 @@ else:
 
 __all__ = [
     "Atlas",
+    "EmptyAnswerWarning",
+    "MixedValuesWarning",
+    "StaleLabelsWarning",
     "TisseractError",
+    "UnmeasuredWarning",
     "__version__",
     "atlas",
     "check_samples",

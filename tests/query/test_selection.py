@@ -16,7 +16,19 @@ from tisseract.atlas.errors import (
     SectionNotFound,
     UnitUnknown,
 )
-from tisseract.query import And, Compare, In, Not, Null, Or, Predicate, StringTest, region, select
+from tisseract.query import (
+    And,
+    Compare,
+    EmptyAnswerWarning,
+    In,
+    Not,
+    Null,
+    Or,
+    Predicate,
+    StringTest,
+    region,
+    select,
+)
 from tisseract.query.geometry.given import polygon
 from tisseract.query.geometry.places import Box, Circle, Place
 
@@ -276,7 +288,8 @@ def test_unknown_units_need_saying(atlas: Any) -> None:
 
 def test_a_place_outside_the_section_is_an_empty_answer_that_says_so(atlas: Any) -> None:
     selection = region(atlas.store, "a_e9", bbox=(5000, 5000, 5001, 5001))
-    assert selection.n_obs == 0
+    with pytest.warns(EmptyAnswerWarning, match="'a_e9' spans x"):
+        assert selection.n_obs == 0
     assert ("a_e9", "lies outside the place") in selection.explain().pruned
     adata = selection.to_anndata()
     assert adata.shape[0] == 0

@@ -191,6 +191,7 @@ def test_lazy_forms_agree(atlas: Atlas) -> None:
     assert again.to_pandas().equals(frame)
 
 
+@pytest.mark.filterwarnings("ignore::tisseract.query.EmptyAnswerWarning")
 def test_empty_place_and_limits(atlas: Atlas) -> None:
     nothing = atlas.region("s1", bbox=(5000, 5000, 6000, 6000)).transcripts()
     assert nothing.to_pandas().empty

@@ -99,7 +99,9 @@ def _plain_warnings(*, quiet: bool) -> Iterator[None]:
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-        if category.__module__.partition(".")[0] == "tisseract" and not quiet:
+        ours = category.__module__.partition(".")[0] == "tisseract"
+        # Of an answer without cells every command tells by itself.
+        if ours and not quiet and category.__name__ != "EmptyAnswerWarning":
             sys.stderr.write("warning: " + clean(as_options(str(message)), lines=True) + "\n")
 
     if not sys.warnoptions:
