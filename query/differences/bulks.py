@@ -97,6 +97,6 @@ def _rows_at_once(selection: "Selection", shape: tuple[int, int, int], limit: in
         limit,
         int(held + 256 * each),
         f"sums of {shape[0]} replicates x {shape[1]} labels x {shape[2]:,} genes",
-        "name fewer genes, compare fewer labels, or give a larger memory_limit",
+        "compare fewer labels or replicates, or give a larger memory_limit",
     )
     return int(np.clip((limit - held) / each, 256, _ROWS_AT_ONCE))

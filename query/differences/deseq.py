@@ -17,7 +17,7 @@ from .groups import Comparison
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Design", "choose_design", "run_bulks", "smallest_p"]
+__all__ = ["Design", "choose_design", "empty_values", "run_bulks", "smallest_p"]
 
 FEWEST = 2
 """Replicates a side below which nothing can be told of their spread."""
@@ -85,7 +85,7 @@ def choose_design(
         for name, n in zip(names, cells, strict=True)
         for row in np.flatnonzero((n > 0) & (n < min_cells)).tolist()
     )
-    both = np.intersect1d(*kept)
+    both = np.intersect1d(kept[0], kept[1])
     used = _independent(kept, both)
     if min(map(len, used)) < FEWEST:
         there = "; ".join(
@@ -105,7 +105,7 @@ def choose_design(
         for name, rows, own in zip(names, kept, used, strict=True)
         for row in np.setdiff1d(rows, own).tolist()
     )
-    return Design(used[0], used[1], bool(np.array_equal(*used)), few, unmatched)
+    return Design(used[0], used[1], bool(np.array_equal(used[0], used[1])), few, unmatched)
 
 
 def _independent(kept: list[NDArray[np.int64]], both: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -132,7 +132,8 @@ def run_bulks(
     -------
     table
         (genes,) in order: `log2_fold`, `base_mean`, `stat`, `p`, `p_adj` (Benjamini-Hochberg after
-        independent filtering, as DESeq2 does it).
+        independent filtering, as DESeq2 does it). Genes without any count in these pseudobulks
+        are left out of the fit, which they would change: `base_mean` 0, NaN otherwise.
     notes
         What PyDESeq2 warned of.
 
@@ -140,6 +141,8 @@ def run_bulks(
     ------
     ImportError
         PyDESeq2 is not there.
+    InvalidArgument
+        No gene has a count.
     """
     import pandas as pd
 
@@ -160,9 +163,15 @@ def run_bulks(
         },
         index=names,
     )
-    genes = [f"g{k}" for k in range(counts.shape[1])]
+    counted = counts.any(axis=0)
+    if not counted.any():
+        raise InvalidArgument(
+            f"genes with counts are wanted, but the {len(rows)} pseudobulks of {group} and "
+            f"{comparison.against} have none; choose other cells"
+        )
+    genes = [f"g{k}" for k in np.flatnonzero(counted).tolist()]
     # PyDESeq2's optimizers stop elsewhere for another order in memory: always the same one.
-    table = pd.DataFrame(np.ascontiguousarray(counts), names, genes)
+    table = pd.DataFrame(np.ascontiguousarray(counts[:, counted]), names, genes)
     found, notes = _run(table, metadata, design.formula)
     order = {
         "log2FoldChange": "log2_fold",
@@ -171,7 +180,30 @@ def run_bulks(
         "pvalue": "p",
         "padj": "p_adj",
     }
-    return found.loc[genes, list(order)].rename(columns=order).reset_index(drop=True), notes
+    fitted = found.loc[genes, list(order)].rename(columns=order)
+    full = fitted.set_index(np.flatnonzero(counted)).reindex(range(len(counted)))
+    full["base_mean"] = full["base_mean"].fillna(0.0)
+    return full, notes
+
+
+def empty_values(table: "pd.DataFrame", group: str) -> dict[str, Any]:
+    """Count the genes of a comparison whose p-values are empty, by the reason."""
+    p, adjusted = table["p"].notna(), table["p_adj"].notna()
+    counted = table["base_mean"] > 0
+    n = {
+        "n_tested": int(p.sum()),
+        "n_no_counts": int((~counted).sum()),
+        "n_outliers": int((counted & ~p).sum()),
+        "n_filtered": int((p & ~adjusted).sum()),
+    }
+    why = (
+        ("n_no_counts", "without any count were not"),
+        ("n_outliers", "have no p (Cook's distance: one replicate alone makes them differ)"),
+        ("n_filtered", "have no p_adj (independent filtering: too few counts to tell)"),
+    )
+    parts = [f"{n[key]:,} {words}" for key, words in why if n[key]]
+    words = f"{group}: {n['n_tested']:,} genes were tested; {'; '.join(parts)}" if parts else ""
+    return n | {"empty": words}
 
 
 def _run(counts: Any, metadata: Any, formula: str) -> "tuple[pd.DataFrame, list[str]]":

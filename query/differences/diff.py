@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,15 +11,16 @@ from ...atlas.errors import InvalidArgument
 from ...atlas.memory import parse_bytes
 from ..cells.selection import Selection
 from ..cells.verbs import select
-from ..expression.choice import UnmeasuredWarning
 from ..labels.taking_part import narrowed
 from .bulks import sum_bulks
-from .deseq import Design, choose_design, run_bulks
+from .choice import Tested, cells_compared, genes_tested
+from .deseq import Design, choose_design, empty_values, run_bulks
 from .groups import Comparison, compared
 from .ranks import rank_cells
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import NDArray
 
     from ...atlas.store import AtlasStore
     from ..expression.choice import GeneChoice
@@ -52,6 +54,7 @@ def diff(
     *,
     replicate: str = "donor",
     method: Literal["pseudobulk", "wilcoxon"] = "pseudobulk",
+    genes: str | Sequence[str] | None = None,
     where: str | None = None,
     all_cells: bool = False,
     missing: Literal["drop", "error"] | None = None,
@@ -63,7 +66,8 @@ def diff(
     Parameters
     ----------
     data
-        The atlas, or a selection of it: `atlas.query(domain="CA1")`; its `genes` are compared.
+        The atlas, or a selection of it: `atlas.query(domain="CA1")`. Its sections without a cell
+        of a group or reference do not count.
     groupby
         Column that divides the cells: a domain key, a label, metadata of sections.
     groups
@@ -75,14 +79,19 @@ def diff(
     method
         `pseudobulk`: counts are added up by replicate and group, and DESeq2 compares the sums.
         `wilcoxon`: ranks of cells, with a warning.
+    genes
+        Genes of the table; None is those of the selection. `pseudobulk` normalizes and adjusts
+        over all genes whatever is named; `wilcoxon` tests the named genes alone, and `p_adj` is
+        over them.
     where
         Filter string of the cells that take part; None is those that pass quality control
         (`qc_pass`, in sections that have it).
     all_cells
         Every cell instead.
     missing
-        What to do about genes that a section taking part has not measured: `drop` leaves them
-        out (the default, with a warning), `error` refuses (the default where genes were named).
+        What to do about genes that a section with cells of a side has not measured: `drop` leaves
+        them out (the default, with a warning), `error` refuses (the default where genes were
+        named).
     min_cells
         A pseudobulk of fewer cells is left out.
     memory_limit
@@ -94,7 +103,10 @@ def diff(
         One row a group and gene, largest `stat` in size first: `group`, `reference`, `gene`
         (symbol where known), `gene_id`, `log2_fold`, `base_mean`, `stat`, `p`, `p_adj`, `n_group`,
         `n_reference` (replicates, or cells for `wilcoxon`). `attrs` tells `method`, `design`,
-        `replicates`, `smallest_p`, `caveats`, `n_genes_dropped`, `query`, `snapshot`.
+        `replicate`, `smallest_p`, `caveats`, `n_genes_dropped`, `query`, `snapshot`, and under
+        `groups` for each of them `n_tested`, `n_no_counts` (genes without any count in the cells
+        compared: `base_mean` 0, NaN otherwise), `n_filtered` (`p_adj` NaN by independent
+        filtering), `n_outliers` (`p` NaN by Cook's distance) and `empty`, the same in words.
 
     Raises
     ------
@@ -110,23 +122,28 @@ def diff(
     Where every replicate has cells of both sides the design is `~ replicate + side`, each being
     its own control; where none has, `~ side`. Where some have, the complete pairs are compared if
     there are two or more, else the replicates of one side alone, and what is left out is told by
-    `UnmatchedReplicatesWarning` and `attrs["caveats"]`. `smallest_p` is what an exact permutation of replicates could
-    reach at best; DESeq2 goes below it by what it assumes of counts. Reads all counts of the
-    cells once.
+    `UnmatchedReplicatesWarning` and `attrs["caveats"]`. `smallest_p` is what an
+    exact permutation of replicates could reach at best; DESeq2 goes below it by what it assumes
+    of counts. Reads all counts of the cells once. Groups are those of `aggregate`: "" is a value,
+    and where sections hold a column in several kinds, so are `True` and `1`, with its warning.
     """
     _check(method, missing, min_cells)
     asked = data if isinstance(data, Selection) else select(data)
+    if genes is not None:
+        named = (genes,) if isinstance(genes, str) else tuple(genes)
+        asked = Selection(asked.store, replace(asked.question, genes=named))
     selection = narrowed(asked, where, all_cells=all_cells)
     comparison = compared(selection, groupby, groups, reference)
-    choice, dropped = _genes(selection, missing)
+    selection = cells_compared(selection, comparison)
+    tested = genes_tested(selection, missing, all_genes=method == "pseudobulk")
     limit = parse_bytes(memory_limit)
     if method == "wilcoxon":
-        table, facts = _by_ranks(selection, comparison, choice, limit)
+        table, facts = _by_ranks(selection, comparison, tested.choice, limit)
     else:
         table, facts = _by_bulks(
             selection,
             comparison,
-            choice,
+            tested,
             replicate=replicate,
             min_cells=min_cells,
             limit=limit,
@@ -137,7 +154,7 @@ def diff(
         "method": method,
         "groupby": groupby,
         "reference": comparison.against,
-        "n_genes_dropped": dropped,
+        "n_genes_dropped": tested.dropped,
         "query": str(selection.question),
         "snapshot": selection.store.snapshot.number,
         **facts,
@@ -155,46 +172,16 @@ def _check(method: str, missing: str | None, min_cells: int) -> None:
         raise InvalidArgument(f"min_cells= of at least 0 is wanted, but got {min_cells}")
 
 
-def _genes(selection: Selection, missing: str | None) -> "tuple[GeneChoice, int]":
-    """Genes that all sections with cells measured, and the number of those left out."""
-    choice = selection.genes
-    sections = list(selection.runs)
-    keep = np.ones(len(choice), bool)
-    for name in sections:
-        keep &= choice.measured[name] & (choice.columns[name] >= 0)
-    dropped = int((~keep).sum())
-    if not keep.any():
-        raise InvalidArgument(
-            f"genes that all {len(sections)} sections measured are wanted, but they share none; "
-            "compare sections of one panel"
-        )
-    if dropped:
-        strict = missing == "error" or (missing is None and selection.question.genes is not None)
-        names = ", ".join(choice.name[~keep][:5].astype(str))
-        told = (
-            f"{dropped:,} of {len(keep):,} genes were not measured in all {len(sections)} sections "
-            f"({names}{' ...' if dropped > 5 else ''})"
-        )
-        if strict:
-            raise InvalidArgument(
-                f"genes that all sections measured are wanted, but {told}; leave them out with "
-                "missing='drop', or name sections of one panel"
-            )
-        if missing is None:
-            warnings.warn(f"{told} and are left out", UnmeasuredWarning, stacklevel=4)
-    return choice.restricted(sections, keep), dropped
-
-
 def _by_bulks(
     selection: Selection,
     comparison: Comparison,
-    choice: "GeneChoice",
+    tested: Tested,
     *,
     replicate: str,
     min_cells: int,
     limit: int,
 ) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    bulks = sum_bulks(selection, comparison, choice, replicate, limit=limit)
+    bulks = sum_bulks(selection, comparison, tested.choice, replicate, limit=limit)
     # Every design first: what cannot be compared is told before minutes of fitting.
     designs = {
         name: choose_design(bulks, comparison, name, replicate=replicate, min_cells=min_cells)
@@ -206,7 +193,8 @@ def _by_bulks(
     for name, design in designs.items():
         table, told = run_bulks(bulks, comparison, name, design)
         n = (len(design.group), len(design.reference))
-        tables.append(_named(table, choice, comparison, name, n))
+        empty = empty_values(table, name)
+        tables.append(_named(table, tested.choice, comparison, name, n, shown=tested.shown))
         notes += told
         own = comparison.sides(name)[0]
         facts[name] = {
@@ -214,6 +202,7 @@ def _by_bulks(
             "smallest_p": design.smallest_p,
             "cells": {bulks.replicates[r]: int(bulks.cells[r, own].sum()) for r in design.group},
             "left_out": [*design.few, *design.unmatched],
+            **empty,
         }
     first = next(iter(facts.values()))
     return _joined(tables), {
@@ -259,6 +248,8 @@ def _named(
     comparison: Comparison,
     group: str,
     n: tuple[int, int],
+    *,
+    shown: "NDArray[np.int64] | None" = None,
 ) -> "pd.DataFrame":
     symbol = np.where(choice.symbol == "", choice.name, choice.symbol)
     table.insert(0, "group", group)
@@ -266,6 +257,8 @@ def _named(
     table.insert(2, "gene", symbol)
     table.insert(3, "gene_id", choice.gene_id)
     table["n_group"], table["n_reference"] = n
+    if shown is not None:
+        table = table.iloc[np.sort(shown)]
     order = np.argsort(-np.abs(table["stat"].fillna(0.0).to_numpy()), kind="stable")
     return table.iloc[order]
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .model_verbs import ModelVerbs
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .atlas.snapshot import DerivedEntry
     from .query.cells.selection import Selection
     from .query.expression.summarize import SummaryReport
     from .query.expression.view import GeneView
     from .query.filters.expression import Test
     from .query.filters.predicate import Predicate
+    from .query.labels.annotated import Annotated
     from .query.labels.view import DomainView
     from .query.retrieval.hits import Hits
 
@@ -124,16 +124,68 @@ class QueryVerbs(ModelVerbs):
 
         return frame_table(self)
 
-    def annotate_regions(self, section: str, regions: object, **options: Any) -> int:
-        """Attach named polygons to a section; see `tisseract.query.annotate_regions`."""
+    def annotate_regions(
+        self,
+        section: str,
+        regions: object,
+        *,
+        name: str = "name",
+        key: str = "regions",
+        um_per_unit: float | None = None,
+        ontology: object = None,
+        overwrite: bool = False,
+    ) -> int:
+        """Attach named polygons to a section; see `tisseract.query.annotate_regions`.
+
+        Parameters
+        ----------
+        section
+            The section they lie on.
+        regions
+            GeoJSON (mapping, text or path), a GeoDataFrame, or a mapping of names to polygons.
+        name
+            Property or column that holds the name; `classification.name` in QuPath's files.
+        key
+            Name of this annotation, the same on all sections.
+        um_per_unit
+            Micrometers per unit of the polygons, for files in pixels.
+        ontology
+            Which region is part of which: a table, a CSV path, or a mapping child to parent.
+        overwrite
+            Replace regions of this section and key.
+
+        Returns
+        -------
+        int
+            Number of polygons.
+        """
         from .query import annotate_regions
 
-        return annotate_regions(self, section, regions, **options)
+        return annotate_regions(
+            self,
+            section,
+            regions,
+            name=name,
+            key=key,
+            um_per_unit=um_per_unit,
+            ontology=ontology,
+            overwrite=overwrite,
+        )
 
     def register(
         self, frame: str, transforms: Mapping[str, object], *, overwrite: bool = False
     ) -> None:
-        """Commit affines of sections into a common frame; see `tisseract.query.register`."""
+        """Commit affines of sections into a common frame; see `tisseract.query.register`.
+
+        Parameters
+        ----------
+        frame
+            Name of the frame, such as `ccf_um`.
+        transforms
+            Section name to an affine from its coordinates (micrometers) into those of the frame.
+        overwrite
+            Replace affines that are there already.
+        """
         from .query import register
 
         register(self, frame, transforms, overwrite=overwrite)
@@ -186,8 +238,18 @@ class QueryVerbs(ModelVerbs):
         return domains(self, key)
 
     def annotate(
-        self, table: pd.DataFrame | str | Path, key: str | None = None, **options: Any
-    ) -> list[DerivedEntry]:
+        self,
+        table: pd.DataFrame | str | Path,
+        key: str | None = None,
+        *,
+        on: str | None = None,
+        columns: Sequence[str] | None = None,
+        missing: Literal["error", "ok"] = "error",
+        unknown: Literal["error", "drop"] = "error",
+        note: str | None = None,
+        overwrite: bool = False,
+        memory_limit: str | int | None = None,
+    ) -> Annotated:
         """Add columns to cells by their ids, from a table; see `tisseract.query.annotate`.
 
         Parameters
@@ -196,10 +258,41 @@ class QueryVerbs(ModelVerbs):
             A DataFrame or the path of a CSV, TSV or Parquet file, indexed by `{section}:{cell id}`
             or with columns `section` and `cell_id`.
         key
-            Name of the new column.
-        **options
-            `on`, `columns`, `missing`, `unknown`, `note`, `overwrite`, `memory_limit`.
+            Name of the new column; without, those of the table.
+        on
+            Column that holds the ids, or `index`.
+        columns
+            Columns of the table to add; without, all.
+        missing
+            `ok` accepts cells of the sections named that the table leaves out.
+        unknown
+            `drop` leaves out rows whose cell is not in the atlas.
+        note
+            Words kept with the provenance.
+        overwrite
+            Replace annotations of these names in the sections of the table.
+        memory_limit
+            Refuse above it.
+
+        Returns
+        -------
+        Annotated
+            Prints as a table: column, section, kind, cells with a value and without. `.table` is
+            a DataFrame; `.entries` are the entries of the snapshot.
         """
         from .query import annotate
+        from .query.labels.annotated import annotated
 
-        return annotate(self, table, key, **options)
+        entries = annotate(
+            self,
+            table,
+            key,
+            on=on,
+            columns=columns,
+            missing=missing,
+            unknown=unknown,
+            note=note,
+            overwrite=overwrite,
+            memory_limit=memory_limit,
+        )
+        return annotated(self, entries)

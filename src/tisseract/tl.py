@@ -30,14 +30,20 @@ def diff(
     *,
     replicate: str = "donor",
     method: Literal["pseudobulk", "wilcoxon"] = "pseudobulk",
-    **options: Any,
+    genes: str | Sequence[str] | None = None,
+    where: str | None = None,
+    all_cells: bool = False,
+    missing: Literal["drop", "error"] | None = None,
+    min_cells: int = 10,
+    memory_limit: str | int | None = None,
 ) -> pd.DataFrame:
     """Compare the genes of groups of cells; see `tisseract.query.diff`.
 
     Parameters
     ----------
     data : Atlas or Selection
-        All cells, or those of a query: `atlas.query(domain="CA1")`.
+        All cells, or those of a query: `atlas.query(domain="CA1")`. Sections without a cell of a
+        group or reference do not count.
     groupby : str
         Column that divides the cells: a domain key, a label, metadata of sections.
     groups : str or sequence of str, optional
@@ -48,17 +54,43 @@ def diff(
         Metadata of sections that tells replicates apart: `donor`, `section`.
     method : {'pseudobulk', 'wilcoxon'}
         DESeq2 on sums of counts of replicates, or ranks of cells.
-    **options
-        `where`, `all_cells`, `missing`, `min_cells`, `memory_limit`.
+    genes : str or sequence of str, optional
+        Genes of the table; without, those of the selection. With `pseudobulk` all genes are
+        fitted and adjusted for whatever is named; `wilcoxon` tests the named genes alone.
+    where : str, optional
+        Filter of the cells that take part; without, those that pass quality control (`qc_pass`).
+    all_cells : bool
+        Every cell instead.
+    missing : {'drop', 'error'}, optional
+        Leave out genes that one of the sections has not measured (the default, with a warning),
+        or refuse (the default for genes that were named).
+    min_cells : int
+        A replicate's group of fewer cells is left out (`pseudobulk`).
+    memory_limit : str or int, optional
+        Refuse above it: `"4GB"`.
 
     Returns
     -------
     DataFrame
-        One row a gene: `gene`, `gene_id`, `log2_fold`, `base_mean`, `stat`, `p`, `p_adj`, ...
+        One row a gene: `gene`, `gene_id`, `log2_fold`, `base_mean`, `stat`, `p`, `p_adj`, ...;
+        `attrs` tells the design, what was left out, and why values are empty.
     """
     from .query.differences import diff as compare
 
-    return compare(data, groupby, groups, reference, replicate=replicate, method=method, **options)
+    return compare(
+        data,
+        groupby,
+        groups,
+        reference,
+        replicate=replicate,
+        method=method,
+        genes=genes,
+        where=where,
+        all_cells=all_cells,
+        missing=missing,
+        min_cells=min_cells,
+        memory_limit=memory_limit,
+    )
 
 
 def coexpression(selection: Selection, genes: Sequence[str], **options: Any) -> pd.DataFrame:

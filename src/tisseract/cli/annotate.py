@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -23,9 +23,6 @@ from .places import NameColumn, Ontology, RegionsFile, UmPerUnit, add_regions, c
 from .progress import reporter
 from .record import Run
 from .session import open_atlas
-
-if TYPE_CHECKING:
-    from ..atlas.snapshot import DerivedEntry
 
 __all__ = ["register"]
 
@@ -95,7 +92,7 @@ def annotate(
     run = Run("annotate", {"table": table, "key": key, "on": on, "columns": columns, "note": note})
     with reporter(f"annotate {atlas}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, read_only=False)
-        entries = opened.annotate(
+        added = opened.annotate(
             table,
             key,
             on=on,
@@ -106,18 +103,7 @@ def annotate(
             overwrite=overwrite,
             memory_limit=memory_limit,
         )
-    rows = [_row(entry, opened.section(entry.section).n_obs) for entry in entries]
+    rows = added.rows
     if json or not quiet:
         output.rows(rows, ["column", "section", "kind", "n_cells", "n_missing"])
     run.write(atlas, run_json, output, results={"annotations": rows})
-
-
-def _row(entry: DerivedEntry, n_obs: int) -> dict[str, Any]:
-    missing = int(entry.info["nulls"])
-    return {
-        "column": entry.key,
-        "section": entry.section,
-        "kind": entry.info["kind"],
-        "n_cells": n_obs - missing,
-        "n_missing": missing,
-    }

@@ -17,6 +17,7 @@ from .options import (
     MemoryLimit,
     Quiet,
     ReplaceOutput,
+    Sections,
     StorageOptions,
     Verbose,
     Version,
@@ -64,10 +65,11 @@ def diff(
     within: Annotated[
         str | None, typer.Option(metavar="FILTER", help="Of these cells: \"domain == 'CA1'\".")
     ] = None,
+    section: Sections = None,
     where: Where = None,
     all_cells: AllCells = False,
     genes: Annotated[
-        str | None, typer.Option("--genes", metavar="NAMES", help="Only these genes.")
+        str | None, typer.Option("--genes", metavar="NAMES", help="Show only these genes.")
     ] = None,
     missing: Annotated[
         Literal["drop", "error"] | None,
@@ -96,12 +98,13 @@ def diff(
 
         opened = open_atlas(atlas, storage_option, version=version)
         table = compare(
-            opened.query(within, names(genes), domain_key=domain_key),
+            opened.query(within, section=section, domain_key=domain_key),
             groupby,
             names(groups),
             names(reference),
             replicate=replicate,
             method=method,
+            genes=names(genes),
             where=where,
             all_cells=all_cells,
             missing=missing,
@@ -138,6 +141,8 @@ def _tell(output: Output, table: pd.DataFrame, file: Path | None) -> None:
             f"({facts['replicate']}), {one['design']}; smallest attainable p of a permutation of "
             f"replicates {one['smallest_p']:.3g}"
         )
+        if one["empty"]:
+            output.note(one["empty"])
     for caveat in facts["caveats"] if facts["method"] == "pseudobulk" else ():
         output.note(f"note: {caveat}")
     if output.as_json:
