@@ -14,6 +14,7 @@ from .collected import refuse_collected
 from .errors import ColumnNotFound, Corrupt, FormatUnsupported, InvalidArgument, MissingKey, near
 from .quadtree import Runs, TileTable, merge_runs
 from .section_arrays import ArrayLayout, RowArray
+from .section_facts import SectionFacts
 from .section_frames import column_frame, column_statistics
 from .section_genes import first_entries, read_peaks, read_statistics, read_tiles
 from .section_index import SectionIndex
@@ -39,7 +40,7 @@ _POSITIONS = "tables/table/obsm/spatial"
 _INDEX_BYTES = 16 * 2**20  # the index of a section with thousands of obs columns is below this
 
 
-class Section:
+class Section(SectionFacts):
     """One committed section: lazy, safe to read from several threads, small to pickle.
 
     Rows are in Morton order; tile t is rows `tiles.ptr[t]:tiles.ptr[t + 1]`. Metadata, the tile
@@ -54,7 +55,8 @@ class Section:
     """
 
     def __init__(self, storage: Storage, entry: SectionEntry) -> None:
-        self._storage, self._entry = storage, entry
+        super().__init__(entry)
+        self._storage = storage
         self._arrays: dict[str, RowArray] = {}
 
     def __reduce__(self) -> tuple[type[Section], tuple[Storage, SectionEntry]]:
@@ -62,58 +64,6 @@ class Section:
 
     def __repr__(self) -> str:
         return f"Section({self.name!r}, {self.n_obs:,} cells x {self.n_vars:,} genes)"
-
-    # -- what the catalog knows --------------------------------------------------------------
-
-    @property
-    def entry(self) -> SectionEntry:
-        """The section's line in the snapshot."""
-        return self._entry
-
-    @property
-    def name(self) -> str:
-        """Name of the section."""
-        return self._entry.section
-
-    @property
-    def attempt(self) -> str:
-        """Attempt that holds it; changes when the section is replaced."""
-        return self._entry.attempt
-
-    @property
-    def n_obs(self) -> int:
-        """Cells."""
-        return self._entry.n_obs
-
-    @property
-    def n_vars(self) -> int:
-        """Genes."""
-        return self._entry.n_vars
-
-    @property
-    def n_tiles(self) -> int:
-        """Tiles."""
-        return self._entry.n_tiles
-
-    @property
-    def values(self) -> str:
-        """What the matrix holds: counts, expected, normalized, log1p or composition."""
-        return self._entry.values
-
-    @property
-    def um_per_unit(self) -> float | None:
-        """Micrometers per source unit; None when unknown, then positions are in source units."""
-        return self._entry.um_per_unit
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """xmin, ymin, xmax, ymax of the positions."""
-        return self._entry.bounds
-
-    @property
-    def metadata(self) -> Mapping[str, str | int | float | bool | None]:
-        """Section metadata: timepoint, donor, condition and so on."""
-        return self._entry.metadata
 
     @cached_property
     def panel(self) -> Panel:
