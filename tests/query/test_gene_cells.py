@@ -73,7 +73,7 @@ def test_every_verb_computes_over_the_same_cells(store: AtlasStore, choice: str)
     for method in ("sparkx", "moran"):
         ranked = ts.tl.spatially_variable(store, sections="s1", method=method, **how)
         assert ranked.attrs["n"] == {"s1": kept.sum()}
-        one = ranked.set_index("gene_id").loc[IDS[3]]
+        one: Any = ranked.set_index("gene_id").loc[IDS[3]]
         wanted = test.combined[0] if method == "sparkx" else moran.statistic[0]
         assert one["pval" if method == "sparkx" else "I"] == pytest.approx(wanted)
     pairs = ts.tl.coexpression(select(store, section="s1"), ["Gene3", "Gene5"], **how)
