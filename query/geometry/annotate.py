@@ -10,7 +10,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError, InvalidArgument, near
 from ...atlas.keys import check_name
 from ...atlas.snapshot import Change
-from .given import checked, features, polygon, read_text
+from .given import checked, features, loaded, polygon, read_text, refuse_pixels
 from .ontology import read_ontology_table
 from .region_file import KIND, NamedPolygons, write_regions
 
@@ -47,12 +47,13 @@ def annotate_regions(
         GeoJSON (mapping, text or path), a GeoDataFrame, or a mapping of names to polygons.
     name
         Property, or column, that holds the name; a dot leads into nested properties, as
-        `classification.name` of QuPath.
+        `classification.name` of QuPath, which is also taken where a feature has no `name`.
     key
         Name of this annotation; regions of one key are found together on all sections.
     um_per_unit
         Micrometers per unit of the polygons, for files in pixels (QuPath, Xenium Explorer);
-        without it they are in the section's own coordinates. Never guessed.
+        without it they are in the section's own coordinates. Never guessed: GeoJSON that bears
+        the marks of these programs is refused without it.
     ontology
         A table (DataFrame, CSV path or mapping child to parent) with columns `name` or `id`, and
         `parent`; see `read_ontology_table`.
@@ -88,7 +89,10 @@ def annotate_regions(
     scale = _scale(um_per_unit, handle.um_per_unit, section)
     tree = None if ontology is None else read_ontology_table(ontology)
     known = None if tree is None else {part for row in tree for part in row[:2] if part}
-    found = _all_checked(_named(regions, name), name, scale, known)
+    given = loaded(regions)
+    if um_per_unit is None:
+        refuse_pixels(given, {section: handle.um_per_unit})
+    found = _all_checked(_named(given, name), name, scale, known)
     entry = write_regions(
         store,
         key,
@@ -203,7 +207,10 @@ def _from_geojson(value: Mapping[str, Any], column: str) -> Named:
                 Fault(where, f"a GeoJSON Feature is wanted, but got {str(error)[:200]}"), "regions"
             ) from error
         geometry, properties = found
-        yield where, _property(properties, column), geometry
+        called = _property(properties, column)
+        if called is None and column == "name":  # of QuPath, where only the class may have one
+            called = _property(properties, "classification.name")
+        yield where, called, geometry
 
 
 def _property(properties: Mapping[str, Any], column: str) -> Any:

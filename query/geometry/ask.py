@@ -4,15 +4,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...atlas.errors import InvalidArgument
+from ...atlas.errors import (
+    ColumnNotFound,
+    DerivedNotFound,
+    InvalidArgument,
+    QuerySyntax,
+    UnitUnknown,
+)
 from ..cells.selection import Selection
 from ..cells.verbs import check_sections, check_unit, select
 from ..filters.expression import Test
 from .by_section import PlacesBySection, warn_stale_places
 from .frames import UnregisteredWarning, framed_places
-from .given import place
+from .given import loaded, place, refuse_pixels
 from .near import NearCells
 from .places import Place
+from .region_file import KIND
 from .regions import NamedRegion, named_places
 from .touching import Touching
 
@@ -37,6 +44,8 @@ def region(
     coordinate_system: str | None = None,
     predicate: str = "centroid",
     units: str = "um",
+    um_per_unit: float | None = None,
+    frame: str | None = None,
     **query: Any,
 ) -> Selection:
     """Ask for the cells of one place: a shape, a named region, or what is near other cells.
@@ -61,18 +70,24 @@ def region(
     descendants
         Also all parts of the named regions, by their ontology.
     near
-        Other cells, as a `Selection` or a filter such as `"cell_type == 'tumor'"`: asks for the
+        Other cells, as a `Selection`, a filter such as `"cell_type == 'tumor'"` or, where it is no
+        filter, the name of a region: asks for the
         cells within `within_um` of any of them in the same section, themselves included.
     within_um
         The distance for `near`, in micrometers (in source units with `units="source"`).
     coordinate_system
         A registered frame that `bbox`, `polygon` or `circle` is in: one shape through all of its
-        sections. None, `microns` and `source_units` mean the section's own.
+        sections. None, `microns` and `source_units` mean the section's own. `frame` is the same.
     predicate
         `centroid`: cells whose recorded position lies in the place; `intersects`: cells whose
         stored circle or boundary touches it. The place includes its edge either way.
     units
         `um`, or `source` for a section whose unit is unknown.
+    um_per_unit
+        Micrometers per unit of the shape, for one in pixels. GeoJSON of QuPath or Xenium Explorer,
+        which write pixels, is refused without it where sections are in micrometers.
+    frame
+        As `coordinate_system`.
     **query
         As for `select`.
 
@@ -100,6 +115,7 @@ def region(
         raise InvalidArgument(
             f"predicate='centroid' or 'intersects' is wanted, but got {predicate!r}"
         )
+    coordinate_system = _one_frame(coordinate_system, frame)
     shapes = {"bbox": bbox, "polygon": polygon, "circle": circle}
     kinds = [k for k, v in {**shapes, "name": name, "near": near}.items() if v is not None]
     if len(kinds) != 1:
@@ -108,6 +124,11 @@ def region(
             f"{', '.join(kinds) or 'none'}"
         )
     _check_fit(kinds[0], name=name, near=near, within_um=within_um, frame=coordinate_system)
+    if um_per_unit is not None and (kinds[0] in ("name", "near") or units != "um"):
+        raise InvalidArgument(
+            "um_per_unit= is wanted with bbox=, polygon= or circle= of sections in micrometers, "
+            f"but got it with {kinds[0]}= and units={units!r}"
+        )
     chosen = _sections(store, section)
     framed = coordinate_system not in (None, "microns", "source_units")
     places: PlacesBySection
@@ -117,10 +138,16 @@ def region(
         )
     elif kinds[0] == "near":
         places = _near(
-            store, near, within_um, chosen, units=units, domain_key=query.get("domain_key")
+            store,
+            _others(store, near, chosen, query.get("domain_key"), region_key),
+            within_um,
+            chosen,
+            units=units,
         )
     else:
-        where = place(bbox=bbox, polygon_like=polygon, circle=circle)
+        if polygon is not None:
+            polygon = _in_micrometers(store, polygon, chosen, um_per_unit)
+        where = place(bbox=bbox, polygon_like=polygon, circle=circle, um_per_unit=um_per_unit)
         if framed:
             places = framed_places(store, str(coordinate_system), where, chosen)
         elif predicate == "centroid":
@@ -135,6 +162,26 @@ def region(
         warn_stale_places(places, everywhere)
         if framed:
             _tell_unregistered(everywhere, places, str(coordinate_system))
+    return found
+
+
+def _one_frame(coordinate_system: str | None, frame: str | None) -> str | None:
+    if frame is not None and coordinate_system not in (None, frame):
+        raise InvalidArgument(
+            f"coordinate_system= or frame= is wanted, but got {coordinate_system!r} and {frame!r}"
+        )
+    return frame if coordinate_system is None else coordinate_system
+
+
+def _in_micrometers(
+    store: "AtlasStore", polygon: object, chosen: list[str] | None, um_per_unit: float | None
+) -> object:
+    """Read a polygon, and refuse one in pixels whose size is not told."""
+    found = loaded(polygon)
+    if um_per_unit is None:
+        entries = store.snapshot.sections
+        names = store.section_names if chosen is None else chosen
+        refuse_pixels(found, {name: entries[name].um_per_unit for name in names})
     return found
 
 
@@ -186,15 +233,12 @@ def _of_one(
 
 def _near(
     store: "AtlasStore",
-    near: Selection | str | Test | None,
+    near: object,
     within: object,
     chosen: list[str] | None,
     *,
     units: str,
-    domain_key: str | None,
 ) -> PlacesBySection:
-    if isinstance(near, str | Test):
-        near = select(store, near, section=chosen, domain_key=domain_key)
     if not isinstance(near, Selection):
         raise InvalidArgument(
             f"a Selection or a filter string is wanted for near=, but got {type(near).__name__}"
@@ -208,6 +252,28 @@ def _near(
     unit = "um" if units == "um" else "source units"
     words = f"within {within:g} {unit} of ({near.question})"
     return PlacesBySection.of(places, words, "holds none of the other cells")
+
+
+def _others(
+    store: "AtlasStore",
+    near: object,
+    chosen: list[str] | None,
+    domain_key: str | None,
+    region_key: str | None,
+) -> object:
+    """Find cells by a filter; what is none may be the name of a region."""
+    if not isinstance(near, str | Test):
+        return near
+    try:
+        return select(store, near, section=chosen, domain_key=domain_key)
+    except (ColumnNotFound, QuerySyntax, UnitUnknown):
+        if not isinstance(near, str) or not store.derived_keys(KIND):
+            raise
+        try:
+            return region(store, chosen, name=near, region_key=region_key)
+        except (DerivedNotFound, InvalidArgument):
+            pass
+        raise
 
 
 def _entry(store: "AtlasStore", near: Selection, section: str) -> Any:

@@ -1,5 +1,6 @@
 """Places as users write them: numbers, shapely, GeoJSON, well-known text, files of these."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 from ...atlas.errors import InvalidArgument
 from .places import Box, Circle, Place, Polygon, check_reach
 
+# Identity of features in files of older versions of QuPath, before objectType.
+_QUPATH_ID = re.compile(r"Path\w+Object$")
 # Files of annotations are some MB; more than this is no annotation.
 _LARGEST_FILE = 512 * 2**20
 _FORMS = "a polygon (shapely, GeoJSON, WKT, a file of either, or vertices (n, 2)) is wanted"
@@ -127,6 +130,65 @@ def _geometry(value: object) -> Any:
     raise InvalidArgument(f"{_FORMS}, but got {_describe(type(value).__name__, value)}")
 
 
+def loaded(value: object) -> object:
+    """GeoJSON of a text or file as a mapping; whatever else is given, as it is."""
+    import json
+
+    if not isinstance(value, str | Path):
+        return value
+    text = read_text(value)
+    if not text.lstrip().startswith(("{", "[")):
+        return value
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return value
+    # QuPath writes bare lists of features.
+    return {"type": "FeatureCollection", "features": found} if isinstance(found, list) else found
+
+
+def refuse_pixels(value: object, known: Mapping[str, float | None]) -> None:
+    """Refuse GeoJSON that bears the marks of a program that writes pixels.
+
+    Parameters
+    ----------
+    value
+        What `loaded` returned; QuPath and Xenium Explorer write an `objectType` to each feature.
+    known
+        Micrometers per unit of the source, None where unknown, of the sections that are meant.
+
+    Raises
+    ------
+    InvalidArgument
+        It does, and a section is in micrometers; of one section its own factor is named.
+    """
+    parts = value.get("features", [value]) if isinstance(value, Mapping) else value
+    if hasattr(parts, "columns"):  # a GeoDataFrame, as geopandas reads the file
+        parts = [dict.fromkeys(map(str, parts.columns))]
+    known = {name: factor for name, factor in known.items() if factor is not None}
+    if not known or not isinstance(parts, list) or not any(map(_is_in_pixels, parts)):
+        return
+    own = next(iter(known.items()))
+    hint = ""
+    if len(known) == 1 and own[1] != 1.0:
+        hint = f", as {own[1]:.6g} um per pixel of the source of section {own[0]!r}"
+    raise InvalidArgument(
+        "um_per_unit= is wanted with polygons of QuPath or Xenium Explorer, which write pixels, "
+        f"but got none; pass the size of a pixel of that image{hint}; 1 where they are in "
+        "micrometers already"
+    )
+
+
+def _is_in_pixels(feature: object) -> bool:
+    if not isinstance(feature, Mapping):
+        return False
+    properties = feature.get("properties")
+    marks = {*feature, *(properties if isinstance(properties, Mapping) else ())}
+    return bool(marks & {"objectType", "object_type"}) or bool(
+        _QUPATH_ID.match(str(feature.get("id")))
+    )
+
+
 def features(value: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
     """Yield the shapely geometry (None where null) and properties of each feature of GeoJSON.
 
@@ -217,8 +279,9 @@ def place(
     bbox: Sequence[float] | None = None,
     polygon_like: object = None,
     circle: Sequence[float] | None = None,
+    um_per_unit: float | None = None,
 ) -> Place:
-    """Make the one place that was described.
+    """Make the one place that was described, in units of `um_per_unit` micrometers (1).
 
     Raises
     ------
@@ -235,11 +298,29 @@ def place(
         raise InvalidArgument(
             f"exactly one of bbox=, polygon= and circle= is wanted, but got {len(given)}"
         )
+    scale = 1.0 if um_per_unit is None else factor(um_per_unit)
     if bbox is not None:
-        return Box(*_numbers(bbox, 4, "bbox=(xmin, ymin, xmax, ymax)"))
+        return Box(*(v * scale for v in _numbers(bbox, 4, "bbox=(xmin, ymin, xmax, ymax)")))
     if circle is not None:
-        return Circle(*_numbers(circle, 3, "circle=(x, y, radius)"))
-    return polygon(polygon_like)
+        return Circle(*(v * scale for v in _numbers(circle, 3, "circle=(x, y, radius)")))
+    found = polygon(polygon_like)
+    if scale == 1.0:
+        return found
+    import shapely
+
+    return polygon(shapely.transform(found.geometry, lambda xy: xy * scale))
+
+
+def factor(um_per_unit: object) -> float:
+    """Check micrometers per unit.
+
+    Raises
+    ------
+    InvalidArgument
+    """
+    if not isinstance(um_per_unit, int | float) or not 0 < um_per_unit < np.inf:
+        raise InvalidArgument(f"um_per_unit above 0 is wanted, but got {um_per_unit!r}")
+    return float(um_per_unit)
 
 
 def _numbers(values: object, n: int, what: str) -> list[float]:

@@ -86,9 +86,25 @@ def test_one_box_of_a_frame_and_what_is_near(
     near = ask(capsys, "region", atlas, "--near", "true_domain == 'niche'", "--within-um", "6")
     python = opened.region(near="true_domain == 'niche'", within_um=6)
     assert near["n_obs"] == python.n_obs > opened.query("true_domain == 'niche'").n_obs
+    opened = tisseract.open(atlas, read_only=False)
+    opened.annotate_regions(SECTION, {"Tumor": [(20, 20), (60, 20), (60, 60)]}, key="near")
+    python = opened.region(near=opened.region(name="Tumor", region_key="near"), within_um=9)
+    for words in (["--near", "Tumor"], ["--near-region", "Tumor"]):
+        found = ask(capsys, "region", atlas, *words, "--within-um", "9", "--region-key", "near")
+        assert found["n_obs"] == python.n_obs > 0
     assert main(["region", atlas, "--bbox", "0,0,1,1"]) == 2
     assert main(["region", atlas, "--near", "true_domain == 'niche'"]) == 1
     file.write_text("[]")
     assert main(["register", atlas, str(file)]) == 2
+    drawn = tmp_path / "drawn.geojson"
+    shape = {"type": "Polygon", "coordinates": [[[40, 40], [120, 40], [120, 120], [40, 40]]]}
+    drawn.write_text(json.dumps({"type": "Feature", "objectType": "annotation", "geometry": shape}))
+    pixels = ["--section", SECTION, "--polygon", str(drawn)]
+    for command in ("region", "similar"):
+        told = ask(capsys, command, atlas, *pixels, code=1)["error"]["message"]
+        assert told.startswith("--um-per-unit is wanted with polygons of QuPath")
+    inside = opened.region(SECTION, polygon=[(20, 20), (60, 20), (60, 60)])
+    found = ask(capsys, "region", atlas, *pixels, "--um-per-unit", "0.5")
+    assert found["n_obs"] == inside.n_obs > 0
     touching = ["--section", SECTION, "--circle", "50,50,20", "--predicate", "intersects"]
     assert ask(capsys, "region", atlas, *touching)["n_obs"] > 0

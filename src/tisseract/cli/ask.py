@@ -12,16 +12,22 @@ from .beside import Element, UmPerPx, What, check_beside, tell_beside
 from .errors import UsageError, command
 from .options import (
     AtlasArgument,
+    Descendants,
     DomainKey,
     Json,
     MemoryLimit,
+    NearRegion,
+    PixelSize,
+    PolygonText,
     Quiet,
+    RegionKey,
     ReplaceOutput,
     RunJson,
     Sections,
     StorageOptions,
     Verbose,
     Version,
+    WithinUm,
     names,
     numbers,
 )
@@ -183,24 +189,17 @@ def region(
         str | None, typer.Option(metavar="XMIN,YMIN,XMAX,YMAX", help="Micrometers, y down.")
     ] = None,
     circle: Annotated[str | None, typer.Option(metavar="X,Y,RADIUS")] = None,
-    polygon: Annotated[
-        str | None, typer.Option(metavar="FILE|WKT", help="GeoJSON or WKT, text or file.")
-    ] = None,
+    polygon: PolygonText = None,
     name: Annotated[
         list[str] | None, typer.Option("--name", help="A named region; repeat for several.")
     ] = None,
-    region_key: Annotated[
-        str | None, typer.Option("--region-key", help="Which regions, where there are several.")
-    ] = None,
-    descendants: Annotated[
-        bool, typer.Option("--descendants", help="Also all parts of --name, by the ontology.")
-    ] = False,
+    region_key: RegionKey = None,
+    descendants: Descendants = False,
     near: Annotated[
         str | None, typer.Option(metavar="FILTER", help="What lies near the cells of this filter.")
     ] = None,
-    within_um: Annotated[
-        float | None, typer.Option("--within-um", metavar="UM", help="How near.")
-    ] = None,
+    near_region: NearRegion = None,
+    within_um: WithinUm = None,
     frame: Annotated[
         str | None,
         typer.Option(
@@ -219,6 +218,7 @@ def region(
     units: Annotated[
         Literal["um", "source"], typer.Option(help="'source' where the unit is unknown.")
     ] = "um",
+    um_per_unit: PixelSize = None,
     what: What = "cells",
     element: Element = None,
     um_per_px: UmPerPx = None,
@@ -240,14 +240,14 @@ def region(
 ) -> None:
     """Ask for the cells of a box, circle or polygon, of a named region, or near other cells."""
     say = Output(json, quiet, verbose)
-    kinds = (bbox, circle, polygon, name or None, near)
+    kinds = (bbox, circle, polygon, name or None, near, near_region)
     if sum(value is not None for value in kinds) != 1:
         raise UsageError("one place is wanted: --bbox, --circle, --polygon, --name or --near")
-    if kinds[3:] == (None, None) and frame is None and len(section or ()) != 1:
+    if kinds[3:] == (None, None, None) and frame is None and len(section or ()) != 1:
         raise UsageError("--section is wanted, whose coordinates are meant; or --frame")
     place: dict[str, Any] = {"polygon": polygon, "near": near, "within_um": within_um}
     place |= {"name": name or None, "region_key": region_key, "descendants": descendants}
-    place |= {"coordinate_system": frame, "predicate": predicate}
+    place |= {"coordinate_system": frame, "predicate": predicate, "um_per_unit": um_per_unit}
     if bbox is not None:
         place["bbox"] = numbers(bbox, 4, "--bbox", "XMIN,YMIN,XMAX,YMAX")
     if circle is not None:
@@ -269,9 +269,11 @@ def region(
         unfit=unfit,
     )
     target = None if output is None or beside else check_target(output, overwrite=overwrite)
-    run = Run("region", {"section": section, **place, "output": output})
+    run = Run("region", {"section": section, **place, "near_region": near_region, "output": output})
     with reporter("region", quiet=quiet or target is None):
         opened = open_atlas(atlas, storage_option, version=version)
+        if near_region is not None:
+            place["near"] = opened.region(section or None, name=near_region, region_key=region_key)
         asked = chosen = opened.region(
             section or None,
             **place,

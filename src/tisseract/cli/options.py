@@ -13,14 +13,19 @@ __all__ = [
     "AllCells",
     "AtlasArgument",
     "Dask",
+    "Descendants",
     "Device",
     "DomainKey",
     "DryRun",
     "GraphKey",
     "Json",
     "MemoryLimit",
+    "NearRegion",
     "Overwrite",
+    "PixelSize",
+    "PolygonText",
     "Quiet",
+    "RegionKey",
     "ReplaceOutput",
     "RunJson",
     "Sections",
@@ -29,6 +34,7 @@ __all__ = [
     "Verbose",
     "Version",
     "Where",
+    "WithinUm",
     "Workers",
     "cells_asked",
     "names",
@@ -87,6 +93,24 @@ Device = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what is there (older snapshots keep it).")
 ]
+PixelSize = Annotated[
+    float | None,
+    typer.Option("--um-per-unit", metavar="UM", help="For a shape in pixels: their size."),
+]
+NearRegion = Annotated[
+    str | None, typer.Option("--near-region", metavar="NAME", help="Instead: near a named region.")
+]
+PolygonText = Annotated[
+    str | None,
+    typer.Option("--polygon", metavar="FILE|WKT", help="GeoJSON or WKT, text or file."),
+]
+RegionKey = Annotated[
+    str | None, typer.Option("--region-key", help="Which regions, where there are several.")
+]
+Descendants = Annotated[
+    bool, typer.Option("--descendants", help="Also all parts of --name, by the ontology.")
+]
+WithinUm = Annotated[float | None, typer.Option("--within-um", metavar="UM", help="How near.")]
 Where = Annotated[
     str | None,
     typer.Option(

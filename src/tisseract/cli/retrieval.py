@@ -15,6 +15,8 @@ from .options import (
     Json,
     MemoryLimit,
     Overwrite,
+    PixelSize,
+    PolygonText,
     Quiet,
     ReplaceOutput,
     RunJson,
@@ -123,12 +125,11 @@ def similar(
         str | None, typer.Option(metavar="XMIN,YMIN,XMAX,YMAX", help="Micrometers, y down.")
     ] = None,
     circle: Annotated[str | None, typer.Option(metavar="X,Y,RADIUS")] = None,
-    polygon: Annotated[
-        str | None, typer.Option(metavar="FILE|WKT", help="GeoJSON or WKT, text or file.")
-    ] = None,
+    polygon: PolygonText = None,
     units: Annotated[
         Literal["um", "source"], typer.Option(help="'source' where the unit is unknown.")
     ] = "um",
+    um_per_unit: PixelSize = None,
     obs: Annotated[
         str | None, typer.Option(metavar="FILTER", help="Only these cells of the example.")
     ] = None,
@@ -169,7 +170,7 @@ def similar(
     if genes is not None:
         hits = opened.similar(genes=_programme(genes), **options)
     else:
-        like = _example(opened, example, units)
+        like = _example(opened, example, {"units": units, "um_per_unit": um_per_unit})
         options |= {"key": key, "metric": metric, "exclude_self": not include_self}
         hits = opened.similar(like, **options)
     if target is not None:
@@ -191,7 +192,7 @@ def _check_forms(genes: str | None, example: dict[str, str | None]) -> None:
         raise UsageError(f"--section is wanted with --{places[0]}: whose coordinates it is in")
 
 
-def _example(opened: Atlas, example: dict[str, str | None], units: str) -> Any:
+def _example(opened: Atlas, example: dict[str, str | None], unit: dict[str, Any]) -> Any:
     place: dict[str, Any] = {}
     if example["bbox"] is not None:
         place["bbox"] = numbers(example["bbox"], 4, "--bbox", "XMIN,YMIN,XMAX,YMAX")
@@ -200,7 +201,7 @@ def _example(opened: Atlas, example: dict[str, str | None], units: str) -> Any:
     if example["polygon"] is not None:
         place["polygon"] = example["polygon"]
     if place:
-        return opened.region(example["section"], **place, units=units, obs=example["obs"])
+        return opened.region(example["section"], **place, **unit, obs=example["obs"])
     return opened.query(example["obs"], section=example["section"])
 
 
