@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...atlas.errors import InvalidArgument
+from ...atlas.errors import Corrupt, InvalidArgument, MissingKey
+from ...atlas.manifest import digest_bytes, digest_file, read_manifest
 from .scoring import unit_rows
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 THRESHOLD = 2_000_000
 """Windows of one size beyond which a graph is made unasked."""
 
+# Files that were compared with their digest: digest of the manifest, key, inode, size, time.
+_KNOWN: set[tuple[object, ...]] = set()
 _EXPANSION = 256
 _DEGREE = 24
 _BLOCK = 65_536
@@ -109,20 +112,66 @@ def has_graph(segment: "Segment", size: int) -> bool:
     return segment.storage.exists(f"{segment.entry.prefix}/{graph_name(size)}")
 
 
+def _checked(segment: "Segment", name: str) -> Path | bytes:
+    """Path or bytes of an object of a segment, once it is known to be what was committed."""
+    storage, entry = segment.storage, segment.entry
+    key = f"{entry.prefix}/{name}"
+    try:
+        path = storage.local_path(key)
+        source: Path | bytes = storage.get(key) if path is None else Path(path)
+        seen = (entry.digest, key, *_stamp(source)) if isinstance(source, Path) else None
+        if seen is not None and seen in _KNOWN:
+            return source
+        manifest = read_manifest(storage, entry.manifest, entry.digest)
+        wanted = {(one.size, one.sha256) for one in manifest.keys if one.key == name}
+        found = (
+            digest_file(source)
+            if isinstance(source, Path)
+            else (len(source), digest_bytes(source).removeprefix("sha256:"))
+        )
+    except (MissingKey, FileNotFoundError) as error:
+        raise _damaged(key) from error
+    if found not in wanted:
+        raise _damaged(key)
+    if seen is not None:
+        _KNOWN.add(seen)
+    return source
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    facts = path.stat()
+    return facts.st_ino, facts.st_size, facts.st_mtime_ns
+
+
+def _damaged(key: str) -> Corrupt:
+    return Corrupt(
+        f"{key} is damaged or missing; run `tisseract verify`, then `tisseract index --overwrite`, "
+        "or search with approximate=False"
+    )
+
+
 def search_graph(
     segment: "Segment", size: int, query: NDArray[np.float64], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Rows (m,) of the windows nearest to a description (d,), and their cosine, best first.
 
-    On a disk the graph is mapped, not read; from elsewhere it is fetched whole.
+    On a disk the graph is mapped, not read; from elsewhere it is fetched whole. As usearch trusts
+    its file, a graph is compared with the digest in the manifest before its first use, and again
+    once the file has changed: one pass over it, which a process makes once.
+
+    Raises
+    ------
+    Corrupt
+        The graph is missing, or not the one that was committed.
     """
     usearch = require_usearch()
-    prefix = segment.entry.prefix
-    key = f"{prefix}/{graph_name(size)}"
-    scale = np.frombuffer(segment.storage.get(f"{prefix}/w{size}.scale.bin"), "<f4")
-    local = segment.storage.local_path(key)
-    source: Any = str(local) if local is not None else segment.storage.get(key)
-    graph = usearch.Index.restore(source, view=local is not None)
+    read = _checked(segment, f"w{size}.scale.bin")
+    scale = np.frombuffer(read.read_bytes() if isinstance(read, Path) else read, "<f4")
+    source = _checked(segment, graph_name(size))
+    local = isinstance(source, Path)
+    graph = usearch.Index.restore(str(source) if local else source, view=local)
+    if graph is None or (graph.ndim, len(graph)) != (len(scale), segment.rows(f"w{size}.mean")):
+        raise _damaged(f"{segment.entry.prefix}/{graph_name(size)}")
     graph.expansion_search = max(_EXPANSION, 2 * n)
     asked = unit_rows((query / scale)[None, :].astype(np.float32))[0]
     found = graph.search(asked, min(n, len(graph)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ...atlas.errors import Corrupt, DerivedNotFound, StaleDerived, near_or_all
+from ...atlas.errors import DerivedNotFound, StaleDerived, near_or_all
 from .features import Projected
 from .parameters import IndexParameters
 from .segment import Segment
@@ -155,16 +155,16 @@ def open_index(store: "AtlasStore", key: str, *, missing_ok: bool = False) -> In
 
 
 def _alike(one: Segment, other: Segment) -> bool:
-    return all(one.facts.get(n) == other.facts.get(n) for n in ("parameters", "genes", "values"))
+    return all(
+        one.facts.get(n) == other.facts.get(n) for n in ("parameters", "genes", "values", "width")
+    )
 
 
 def _held(store: "AtlasStore", segment: Segment, number: int) -> dict[str, SectionWindows | None]:
     """Sections of a segment with their rows; None for those that were replaced since."""
     snapshot = store.snapshot
     found: dict[str, SectionWindows | None] = {}
-    described = segment.facts.get("sections")
-    if not isinstance(described, list):
-        raise Corrupt(f"sections are wanted in {segment.entry.name}; run `tisseract verify`")
+    described = segment.facts["sections"]
     begin = [0] * len(segment.facts["parameters"]["sizes"])
     for place, facts in enumerate(described):
         end = [a + int(n) for a, n in zip(begin, facts["windows"], strict=True)]

@@ -11,6 +11,7 @@ from ...atlas.errors import InvalidArgument, UnitUnknown
 from ..cells.rows import RunArray, pairs_of, rows_of
 from ..expression.choice import choose_genes
 from ..expression.normalize import depth_of, log_normalize
+from .arguments import numbers
 from .cells import blocks, spacing, taking_part
 from .hits import Hits, table_of, unit_of
 from .parameters import Unit
@@ -117,7 +118,7 @@ def programme(
 
 
 def _weights(genes: Mapping[str, float]) -> dict[str, float]:
-    weights = {str(name): float(weight) for name, weight in genes.items()}
+    weights = numbers(genes, "genes=", "{'Sox2': 1, 'Neurod1': -1}")
     bad = [name for name, weight in weights.items() if not np.isfinite(weight)]
     if not weights or bad or not any(weights.values()):
         raise InvalidArgument(

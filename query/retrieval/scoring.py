@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument, near
+from .arguments import numbers
 
 type Metric = Literal["cosine", "euclidean"]
 type FloatArray = NDArray[np.float64]
@@ -119,7 +120,8 @@ def part_weights(columns: Sequence[str], given: Mapping[str, float] | None) -> d
         A part that the index does not have, a negative weight, or nothing of weight.
     """
     weights = {"mean": 1.0, "spread": 0.0} | dict.fromkeys(columns, COLUMN_WEIGHT)
-    for name, weight in (given or {}).items():
+    asked = {} if given is None else numbers(given, "weights=", "{'mean': 1, 'spread': 0.5}")
+    for name, weight in asked.items():
         if name not in weights:
             raise InvalidArgument(
                 f"a part of the index is wanted in weights=, but got {name!r}."

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import Corrupt, MissingKey
 from ...atlas.manifest import parse_json
+from .checked import check_facts, is_whole
 
 if TYPE_CHECKING:
     from io import BufferedRandom
@@ -56,18 +57,16 @@ class ArrayFacts:
     @classmethod
     def of(cls, described: Mapping[str, Any], label: str) -> "ArrayFacts":
         """Read what `index.json` says of an array; refuse what cannot be."""
-        try:
-            facts = cls(
-                str(described["dtype"]),
-                int(described["width"]),
-                int(described["rows"]),
-                int(described["block"]),
-                tuple(int(value) for value in described["sums"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+        numbers = [described.get(name) for name in ("width", "rows", "block")]
+        sums = described.get("sums")
+        listed = isinstance(sums, list) and all(is_whole(one, 0, 2**32 - 1) for one in sums)
+        if not listed or not all(is_whole(one) for one in numbers):
             raise Corrupt(
-                f"a description of {label} is wanted, but got {described!r:.80}"
-            ) from error
+                f"a description of {label} is wanted, but got {described!r:.80}; "
+                "run `tisseract verify`, then `tisseract index --overwrite`"
+            )
+        width, rows, block = cast("list[int]", numbers)
+        facts = cls(str(described.get("dtype")), width, rows, block, tuple(cast("list[int]", sums)))
         blocks = -(-facts.rows // facts.block) if facts.block > 0 else -1
         sound = facts.dtype in _DTYPES and 0 < facts.width < 2**20 and 0 <= facts.rows < 2**40
         if not sound or blocks != len(facts.sums) or facts.block * facts.row_bytes > 2**30:
@@ -151,6 +150,12 @@ class Segment:
             ) from error
         if self.facts.get("format") != FORMAT:
             raise Corrupt(f"{key} of format {FORMAT} is wanted, but got another")
+        check_facts(self.facts, key)
+        arrays = cast("Mapping[str, Mapping[str, Any]]", self.facts["arrays"])
+        self._arrays = {
+            name: ArrayFacts.of(one, f"array {name} of {entry.name}")
+            for name, one in arrays.items()
+        }
 
     def rows(self, name: str) -> int:
         """Rows of an array."""
@@ -158,15 +163,10 @@ class Segment:
 
     def has(self, name: str) -> bool:
         """Whether there is an array of this name."""
-        return name in cast("dict[str, Any]", self.facts["arrays"])
+        return name in self._arrays
 
     def _array(self, name: str) -> ArrayFacts:
-        label = f"array {name} of {self.entry.name}"
-        arrays = self.facts.get("arrays")
-        found = arrays.get(name) if isinstance(arrays, dict) else None
-        if not isinstance(found, Mapping):
-            raise Corrupt(f"{label} is wanted, but is missing; run `tisseract verify`")
-        return ArrayFacts.of(found, label)
+        return self._arrays[name]
 
     def read(self, name: str, runs: Sequence[tuple[int, int]] | None = None) -> NDArray[Any]:
         """Read rows of some runs, sorted and disjoint, (m, width); every block is checked.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...atlas.errors import InvalidArgument, near
 from ..cells.rows import pairs_of
 from . import approximate as graphs
+from .arguments import check_search, named, numbers
 from .cells import blocks
 from .example import describe_example, require_sections
 from .hits import Hits, hits_of
@@ -46,15 +47,10 @@ class Options:
     approximate: bool | None = None
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise InvalidArgument(f"k of at least 1 is wanted, but got {self.k!r}")
+        check_search(self.k, self.max_overlap)
         if self.metric not in METRICS:
             raise InvalidArgument(
                 f"metric 'cosine' or 'euclidean' is wanted, but got {self.metric!r}"
-            )
-        if not 0 <= self.max_overlap <= 1:
-            raise InvalidArgument(
-                f"max_overlap, a share from 0 to 1, is wanted, but got {self.max_overlap!r}"
             )
 
 
@@ -154,7 +150,9 @@ def _having(
     index: Index, wanted: Mapping[str, Mapping[str, float]] | None
 ) -> dict[int, tuple[tuple[int, float], ...]]:
     found = {}
-    for column, least in (wanted or {}).items():
+    asked = {} if wanted is None else named(wanted, "having=", "{'cell_type': {'Neuron': 0.3}}")
+    for column, given in asked.items():
+        least = numbers(given, "having=", "{'cell_type': {'Neuron': 0.3}}")
         columns: Sequence[str] = index.parameters.columns
         if column not in columns:
             raise InvalidArgument(

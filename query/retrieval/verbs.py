@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...atlas.errors import InvalidArgument
+from .arguments import check_search
 from .parameters import PLAIN, IndexParameters, window_sizes
 from .ranking import rank_cells
 from .scoring import Metric
@@ -181,6 +182,7 @@ def similar(
             "ask atlas.similar(atlas.region(...)) or atlas.similar(genes={'Sox2': 1})"
         )
     if genes is not None:
+        check_search(k, max_overlap)
         from .programme import programme
 
         sizes, unit = window_sizes(
@@ -214,7 +216,8 @@ def _check_space(store: "AtlasStore", key: str, space: str | None) -> None:
     if space is None:
         return
     for entry in store.snapshot.segments.values():
-        made = str(entry.info.get("parameters", {}).get("space"))
+        parameters = entry.info.get("parameters")
+        made = str(parameters.get("space")) if isinstance(parameters, Mapping) else space
         if (entry.kind, entry.key) == ("index", key) and made != space:
             raise InvalidArgument(
                 f"an index of space {space!r} is wanted, but index {key!r} is of {made!r}; "

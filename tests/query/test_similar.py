@@ -416,6 +416,7 @@ def test_the_plain_space_does_not_depend_on_tiles(tmp_path: Path) -> None:
 # -- bad input ---------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::tisseract.query.cells.empty.EmptyAnswerWarning")
 def test_bad_questions(tissue: Tissue) -> None:
     atlas = tissue.open()
     like = atlas.region("s1", bbox=(0, 0, 300, 300))
@@ -531,6 +532,7 @@ def test_ranking_is_that_of_brute_force(tissue: Tissue, space: str) -> None:
     assert found["score"][right].mean() > 1
 
 
+@pytest.mark.filterwarnings("ignore::tisseract.query.cells.empty.EmptyAnswerWarning")
 def test_examples_that_cannot_be_told_from_the_rest(tissue: Tissue) -> None:
     atlas = tissue.open()
     with pytest.raises(InvalidArgument, match="nothing to tell it from"):
