@@ -232,13 +232,8 @@ def _by_ranks(
     selection: Selection, comparison: Comparison, choice: "GeneChoice", limit: int
 ) -> "tuple[pd.DataFrame, dict[str, Any]]":
     warnings.warn(CAVEAT, CellsAsReplicatesWarning, stacklevel=4)
-    cells = selection.aggregate([comparison.column.name], "count")["n_obs"]
-    known = cells[cells.index.notna()].to_numpy()
-    tables = []
-    for name, table in rank_cells(selection, comparison, choice, limit=limit).items():
-        own, other = comparison.sides(name)
-        n = (int(known[own].sum()), int(known[other].sum()))
-        tables.append(_named(table, choice, comparison, name, n))
+    ranked = rank_cells(selection, comparison, choice, limit=limit)
+    tables = [_named(table, choice, comparison, name, n) for name, (table, n) in ranked.items()]
     return _joined(tables), {"caveats": [CAVEAT], "replicate": "cell"}
 
 

@@ -12,10 +12,9 @@ from ..cells.fetch import read_column
 from ..cells.rows import RunArray, batches, count
 from ..filters.columns import Column
 from ..labels.table import MOST_GROUPS
+from ..tables.value_kinds import codes_among, label_of, text_of
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from ...atlas.section import Section
     from ..cells.selection import Selection
 
@@ -37,7 +36,7 @@ class Comparison:
     @property
     def against(self) -> str:
         """The reference in a word."""
-        return " + ".join(self.reference) or "rest"
+        return " + ".join(self.reference) if self.reference else "rest"
 
     def sides(self, group: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Numbers of the labels of a group, and of what it is compared with."""
@@ -55,6 +54,8 @@ def compared(
 ) -> Comparison:
     """Find the values of a column and see that those asked for are among them.
 
+    They are the groups of `aggregate`, as text: "" is one, a missing value none.
+
     Raises
     ------
     ColumnNotFound
@@ -65,7 +66,8 @@ def compared(
     """
     column = selection.columns.resolve(groupby)
     found = selection.aggregate([groupby], "count").index
-    labels = tuple(_text(value) for value in found if _text(value) != "")
+    values = [value for value in found.tolist() if not _is_missing(value)]
+    labels = tuple(map(text_of, values))
     if len(labels) > MOST_GROUPS:
         raise InvalidArgument(
             f"a column of at most {MOST_GROUPS} labels is wanted for groupby=, but got "
@@ -74,7 +76,7 @@ def compared(
     if len(labels) < 2:
         raise InvalidArgument(
             f"a column with two or more values is wanted for groupby=, but got {groupby!r}, which "
-            f"has {', '.join(labels) or 'none'} in these cells"
+            f"has {', '.join(map(repr, labels)) or 'none'} in these cells"
         )
     against = _named(reference, labels, groupby, "reference")
     wanted = _named(groups, labels, groupby, "groups")
@@ -92,13 +94,14 @@ def _named(
     if asked is None:
         return ()
     names = [asked] if isinstance(asked, str) or not isinstance(asked, Sequence) else list(asked)
-    for name in names:
-        if str(name) not in labels:
+    found = [label_of(name, labels) for name in names]
+    for name, label in zip(names, found, strict=True):
+        if label not in labels:
             raise InvalidArgument(
                 f"a value of {groupby!r} that these cells have is wanted for {what}=, but got "
-                f"{name!r}.{near_or_all(name, labels)}"
+                f"{name!r}.{near_or_all(str(name), labels)}"
             )
-    return tuple(dict.fromkeys(map(str, names)))
+    return tuple(dict.fromkeys(found))
 
 
 def labeled_parts(
@@ -114,25 +117,11 @@ def labeled_parts(
     for section, runs in selection.parts():
         for part in batches(runs, n_rows):
             values = read_column(selection.store, section, part, comparison.column)
-            yield section, part, codes_of(values, comparison.labels, count(part))
+            if values is None:
+                yield section, part, np.full(count(part), -1, np.int64)
+            else:
+                yield section, part, codes_among(values, comparison.labels)
 
 
-def codes_of(values: "pd.Series | None", labels: Sequence[str], n: int) -> NDArray[np.int64]:
-    """Return the number of each value among the labels, -1 for missing ones."""
-    import pandas as pd
-
-    if values is None:
-        return np.full(n, -1, np.int64)
-    own, names = pd.factorize(values, use_na_sentinel=True)
-    place = {label: number for number, label in enumerate(labels)}
-    number = np.array([place.get(_text(name), -1) for name in names] + [-1], np.int64)
-    return np.asarray(number[own], np.int64)
-
-
-def _text(value: Any) -> str:
-    """Label of a value: its text, whole numbers without a point, nothing for a missing one."""
-    if value is None or value != value:  # noqa: PLR0124 - NaN is missing
-        return ""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
+def _is_missing(value: Any) -> bool:
+    return value is None or bool(value != value)  # noqa: PLR0124 - NaN is missing

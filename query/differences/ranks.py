@@ -42,13 +42,14 @@ class _Cells:
 
 def rank_cells(
     selection: "Selection", comparison: Comparison, choice: "GeneChoice", *, limit: int
-) -> "dict[str, pd.DataFrame]":
+) -> "dict[str, tuple[pd.DataFrame, tuple[int, int]]]":
     """Compare ranks of log-normalized values of cells.
 
     Returns
     -------
-    dict of str to DataFrame
-        By group: `log2_fold`, `base_mean`, `stat`, `p`, `p_adj`, (genes,) in order.
+    dict of str to (DataFrame, (int, int))
+        By group: `log2_fold`, `base_mean`, `stat`, `p`, `p_adj`, (genes,) in order; and the cells
+        of the group and of its reference.
 
     Raises
     ------
@@ -71,7 +72,8 @@ def rank_cells(
         for gene, at, values in _vectors(cells, choice, genes):
             for name, side in sides.items():
                 sums[name].add(gene, at, values, side)
-    return {name: sums[name].table(sides[name]) for name in comparison.groups}
+    n = {name: (int((s == 1).sum()), int((s == 0).sum())) for name, s in sides.items()}
+    return {name: (sums[name].table(*n[name]), n[name]) for name in comparison.groups}
 
 
 def _check_values(selection: "Selection") -> None:
@@ -202,11 +204,10 @@ class _Sums:
         self.group[gene] = values[inside].sum(dtype=np.float64)
         self.reference[gene] = values[~inside].sum(dtype=np.float64)
 
-    def table(self, side: NDArray[np.int8]) -> "pd.DataFrame":
+    def table(self, n: int, m: int) -> "pd.DataFrame":
         import pandas as pd
         from scipy.stats import false_discovery_control, norm
 
-        n, m = int((side == 1).sum()), int((side == 0).sum())
         spread = np.sqrt(n * m * (n + m + 1) / 12.0)
         stat = (self.rank - n * (n + m + 1) / 2.0) / spread
         p = 2 * norm.sf(np.abs(stat))

@@ -46,7 +46,11 @@ def obs_columns_of(prepared: "Prepared") -> "Iterator[tuple[str, pd.Series]]":
         found = [table[column.name] for table in tables]
         yield (
             column.name,
-            pd.Series(joined_column(found, column, order) if found else empty_column(column)),
+            pd.Series(
+                joined_column(found, column, order, list(selection.runs))
+                if found
+                else empty_column(column)
+            ),
         )
     taken = {column.name for column in columns}
     lengths = [count(runs) for _, runs in parts]

@@ -16,6 +16,7 @@ from ...atlas.snapshot import Change
 from ..cells.fetch import read_column
 from ..cells.rows import as_runs
 from ..filters.columns import Column, Columns
+from ..tables.value_kinds import codes_among, text_of
 from .table import MOST_GROUPS
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def split_domain(view: "DomainView", domain: str, by: str) -> _Edit:
             f"a column with 2 to {MOST_GROUPS} values in domain {domain!r} is wanted for by=, but "
             f"got {by!r}, which has {len(values)}"
         )
-    parts = {str(value): f"{domain}: {value}" for value in values}
+    parts = {text_of(value): f"{domain}: {text_of(value)}" for value in values}
     kept = (domain,) if len(found) > len(values) else ()
     at = names.index(domain)
     order = (*names[:at], *kept, *parts.values(), *names[at + 1 :])
@@ -268,11 +269,8 @@ def _codes(
     values = read_column(view.store, opened, as_runs([(0, opened.n_obs)]), edit.by)
     if values is None or edit.parts is None:
         return new
-    import pandas as pd
-
-    own, names = pd.factorize(values, use_na_sentinel=True)
-    parts = [place.get(edit.parts.get(str(name), ""), -1) for name in names]
-    divided = np.array([*parts, -1], np.int16)[own]
+    parts = [place[name] for name in edit.parts.values()]
+    divided = np.array([*parts, -1], np.int16)[codes_among(values, list(edit.parts))]
     return np.where(inside & (divided >= 0), divided, new)
 
 

@@ -1,7 +1,7 @@
 """Summaries of genes by groups of cells, streamed: memory is groups x genes, not cells."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..exports.to_anndata import aligned
 from ..expression.mixture import check_group, check_log, warn_mixed
 from ..expression.normalize import TARGET_SUM, depth_of, log_normalize
 from .obs import chosen_columns, section_table, stale_labels, warn_stale
+from .value_kinds import kind_of, named_values, typed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,17 +44,28 @@ class _Sums:
     n_obs: list[int]
     depth: list[NDArray[np.float64]]
     kinds: list[dict[str, str]]
+    keys: list[tuple[Any, ...]] = field(default_factory=list)
+    held: list[dict[str, set[str]]] = field(default_factory=list)
+    """Kinds of the values of each column, by section."""
 
     def row(self, key: tuple[Any, ...]) -> int:
-        if key not in self.place:
-            self.place[key] = len(self.value)
+        own = _typed(key)
+        if own not in self.place:
+            self.place[own] = len(self.value)
+            self.keys.append(key)
             self.value.append(np.zeros(self.n_vars))
             self.nonzero.append(np.zeros(self.n_vars, np.int64))
             self.n_measured.append(np.zeros(self.n_vars, np.int64))
             self.depth.append(np.zeros(self.n_vars))
             self.n_obs.append(0)
             self.kinds.append({})
-        return self.place[key]
+        return self.place[own]
+
+    def see(self, section: str, key: tuple[Any, ...]) -> None:
+        """Keep of which kinds the values of a section are."""
+        for held, value in zip(self.held, key, strict=True):
+            if value is not None:
+                held.setdefault(section, set()).add(kind_of(value))
 
 
 def aggregate(
@@ -74,7 +86,8 @@ def aggregate(
         `atlas.query("qc_pass")` to leave those out; verbs that compute do so on their own.
     by
         Columns whose values make the groups: metadata, obs columns, domain keys. Cells with a
-        missing value form groups of their own, with a missing label.
+        missing value form groups of their own, with a missing label; "" is a value. Where
+        sections hold a column in several kinds, its labels are text, with a `MixedValuesWarning`.
     func
         `mean`, `sum`, `fraction` (of cells with a non-zero value) or `count` (cells alone).
     normalize
@@ -124,6 +137,7 @@ def aggregate(
     if leave_out_stale:
         columns = [replace(c, optional=c.source in _LABELS) for c in columns]
         warn_stale(stale_labels(selection, columns))
+    sums.held = [{} for _ in columns]
     for section, runs in selection.parts():
         for part in batches(runs, _ROWS_AT_ONCE):
             table = section_table(selection, section, part, columns)
@@ -147,7 +161,7 @@ def _add(
 
     codes, keys = groups_of(table)
     n = count(runs)
-    n_groups = len(sums.value) + sum(key not in sums.place for key in keys)
+    n_groups = len(sums.value) + sum(_typed(key) not in sums.place for key in keys)
     refuse_above(
         limit,
         # Running sums of all groups, and those of this batch while they are added.
@@ -155,6 +169,8 @@ def _add(
         f"sums of {n_groups:,} groups x {sums.n_vars:,} genes",
         "group by fewer columns or ask for fewer genes, or give a larger memory_limit",
     )
+    for key in keys:
+        sums.see(section.name, key)
     rows = [sums.row(key) for key in keys]
     cells = np.bincount(codes, minlength=len(keys))
     for group, row in enumerate(rows):
@@ -187,7 +203,7 @@ def _add(
 
 def _check_kinds(sums: _Sums, section: "Section", table: "pd.DataFrame", func: str) -> None:
     for key in groups_of(table)[1]:
-        kinds = sums.kinds[sums.place[key]]
+        kinds = sums.kinds[sums.row(key)]
         kinds[section.name] = section.values
         check_group(kinds, key, func)
 
@@ -215,6 +231,10 @@ def groups_of(table: "pd.DataFrame") -> tuple[NDArray[np.int64], list[tuple[Any,
     return np.asarray(dense, np.int64).ravel(), keys
 
 
+def _typed(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(typed(value) for value in key)
+
+
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
@@ -231,12 +251,15 @@ def _table(
     import pandas as pd
 
     names = [column.name for column in columns]
-    keys = sorted(sums.place, key=lambda key: sort_key(key, columns))
-    rows = [sums.place[key] for key in keys]
+    keys = sorted(sums.keys, key=lambda key: sort_key(key, columns))
+    rows = [sums.row(key) for key in keys]
     n_obs = np.array([sums.n_obs[row] for row in rows], np.int64)
     values = _finish(sums, rows, func, normalize)
     genes = [] if choice is None else choice.name.astype(str).tolist()
-    index = _index(keys, names)
+    levels = [
+        named_values(name, [key[k] for key in keys], sums.held[k]) for k, name in enumerate(names)
+    ]
+    index = _index(list(zip(*levels, strict=True)), names)
     data: dict[str, Any] = {"n_obs": n_obs}
     table = pd.DataFrame(
         np.column_stack([values[:, i] for i in range(len(genes))]) if genes else None,
@@ -264,7 +287,7 @@ def _index(keys: list[tuple[Any, ...]], names: Sequence[str]) -> Any:
 
 
 def sort_key(key: tuple[Any, ...], columns: Sequence[Any]) -> tuple[Any, ...]:
-    """Order groups: timepoints in time, numbers, then text; missing values last."""
+    """Order groups: timepoints in time, booleans, numbers, then text; missing values last."""
     parts = []
     for value, column in zip(key, columns, strict=True):
         if value is None:
@@ -273,6 +296,8 @@ def sort_key(key: tuple[Any, ...], columns: Sequence[Any]) -> tuple[Any, ...]:
             parts.append((0, column.order.index(str(value)), ""))
         elif isinstance(value, str):
             parts.append((1, 0, value))
+        elif isinstance(value, bool):
+            parts.append((-1, value, ""))
         else:
             parts.append((0, value, ""))
     return tuple(parts)

@@ -13,6 +13,7 @@ from ..cells.rows import RunArray, count
 from ..expression.mixture import told_apart, warn_mixed
 from ..filters.columns import Column, Columns, timepoint_order
 from .positions import position_names, read_position_columns, without_positions
+from .value_kinds import label_among, text_of, warn_kinds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,17 +163,19 @@ def obs_table(
     ids = [cell_ids(section, runs) for section, runs in parts]
     order = timepoint_order(selection.store.snapshot.sections.values())
     data = {
-        column.name: joined_column([table[column.name] for table in tables], column, order)
+        column.name: joined_column(
+            [table[column.name] for table in tables], column, order, list(selection.runs)
+        )
         if tables
         else empty_column(column)
         for column in columns
     }
-    index = ids[0].append(ids[1:]) if ids else pd.Index([], dtype="str")
-    table = pd.DataFrame(data, index=index)
-    if stale:
     if places:
         found = read_position_columns(selection, places)
         data |= {n: v for n, v in found.items() if names is None or n in names}
+    index = ids[0].append(ids[1:]) if ids else pd.Index([], dtype="str")
+    table = pd.DataFrame(data, index=index)
+    if stale:
         table.attrs["stale_labels"] = stale
     return table
 
@@ -193,8 +196,16 @@ def empty_column(column: Column) -> Any:
     return pd.Categorical([])
 
 
-def joined_column(parts: "list[pd.Series]", column: Column, order: tuple[str, ...] | None) -> Any:
-    """Join a column of several sections into one of a kind that holds them all."""
+def joined_column(
+    parts: "list[pd.Series]",
+    column: Column,
+    order: tuple[str, ...] | None,
+    sections: Sequence[str],
+) -> Any:
+    """Join a column of several sections into one of a kind that holds them all.
+
+    Values of several kinds become text, in the groups of `aggregate`, with its warning.
+    """
     import pandas as pd
 
     present = [part for part in parts if not _is_absent(part)]
@@ -202,17 +213,36 @@ def joined_column(parts: "list[pd.Series]", column: Column, order: tuple[str, ..
         return pd.Categorical([None] * sum(map(len, parts)))
     if all(isinstance(part.dtype, pd.CategoricalDtype) for part in present):
         return _joined_categories(parts, column, order)
-    kinds = {_kind(part) for part in present}
+    named = zip(sections, parts, strict=True)
+    held = {name: {_kind(part)} for name, part in named if part.notna().any()}
+    kinds = set().union(*held.values()) or {_kind(part) for part in present}
+    if len(kinds) > 1:
+        warn_kinds(column.name, held)
+        return _joined_kinds(parts)
     if kinds == {"number"}:
         return _joined_numbers(parts, present)
-    if len(kinds) > 1 or kinds == {"text"}:
+    if kinds == {"text"}:
         text = [part.astype(object).where(part.notna(), None) for part in parts]
         joined = pd.concat([t.map(str, na_action="ignore") for t in text], ignore_index=True)
-        return pd.Categorical(joined) if len(kinds) > 1 else joined.astype(object).to_numpy()
+        few = any(isinstance(part.dtype, pd.CategoricalDtype) for part in present)
+        return pd.Categorical(joined) if few else joined.astype(object).to_numpy()
     plain = len(present) == len(parts) and all(part.dtype == bool for part in parts)
     return pd.concat(
         parts if plain else [part.astype("boolean") for part in parts], ignore_index=True
     ).array
+
+
+def _joined_kinds(parts: "list[pd.Series]") -> "pd.Categorical":
+    import pandas as pd
+
+    found = [pd.factorize(part, use_na_sentinel=True) for part in parts]
+    values = [names.tolist() for _, names in found]
+    texts = {value for names in values for value in names if isinstance(value, str)}
+    joined = [
+        np.array([*(label_among(value, texts) for value in names), None], dtype=object)[codes]
+        for (codes, _), names in zip(found, values, strict=True)
+    ]
+    return pd.Categorical(np.concatenate(joined))
 
 
 def _joined_numbers(parts: "list[pd.Series]", present: "list[pd.Series]") -> Any:
@@ -224,7 +254,7 @@ def _joined_numbers(parts: "list[pd.Series]", present: "list[pd.Series]") -> Any
     if dtype is None or not exact:
         # No dtype of numbers holds them all as they are.
         text = [part.astype(object).where(part.notna(), None) for part in parts]
-        joined = pd.concat(text, ignore_index=True).map(str, na_action="ignore")
+        joined = pd.concat(text, ignore_index=True).map(text_of, na_action="ignore")
         return pd.Categorical(joined)
     if len(present) == len(parts) and len({part.dtype for part in parts}) == 1:
         return pd.concat(parts, ignore_index=True).array
@@ -316,6 +346,9 @@ def to_pandas(
 ) -> "pd.DataFrame":
     """Tabulate the cells, with a column of stored values for each gene asked for by name.
 
+    Without `names`, positions come too: `x_um`, `y_um` (NaN in sections of unknown unit, which
+    have `x_source`, `y_source`) and, of an answer asked in a frame, `x_<frame>`, `y_<frame>`. A
+    column of the source that has such a name is `obs:x_um` then. `names` may name them.
     A gene's column is dense float32; under `missing="nan"` (the default is to refuse) it is NaN
     for cells of sections that have not measured it. Where
     sections hold values of several kinds, a `MixedValuesWarning` says so, and a column `values`.
@@ -346,9 +379,6 @@ def to_pandas(
     values = np.full((len(table), len(choice)), np.nan, np.float32)
     keep = np.ones(len(table), bool)
     start = 0
-    Without `names`, positions come too: `x_um`, `y_um` (NaN in sections of unknown unit, which
-    have `x_source`, `y_source`) and, of an answer asked in a frame, `x_<frame>`, `y_<frame>`. A
-    column of the source that has such a name is `obs:x_um` then. `names` may name them.
     for section, runs in selection.parts():
         stop = start + count(runs)
         keep[start:stop] = section.name in kept

@@ -46,15 +46,23 @@ def values(
     columns = Columns(store, domain_key)
     resolved = columns.resolve(column)
     if resolved.source == "meta" and not filters:
+        from .aggregate import sort_key
+        from .value_kinds import kind_of, named_values, typed
+
         counts: dict[Any, int] = {}
+        found: dict[Any, Any] = {}
+        held: dict[str, set[str]] = {}
         for name, entry in store.snapshot.sections.items():
             value = section_value(name, entry.metadata, resolved.key)
-            counts[value] = counts.get(value, 0) + entry.n_obs
-        from .aggregate import sort_key
-
-        order = sorted(counts, key=lambda value: sort_key((value,), [resolved]))
-        index = pd.Index(order, name=column, dtype=object)
-        return pd.Series([counts[value] for value in order], index=index, name="n_obs")
+            key = typed(value)
+            found.setdefault(key, value)
+            counts[key] = counts.get(key, 0) + entry.n_obs
+            if value is not None:
+                held[name] = {kind_of(value)}
+        order = sorted(found, key=lambda key: sort_key((found[key],), [resolved]))
+        labels = named_values(column, [found[key] for key in order], held)
+        index = pd.Index(labels, name=column, dtype=object)
+        return pd.Series([counts[key] for key in order], index=index, name="n_obs")
     selection = select(store, domain_key=domain_key, **filters)
     from .aggregate import aggregate
 
