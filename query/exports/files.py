@@ -45,7 +45,8 @@ def export(
         The form, where the ending does not say it: h5ad, spatialdata, csv, parquet.
     overwrite
         Replace the file, or the SpatialData folder, of this name; only once the new one is
-        complete. No other folder is replaced.
+        complete. No other folder is replaced. A folder takes two renames: killed between them,
+        old and new lie beside the name, and nothing under it.
     **options
         For `to_anndata`, `to_spatialdata`, `to_pandas` or `tisseract.pl.spatial`.
 
@@ -145,6 +146,11 @@ def _is_spatialdata(folder: Path) -> bool:
 
 
 def _replace(partial: Path, target: Path) -> None:
+    """Put what is complete under its name: a file in one step, a folder that is there in two.
+
+    A kill between the two renames of a folder leaves nothing under the name; the old folder then
+    lies beside it as `.<name>.<id>.old`, the new one as `.<stem>.<id><suffix>`.
+    """
     if not target.is_dir() or target.is_symlink():
         partial.replace(target)
         return

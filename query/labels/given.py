@@ -21,7 +21,8 @@ SECTION, CELL = "section", "cell_id"
 _NAMED = 3  # examples in a message
 # What a table takes in memory for a byte of its file.
 _GROWTH = {".csv": 6, ".tsv": 6, ".parquet": 12}
-_NA = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"]
+# Labels may be called nan, null or NA: of a CSV only empty cells are missing.
+_NA = [""]
 _DIGESTED = 2**20
 
 

@@ -223,3 +223,17 @@ def test_cli(atlas: ts.Atlas, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "Glia" in atlas.refresh().values("mine").index
     assert main(["annotate", atlas.url, str(tmp_path / "short.csv"), "--key", "n", *options]) == 1
     assert "1 cells are not in the table" in capsys.readouterr().err
+
+
+def test_labels_called_nan_are_text_and_only_empty_cells_are_missing(
+    atlas: ts.Atlas, tmp_path: Path
+) -> None:
+    index = atlas.query(section="s1").to_obs(["section"]).index
+    names = ["nan", "null", "NA", "None", "NaN", None]
+    frame = pd.DataFrame({"v": [names[k % 6] for k in range(len(index))]}, index=index)
+    for suffix, separator in ((".csv", ","), (".tsv", "\t")):
+        path = tmp_path / f"labels{suffix}"
+        frame.to_csv(path, sep=separator)
+        atlas.annotate(path, "v", overwrite=True)
+        found = atlas.query(section="s1").to_obs(["v"])["v"]
+        assert same_values(found, frame["v"])
