@@ -48,6 +48,7 @@ VAR_ALIASES: Mapping[str, str] = {
     "feature_name": "symbol",
     "gene_name": "symbol",
 }
+_FEATURES = {"gene_id": "feature_id", "symbol": "feature_name"}
 _LAYERS = {"raw": None, "counts": None, "log1p": "log1p"}
 
 
@@ -79,7 +80,7 @@ def get_anndata(
     obs_value_filter, var_value_filter
         Filters of cells and of genes, such as `"feature_name in ['Sox2', 'Pax6']"`.
     obs_column_names
-        Columns of obs; default all.
+        Columns of obs, under the names and in the order asked for; default all.
     obs_embeddings
         Names of embeddings, for `obsm["X_<name>"]`.
     missing
@@ -94,7 +95,8 @@ def get_anndata(
     Returns
     -------
     AnnData
-        As of `to_anndata`; `varm["measured"]` tells true zeros.
+        As of `to_anndata`; `varm["measured"]` tells true zeros; `var` has `feature_id` and
+        `feature_name`, as `get_var`.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def get_anndata(
             UnmeasuredWarning,
             stacklevel=2,
         )
-    return chosen.to_anndata(
+    adata = chosen.to_anndata(
         normalize=_LAYERS[X_name],
         obs_columns=_spelled(store, obs_column_names),
         embeddings=list(obs_embeddings),
@@ -128,6 +130,9 @@ def get_anndata(
         graph=graph,
         memory_limit=memory_limit,
     )
+    adata.obs = _as_asked(store, adata.obs, obs_column_names)
+    adata.var = adata.var.rename(columns=_FEATURES)
+    return adata
 
 
 def get_obs(
@@ -143,7 +148,8 @@ def get_obs(
     """Tabulate cells, with the keywords of `cellxgene_census.get_obs`; see `get_anndata`."""
     store = _opened(census, version, storage_options)
     chosen = _cells(store, organism, value_filter, None)
-    return chosen.to_pandas(_spelled(store, column_names), memory_limit=memory_limit)
+    table = chosen.to_pandas(_spelled(store, column_names), memory_limit=memory_limit)
+    return _as_asked(store, table, column_names)
 
 
 def get_var(
@@ -189,7 +195,7 @@ def get_var(
             return answer_values(leaf, table[leaf.column].reset_index(drop=True))
 
         table = table[evaluate(predicate, answer, len(table)).yes]
-    table = table.rename(columns={"gene_id": "feature_id", "symbol": "feature_name"})
+    table = table.rename(columns=_FEATURES)
     return table if column_names is None else table[list(column_names)]
 
 
@@ -284,6 +290,22 @@ def _spelled(store: "AtlasStore", names: Sequence[str] | None) -> list[str] | No
         return None
     known = _known(store)
     return [name if name in known else OBS_ALIASES.get(name, name) for name in names]
+
+
+def _as_asked(
+    store: "AtlasStore", table: "pd.DataFrame", names: Sequence[str] | None
+) -> "pd.DataFrame":
+    """Columns under the names and in the order asked for, then what tells sections apart."""
+    if names is None:
+        return table
+    import pandas as pd
+
+    spelled = dict(zip(names, _spelled(store, names) or (), strict=True))
+    more = [name for name in table.columns if name not in {"section", *spelled.values()}]
+    found = {name: table[own] for name, own in spelled.items()}
+    asked = pd.DataFrame(found | {name: table[name] for name in more}, index=table.index)
+    asked.attrs = table.attrs
+    return asked
 
 
 def _names(genes: "pd.DataFrame") -> list[str]:

@@ -27,7 +27,8 @@ def test_one_call_equals_the_query(atlas: Atlas) -> None:
         atlas.store, "cell_type == 'Neuron'", ["Gene1", "Gene3", "Sox2"], section="a_e9"
     )
     wanted: Any = chosen.to_anndata()
-    assert list(adata.obs) == ["section", "cell_type", "donor"]
+    assert list(adata.obs) == ["cell_type", "donor_id"]
+    assert set(adata.obs["donor_id"]) == {"m1"}
     assert list(adata.obs_names) == list(wanted.obs_names)
     columns = wanted.var_names.get_indexer(adata.var_names)
     assert (wanted.X[:, columns] != adata.X).nnz == 0
@@ -45,6 +46,25 @@ def test_cells_and_genes_are_tabulated(atlas: Atlas) -> None:
     assert named["feature_id"].tolist() == ["OnlyD"]
     whole = tisseract.get_var(atlas.store)
     assert whole.loc[named.index, "feature_id"].tolist() == ["OnlyD"]
+
+
+@pytest.mark.filterwarnings("ignore::tisseract.query.UnmeasuredWarning")
+@pytest.mark.filterwarnings("ignore::tisseract.query.MixedValuesWarning")
+def test_columns_come_under_the_names_asked_for(atlas: Atlas) -> None:
+    names = ["cell_type", "donor_id", "dataset_id"]
+    options: Any = {"obs_value_filter": "section in ['a_e9', 'd_p7']", "obs_column_names": names}
+    adata: Any = tisseract.get_anndata(atlas.store, **options)
+    assert list(adata.obs)[:3] == names
+    assert "section" not in adata.obs
+    obs = tisseract.get_obs(
+        atlas.store, value_filter="section in ['a_e9', 'd_p7']", column_names=names
+    )
+    assert list(obs) == names
+    assert obs["dataset_id"].astype(str).tolist() == [i.split(":")[0] for i in obs.index]
+    var = tisseract.get_var(atlas.store).set_index("feature_id")
+    assert adata.var["feature_name"].tolist() == (
+        var.loc[adata.var["feature_id"], "feature_name"].tolist()
+    )
 
 
 def test_presence_tells_true_zeros(atlas: Atlas) -> None:
