@@ -237,3 +237,16 @@ def test_labels_called_nan_are_text_and_only_empty_cells_are_missing(
         atlas.annotate(path, "v", overwrite=True)
         found = atlas.query(section="s1").to_obs(["v"])["v"]
         assert same_values(found, frame["v"])
+
+
+def test_what_comes_back_is_a_table(atlas: ts.Atlas) -> None:
+    given = labels(atlas)[["kind"]]
+    given.iloc[:3] = None
+    added = atlas.annotate(given, "k")
+    assert added.table.columns.tolist() == ["column", "section", "kind", "n_cells", "n_missing"]
+    n_missing = int(given["kind"].isna().sum())
+    assert added.table["n_missing"].sum() == n_missing
+    assert added.table["n_cells"].sum() == len(given) - n_missing
+    assert [entry.key for entry in added.entries] == ["k"] * len(added)
+    assert "digest" not in repr(added)
+    assert "n_missing" in repr(added)
