@@ -97,12 +97,15 @@ def _sections(found: object, n_sizes: int) -> list[Mapping[str, Any]]:
     for one in found:
         _need(isinstance(one, dict) and isinstance(one.get("section"), str), "sections")
         inputs, windows = one.get("inputs"), one.get("windows")
-        _need(isinstance(inputs, dict) and _is_texts(list(inputs.values())), "inputs")
+        _need(isinstance(inputs, dict), "inputs")
+        _need(isinstance(windows, list) and len(windows) == n_sizes, "windows")
+        assert isinstance(inputs, dict)
+        assert isinstance(windows, list)
+        _need(_is_texts(list(inputs.values())), "inputs")
         _need(f"section:{one['section']}" in inputs, "inputs")
         _need(_is_texts(one.get("without", [])), "without")
         _need(all(_is_number(one.get(name)) for name in ("scale", "x", "y")), "grids")
         _need(one["scale"] > 0 and is_whole(one.get("n_cells")), "sections")
-        _need(isinstance(windows, list) and len(windows) == n_sizes, "windows")
         _need(all(is_whole(number) for number in windows), "windows")
     names = [one["section"] for one in found]
     _need(len(set(names)) == len(names), "sections")
