@@ -13,6 +13,9 @@ __all__ = ["SHARED_KINDS", "rebase", "refuse_mixed"]
 SHARED_KINDS = ("domains", "topics")
 """Kinds whose numbered labels mean the same in all sections of a key: one run for all."""
 
+_DETERMINED = ("graph", "zgraph")
+"""Kinds that their inputs and parameters determine: whoever builds the same, builds the same."""
+
 
 def rebase(head: Snapshot, change: Change) -> Snapshot | None:
     """Apply a change to the newest snapshot.
@@ -33,11 +36,13 @@ def rebase(head: Snapshot, change: Change) -> Snapshot | None:
     Raises
     ------
     CommitConflict
-        An attempt that gc has condemned; a section or run present with another input; an input
-        of derived data that is gone or replaced; labels of another run than those that the key
-        has in other sections; a prefix to condemn that is in use.
+        An attempt that gc has condemned; a section or run present with another input; derived
+        data that takes the place of another attempt than it may, or segments that are not those
+        seen; an input of derived data that is gone or replaced; labels of another run than those
+        that the key has in other sections; a prefix to condemn that is in use.
     """
     _refuse_condemned(head, change)
+    _refuse_unseen_segments(head, change)
     sections = _sections(head, change)
     runs = dict(head.runs)
     for run in change.add_runs:
@@ -49,7 +54,9 @@ def rebase(head: Snapshot, change: Change) -> Snapshot | None:
         for name, entry in head.derived.items()
         if entry.section not in removed and name not in doomed
     }
-    derived.update({entry.name: entry for entry in change.add_derived})
+    derived.update(
+        {entry.name: entry for entry in change.add_derived if _takes_place(head, change, entry)}
+    )
     dropped = set(change.remove_segments)
     segments = {name: entry for name, entry in head.segments.items() if name not in dropped}
     segments.update({entry.name: entry for entry in change.add_segments})
@@ -80,6 +87,59 @@ def _refuse_condemned(head: Snapshot, change: Change) -> None:
                 f"an attempt that still exists is wanted, but got {prefix!r}, which gc "
                 "condemned because it waited longer than the grace period; re-run the step "
                 "that wrote it"
+            )
+
+
+def _takes_place(head: Snapshot, change: Change, entry: DerivedEntry) -> bool:
+    """Tell whether derived data is to be put in; False where the same graph is there already.
+
+    Raises
+    ------
+    CommitConflict
+        Another attempt is there than the one that was seen.
+    """
+    present = head.derived.get(entry.name)
+    there = None if present is None else present.attempt
+    if entry.name not in change.expect or there in (entry.attempt, change.expect[entry.name]):
+        return True
+    if present is not None and entry.kind in _DETERMINED and _same(present, entry):
+        return False
+    seen = change.expect[entry.name]
+    raise CommitConflict(
+        f"{entry.name!r} {_as_seen(seen)} is wanted, as when this step began, but got "
+        f"{_who(head, present)}; see what is there with atlas.refresh() and run the step again, "
+        "or replace it with overwrite=True"
+    )
+
+
+def _same(one: DerivedEntry, other: DerivedEntry) -> bool:
+    said = [(dict(e.inputs), e.info.get("kind"), e.info.get("parameters")) for e in (one, other)]
+    return said[0] == said[1]
+
+
+def _as_seen(attempt: str | None) -> str:
+    return "not there" if attempt is None else f"in attempt {attempt}"
+
+
+def _who(head: Snapshot, present: DerivedEntry | None) -> str:
+    if present is None:
+        return f"none of it in version {head.number}: it was removed meanwhile"
+    run = "" if present.run is None else f" of run {present.run!r}"
+    return f"attempt {present.attempt}{run} in version {head.number}, committed meanwhile"
+
+
+def _refuse_unseen_segments(head: Snapshot, change: Change) -> None:
+    own = {entry.name for entry in change.add_segments}
+    if own and own <= head.segments.keys():
+        return  # the change is in already, and with it what it dropped
+    for name, seen in change.expect_segments.items():
+        there = {one for one, e in head.segments.items() if f"{e.kind}/{e.key}" == name} - own
+        if there != set(seen):
+            found = f"{len(there)} ({', '.join(sorted(there)[:2])})" if there else "none"
+            raise CommitConflict(
+                f"{name!r} with the {len(seen)} segments that were there when this step began is "
+                f"wanted, but got {found} in version {head.number}, committed meanwhile; see what "
+                "is there with atlas.refresh() and run the step again, or choose another key"
             )
 
 

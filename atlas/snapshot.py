@@ -7,7 +7,7 @@ for each of them the attempt that holds it and the digest of that attempt's mani
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import cast
 
@@ -26,6 +26,9 @@ __all__ = [
     "Snapshot",
     "derived_name",
 ]
+
+
+_NO_LISTS = ("replace", "expect", "expect_segments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,13 @@ class Change:
         Prefixes of attempts that gc is about to delete and nobody may commit any more.
     replace : bool
         Let a section take the place of another input under the same name; a conflict otherwise.
+    expect : mapping of str to str or None
+        `<kind>/<key>/<section>` of derived data that is added -> the attempt that it may take the
+        place of, None where nothing may be there; a conflict otherwise. A name that is left out
+        takes the place of whatever is there. See `Snapshot.attempts_at`.
+    expect_segments : mapping of str to collection of str
+        `<kind>/<key>` -> names of the segments that were seen under it; a conflict where others
+        are there.
     """
 
     add_sections: Iterable[SectionEntry] = ()
@@ -59,14 +69,23 @@ class Change:
     add_runs: Iterable[RunEntry] = ()
     condemn: Iterable[str] = ()
     replace: bool = False
+    expect: Mapping[str, str | None] = field(default_factory=dict)
+    expect_segments: Mapping[str, Collection[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # A commit walks over the change once per rebase: a generator would be empty by then.
-        for name in (item.name for item in fields(self) if item.name != "replace"):
+        for name in (item.name for item in fields(self) if item.name not in _NO_LISTS):
             value = getattr(self, name)
             if isinstance(value, str | SectionEntry | DerivedEntry | SegmentEntry | RunEntry):
                 value = (value,)
             object.__setattr__(self, name, tuple(value))
+        object.__setattr__(self, "expect", dict(self.expect))
+        seen = {name: tuple(names) for name, names in self.expect_segments.items()}
+        object.__setattr__(self, "expect_segments", seen)
+        if strange := sorted(set(self.expect) - {entry.name for entry in self.add_derived}):
+            raise InvalidArgument(
+                f"names of derived data that is added are wanted in expect=, but got {strange[:3]}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +210,13 @@ class Snapshot:
         if scheme == "run" and rest:
             return self.runs[rest].attempt if rest in self.runs else None
         return self.derived[name].attempt if name in self.derived else None
+
+    def attempts_at(self, entries: Iterable[DerivedEntry]) -> dict[str, str | None]:
+        """Attempt that this snapshot has under the name of each entry, None where it has none.
+
+        What `Change.expect` wants of a writer that looked at this snapshot before it wrote.
+        """
+        return {entry.name: self.attempt_of(entry.name) for entry in entries}
 
     def to_bytes(self) -> bytes:
         """Serialize; equal snapshots give equal bytes.

@@ -110,6 +110,7 @@ class EmbeddingModel(PlannedModel, ABC):
         *,
         sections: Sequence[str] | None = None,
         run: str | None = None,
+        overwrite: bool = False,
         progress: Progress | None = None,
     ) -> tuple[DerivedEntry, ...]:
         """Embed sections and commit the embeddings under one key.
@@ -122,6 +123,8 @@ class EmbeddingModel(PlannedModel, ABC):
             Those fitted on, without; others may be embedded too.
         run : str, optional
             Name to save the model under; one made of the key and the content without.
+        overwrite : bool
+            Replace whatever has this key by then; without, only what the store's snapshot shows.
         progress : callable, optional
 
         Returns
@@ -135,8 +138,11 @@ class EmbeddingModel(PlannedModel, ABC):
             The atlas was opened for reading.
         InvalidArgument
             The model was not fitted, or a section lacks its genes.
+        CommitConflict
+            Others committed embeddings of this key meanwhile.
         """
         self.fitted()
+        seen = self.store.snapshot
         if run is None:
             entry, is_new = save_once(self.store, key_added, self.to_run())
         else:
@@ -144,7 +150,11 @@ class EmbeddingModel(PlannedModel, ABC):
         entries = self.write_embeddings(
             key_added, entry, sections=self._chosen(sections), progress=progress
         )
-        change = Change(add_derived=entries, add_runs=[entry] if is_new else [])
+        change = Change(
+            add_derived=entries,
+            add_runs=[entry] if is_new else [],
+            expect={} if overwrite else seen.attempts_at(entries),
+        )
         self.store.commit(change, f"Embed {len(entries)} sections as {key_added} ({self.kind})")
         return tuple(entries)
 

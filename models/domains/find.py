@@ -122,7 +122,8 @@ def find_domains(
     ReadOnly
         The atlas was opened for reading.
     CommitConflict
-        Other sections have labels or an embedding of this key, which a new run would not fit.
+        Other sections have labels or an embedding of this key, which a new run would not fit; or
+        others committed some for these sections meanwhile.
     RunNotFound, DerivedNotFound, StaleDerived, SectionNotFound, BudgetExceeded
 
     Notes
@@ -134,6 +135,7 @@ def find_domains(
     store.storage.forbid_writing(f"labels under {key_added!r}")
     names = list(dict.fromkeys(sections if sections is not None else store.section_names))
     keys = [key_added, *(f"{key_added}_{level}" for level in resolutions)]
+    seen = store.snapshot
     refuse_taken(store, keys, names, run=run, overwrite=overwrite)
     masks, told = chosen_cells(store, names, mask, where)
     model = _model(
@@ -169,7 +171,9 @@ def find_domains(
             resolutions=resolutions,
         )
     store.commit(
-        Change(add_derived=entries, add_runs=new),
+        Change(
+            add_derived=entries, add_runs=new, expect={} if overwrite else seen.attempts_at(entries)
+        ),
         f"Find {readout.n_domains} domains in {len(names)} sections as {key_added} ({method})",
     )
     return _table(readout.labels, readout.n_domains)

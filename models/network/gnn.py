@@ -330,12 +330,15 @@ class DomainGNN(PlannedNetwork):
         *,
         sections: Sequence[str] | None = None,
         run: str | None = None,
+        overwrite: bool = False,
         progress: Progress | None = None,
     ) -> "tuple[DerivedEntry, ...]":
         """Embed and commit as `AtlasModel.embed`; under `torchrun` rank 0 does, others nothing."""
         if not Ranks(*this_rank()).is_first:
             return ()
-        return super().embed(key_added, sections=sections, run=run, progress=progress)
+        return super().embed(
+            key_added, sections=sections, run=run, overwrite=overwrite, progress=progress
+        )
 
     @override
     def to_run(self) -> Run:

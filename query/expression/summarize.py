@@ -121,6 +121,8 @@ def summarize(
         A summary of this name groups by other columns, or is of other cells.
     BudgetExceeded
         The groups of one section times its genes do not fit.
+    CommitConflict
+        Others began a summary of this name meanwhile.
 
     Notes
     -----
@@ -142,8 +144,9 @@ def summarize(
     wanted = store.section_names if sections is None else list(sections)
     for name in wanted:
         store.section(name)  # raises, with near names
+    seen = store.snapshot
     plan = plan_summary(
-        store.snapshot,
+        seen,
         columns,
         wanted,
         key=key_added,
@@ -152,9 +155,12 @@ def summarize(
     )
     chosen = _in_order(plan, columns)
     limit = parse_bytes(memory_limit)
+    # Where nothing had this name: what others give it meanwhile may be of other groups.
+    expect = {} if segments_of(seen, plan.key) else {f"{KIND}/{plan.key}": ()}
     for batch, drop in _batches(store, plan, chosen, limit, progress):
         entry = _write(store, plan, batch)
-        change = Change(add_segments=[entry], remove_segments=drop)
+        change = Change(add_segments=[entry], remove_segments=drop, expect_segments=expect)
+        expect = {}
         store.commit(change, f"summarize {plan.key}: {len(batch)} sections")
     if plan.dropped and not plan.todo:
         store.commit(Change(remove_segments=plan.dropped), f"summarize {plan.key}: drop")

@@ -71,6 +71,8 @@ def annotate_regions(
         All faults of the file at once; nothing is committed.
     InvalidArgument
         Not regions at all, or some are there already.
+    CommitConflict
+        Others committed regions of this section and key meanwhile.
     SectionNotFound, ReadOnly
 
     Notes
@@ -80,6 +82,7 @@ def annotate_regions(
     check_name(key, "key")
     handle = store.section(section)
     store.storage.forbid_writing(f"regions {key!r} of section {section!r}")
+    seen = store.snapshot
     there = f"{KIND}/{key}/{section}" in store.snapshot.derived
     if there and not overwrite and not store.is_stale(KIND, key, section):
         raise InvalidArgument(
@@ -101,7 +104,8 @@ def annotate_regions(
         ontology=tree,
         parameters={"name": name, "um_per_unit": um_per_unit, "ontology": tree is not None},
     )
-    store.commit(Change(add_derived=[entry]), f"annotate {section} with {len(found.names)} regions")
+    change = Change(add_derived=[entry], expect={} if overwrite else seen.attempts_at([entry]))
+    store.commit(change, f"annotate {section} with {len(found.names)} regions")
     return len(found.names)
 
 

@@ -113,6 +113,8 @@ def register(
         Unknown sections or bad affines, all at once; nothing is committed.
     InvalidArgument
         No section, a bad name, or affines that are there already.
+    CommitConflict
+        Others registered these sections meanwhile.
     ReadOnly
         The atlas was opened for reading.
     """
@@ -135,6 +137,7 @@ def register(
             faults.append(Fault(f"section {str(section)[:128]!r}", str(error)))
     if faults:
         raise InputError(faults, f"frame {frame!r}")
+    seen = store.snapshot
     there = [
         name
         for name in matrices
@@ -147,7 +150,8 @@ def register(
             "pass overwrite=True to replace their affines"
         )
     entries = [_write(store, frame, section, matrix) for section, matrix in matrices.items()]
-    store.commit(Change(add_derived=entries), f"register {len(entries)} sections in {frame}")
+    change = Change(add_derived=entries, expect={} if overwrite else seen.attempts_at(entries))
+    store.commit(change, f"register {len(entries)} sections in {frame}")
 
 
 def _write(store: "AtlasStore", frame: str, section: str, matrix: Matrix) -> DerivedEntry:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...atlas.section import Section
-    from ...atlas.snapshot import DerivedEntry
+    from ...atlas.snapshot import DerivedEntry, Snapshot
     from ...atlas.store import AtlasStore
 
 __all__ = ["annotate", "annotate_rows"]
@@ -114,6 +114,7 @@ def annotate(
     names = _names(given, key)
     values = {names[name]: typed(name, series) for name, series in given.columns.items()}
     present = [name for name in given.sections if store.has_section(name)]
+    seen = None if overwrite else store.snapshot
     refuse_taken(store, list(values), present, overwrite=overwrite)
     rows = _join(store, given, missing=missing, unknown=unknown, limit=limit)
     facts = {
@@ -123,7 +124,7 @@ def annotate(
         "missing": missing,
         "unknown": unknown,
     }
-    return annotate_rows(store, values, rows, facts, f"annotate {', '.join(values)}")
+    return annotate_rows(store, values, rows, facts, f"annotate {', '.join(values)}", seen=seen)
 
 
 def annotate_rows(
@@ -132,6 +133,8 @@ def annotate_rows(
     rows: dict[str, NDArray[np.int64]],
     facts: dict[str, Any],
     message: str,
+    *,
+    seen: "Snapshot | None" = None,
 ) -> "list[DerivedEntry]":
     """Write and commit columns of which the row of each cell is known.
 
@@ -147,6 +150,9 @@ def annotate_rows(
         What provenance keeps.
     message
         Of the commit.
+    seen
+        What the names were looked up in: what others gave them since is a conflict. None replaces
+        whatever is there.
     """
     entries = []
     for section, row in rows.items():
@@ -158,7 +164,8 @@ def annotate_rows(
                     store, key, section, spread(column, row), Provenance(inputs, parameters)
                 )
             )
-    store.commit(Change(add_derived=entries), message)
+    expect = {} if seen is None else seen.attempts_at(entries)
+    store.commit(Change(add_derived=entries, expect=expect), message)
     return entries
 
 

@@ -160,7 +160,8 @@ def commit_edit(
     key_added
         Key of the new labels; None replaces those of the view (older snapshots keep them).
     overwrite
-        Replace other labels of `key_added`.
+        Replace other labels of `key_added`, and in place also what was edited since the view was
+        made; without, such an edit is a conflict.
     note
         Words kept with the provenance.
     memory_limit
@@ -172,6 +173,7 @@ def commit_edit(
     """
     store.require_writing("an edit of domains")
     key = view.key if key_added is None else check_name(key_added, "domains")
+    seen = store.snapshot if key != view.key else view.store.snapshot
     _check_key(view, store, key, overwrite=overwrite)
     limit = parse_bytes(memory_limit)
     entries = []
@@ -183,7 +185,8 @@ def commit_edit(
             "give a larger memory_limit",
         )
         entries.append(_write(view, store, section, edit, key=key, note=note))
-    store.commit(Change(add_derived=entries), f"{edit.words['edit']} domains {view.key}")
+    change = Change(add_derived=entries, expect={} if overwrite else seen.attempts_at(entries))
+    store.commit(change, f"{edit.words['edit']} domains {view.key}")
     return key
 
 

@@ -31,7 +31,8 @@ class DomainVerbs:
         mapping
             New name of each: `{"0": "white matter"}`.
         key_added
-            Key of the new labels; None replaces these (older snapshots keep them).
+            Key of the new labels; None replaces these (older snapshots keep them), and this view
+            shows the new ones from then on.
         **options
             `overwrite`, `note` (words kept with the provenance), `memory_limit`.
 
@@ -46,6 +47,8 @@ class DomainVerbs:
             A domain that is not there, two of one name, or a key that is taken.
         ReadOnly
             The atlas was opened for reading.
+        CommitConflict
+            Others committed labels of this key since the view was made.
         """
         from .edit import renamed
 
@@ -97,7 +100,11 @@ class DomainVerbs:
             note=note,
             memory_limit=memory_limit,
         )
-        return domains(store, key)
+        new = domains(store, key)
+        if key == view.key:
+            # The one thing that changes in a view: a second edit begins where this one ended.
+            object.__setattr__(view, "store", new.store)
+        return new
 
     def boundary(
         self,

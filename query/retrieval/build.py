@@ -97,6 +97,8 @@ def build_index(
         no labels.
     BudgetExceeded
         The plan's peak is above the limit.
+    CommitConflict
+        Others changed this index meanwhile.
 
     Notes
     -----
@@ -107,6 +109,7 @@ def build_index(
     if approximate:
         require_usearch()
     names = _checked(store, sections)
+    seen = store.snapshot
     known = None if overwrite else open_index(store, key, missing_ok=True)
     if known is not None and (different := known.parameters.differences(parameters)):
         raise InvalidArgument(
@@ -123,12 +126,13 @@ def build_index(
     entry, described = _write(store, key, wanted, work, approximate=approximate, progress=progress)
     here = [
         name
-        for name, segment in store.snapshot.segments.items()
+        for name, segment in seen.segments.items()
         if (segment.kind, segment.key) == (KIND, key) and name not in old
     ]
-    store.commit(
-        Change(add_segments=[entry], remove_segments=here), f"index {key} of {len(wanted)} sections"
-    )
+    # Others may have described theirs by other features: one index would ignore one of the two.
+    expect = {f"{KIND}/{key}": (*old, *here)}
+    change = Change(add_segments=[entry], remove_segments=here, expect_segments=expect)
+    store.commit(change, f"index {key} of {len(wanted)} sections")
     return _report(described, parameters)
 
 

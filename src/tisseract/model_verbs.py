@@ -124,7 +124,7 @@ class ModelVerbs(GraphVerbs):
         for inputs in read.values():
             model.inputs.update(inputs)
         run = free_run_name(self, key_added)
-        model.embed(key_added, run=run, progress=progress)
+        model.embed(key_added, run=run, overwrite=overwrite, progress=progress)
         if checkpoint is None:
             model.discard_checkpoint()
         return model
@@ -210,6 +210,7 @@ class ModelVerbs(GraphVerbs):
         trained_run(self, run)
         key = run if key_added is None else key_added
         self.storage.forbid_writing(f"an embedding named {key!r}")
+        seen = self.snapshot
         names = to_embed(self, run, key, sections, overwrite=overwrite)
         saved = check_embedding(self, run, key, names, graph_key=graph_key, overwrite=overwrite)
         if not names:
@@ -229,9 +230,8 @@ class ModelVerbs(GraphVerbs):
                 key, self.snapshot.runs[run], sections=names, hangs_on=read, progress=progress
             )
         )
-        self.commit(
-            Change(add_derived=list(entries)), f"Embed {len(entries)} sections as {key} ({run})"
-        )
+        change = Change(add_derived=entries, expect={} if overwrite else seen.attempts_at(entries))
+        self.commit(change, f"Embed {len(entries)} sections as {key} ({run})")
         return entries
 
     def tile_loader(self, sections: Sequence[str] | None = None, **options: Any) -> TileLoader:

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -29,10 +30,11 @@ from tisseract.atlas.errors import (
 )
 from tisseract.atlas.keys import catalog_key
 from tisseract.atlas.manifest import digest_bytes
-from tisseract.atlas.snapshot import Change, Snapshot
+from tisseract.atlas.snapshot import Change, SegmentEntry, Snapshot
 from tisseract.atlas.storage import Storage, open_storage
 
 from .store_fakes import (
+    DIGEST,
     CountingStorage,
     FaultyStorage,
     WrappedStorage,
@@ -145,6 +147,63 @@ class TestRules:
         with pytest.raises(CommitConflict, match="needs section 'a'"):
             commit(local, Change(add_derived=[graph]), "later")
 
+    def test_derived_data_takes_the_place_of_what_was_seen(self, local: Storage) -> None:
+        a = section_entry("a")
+        commit(local, Change(add_sections=[a]), "add")
+        first, second, third = (derived_entry(a, "domains", "d") for _ in range(3))
+        seen = Snapshot.empty().attempts_at([first])
+        assert seen == {"domains/d/a": None}
+        done = commit(local, Change(add_derived=[first], expect=seen), "first")
+        assert commit(local, Change(add_derived=[first], expect=seen), "again") == done
+        with pytest.raises(CommitConflict, match=f"not there.*attempt {first.attempt}.*version 2"):
+            commit(local, Change(add_derived=[second], expect=seen), "late")
+        seen = done.attempts_at([second])
+        done = commit(local, Change(add_derived=[second], expect=seen), "edit")
+        with pytest.raises(CommitConflict, match=f"in attempt {first.attempt}"):
+            commit(local, Change(add_derived=[third], expect=seen), "another edit")
+        assert read_snapshot(local) == done
+        commit(local, Change(remove_derived=[first.name]), "remove")
+        with pytest.raises(CommitConflict, match="removed meanwhile"):
+            commit(local, Change(add_derived=[third], expect=done.attempts_at([third])), "late")
+        with pytest.raises(InvalidArgument, match="expect="):
+            Change(add_derived=[third], expect={"domains/other/a": None})
+
+    def test_a_graph_that_is_there_stays(self, local: Storage) -> None:
+        a, b = section_entry("a"), section_entry("b")
+        first = derived_entry(a)
+        commit(local, Change(add_sections=[a, b], add_derived=[first]), "add")
+        same, further = derived_entry(a), derived_entry(b)
+        expect = dict.fromkeys((same.name, further.name))
+        done = commit(local, Change(add_derived=[same, further], expect=expect), "the same")
+        assert done.derived == {first.name: first, further.name: further}
+        newer = section_entry("a", fingerprint="two")
+        commit(local, Change(add_sections=[newer], replace=True), "replace")
+        with pytest.raises(CommitConflict, match="section:a was replaced"):
+            commit(local, Change(add_derived=[same], expect={same.name: None}), "late")
+        other = derived_entry(newer, info={"parameters": {"n_neighs": 8}})
+        with pytest.raises(CommitConflict, match=first.attempt):
+            commit(local, Change(add_derived=[other], expect={other.name: None}), "another")
+
+    def test_segments_are_those_seen(self, local: Storage) -> None:
+        def segment(key: str = "k") -> SegmentEntry:
+            return SegmentEntry("index", key, uuid.uuid4().hex, DIGEST, 1)
+
+        def beside(entry: SegmentEntry, *seen: SegmentEntry) -> Change:
+            names = {"index/k": [one.name for one in seen]}
+            return Change(add_segments=[entry], expect_segments=names)
+
+        first, second = segment(), segment()
+        commit(local, Change(add_segments=[segment("other")]), "another key")
+        done = commit(local, beside(first), "first")
+        assert commit(local, beside(first), "again") == done
+        assert commit(local, beside(first, second), "in already") == done
+        with pytest.raises(CommitConflict, match="'index/k' with the 0 segments"):
+            commit(local, beside(second), "late")
+        commit(local, beside(second, first), "seen")
+        commit(local, Change(remove_segments=[first.name]), "remove")
+        with pytest.raises(CommitConflict, match="'index/k' with the 2 segments"):
+            commit(local, beside(segment(), first, second), "late")
+
     def test_inputs_are_followed_through_other_derived_data(self, local: Storage) -> None:
         a = section_entry("a")
         graph = derived_entry(a)
@@ -247,6 +306,30 @@ class TestRaces:
         with ThreadPoolExecutor(6) as pool:
             assert sum(pool.map(run, range(6))) == 1
         assert latest_number(storage) == 1
+
+    def test_no_edit_is_lost(self, storage: Storage) -> None:
+        """Each racer adds its number to what it saw, until it may: all numbers are there."""
+        a = section_entry("a")
+        commit(storage, Change(add_sections=[a]), "add")
+
+        def run(racer: int) -> None:
+            while True:
+                head = read_snapshot(storage)
+                there = head.derived.get("domains/d/a")
+                done = [] if there is None else there.info["done"]
+                entry = derived_entry(a, "domains", "d", info={"done": [*done, racer]})
+                change = Change(add_derived=[entry], expect=head.attempts_at([entry]))
+                try:
+                    commit(storage, change, f"racer {racer}")
+                except CommitConflict:
+                    continue
+                return
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(run, [0, 1, 2, 3] * 2))
+        found = read_snapshot(storage)
+        assert sorted(found.derived["domains/d/a"].info["done"]) == [0, 0, 1, 1, 2, 2, 3, 3]
+        assert found.number == 9
 
     def test_the_same_input_wins_once(self, storage: Storage) -> None:
         with ThreadPoolExecutor(6) as pool:

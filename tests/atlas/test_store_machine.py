@@ -27,6 +27,8 @@ class AtlasMachine(RuleBasedStateMachine):
         super().__init__()
         self.sections: dict[str, tuple[str, str]] = {}  # name -> (fingerprint, attempt)
         self.derived: dict[tuple[str, str], str] = {}  # (key, section) -> section's attempt
+        self.attempts: dict[tuple[str, str], str] = {}  # (key, section) -> its own attempt
+        self.seen: dict[tuple[str, str], str] = {}  # what another handle saw of these
         self.history: dict[int, dict[str, tuple[str, str]]] = {0: {}}
         self.removed: set[int] = set()
         self.orphans: list[Any] = []
@@ -62,6 +64,7 @@ class AtlasMachine(RuleBasedStateMachine):
         self.store.commit(Change(remove_sections=[name]), "remove")
         if self.sections.pop(name, None):
             self.derived = {at: why for at, why in self.derived.items() if at[1] != name}
+            self.attempts = {at: own for at, own in self.attempts.items() if at[1] != name}
         self._committed()
 
     @rule(name=NAMES, key=KEYS, late=st.booleans())
@@ -80,7 +83,50 @@ class AtlasMachine(RuleBasedStateMachine):
             return
         assert not late
         self.derived[key, name] = seen.attempt
+        self.attempts[key, name] = entry.attempt
         self._committed()
+
+    @rule()
+    def look(self) -> None:
+        self.seen = dict(self.attempts)
+
+    @rule(names=st.sets(NAMES, min_size=1), key=KEYS, alike=st.booleans())
+    def derive_as_seen(self, names: set[str], key: str, alike: bool) -> None:
+        """Add to what was seen at the last look; all, or none where one differs by now."""
+        entries, expect = [], {}
+        for name in sorted(names & set(self.sections)):
+            receipt = write_attempt(self.store.storage, f"derived/graph/{key}/{name}")
+            known = {"key": key, "attempt": receipt.attempt, "digest": receipt.digest}
+            section = self.store.snapshot.sections[name]
+            info = {} if alike else {"parameters": {"of": receipt.attempt}}
+            entries.append(derived_entry(section, **known, info=info))
+            expect[entries[-1].name] = self.seen.get((key, name))
+        changed = {
+            e.section for e in entries if self.attempts.get((key, e.section)) != expect[e.name]
+        }
+        # a graph that is there, the same as ours, is left as it is
+        same = {
+            e.section
+            for e in entries
+            if e.section in changed
+            and alike
+            and self.derived.get((key, e.section)) == self.sections[e.section][1]
+            and self._parameters(key, e.section) is None
+        }
+        try:
+            self.store.commit(Change(add_derived=entries, expect=expect), "as seen")
+        except CommitConflict:
+            assert changed - same
+            return
+        assert changed == same
+        for entry in entries:
+            if entry.section not in same:
+                self.derived[key, entry.section] = self.sections[entry.section][1]
+                self.attempts[key, entry.section] = entry.attempt
+        self._committed()
+
+    def _parameters(self, key: str, name: str) -> object:
+        return self.store.snapshot.derived[f"graph/{key}/{name}"].info.get("parameters")
 
     @rule(name=NAMES)
     def crash(self, name: str) -> None:
@@ -144,8 +190,10 @@ class AtlasMachine(RuleBasedStateMachine):
         }
         assert found == self.sections
         assert {
-            (entry.key, entry.section) for entry in self.store.snapshot.derived.values()
-        } == set(self.derived)
+            (entry.key, entry.section): entry.attempt
+            for entry in self.store.snapshot.derived.values()
+        } == self.attempts
+        assert set(self.attempts) == set(self.derived)
         for (key, name), attempt in self.derived.items():
             try:
                 self.store.derived("graph", key, name)

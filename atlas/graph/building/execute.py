@@ -63,6 +63,7 @@ def write_orders(
     InvalidArgument, BudgetExceeded
         See `build_graphs`.
     """
+    seen = {order.name: None if (was := order.found()) is None else was.attempt for order in orders}
     missing = unbuilt_orders(orders, overwrite=overwrite)
     done = {order.name: entry for order in orders if (entry := order.committed())}
     plans = [order.graph.plan for order in missing]
@@ -72,8 +73,11 @@ def write_orders(
         for group in _groups(missing):
             with ExitStack() as stack:
                 entries = _build_group(group, workers, stack, report)
-                group[0].store.commit(Change(add_derived=entries), message(len(entries)))
-            done.update((entry.name, entry) for entry in entries)
+                expect = {} if overwrite else {entry.name: seen[entry.name] for entry in entries}
+                change = Change(add_derived=entries, expect=expect)
+                after = group[0].store.commit(change, message(len(entries)))
+            # Where another process was first with the same graph, its own is the one that stays.
+            done.update((entry.name, after.derived[entry.name]) for entry in entries)
     return [done[order.name] for order in orders]
 
 
