@@ -15,7 +15,9 @@ from .panels import Marks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from ...atlas.section import Section
     from ..cells.selection import Selection
+    from ..tables.positions import AskedFrame
 
 __all__ = ["WIDTH", "Panel", "View", "caption_of", "draw_cells", "draw_panel"]
 
@@ -38,6 +40,21 @@ class Panel:
     """(xmin, ymin, xmax, ymax) to be shown; None is where the cells are."""
     facts: Mapping[str, Any] | None = None
     """Columns of the source data."""
+    frame: "AskedFrame | None" = None
+    """A common frame that all cells of the selection are drawn in, `section` among them."""
+    discs: bool = False
+    """Whether cells that have a radius are drawn as discs of it."""
+    outline: View | None = None
+    """Box that is outlined."""
+
+    def parts(self, selection: "Selection", coloring: Coloring) -> "list[tuple[Section, RunArray]]":
+        """Cells that the panel shows, by section: of those that have any value."""
+        held = {self.section: self.runs} if self.frame is None else selection.runs
+        return [
+            (selection.store.section(name), runs)
+            for name, runs in held.items()
+            if coloring.measured(name)
+        ]
 
 
 def draw_panel(
@@ -51,7 +68,6 @@ def draw_panel(
     look: Look,
 ) -> None:
     """Draw the cells of one panel within what it shows."""
-    coloring = paint.coloring
     section = selection.store.section(panel.section)
     xmin, ymin, xmax, ymax = view
     axes.set_xlim(xmin, xmax)
@@ -59,24 +75,33 @@ def draw_panel(
     axes.set_ylim(ymax, ymin)
     axes.set_aspect("equal", adjustable="box")
     axes.set_axis_off()
-    title = panel.title if coloring.measured(panel.section) else f"{panel.title} (not measured)"
-    axes.set_title(title, fontsize=8, pad=2, linespacing=1.1)
+    axes.set_title(panel.title, fontsize=8, pad=5, linespacing=1.1)
     unit = "µm" if section.um_per_unit is not None else "source units"
+    if panel.frame is not None:
+        unit = "units of the frame"
     behind = False
-    if look.image:
+    if look.image and panel.frame is None:
         from .histology import draw_image
 
         behind = draw_image(axes, selection.store, section, view, look.image)
-    if look.graph is not None and marks.bin is None:
+    if look.graph is not None and marks.bin is None and panel.frame is None:
         _draw_edges(selection, axes, panel, marks, look.graph)
     if marks.bin is None:
         # Smaller over what is to be seen between the cells.
         shrunk = 0.6 if look.graph is not None else 0.75 if behind else 1.0
-        size = look.size or _size(marks, view) * shrunk
+        size: Any = look.size or _size(marks, view) * shrunk
+        if panel.discs and look.size is None:
+            size = _disc_sizes(selection, panel, axes, view, usual=size)
         draw_cells(axes, marks, paint, size=size, clear=behind)
     else:
         _draw_bins(axes, marks, paint, clear=behind)
     scale_bar(axes, view, unit)
+    if panel.outline is not None:
+        from matplotlib.patches import Rectangle
+
+        low, high = panel.outline[:2], panel.outline[2:]
+        size = (high[0] - low[0], high[1] - low[1])
+        axes.add_patch(Rectangle(low, *size, fill=False, color="black", lw=1.0))
 
 
 def _size(marks: Marks, view: View) -> float:
@@ -87,10 +112,25 @@ def _size(marks: Marks, view: View) -> float:
     return float(np.clip(np.sqrt(area / max(len(marks.xy), 1)) * points * 0.95, 0.5, 9.0))
 
 
-def draw_cells(
-    axes: "Axes", marks: Marks, paint: Paint, *, size: float, clear: bool = False
-) -> None:
-    """Draw a dot a cell, `size` points wide; half transparent over an image."""
+def _disc_sizes(
+    selection: "Selection", panel: Panel, axes: "Axes", view: View, *, usual: float
+) -> Any:
+    """Diameters in points of the discs of cells, `usual` where they have no radius."""
+    from ..geometry.cell_shapes import CellShapes
+
+    section = selection.store.section(panel.section)
+    shapes = CellShapes(section, selection.store.storage)
+    if not shapes.circles or not len(panel.runs):
+        return usual
+    figure: Any = axes.figure
+    wide = axes.get_position().width * figure.get_size_inches()[0] * 72 / (view[2] - view[0])
+    tall = axes.get_position().height * figure.get_size_inches()[1] * 72 / (view[3] - view[1])
+    radii = shapes.radii([(a, b) for a, b in panel.runs.tolist()])
+    return np.maximum(2 * radii * min(wide, tall), 0.5)
+
+
+def draw_cells(axes: "Axes", marks: Marks, paint: Paint, *, size: Any, clear: bool = False) -> None:
+    """Draw a dot a cell, `size` points wide (or (m,)); half transparent over an image."""
     if not len(marks.xy):
         return
     # Cells with much to say lie above those with little.
@@ -100,9 +140,10 @@ def draw_cells(
     axes.scatter(
         x,
         y,
-        s=size**2,
+        s=(size if np.ndim(size) == 0 else size[order]) ** 2,
         c=paint.of(marks.value[order]),
         linewidths=0,
+        clip_on=False,
         alpha=0.6 if clear else None,
         rasterized=len(marks.xy) > 2_000,
     )

@@ -94,7 +94,7 @@ def embedding(
             for section, runs in selection.parts():
                 own = _thinned(runs, thin)
                 marks = marks_of(
-                    selection, section, own, coloring, locate=locate, max_points=count(own)
+                    selection, [(section, own)], coloring, locate=locate, max_points=count(own)
                 )
                 parts.append(marks)
                 tables.append(marks.table(coloring, color=coloring.name, section=section.name))

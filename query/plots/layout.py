@@ -141,7 +141,9 @@ def scale_bar(axes: "Axes", view: tuple[float, float, float, float], unit: str) 
     xmin, ymin, xmax, ymax = view
     length = nice((xmax - xmin) * 0.3)
     x, y = xmin + (xmax - xmin) * 0.04, ymax - (ymax - ymin) * 0.045
-    axes.plot([x, x + length], [y, y], color="black", linewidth=1.6, solid_capstyle="butt")
+    axes.plot(
+        [x, x + length], [y, y], color="black", linewidth=1.6, solid_capstyle="butt", clip_on=False
+    )
     shown = f"{length / 1000:g} mm" if unit == "µm" and length >= 1000 else f"{length:g} {unit}"
     axes.text(x + length + (xmax - xmin) * 0.02, y, shown, fontsize=6.5, va="center")
     return length

@@ -1,6 +1,6 @@
 """The marks of one panel: cells, or bins where there are too many cells to tell apart."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,8 @@ class Marks:
     """(xmin, ymin, xmax, ymax) of the cells."""
     bin: float | None = None
     """Edge of a bin, None where marks are cells."""
+    section: NDArray[np.object_] | None = None
+    """(m,) where cells of several sections lie in one panel: theirs."""
 
     def table(self, coloring: "Coloring", **facts: Any) -> "pd.DataFrame":
         """Tabulate the marks, for the source data: facts, x, y, cells, and value or label."""
@@ -56,6 +58,8 @@ class Marks:
             frame["label"] = names[codes]
         elif coloring.kind != "none":
             frame["value"] = self.value
+        if self.section is not None:
+            facts["section"] = self.section
         for place, (name, value) in enumerate(facts.items()):
             frame.insert(place, name, value)
         return frame
@@ -74,30 +78,35 @@ def nice(length: float) -> float:
 
 def marks_of(
     selection: "Selection",
-    section: "Section",
-    runs: RunArray,
+    parts: "Sequence[tuple[Section, RunArray]]",
     coloring: "Coloring",
     *,
     locate: Locate,
     max_points: int,
 ) -> Marks:
-    """Read the marks of the cells of one section, in one or two passes over its places.
+    """Read the marks of the cells of one panel, in one or two passes over their places.
 
     Parameters
     ----------
-    selection, section, runs, coloring
-        Cells and what colors them.
+    selection, parts, coloring
+        Cells, by section, and what colors them.
     locate
         Where they are drawn.
     max_points
         Of more cells, means (numbers) or majorities (labels) of square bins are drawn.
     """
-    n = count(runs)
+    n = sum(count(runs) for _, runs in parts)
     if n <= max_points:
-        xy = locate(section, runs)
-        value = coloring.read(selection, section, runs)
-        return Marks(xy, value, np.ones(n, np.int64), _bounds([xy]))
-    spans = [_bounds([locate(section, part)]) for part in batches(runs, _ROWS_AT_ONCE)]
+        places = [locate(section, runs) for section, runs in parts]
+        values = [coloring.read(selection, section, runs) for section, runs in parts]
+        own = None
+        if len(parts) > 1:
+            names = [np.full(count(runs), section.name, object) for section, runs in parts]
+            own = np.concatenate(names)
+        xy, value = np.concatenate(places), np.concatenate(values)
+        return Marks(xy, value, np.ones(n, np.int64), _bounds([xy]), section=own)
+    batched = [(s, part) for s, runs in parts for part in batches(runs, _ROWS_AT_ONCE)]
+    spans = [_bounds([locate(section, part)]) for section, part in batched]
     corners = np.array(spans)
     low, high = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
     size = np.maximum(high - low, 1e-9)
@@ -105,7 +114,7 @@ def marks_of(
     # Up, not down: bins must not become finer than asked for.
     edge = next(step for step in (nice(edge * k) for k in (1, 2, 2.5)) if step >= edge)
     bins = _Bins(low, np.ceil(size / edge).astype(np.int64) + 1, edge, coloring)
-    for part in batches(runs, _ROWS_AT_ONCE):
+    for section, part in batched:
         bins.add(locate(section, part), coloring.read(selection, section, part))
     xy, value, cells = bins.finish()
     return Marks(xy, value, cells, (*low.tolist(), *high.tolist()), edge)

@@ -1,6 +1,6 @@
 """Hits of a search as small pictures: the place that was found, and what is around it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,8 +63,9 @@ def thumbnails(
     Returns
     -------
     Figure
-        All at one scale; a black frame is the hit. `.source` has `hit`, `section`, `score` and a
-        row a cell. Only the surroundings of the hits are read.
+        All at one scale; a black frame is the hit, cells that have a radius are discs of it.
+        `.source` has `hit`, `section`, `score` and a row a cell. Only the surroundings of the
+        hits are read.
 
     Raises
     ------
@@ -87,9 +88,7 @@ def thumbnails(
         color = whole.columns.domain_keys[0]
     coloring = coloring_of(whole, color, normalize=normalize)
     look = Look(palette=dict(palette or {}), image=image, same_scale=True)
-    figure = draw_panels(whole, panels, [coloring], look, ncols=ncols, max_points=MAX_POINTS)
-    _frames(figure, shown, len(panels))
-    return figure
+    return draw_panels(whole, panels, [coloring], look, ncols=ncols, max_points=MAX_POINTS)
 
 
 def _panel(atlas: "AtlasStore", rank: int, row: Mapping[Any, Any], margin: float) -> Panel:
@@ -103,14 +102,6 @@ def _panel(atlas: "AtlasStore", rank: int, row: Mapping[Any, Any], margin: float
     score = row.get("score")
     scored = "" if score is None else f"  {float(score):.3g}"
     facts = {"hit": rank, "section": section} | ({} if score is None else {"score": score})
-    return Panel(section, runs, f"{rank}. {short(section, 22)}{scored}", box, facts)
-
-
-def _frames(figure: "Figure", hits: "pd.DataFrame", n: int) -> None:
-    from matplotlib.patches import Rectangle
-
-    boxes: Sequence[Any] = hits[list(_BOX)].to_numpy(dtype=np.float64)[:n].tolist()
-    for axes, (xmin, ymin, xmax, ymax) in zip(figure.axes, boxes, strict=False):
-        axes.add_patch(
-            Rectangle((xmin, ymin), xmax - xmin, ymax - ymin, fill=False, color="black", lw=1.0)
-        )
+    title = f"{rank}. {short(section, 22)}{scored}"
+    outline = (*low.tolist(), *high.tolist())
+    return Panel(section, runs, title, box, facts, discs=True, outline=outline)

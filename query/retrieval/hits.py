@@ -100,13 +100,17 @@ class Hits:
         InvalidArgument
             Another ending.
         """
+        from ..plots.canvas import style
+
         target = Path(path)
         if target.suffix == ".csv":
             self.table.to_csv(target)
         elif target.suffix in (".geojson", ".json"):
             target.write_text(json.dumps(self.to_geojson(), indent=1) + "\n", encoding="utf-8")
         elif target.suffix == ".png":
-            self.plot().savefig(target, dpi=120)
+            # Without a table beside it, which might replace the hits as .csv.
+            with style():
+                self.plot().savefig(target, format="png", dpi=200)
         else:
             raise InvalidArgument(
                 f"a file .csv, .geojson or .png is wanted, but got {target.name!r}"
@@ -125,11 +129,32 @@ class Hits:
         """
         return _rasters(self, column, pixels)[0]
 
-    def plot(self, column: str | None = None, *, ncols: int = 5, pixels: int = _PIXELS) -> Any:
-        """Draw the hits as small pictures, and give back the matplotlib figure."""
-        from .pictures import draw
+    def plot(self, column: str | None = None, *, ncols: int = 5, **options: Any) -> Any:
+        """Draw the first hits, at most 64, with their cells and what lies around each.
 
-        return draw(self, *_rasters(self, column, pixels), column=column, ncols=ncols)
+        Parameters
+        ----------
+        column
+            A gene or a column; default the only labels, if there is one key.
+        ncols
+            Pictures in a row.
+        **options
+            `margin`, `n_hits`, `image`, `palette`, `normalize` of `tisseract.pl.thumbnails`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        InvalidArgument
+            Nothing was found, or matplotlib is not installed.
+        """
+        from ..plots.thumbnails import thumbnails
+
+        if not len(self):
+            raise InvalidArgument("hits are wanted for a plot, but got none; widen the search")
+        return thumbnails(self.store, self.table, column, ncols=max(ncols, 1), **options)
 
 
 def hits_of(

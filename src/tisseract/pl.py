@@ -38,7 +38,8 @@ def spatial(
         A gene, or a column of labels or numbers.
     **options
         `by`, `ncols`, `normalize`, `cmap`, `palette`, `vmin`, `vmax`, `size`, `image`, `graph`,
-        `same_scale`, `max_points`; see `tisseract.query.plots.spatial.spatial`.
+        `same_scale`, `coordinate_system`, `max_points`; see
+        `tisseract.query.plots.spatial.spatial`.
 
     Returns
     -------

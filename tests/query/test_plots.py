@@ -74,11 +74,31 @@ def test_panels_have_one_scale_point_down_and_tell_section_and_time(atlas: Atlas
 def test_unmeasured_genes_and_unknown_units_are_told(atlas: Atlas) -> None:
     figure: Any = pl.spatial(select(atlas.store, section=["c_e10", "d_p7"]), "Sox2")
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["c_e10\nE10.5", "d_p7\nP7 (not measured)"]
+    assert titles == ["c_e10\nE10.5"]
     texts = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert any("source units" in text for text in texts)
-    missing = figure.source[figure.source["section"] == "d_p7"]["value"]
-    assert missing.isna().all()
+    assert "Sox2 was not measured in d_p7." in figure.caption
+    assert set(figure.source["section"]) == {"c_e10"}
+    several: Any = pl.spatial(select(atlas.store, section=["a_e9", "d_p7"]), ["Sox2", "Gene1"])
+    titles = [axes.get_title() for axes in several.axes if axes.get_title()]
+    assert titles == ["a_e9\nE9.5", "a_e9\nE9.5", "d_p7\nP7"]
+    assert "3 panels, one scale of colors for each of 2" in several.caption
+
+
+def test_no_dot_is_cut_and_small_sections_fill_their_panel(tmp_path: Path) -> None:
+    grid = np.stack(np.meshgrid(np.arange(6.0), np.arange(5.0)), axis=2).reshape(-1, 2)
+    raws = {name: make_raw(positions=grid * step) for name, step in (("s", 20.0), ("t", 60.0))}
+    figure: Any = pl.spatial(make_store(tmp_path, raws))
+    panels = [axes for axes in figure.axes if axes.get_title()]
+    for axes, step in zip(panels, (20.0, 60.0), strict=True):
+        (left, right), (_, top) = axes.get_xlim(), axes.get_ylim()
+        assert right - left < 2 * 5 * step
+        inches = figure.get_size_inches() * [axes.get_position().width, axes.get_position().height]
+        per_point = (right - left) / (inches[0] * 72)
+        radius = np.sqrt(axes.collections[0].get_sizes()[0]) / 2 * per_point
+        assert top + radius <= 0
+        assert left + radius <= 0
+        assert right - radius >= 5 * step
 
 
 @pytest.mark.parametrize("color", ["Gene1", "dom", None])

@@ -22,8 +22,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::tisseract.query.UnmeasuredWarning"),
     pytest.mark.filterwarnings("ignore::tisseract.query.MixedValuesWarning"),
 ]
-TURNED = [[0.0, -1.0, 1000.0], [1.0, 0.0, 0.0]]
-MOVED = [[1.0, 0.0, 100.0], [0.0, 1.0, 50.0]]
+TURNED = ((0.0, -1.0, 1000.0), (1.0, 0.0, 0.0))
+MOVED = ((1.0, 0.0, 100.0), (0.0, 1.0, 50.0))
 
 
 def test_tables_hold_positions(atlas: Atlas, tmp_path: Path) -> None:
@@ -41,7 +41,7 @@ def test_tables_hold_positions(atlas: Atlas, tmp_path: Path) -> None:
     assert known_only.to_arrow().column_names == ["cell", *names]
     for form in ("csv", "parquet"):
         read = pd.read_csv if form == "csv" else pd.read_parquet
-        back: Any = read(export(known_only, tmp_path / f"t.{form}"))  # type: ignore[operator]
+        back: Any = read(export(known_only, tmp_path / f"t.{form}"))
         np.testing.assert_array_equal(back["x_um"], known_only.to_pandas()["x_um"])
     assert list(chosen.to_pandas(["volume"])) == ["section", "volume"]
     assert list(chosen.to_pandas(["y_um", "volume"])) == ["section", "volume", "y_um"]
@@ -106,3 +106,22 @@ def test_an_answer_in_a_frame_holds_its_positions(
     np.testing.assert_array_equal(table[["x_patA", "y_patA"]], wanted)
     np.testing.assert_array_equal(table[["x_um", "y_um"]], adata.obsm["spatial"])
     assert "frame" not in select(framed).to_anndata().uns["tisseract"]
+
+
+@pytest.mark.filterwarnings("ignore::tisseract.query.UnregisteredWarning")
+def test_a_figure_of_a_frame_is_one_panel(framed: Any, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    chosen = region(framed, bbox=BOX, coordinate_system="patA")
+    figure: Any = chosen.pl.spatial()
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [
+        "2 sections in frame patA"
+    ]
+    np.testing.assert_array_equal(figure.source[["x", "y"]], _expected(framed, chosen))
+    assert set(figure.source["section"]) == {"s1", "s2"}
+    drawn = pd.read_csv(export(chosen, tmp_path / "cut.png").with_suffix(".csv"))
+    np.testing.assert_allclose(drawn[["x", "y"]], figure.source[["x", "y"]])
+    whole = select(framed, section=["s1", "s2"])
+    both: Any = whole.pl.spatial("Gene1", coordinate_system="patA", max_points=50)
+    assert both.source["n_cells"].sum() == 400
+    apart: Any = chosen.pl.spatial(coordinate_system="section")
+    assert len([axes for axes in apart.axes if axes.get_title()]) == 2

@@ -554,6 +554,12 @@ def test_hits_are_drawn_and_written(tissue: Tissue, tmp_path: Path) -> None:
     assert counts.sum(axis=(1, 2)).tolist() == hits.table["n_cells"].tolist()
     kinds = hits.thumbnails("kind", pixels=4)
     assert set(np.unique(kinds)) <= {-1, 0, 1, 2}
+    figure = hits.plot()
+    drawn = [axes for axes in figure.axes if axes.get_title()]
+    assert len(drawn) == 4
+    first = figure.source[figure.source["hit"] == 1]
+    assert len(first) >= hits.table["n_cells"].loc[1]
+    assert len(drawn[0].patches) == 1
     for end in ("csv", "geojson", "png"):
         hits.write(tmp_path / f"hits.{end}")
         assert (tmp_path / f"hits.{end}").stat().st_size > 100
