@@ -120,8 +120,8 @@ class SheetReport:
         for report in self.rows:
             facts = report.to_json()
             lines.append(
-                f"  {report.row.sample:<24} {facts['format'] or '?':<12}"
-                f"{facts['technology'] or '?':<12} {facts['n_obs'] or 0:>9,} x "
+                f"  {report.row.sample:<24} {facts['format'] or '?':<12} "
+                f"{facts['technology'] or '?':<24} {facts['n_obs'] or 0:>9,} x "
                 f"{facts['n_vars'] or 0:<7,} {format_bytes(report.input_bytes):>10} -> about "
                 f"{format_bytes(sum(source.disk_bytes for source in report.sources))}"
             )

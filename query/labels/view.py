@@ -41,7 +41,7 @@ def domains(store: "AtlasStore", key: str | None = None) -> "DomainView":
     return DomainView(store.frozen(), chosen, tuple(store.derived_keys("domains")[chosen]), store)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DomainView(DomainVerbs):
     """The labels of one key, over the sections that have them."""
 
@@ -50,6 +50,15 @@ class DomainView(DomainVerbs):
     sections: tuple[str, ...] = field(repr=False)
     origin: "AtlasStore | None" = field(default=None, repr=False, compare=False)
     """The handle that was asked, which edits commit by."""
+
+    def __repr__(self) -> str:
+        entries = self.store.snapshot.sections
+        n_cells = sum(entries[name].n_obs for name in self.sections)
+        n, several = len(self.names), "" if len(self.sections) == 1 else "s"
+        return (
+            f"DomainView(key={self.key!r}: {n:,} domain{'' if n == 1 else 's'} of {n_cells:,} "
+            f"cells in {len(self.sections):,} section{several})"
+        )
 
     @property
     def names(self) -> list[str]:

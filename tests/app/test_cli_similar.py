@@ -44,6 +44,17 @@ def test_index_and_search(atlas: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert ask(capsys, *again, code=2)["error"]["message"].endswith("--overwrite to replace it")
 
 
+def test_an_index_is_added_to_by_its_name_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = str(small_atlas(tmp_path, n_cells=400).url)
+    opened = tisseract.open(url, read_only=False)
+    opened.build_index("own", window_um=(100, 200), n_genes=30, n_dims=5)
+    assert ask(capsys, "index", url, "--key", "own") == []  # the same parameters: nothing lacks
+    assert "differ" in ask(capsys, "index", url, "--key", "own", "--window-um", "9", code=1)[
+        "error"]["message"]  # fmt: skip
+
+
 def test_gene_programmes(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
     genes = tisseract.open(atlas).section(SECTION).panel.symbol[:2].tolist()
     names = genes if all(genes) else tisseract.open(atlas).section(SECTION).panel.gene_id[:2]

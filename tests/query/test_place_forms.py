@@ -45,6 +45,8 @@ from tisseract.query.geometry.touching import Touching
 
 from ..sections import add_section, make_raw, make_store
 
+pytestmark = pytest.mark.filterwarnings("ignore::tisseract.query.EmptyAnswerWarning")
+
 N = 700
 
 

@@ -15,6 +15,7 @@ pytestmark = [
     pytest.mark.slow,
     # spatialdata's and anndata's own calls into pandas.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::tisseract.query.EmptyAnswerWarning"),
 ]
 EACH = 3
 # spatialdata draws circles with 64 edges: they lie inside by this share of the radius at most.

@@ -32,7 +32,10 @@ from tisseract.query import (
 from tisseract.query.geometry.given import polygon
 from tisseract.query.geometry.places import Box, Circle, Place
 
-pytestmark = pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The 'future.infer_string' option"),
+    pytest.mark.filterwarnings("ignore::tisseract.query.EmptyAnswerWarning"),
+]
 ORDER = ["E9.5", "E10.5", "P7"]
 NUMBER = st.sampled_from([0, 2, 5, 40.0, 99.5])
 OPERATORS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])

@@ -252,12 +252,9 @@ def region(
         place["bbox"] = numbers(bbox, 4, "--bbox", "XMIN,YMIN,XMAX,YMAX")
     if circle is not None:
         place["circle"] = numbers(circle, 3, "--circle", "X,Y,RADIUS")
-    unfit: dict[str, object] = {
-        "--missing": missing,
-        "--graph": graph_key,
-        "--embeddings": embeddings,
-    }
-    unfit |= {"--halo-um": halo_um, "--halo-hops": halo_hops, "--normalize": normalize}
+    unfit: dict[str, object] = {"--missing": missing, "--graph": graph_key}
+    unfit |= {"--embeddings": embeddings, "--normalize": normalize}
+    unfit |= {"--halo-um": halo_um, "--halo-hops": halo_hops}
     beside = check_beside(
         what,
         output,
@@ -317,6 +314,7 @@ def export(
         Literal["spatialdata", "h5ad"] | None,
         typer.Option(help="Default: by the suffix of the output, .zarr or .h5ad."),
     ] = None,
+    missing: Missing = None,
     graph_key: GraphKey = None,
     embeddings: Embeddings = None,
     memory_limit: MemoryLimit = None,
@@ -337,11 +335,12 @@ def export(
     run = Run("export", {"section": section, "output": output})
     with reporter(f"export -> {output}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = opened.query(section=section)
+        chosen = _without_dropped(opened.query(section=section), missing)
         write_answer(
             chosen,
             target,
             overwrite=overwrite,
+            missing=missing,
             graph=graph_key,
             embeddings=embeddings,
             memory_limit=memory_limit,

@@ -56,8 +56,9 @@ def index(
     *,
     key: Key = "similar",
     space: Annotated[
-        str, typer.Option(help="plain (no model needed), or the key of a stored embedding.")
-    ] = "plain",
+        str | None,
+        typer.Option(help="plain (default, no model needed), or the key of a stored embedding."),
+    ] = None,
     window_um: Annotated[
         str | None, typer.Option("--window-um", metavar="UM", help="Sides: 100,200,400.")
     ] = None,
@@ -85,10 +86,10 @@ def index(
     quiet: Quiet = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Describe windows of the sections, for `similar`; adds what the index lacks."""
+    """Describe windows of sections, for `similar`; adds what the index lacks, as it was made."""
     say = Output(json, quiet, verbose)
     options: dict[str, Any] = {
-        "space": space,
+        "space": space or "plain",
         "window_um": _sizes(window_um, "--window-um"),
         "window_spacings": _sizes(window_spacings, "--window-spacings"),
         "columns": names(columns) or (),
@@ -97,9 +98,12 @@ def index(
         "all_cells": all_cells,
         "approximate": approximate,
     }
+    chosen = space or window_um or window_spacings or columns or where or all_cells
     run = Run("index", {"key": key, **options})
     with reporter(f"index {atlas}", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=False)
+        if not (chosen or overwrite):
+            options |= _as_made(opened, key)
         table = opened.build_index(
             key,
             **options,
@@ -176,6 +180,18 @@ def similar(
     if target is not None:
         hits.write(target)
     _tell(say, hits, output)
+
+
+def _as_made(opened: Atlas, key: str) -> dict[str, Any]:
+    """Find the parameters of an index that is there, so that adding to it needs but its name."""
+    from ..query.retrieval.opened import open_index
+
+    known = open_index(opened, key, missing_ok=True)
+    if known is None:
+        return {}
+    own = known.parameters.to_dict()
+    sizes, unit = own.pop("sizes"), own.pop("unit")
+    return own | {"window_um" if unit == "um" else "window_spacings": sizes}
 
 
 def _check_forms(genes: str | None, example: dict[str, str | None]) -> None:

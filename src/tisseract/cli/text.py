@@ -15,12 +15,20 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Arguments of Python that are options here; a value behind one goes with it, as it stands. What
 # follows a quote or a slash is a value or a path of the user.
 _ARGUMENT = re.compile(
-    r"(?<![\w.'\"/-])(section|domain_key|missing|memory_limit|genes|obs|timepoint|domain|normalize|units"
+    r"(?<![\w.'\"/-])(sections?|domain_key|missing|memory_limit|genes|obs|timepoint|domain|normalize|units"
     r"|organism|bbox|circle|polygon|n_rings|n_domains|key_added|where|percentile|symmetrize"
     r"|near|within_um|region_key|um_per_unit|ontology|predicate|coordinate_system|descendants"
-    r"|graph_key|run|replicate|markers|by|epochs|steps|device|precision)=(?!=)"
+    r"|graph_key|color|frame|groupby|join|run|replicate|markers|by|epochs|steps|device|precision)=(?!=)"
     r"(?:['\"]([\w.:-]+)['\"]|('[^'\n]*'|\"[^\"\n]*\")|\[\.\.\.\]|(-?\w+(?:[.+-]\w+)*))?"
 )
+# What the command line has otherwise, or not at all.
+_SPELLED = {
+    "overwrite=True": "--overwrite",
+    "kind='knn'": "--knn 6",
+    "`sections=`": "sections=",
+    "a `gene_map` at ingest": "a gene_map column of the sample sheet at ingest",
+    "to accept this, 'nan', join='inner', or": "to accept this, missing='nan', or",
+}
 _ALTERNATIVES = re.compile(r"(--missing \w+)((?:,? (?:or )?'\w+')+)")
 
 
@@ -40,7 +48,8 @@ def as_options(message: str) -> str:
     >>> as_options("got epochs=-1.5, lr 1 and where='a b'; the file 'run=1/key_added' is none")
     "got --epochs -1.5, lr 1 and --where 'a b'; the file 'run=1/key_added' is none"
     """
-    message = message.replace("overwrite=True", "--overwrite").replace("kind='knn'", "--knn 6")
+    for python, option in _SPELLED.items():
+        message = message.replace(python, option)
     text = _ARGUMENT.sub(
         lambda found: " ".join(filter(None, [_option(found[1]), found[2] or found[3] or found[4]])),
         message,
@@ -54,8 +63,9 @@ def as_options(message: str) -> str:
 
 
 def _option(argument: str) -> str:
-    """Spell one argument; the graph alone is called otherwise in Python."""
-    return "--graph" if argument == "graph_key" else f"--{argument.replace('_', '-')}"
+    """Spell one argument; few are called otherwise in Python."""
+    known = {"graph_key": "--graph", "sections": "--section"}
+    return known.get(argument, f"--{argument.replace('_', '-')}")
 
 
 def clean(value: object, *, lines: bool = False) -> str:
