@@ -130,8 +130,10 @@ def get_anndata(
         graph=graph,
         memory_limit=memory_limit,
     )
-    adata.obs = _as_asked(store, adata.obs, obs_column_names)
-    adata.var = adata.var.rename(columns=_FEATURES)
+    obs: Any = adata.obs
+    var: Any = adata.var
+    adata.obs = _as_asked(store, obs, obs_column_names)
+    adata.var = var.rename(columns=_FEATURES)
     return adata
 
 
