@@ -28,6 +28,7 @@ from .guard import Hdf5Node, is_hdf5, open_hdf5
 from .hdf5 import Hdf5Matrix
 from .matrix import MatrixFacts
 from .meaning import check_meaning
+from .missing_words import BlankedColumn, missing_words, suspects
 from .read_memory import ReadMemory, chunk_bytes, image_bytes, text_bytes
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
 from .source import ColumnKind, CountsSource, ImageSource, ObsColumn, RawSection
@@ -50,6 +51,7 @@ _OPTIONS = frozenset(
         "image_scale",
         "images",
         "library",
+        "missing_values",
         "panel",
         "position_columns",
         "symbol_column",
@@ -87,6 +89,7 @@ class H5adReader:
     `drop_columns` [...], `gene_id_column`, `symbol_column`, `feature_type_column`, `panel`
     (`complete` when an unlisted gene was not measured), `zero_padded` (true when all-zero genes
     may be padding), `images` (false leaves embedded images out), `library` (which of several),
+    `missing_values` [...] (words in text and categories that mean missing, such as `NA`),
     `image_scale` (pixels of `image` per coordinate unit; else from Space Ranger's scale factors
     beside the image, else 1).
     """
@@ -170,6 +173,7 @@ class H5adReader:
 
         counts: CountsSource = self._counts(path, survey)
         obs = Hdf5Node(path, "obs")
+        words = missing_words(options, str(path))
         name = str(options.reader_kwargs.get("cell_id_column") or survey.index)
         ids = LazyColumn(obs, name, "string")
         images = self._images(path, options, survey, unit, value)
@@ -180,7 +184,7 @@ class H5adReader:
             positions=positions,
             instance_ids=masked(TextColumn(ids)),
             obs={
-                column: masked(LazyColumn(obs, column, kind))
+                column: masked(BlankedColumn(LazyColumn(obs, column, kind), words))
                 for column, kind in survey.columns.items()
             },
             panel=panel,
@@ -238,6 +242,8 @@ class H5adReader:
                 survey.panel = read_panel(file[var], options, where)
         with part():
             survey.columns = obs_kinds(obs, options, where)
+            words = missing_words(options, where)
+            survey.notes += suspects(obs, survey.columns, words)
             survey.renamed = stored_names(survey.columns, f"{where}:obs")
             changed = {a: b for a, b in survey.renamed.items() if a != b}
             if changed:
