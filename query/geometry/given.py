@@ -163,8 +163,9 @@ def refuse_pixels(value: object, known: Mapping[str, float | None]) -> None:
         It does, and a section is in micrometers; of one section its own factor is named.
     """
     parts = value.get("features", [value]) if isinstance(value, Mapping) else value
-    if hasattr(parts, "columns"):  # a GeoDataFrame, as geopandas reads the file
-        parts = [dict.fromkeys(map(str, parts.columns))]
+    columns = getattr(parts, "columns", None)
+    if columns is not None:  # a GeoDataFrame, as geopandas reads the file
+        parts = [dict.fromkeys(map(str, columns))]
     known = {name: factor for name, factor in known.items() if factor is not None}
     if not known or not isinstance(parts, list) or not any(map(_is_in_pixels, parts)):
         return

@@ -137,6 +137,7 @@ def test_options_of_a_file_need_one(atlas: str, capsys: pytest.CaptureFixture[st
         assert f"{option[0]} goes with a file" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore::tisseract.query.EmptyAnswerWarning")  # the note says it
 def test_an_empty_region_is_an_answer_that_says_where_cells_are(
     atlas: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
