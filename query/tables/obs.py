@@ -232,7 +232,7 @@ def joined_column(
     ).array
 
 
-def _joined_kinds(parts: "list[pd.Series]") -> "pd.Categorical":
+def _joined_kinds(parts: "list[pd.Series]") -> "pd.Categorical[str]":
     import pandas as pd
 
     found = [pd.factorize(part, use_na_sentinel=True) for part in parts]

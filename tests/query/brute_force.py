@@ -76,7 +76,7 @@ class Cells:
                     found[rows] = names[read.codes]
             elif key in self.tables[name].obs:
                 series = self.tables[name].obs[key].astype(object)
-                found[rows] = series.where(series.notna(), None).to_numpy(dtype=object)
+                found[rows] = np.asarray(series.where(series.notna(), None), dtype=object)
         return found
 
     def gene(self, gene: str, unit: str) -> NDArray[np.object_]:
@@ -146,7 +146,8 @@ class Values:
 
     def at(self, rows: NDArray[np.intp]) -> NDArray[np.object_]:
         """Values of some cells, None where missing."""
-        return np.append(self.distinct, [None])[self.codes[rows]]
+        known: list[object] = [*self.distinct, None]
+        return np.array(known, dtype=object)[self.codes[rows]]
 
     def ask(self, test: Callable[[NDArray[np.object_]], Any]) -> Kleene:
         """Test every value that is there."""

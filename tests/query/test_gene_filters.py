@@ -119,8 +119,10 @@ def test_units_fit_what_is_stored(tmp_path: Any) -> None:
     assert asked.sections == ["s_counts"]
     assert "holds log1p values" in dict(asked.explain().pruned)["s_log1p"]
     logged = select(store, f"log1p:{gene} >= 0").to_pandas([f"log1p:{gene}", "section"])
-    stored = select(store, genes=[gene], section="s_log1p").to_anndata().X.toarray()[:, 0]
-    raw = select(store, genes=[gene], section="s_normalized").to_anndata().X.toarray()[:, 0]
+    answer: Any = select(store, genes=[gene], section="s_log1p").to_anndata()
+    stored = answer.X.toarray()[:, 0]
+    answer = select(store, genes=[gene], section="s_normalized").to_anndata()
+    raw = answer.X.toarray()[:, 0]
     by = logged.groupby("section", observed=True)[f"log1p:{gene}"]
     assert by.get_group("s_log1p").tolist() == stored.tolist()
     np.testing.assert_allclose(by.get_group("s_normalized"), np.log1p(raw), rtol=1e-6)

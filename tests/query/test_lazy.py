@@ -18,6 +18,11 @@ from .conftest import Atlas
 QUERIES = ("true", "layer == 'L1' and section != 'c_e10'", "counts:Gene1 > 3", "false")
 
 
+def matrix_of(adata: Any) -> Any:
+    """The counts of an answer, whose type its own library leaves open."""
+    return adata.X
+
+
 @pytest.mark.filterwarnings("ignore::tisseract.query.UnmeasuredWarning")
 @pytest.mark.filterwarnings("ignore::tisseract.query.MixedValuesWarning")
 @pytest.mark.parametrize("text", QUERIES)
@@ -25,7 +30,7 @@ QUERIES = ("true", "layer == 'L1' and section != 'c_e10'", "counts:Gene1 > 3", "
 def test_dask_blocks_are_the_answer(atlas: Atlas, text: str, dense: bool) -> None:
     selection = select(atlas.store, text)
     array = selection.to_dask(dense=dense, block_bytes=2_000)
-    wanted = selection.to_anndata().X
+    wanted = matrix_of(selection.to_anndata())
     assert array.shape == wanted.shape
     assert array.dtype == np.float32
     if text == "true":
@@ -42,7 +47,7 @@ def test_dask_knows_units_and_missing_genes(atlas: Atlas) -> None:
         selection.to_dask()
     array = selection.to_dask(missing="nan", normalize="log1p", dense=True, block_bytes=3_000)
     adata = selection.to_anndata(missing="nan", normalize="log1p")
-    wanted = adata.X.toarray()
+    wanted = matrix_of(adata).toarray()
     np.testing.assert_array_equal(array.compute(scheduler="synchronous"), wanted)
     assert np.isnan(wanted).any()
 
@@ -61,10 +66,10 @@ def test_blocks_read_no_counts_before_compute(
             patched.setattr(Section, verb, refuse)
         array = selection.to_dask(block_bytes=4_000)
         dataset = selection.to_xarray(block_bytes=4_000)
-        assert array.nbytes
+        assert np.prod(array.shape)
         assert dataset.sizes == {"cell": 300, "gene": 9}
     total = array.map_blocks(lambda part: part.toarray(), meta=np.empty((0, 0), np.float32)).sum()
-    assert total.compute(scheduler="synchronous") == selection.to_anndata().X.sum()
+    assert total.compute(scheduler="synchronous") == matrix_of(selection.to_anndata()).sum()
     back = pickle.loads(pickle.dumps(array))
     assert back.name == selection.to_dask(block_bytes=4_000).name
 
@@ -77,7 +82,7 @@ def test_xarray_holds_places_and_names(atlas: Atlas) -> None:
     adata = selection.to_anndata()
     assert dataset["X"].chunks is not None
     assert dataset["gene"].to_numpy().tolist() == adata.var_names.tolist()
-    np.testing.assert_array_equal(dataset["X"].to_numpy(), adata.X.toarray())
+    np.testing.assert_array_equal(dataset["X"].to_numpy(), matrix_of(adata).toarray())
     np.testing.assert_array_equal(dataset["x"].to_numpy(), adata.obsm["spatial"][:, 0])
     np.testing.assert_array_equal(dataset["y"].to_numpy(), adata.obsm["spatial"][:, 1])
     assert dataset["cell_id"].to_numpy().tolist() == adata.obs_names.tolist()
@@ -94,7 +99,7 @@ def test_batches_are_the_answer(atlas: Atlas) -> None:
     assert [part.n_obs for part in parts[:-1]] == [100] * (len(parts) - 1)
     assert [name for part in parts for name in part.obs_names] == whole.obs_names.tolist()
     stacked = np.concatenate([part.X.toarray() for part in parts])
-    np.testing.assert_array_equal(stacked, whole.X.toarray())
+    np.testing.assert_array_equal(stacked, matrix_of(whole).toarray())
     matrix, obs = next(iter(selection.batches(form="csr")))
     assert matrix.shape == (len(obs), whole.n_vars) == whole.shape
 

@@ -146,13 +146,15 @@ class Questions:
     def leaf(self) -> tuple[Predicate, Kleene]:
         """One test on one column that cells of some section have, and its answer."""
         rows = self.rows[self.rng.integers(len(self.rows), size=50)]
+        name, known = "section", list(self.values("section").at(rows))
         for _ in range(20):
-            name = self.name()
-            values = self.values(name)
-            known = [value for value in values.at(rows) if value is not None]
-            if known:
+            drawn = self.name()
+            seen = [value for value in self.values(drawn).at(rows) if value is not None]
+            if seen:
+                name, known = drawn, seen
                 break
-        if not known or self.rng.random() < 0.08:
+        values = self.values(name)
+        if self.rng.random() < 0.08:
             return Null(name), (values.missing, ~values.missing)
         return self.test(name, values, [_plain(v) for v in self.rng.choice(known, 4)])
 
