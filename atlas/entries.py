@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, override
 
 from .keys import attempt_prefix, manifest_key
 
@@ -22,8 +23,31 @@ def derived_name(kind: str, key: str, section: str) -> str:
     return f"{kind}/{key}/{section}"
 
 
+class _AttemptEntry(ABC):
+    """What an entry says is held by one attempt."""
+
+    __slots__ = ()
+
+    attempt: str
+
+    @property
+    @abstractmethod
+    def parent(self) -> str:
+        """Folder of all attempts."""
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of the attempt's objects; of a section, its SpatialData store."""
+        return attempt_prefix(self.parent, self.attempt)
+
+    @property
+    def manifest(self) -> str:
+        """Key of the manifest."""
+        return manifest_key(self.parent, self.attempt)
+
+
 @dataclass(frozen=True, slots=True)
-class SectionEntry:
+class SectionEntry(_AttemptEntry):
     """One section: where it is, and what pruning needs to know before opening it.
 
     Attributes
@@ -70,23 +94,14 @@ class SectionEntry:
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
+    @override
     def parent(self) -> str:
         """Folder of all attempts at this section."""
         return f"sections/{self.section}"
 
-    @property
-    def prefix(self) -> str:
-        """Prefix of the SpatialData store."""
-        return attempt_prefix(self.parent, self.attempt)
-
-    @property
-    def manifest(self) -> str:
-        """Key of the manifest."""
-        return manifest_key(self.parent, self.attempt)
-
 
 @dataclass(frozen=True, slots=True)
-class DerivedEntry:
+class DerivedEntry(_AttemptEntry):
     """Data derived from a section and aligned with its rows.
 
     Attributes
@@ -125,23 +140,14 @@ class DerivedEntry:
         return derived_name(self.kind, self.key, self.section)
 
     @property
+    @override
     def parent(self) -> str:
         """Folder of all attempts at it."""
         return f"derived/{self.name}"
 
-    @property
-    def prefix(self) -> str:
-        """Prefix of its objects."""
-        return attempt_prefix(self.parent, self.attempt)
-
-    @property
-    def manifest(self) -> str:
-        """Key of the manifest."""
-        return manifest_key(self.parent, self.attempt)
-
 
 @dataclass(frozen=True, slots=True)
-class SegmentEntry:
+class SegmentEntry(_AttemptEntry):
     """Small results of many sections in one attempt, so that they are not a request each.
 
     Attributes
@@ -175,23 +181,14 @@ class SegmentEntry:
         return f"{self.kind}/{self.key}/{self.attempt}"
 
     @property
+    @override
     def parent(self) -> str:
         """Folder of all attempts at this key."""
         return f"segments/{self.kind}/{self.key}"
 
-    @property
-    def prefix(self) -> str:
-        """Prefix of its objects."""
-        return attempt_prefix(self.parent, self.attempt)
-
-    @property
-    def manifest(self) -> str:
-        """Key of the manifest."""
-        return manifest_key(self.parent, self.attempt)
-
 
 @dataclass(frozen=True, slots=True)
-class RunEntry:
+class RunEntry(_AttemptEntry):
     """One training: weights, configuration, provenance.
 
     Attributes
@@ -219,16 +216,7 @@ class RunEntry:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    @override
     def parent(self) -> str:
         """Folder of all attempts at it."""
         return f"models/{self.run}"
-
-    @property
-    def prefix(self) -> str:
-        """Prefix of its objects."""
-        return attempt_prefix(self.parent, self.attempt)
-
-    @property
-    def manifest(self) -> str:
-        """Key of the manifest."""
-        return manifest_key(self.parent, self.attempt)

@@ -112,6 +112,7 @@ def write_tissue(folder: Path, n: int, genes: int, name: str, seed: int) -> None
         um_per_unit=1.0,
         bounds=summary.bounds,
         fingerprint="bench",
+        columns=summary.columns,
     )
     store.commit(Change(add_sections=[entry]), f"simulated section {name}")
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ...atlas.errors import InvalidArgument, UnitUnknown
 from ...atlas.graph.disk.stored import open_graph
 from ..cells.rows import RunArray, as_runs, batches, pairs_of, rows_of, runs_of
+from ..geometry.near import NearCells
 
 if TYPE_CHECKING:
     from ...atlas.section import Section
@@ -100,7 +101,7 @@ def widened(selection: "Selection", halo: Halo) -> tuple["Selection", dict[str, 
         chosen[rows_of(own)] = True
         wide = chosen.copy()
         if halo.um is not None:
-            _add_near(section, own, halo.um, wide)
+            _add_near(selection, section, halo.um, wide)
         if halo.graph is not None:
             _add_linked(selection, section, halo.graph, halo.n_hops, wide)
         rows = np.flatnonzero(wide)
@@ -108,41 +109,21 @@ def widened(selection: "Selection", halo: Halo) -> tuple["Selection", dict[str, 
     return selection.holding(runs), inside
 
 
-def _add_near(section: "Section", own: RunArray, um: float, wide: NDArray[np.bool_]) -> None:
+def _add_near(
+    selection: "Selection", section: "Section", um: float, wide: NDArray[np.bool_]
+) -> None:
     """Mark cells up to `um` from some own cell; only blocks that near are read."""
-    from scipy.spatial import cKDTree
-
     if section.um_per_unit is None:
         raise UnitUnknown(
             f"micrometers are wanted for halo_um=, but got section {section.name!r} of unknown "
             "unit; take halo='graph', or ingest it with um_per_unit"
         )
-    points = section.positions(pairs_of(own))
-    tree = cKDTree(points)
-    blocks = section.blocks
-    bounds = np.asarray(blocks.bounds, np.float64)
-    near = _boxes_near(bounds, points, um)
-    ptr = np.asarray(blocks.ptr, np.int64)
+    ring = NearCells.of(selection, section.name, um)
+    near, _ = ring.cover(np.asarray(section.blocks.bounds, np.float64))
+    ptr = np.asarray(section.blocks.ptr, np.int64)
     for part in batches(as_runs(np.stack([ptr[:-1][near], ptr[1:][near]], axis=1)), _ROWS_AT_ONCE):
         rows = rows_of(part)
-        # The bound of a search is open, that of a halo is closed.
-        distance, _ = tree.query(
-            section.positions(pairs_of(part)), distance_upper_bound=np.nextafter(um, np.inf)
-        )
-        wide[rows[np.isfinite(distance)]] = True
-
-
-def _boxes_near(
-    bounds: NDArray[np.float64], points: NDArray[np.float64], um: float
-) -> NDArray[np.bool_]:
-    """Which boxes lie within `um` of the box of some points, (k,) bool."""
-    low, high = points.min(axis=0) - um, points.max(axis=0) + um
-    return np.asarray(
-        (bounds[:, 0] <= high[0])
-        & (bounds[:, 2] >= low[0])
-        & (bounds[:, 1] <= high[1])
-        & (bounds[:, 3] >= low[1])
-    )
+        wide[rows[ring.contains(section.positions(pairs_of(part)))]] = True
 
 
 def _add_linked(

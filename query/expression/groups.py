@@ -11,6 +11,7 @@ import numpy as np
 from ...atlas.errors import InvalidArgument
 from ...atlas.statistics import log_norm
 from ..cells.rows import as_runs, count, rows_of
+from ..tables.value_kinds import typed
 from .summary_read import Summary, find_summary
 from .sums import group_table
 
@@ -125,7 +126,7 @@ def _from_summary(
         seen: dict[tuple[Any, ...], int] = {}
         code = np.array(
             [
-                seen.setdefault((section, *map(_typed, label)), len(seen))
+                seen.setdefault((section, *map(typed, label)), len(seen))
                 for section, *label in zip(columns.section.tolist(), *columns.labels, strict=True)
             ],
             np.int64,
@@ -133,7 +134,7 @@ def _from_summary(
         found.append(
             GroupRows(
                 [columns.sections[key[0]] for key in seen],
-                [tuple(label for _, label in key[1:]) for key in seen],
+                [tuple(one and one[1] for one in key[1:]) for key in seen],
                 np.bincount(code, columns.n, len(seen)).astype(np.int64),
                 np.stack([np.bincount(code, one, len(seen)) for one in values]),
                 None,
@@ -141,11 +142,6 @@ def _from_summary(
             )
         )
     return found
-
-
-def _typed(label: Any) -> tuple[type, Any]:
-    # 1, 1.0 and True are equal in Python, but not the same label.
-    return type(label), label
 
 
 def gene_row(genes: GeneUnion, view: GeneView) -> int:

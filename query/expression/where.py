@@ -9,6 +9,7 @@ import numpy as np
 
 from ...atlas.errors import GeneNotFound, InvalidArgument
 from ..filters.columns import Column, Columns, section_value
+from ..tables.value_kinds import kind_of, named_values, typed
 from .groups import GroupRows, group_rows
 from .summary_plan import cell_columns
 
@@ -83,15 +84,13 @@ def where_table(
         _refuse_unmeasured(view, rows)
     used = rows.measured if missing == "drop" else np.ones(len(rows.n), bool)
     keys = _keys(view, rows, columns)
-    place = {key: number for number, key in enumerate(_sorted(keys, used, columns))}
-    code = np.array([place.get(key, -1) for key in keys], np.int64)
-    table = _pooled(view, rows, np.where(used, code, -1), len(place))
-    labels = {
-        column.name: pd.Series([key[i] for key in place], dtype=None if place else object)
-        for i, column in enumerate(columns)
-    }
-    data: dict[Any, Any] = {**labels, **table}
-    frame = pd.DataFrame(data)
+    code, groups = _grouped(keys, used, columns)
+    held = _held(rows.section, keys, used, columns)
+    data: dict[Any, Any] = {}
+    for i, column in enumerate(columns):
+        labels = named_values(column.name, [key[i] for key in groups], held[i])
+        data[column.name] = pd.Series(labels, dtype=None if groups else object)
+    frame = pd.DataFrame(data | _pooled(view, rows, code, len(groups)))
     frame.attrs = _attributes(view, rows, frame, columns)
     return frame
 
@@ -125,13 +124,36 @@ def _keys(view: GeneView, rows: GroupRows, columns: Sequence[Column]) -> list[tu
     return keys
 
 
-def _sorted(
+def _grouped(
     keys: Sequence[tuple[Any, ...]], used: NDArray[np.bool_], columns: Sequence[Column]
-) -> list[tuple[Any, ...]]:
+) -> tuple[NDArray[np.int64], list[tuple[Any, ...]]]:
+    """Group number of each row, -1 where it takes no part, and the values of each group."""
     from ..tables.aggregate import sort_key
 
-    present = dict.fromkeys(key for key, use in zip(keys, used, strict=True) if use)
-    return sorted(present, key=lambda key: sort_key(key, columns))
+    own = [tuple(map(typed, key)) for key in keys]
+    present: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for name, key, use in zip(own, keys, used, strict=True):
+        if use:
+            present.setdefault(name, key)
+    order = sorted(present, key=lambda name: sort_key(present[name], columns))
+    place = {name: number for number, name in enumerate(order)}
+    code = np.array([place.get(name, -1) for name in own], np.int64)
+    return np.where(used, code, -1), [present[name] for name in order]
+
+
+def _held(
+    sections: Sequence[str],
+    keys: Sequence[tuple[Any, ...]],
+    used: NDArray[np.bool_],
+    columns: Sequence[Column],
+) -> list[dict[str, set[str]]]:
+    """Kinds of the values of each column, by section, in rows that take part."""
+    held: list[dict[str, set[str]]] = [{} for _ in columns]
+    for section, key, use in zip(sections, keys, used, strict=True):
+        for kinds, value in zip(held, key, strict=True):
+            if use and value is not None:
+                kinds.setdefault(section, set()).add(kind_of(value))
+    return held
 
 
 def _pooled(
