@@ -7,7 +7,7 @@ converted or checked beyond shapes: `ingest.partition.write_section` does that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..atlas.points import PointsSource
 
 __all__ = [
+    "ApartFeatures",
     "ArrayColumn",
     "BooleanValues",
     "CategoricalValues",
@@ -47,6 +48,8 @@ __all__ = [
     "ObsColumn",
     "Polygons",
     "RawSection",
+    "RingPiece",
+    "RingsSource",
     "StringValues",
     "as_int32",
 ]
@@ -152,6 +155,46 @@ class Polygons:
 
 
 @dataclass(frozen=True, slots=True)
+class RingPiece:
+    """Some rings as they lie in a file."""
+
+    rows: NDArray[np.int64]
+    """(k,) source row of the cell of each ring; -1 where it belongs to no cell of the section."""
+    counts: NDArray[np.int64]
+    """(k,) vertices of each ring."""
+    vertices: NDArray[np.float64]
+    """(counts.sum(), 2) x, y in source units."""
+
+
+@dataclass(frozen=True, slots=True)
+class RingsSource:
+    """Outer rings of cells, streamed in any order; cells without one get a small octagon."""
+
+    pieces: Callable[[], Iterator[RingPiece]]
+    """Yields the rings, some thousands at a time; called once for each writing."""
+    n_vertices: int | None = None
+    """Vertices of all rings, where that is known; sizes the scratch space."""
+    notes: tuple[str, ...] = ()
+    """What was left out or changed; goes into the provenance."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApartFeatures:
+    """Columns of the matrix that are no genes: control probes, blanks, proteins by intensity.
+
+    They become a table of their own beside the genes, so that depth, gene queries and models never
+    see them.
+    """
+
+    names: tuple[str, ...]
+    """Names as given."""
+    feature_types: tuple[str, ...]
+    """What each is, in the vendor's words."""
+    columns: NDArray[np.int64]
+    """(k,) columns of the matrix, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
 class ArrayColumn:
     """An obs column that is already in memory.
 
@@ -248,7 +291,7 @@ class RawSection:
     obs: Mapping[str, ObsColumn]
     """Obs columns by name."""
     panel: Panel
-    """The section's genes, in the order of the matrix columns."""
+    """The section's genes, in the order of the matrix columns that are not set apart."""
     counts: CountsSource
     """The matrix."""
     values: MatrixValues = "counts"
@@ -262,8 +305,10 @@ class RawSection:
     distance to the nearest neighbor, estimated."""
     images: Mapping[str, ImageSource] = field(default_factory=dict)
     """Images by element name."""
-    shapes: Polygons | None = None
+    shapes: Polygons | RingsSource | None = None
     """Cell boundaries; without them cells become circles."""
+    apart: Mapping[str, ApartFeatures] = field(default_factory=dict)
+    """Columns of the matrix that are no genes, by the name of their table."""
     points: Mapping[str, PointsSource] = field(default_factory=dict)
     """Transcripts and other points by element name, in STORED units (scaled and flipped)."""
     labels: Mapping[str, ImageSource] = field(default_factory=dict)
@@ -290,11 +335,14 @@ class RawSection:
                     f"{self.positions.shape[0]} positions for {self.counts.n_obs} matrix rows",
                 )
             )
-        if len(self.panel.gene_id) != self.counts.n_vars:
+        set_apart = sum(one.columns.size for one in self.apart.values())
+        if len(self.panel.gene_id) + set_apart != self.counts.n_vars:
+            beside = f" and {set_apart} features set apart" if set_apart else ""
             faults.append(
                 Fault(
                     "panel",
-                    f"{len(self.panel.gene_id)} genes for {self.counts.n_vars} matrix columns",
+                    f"{len(self.panel.gene_id)} genes{beside} for {self.counts.n_vars} matrix "
+                    "columns",
                 )
             )
         if faults:
@@ -308,4 +356,4 @@ class RawSection:
     @property
     def n_vars(self) -> int:
         """Genes."""
-        return self.counts.n_vars
+        return len(self.panel.gene_id)

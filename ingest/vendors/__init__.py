@@ -1,0 +1,1 @@
+"""Readers of what the instruments write, one technology a file, and the pieces they share."""

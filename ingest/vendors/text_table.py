@@ -1,0 +1,232 @@
+"""Delimited text, gzipped or not, parsed block by block by Arrow."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError, near
+from ..reader import faults_of
+from ..source import StringValues
+from .column_values import GroupedColumn, GroupedRead, kind_of_type
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ..source import ObsColumn
+
+__all__ = ["TextTable"]
+
+_BLOCK = 2**22
+_HEADER_BYTES = 2**24  # a header of 20,000 genes has some 200 KB
+_DELIMITERS = ("\t", ",", ";", " ")
+_MISSING = ["", "NA", "NaN", "nan", "null", "NULL", "None"]
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table in a text file.
+
+    Memory: a block of 4 MiB of text and its columns, whatever the size of the file.
+    """
+
+    path: Path
+    """The file."""
+    names: tuple[str, ...]
+    """Columns; one without a name is called `column_<number>`."""
+    delimiter: str
+    """Between the cells."""
+    head_rows: int
+    """Lines before the data."""
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        *,
+        delimiter: str | None = None,
+        names: Sequence[str] | None = None,
+        skip_rows: int = 0,
+    ) -> TextTable:
+        """Open a file; reads its header."""
+        with faults_of(path, "a table", parsing=True), _open_bytes(path) as file:
+            for _ in range(skip_rows):
+                file.readline(_HEADER_BYTES)
+            line = file.readline(_HEADER_BYTES).decode("utf-8-sig").rstrip("\r\n")
+            found = delimiter or max(_DELIMITERS, key=line.count)
+            cells = next(csv.reader([line], delimiter=found), [])
+            if names is None and len(cells) > 0:
+                # R writes one name less than columns where rows have names.
+                below = file.readline(_HEADER_BYTES).decode("utf-8").rstrip("\r\n")
+                wide = len(next(csv.reader([below], delimiter=found), [])) if below else 0
+                cells = ["", *cells] if wide == len(cells) + 1 else cells
+        if not cells:
+            raise InputError(Fault(str(path), "expected a table, but got an empty file"))
+        given = tuple(names) if names is not None else tuple(cells)
+        titles = tuple(cell.strip() or f"column_{k}" for k, cell in enumerate(given))
+        twice = (
+            sorted({name for name in titles if titles.count(name) > 1})
+            if len(set(titles)) < len(titles)
+            else []
+        )
+        if twice:
+            raise InputError(
+                Fault(f"{path} line 1", f"expected every column once, but got {twice[0]!r} twice")
+            )
+        return cls(path, titles, found, skip_rows + (names is None))
+
+    def renamed(self, names: Sequence[str]) -> TextTable:
+        """Give the columns other names."""
+        return replace(self, names=tuple(names))
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows, counted by reading the file once."""
+        return sum(batch.num_rows for batch in self.batches(self.names[:1]))
+
+    @cached_property
+    def _types(self) -> dict[str, Any]:
+        """Types by the first block."""
+        for batch in self.batches():
+            return dict(zip(batch.schema.names, batch.schema.types, strict=True))
+        import pyarrow as pa
+
+        return dict.fromkeys(self.names, pa.string())
+
+    def strings(self, name: str) -> StringValues:
+        """Read a column as text."""
+        import pyarrow as pa
+
+        self.require(name)
+        pieces = (
+            StringValues.from_strings(batch.column(0))
+            for batch in self.batches([name], {name: pa.string()})
+        )
+        return StringValues.join(pieces)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Read a column of numbers; empty cells are NaN."""
+        import pyarrow as pa
+
+        self.require(name)
+        pieces = [
+            np.asarray(batch.column(0).to_numpy(zero_copy_only=False), np.float64)
+            for batch in self.batches([name], {name: pa.float64()})
+        ]
+        return np.concatenate(pieces) if pieces else np.empty(0)
+
+    def columns(
+        self, names: Sequence[str] | None = None, rows: NDArray[np.int64] | None = None
+    ) -> dict[str, ObsColumn]:
+        """Columns for obs, read in groups."""
+        chosen = tuple(self.names if names is None else names)
+        for name in chosen:
+            self.require(name)
+        group = GroupedRead(partial(_load, self), chosen, self.n_rows)
+        types = self._types
+        return {
+            name: cast("ObsColumn", GroupedColumn(group, name, kind, rows))
+            for name in chosen
+            if (kind := kind_of_type(types[name])) is not None
+        }
+
+    def batches(
+        self,
+        columns: Sequence[str] | None = None,
+        types: Mapping[str, pa.DataType] | None = None,
+        block_bytes: int = _BLOCK,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream rows; types that are not given are those of the first block."""
+        import pyarrow as pa
+        from pyarrow import csv as text
+
+        for name in columns or ():
+            self.require(name)
+        with (
+            faults_of(self.path, "a table", parsing=True),
+            pa.input_stream(str(self.path), compression=_compression(self.path)) as stream,
+        ):
+            try:
+                reader = text.open_csv(
+                    stream,
+                    # A row must fit into a block; wide ones have long rows.
+                    text.ReadOptions(
+                        column_names=list(self.names),
+                        skip_rows=self.head_rows,
+                        block_size=max(block_bytes, 64 * len(self.names)),
+                        use_threads=False,
+                    ),
+                    text.ParseOptions(delimiter=self.delimiter),
+                    text.ConvertOptions(
+                        include_columns=None if columns is None else list(columns),
+                        column_types=None if types is None else dict(types),
+                        null_values=_MISSING,
+                    ),
+                )
+            except pa.ArrowInvalid as error:
+                if "Empty CSV file" in str(error):
+                    return  # a header alone is a table without rows
+                raise
+            yield from reader
+
+    def require(self, name: str) -> None:
+        """Refuse a column that is not there.
+
+        Raises
+        ------
+        InputError
+            Naming near ones.
+        """
+        if name not in self.names:
+            raise InputError(
+                Fault(
+                    str(self.path),
+                    f"expected a column {name!r}, but got {', '.join(self.names[:12])}"
+                    f"{', …' if len(self.names) > 12 else ''}.{near(name, self.names)}",
+                )
+            )
+
+
+def _load(table: TextTable, names: Sequence[str]) -> dict[str, Any]:
+    """Read some columns; what is no number further down is text."""
+    import pyarrow as pa
+
+    types = {name: table._types[name] for name in names}
+    for fallback in (None, pa.float64(), pa.string()):
+        wanted = {
+            name: kind
+            if fallback is None or not _is_number(kind) or pa.types.is_string(kind)
+            else fallback
+            for name, kind in types.items()
+        }
+        try:
+            found = pa.Table.from_batches(list(table.batches(names, wanted)))
+        except InputError as error:
+            if fallback == pa.string() or "onversion error" not in str(error):
+                raise
+        else:
+            return {name: found.column(name) for name in names}
+    raise AssertionError("the last fallback returns or raises")
+
+
+def _is_number(kind: Any) -> bool:
+    import pyarrow.types as kinds
+
+    return bool(not kinds.is_string(kind))
+
+
+def _compression(path: Path) -> str | None:
+    return "gzip" if path.suffix.casefold() == ".gz" else None
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    opened = gzip.open(path, "rb") if _compression(path) else path.open("rb")  # noqa: SIM115
+    return cast("IO[bytes]", opened)
