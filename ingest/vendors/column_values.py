@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..source import ColumnKind, ColumnValues
 
-__all__ = ["GroupedColumn", "GroupedRead", "kind_of_type", "taken", "values_of"]
+__all__ = ["GroupedColumn", "GroupedRead", "as_text", "kind_of_type", "taken", "values_of"]
 
 _GROUP_BYTES = 48 * 2**20
 _ROW_BYTES = 16  # of a column being converted: numbers 8 + 8, short text about as much
@@ -33,6 +33,8 @@ def kind_of_type(kind: Any) -> ColumnKind | None:
     if kinds.is_dictionary(kind):
         return "categorical"
     if kinds.is_integer(kind) or kinds.is_floating(kind) or kinds.is_decimal(kind):
+        return "numeric"
+    if kinds.is_null(kind):
         return "numeric"
     return None if kinds.is_nested(kind) else "string"
 
@@ -56,10 +58,10 @@ def values_of(column: Any) -> ColumnValues:
 
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
-    if kinds.is_dictionary(column.type):
-        return _categories(column)
     if kinds.is_null(column.type):
         return NumericValues(np.full(len(column), np.nan))
+    if kinds.is_dictionary(column.type) and _is_few(len(column.dictionary), len(column)):
+        return _categories(column)
     kind = kind_of_type(column.type)
     if kind in {"boolean", "numeric"}:
         mask = np.asarray(column.is_null()) if column.null_count else None
@@ -69,11 +71,26 @@ def values_of(column: Any) -> ColumnValues:
             column = column.cast(pa.float64())
         zero = 0 if mask is None else pa.scalar(0).cast(column.type)
         return NumericValues(np.asarray(column if mask is None else column.fill_null(zero)), mask)
-    text = column.cast(pa.large_string())
+    text = as_text(column)
     coded = text.dictionary_encode()
-    if len(coded.dictionary) <= min(_FEW, max(1, len(text) // _MANY_ROWS_A_WORD)):
+    if _is_few(len(coded.dictionary), len(text)):
         return _categories(coded)
     return StringValues.from_strings(text)
+
+
+def as_text(column: Any) -> Any:
+    """Words of an Arrow column, also of bytes and of dictionaries of them."""
+    import pyarrow as pa
+    import pyarrow.types as kinds
+
+    if kinds.is_dictionary(column.type):
+        words = column.dictionary.cast(pa.large_string())
+        return pa.DictionaryArray.from_arrays(column.indices, words).cast(pa.large_string())
+    return column.cast(pa.large_string())
+
+
+def _is_few(n_words: int, n_rows: int) -> bool:
+    return n_words <= min(_FEW, max(1, n_rows // _MANY_ROWS_A_WORD))
 
 
 def _categories(column: Any) -> CategoricalValues:

@@ -13,7 +13,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError, near
 from ..reader import faults_of
 from ..source import StringValues
-from .column_values import GroupedColumn, GroupedRead, kind_of_type
+from .column_values import GroupedColumn, GroupedRead, as_text, kind_of_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,7 +56,7 @@ class ParquetTable:
     def strings(self, name: str) -> StringValues:
         """Read a column as text; numbers in decimal."""
         return StringValues.join(
-            StringValues.from_strings(_text(batch.column(0))) for batch in self.batches([name])
+            StringValues.from_strings(as_text(batch.column(0))) for batch in self.batches([name])
         )
 
     def numbers(self, name: str) -> NDArray[np.float64]:
@@ -140,19 +140,6 @@ def _load(table: ParquetTable, names: Sequence[str]) -> dict[str, Any]:
     return {name: found.column(name).unify_dictionaries() for name in names}
 
 
-def _text(column: Any) -> Any:
-    """Words of a column, also of bytes and dictionaries of them."""
-    import pyarrow as pa
-    import pyarrow.types as kinds
-
-    if kinds.is_dictionary(column.type):
-        words = pa.DictionaryArray.from_arrays(
-            column.indices, column.dictionary.cast(pa.large_string())
-        )
-        return words.cast(pa.large_string())
-    return column.cast(pa.large_string())
-
-
 def _cast(batch: pa.RecordBatch, types: Mapping[str, pa.DataType]) -> pa.RecordBatch:
     import pyarrow as pa
     import pyarrow.types as kinds
@@ -163,7 +150,7 @@ def _cast(batch: pa.RecordBatch, types: Mapping[str, pa.DataType]) -> pa.RecordB
         if kind is None or kind == column.type:
             arrays.append(column)
         elif kinds.is_string(kind) or kinds.is_large_string(kind):
-            arrays.append(_text(column).cast(kind))
+            arrays.append(as_text(column).cast(kind))
         else:
             plain = column.dictionary_decode() if kinds.is_dictionary(column.type) else column
             arrays.append(plain.cast(kind))
