@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..atlas.image_sources import ArrayPixels
 from ..atlas.images import Pixels
-from .guard import Hdf5Node
 
-__all__ = ["Embedded", "H5Image", "embedded", "unit_of"]
+__all__ = ["Embedded", "EmbeddedImage", "embedded", "unit_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +89,11 @@ def unit_of(libraries: dict[str, Embedded], columns: set[str]) -> tuple[float | 
 
 
 @dataclass(frozen=True, slots=True)
-class H5Image:
-    """Opens an image array of an HDF5 file: rows x columns, or rows x columns x channels."""
+class EmbeddedImage:
+    """Opens an image array of an AnnData tree: rows x columns, or rows x columns x channels."""
 
-    node: Hdf5Node
-    """Where it is."""
+    node: Callable[[], AbstractContextManager[Any]]
+    """Opens the array."""
 
     @contextmanager
     def __call__(self) -> Iterator[Pixels]:
@@ -105,8 +103,3 @@ class H5Image:
             row = int(array.shape[1]) * item * (array.shape[2] if array.ndim == 3 else 1)
             held = row * (array.chunks[0] if array.chunks else 1)
             yield ArrayPixels(array, "yx" if array.ndim == 2 else "yxc", held_bytes=held)
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.node.path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from .anndata_parts import (
     read_positions,
     split_codes,
 )
-from .embedded import Embedded, H5Image, embedded, unit_of
+from .embedded import Embedded, EmbeddedImage, embedded, unit_of
 from .frame import LazyColumn, MaskedColumn, OpenedNode, TextColumn, index_name, kinds
 from .guard import Hdf5Node, is_hdf5, open_hdf5
 from .hdf5 import Hdf5Matrix
@@ -40,7 +42,7 @@ from .var_columns import read_panel
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["H5adReader"]
+__all__ = ["H5adReader", "H5adSurvey"]
 
 _OPTIONS = frozenset(
     {
@@ -62,7 +64,7 @@ _VISIUM_SPOT_UM = 55.0  # diameter, 10x Genomics
 
 
 @dataclass(slots=True)
-class _Survey:
+class H5adSurvey:
     """What a file holds, as far as it could be read; parts with faults stay empty."""
 
     key: str = "X"
@@ -95,6 +97,13 @@ class H5adReader:
     """
 
     format: str = "h5ad"
+    _what, _got = "an h5ad file", "HDF5"
+
+    def _opened(self, path: Path) -> AbstractContextManager[Any]:
+        return open_hdf5(path, self._what)
+
+    def _node(self, path: Path, key: str) -> Callable[[], AbstractContextManager[Any]]:
+        return Hdf5Node(path, key)
 
     def recognizes(self, path: Path) -> bool:
         """Whether the file is HDF5 with obs and var; never raises."""
@@ -126,8 +135,7 @@ class H5adReader:
         if survey.codes is not None:
             sizes = np.bincount(survey.codes, minlength=len(survey.labels)).tolist()
             splits = dict(zip(survey.labels, sizes, strict=True))
-        images: tuple[str, ...] = ()
-        reading = survey.reading
+        images, reading = tuple[str, ...](), survey.reading
         with survey.faults.part():
             found = self._images(path, options, survey, FoundUnit(None, ""), None)
             images, reading = tuple(found), reading | ReadMemory(image=image_bytes(found))
@@ -172,7 +180,7 @@ class H5adReader:
             return column if rows is None else MaskedColumn(column, rows)
 
         counts: CountsSource = self._counts(path, survey)
-        obs = Hdf5Node(path, "obs")
+        obs = self._node(path, "obs")
         words = missing_words(options, str(path))
         name = str(options.reader_kwargs.get("cell_id_column") or survey.index)
         ids = LazyColumn(obs, name, "string")
@@ -196,37 +204,37 @@ class H5adReader:
             images=images,
             reading=survey.reading | ReadMemory(image=image_bytes(images)),
             metadata=dict(options.metadata),
-            provenance=_provenance(path, options, survey, unit),
+            provenance=_provenance(self, path, options, survey, unit),
         )
 
-    def _counts(self, path: Path, survey: _Survey) -> CountsSource:
+    def _counts(self, path: Path, survey: H5adSurvey) -> CountsSource:
         assert survey.facts is not None
-        return Hdf5Matrix(Hdf5Node(path, survey.key), survey.facts)
+        return Hdf5Matrix(self._node(path, survey.key), survey.facts)
 
     def _survey(
         self, path: Path, options: ReadOptions
-    ) -> tuple[_Survey, dict[str | None, FoundUnit]]:
+    ) -> tuple[H5adSurvey, dict[str | None, FoundUnit]]:
         """Read every part; a part with a fault leaves the others to be read."""
-        survey = _Survey()
+        survey = H5adSurvey()
         units: dict[str | None, FoundUnit] = {}
         where = str(path)
         with survey.faults.part():
             check_reader_kwargs(options, _OPTIONS, where)
-        with survey.faults.part(), open_hdf5(path, "an h5ad file") as file:
-            missing = [name for name in ("obs", "var") if name not in file]
-            if missing:
+        with survey.faults.part(), self._opened(path) as file:
+            lacking = " and ".join(name for name in ("obs", "var") if name not in file)
+            if lacking:
                 raise InputError(
                     Fault(
                         where,
-                        f"expected an h5ad file, but got HDF5 without {' and '.join(missing)}; "
-                        "name the reader in the `format` column",
+                        f"expected {self._what}, but got {self._got} without {lacking}; name the "
+                        "reader in the `format` column",
                     )
                 )
             self._read_parts(file, options, survey, where)
             units = _find_units(options, survey, where)
         return survey, units
 
-    def _read_parts(self, file: Any, options: ReadOptions, survey: _Survey, where: str) -> None:
+    def _read_parts(self, file: Any, options: ReadOptions, survey: H5adSurvey, where: str) -> None:
         obs, part = file["obs"], survey.faults.part
         survey.libraries = embedded(file)
         survey.index = index_name(obs)
@@ -266,7 +274,7 @@ class H5adReader:
                 check_one_section(obs, survey.positions, where)
         survey.said_unit = unit_of(survey.libraries, set(kinds(obs)))
 
-    def _check_ids(self, obs: Any, options: ReadOptions, survey: _Survey, where: str) -> None:
+    def _check_ids(self, obs: Any, options: ReadOptions, survey: H5adSurvey, where: str) -> None:
         asked = options.reader_kwargs.get("cell_id_column")
         if asked is not None and str(asked) not in kinds(obs):
             raise InputError(
@@ -282,7 +290,7 @@ class H5adReader:
         self,
         path: Path,
         options: ReadOptions,
-        survey: _Survey,
+        survey: H5adSurvey,
         unit: FoundUnit,
         value: str | None,
     ) -> dict[str, ImageSource]:
@@ -330,15 +338,17 @@ class H5adReader:
             return {}
         name = "hires" if "hires" in chosen.images else next(iter(chosen.images))
         key, scale = chosen.images[name]
-        return {name: LazyImage(H5Image(Hdf5Node(path, key)), affine(scale))}
+        return {name: LazyImage(EmbeddedImage(self._node(path, key)), affine(scale))}
 
 
-def _is_visium(survey: _Survey, options: ReadOptions) -> bool:
+def _is_visium(survey: H5adSurvey, options: ReadOptions) -> bool:
     said = survey.said_unit[0] if survey.said_unit else technology_unit(options.technology)
     return said == "lattice:100"
 
 
-def _find_units(options: ReadOptions, survey: _Survey, where: str) -> dict[str | None, FoundUnit]:
+def _find_units(
+    options: ReadOptions, survey: H5adSurvey, where: str
+) -> dict[str | None, FoundUnit]:
     """Find the unit of the file, or of each of its sections."""
     positions, codes = survey.positions, survey.codes
     if positions is None or (codes is None and options.split_by not in (None, "none")):
@@ -366,13 +376,14 @@ def _find_units(options: ReadOptions, survey: _Survey, where: str) -> dict[str |
 
 
 def _provenance(
-    path: Path, options: ReadOptions, survey: _Survey, unit: FoundUnit
+    reader: H5adReader, path: Path, options: ReadOptions, survey: H5adSurvey, unit: FoundUnit
 ) -> dict[str, object]:
     facts = survey.facts
+    own = [one for one in reader.files(path, options) if one == path or path in one.parents]
     return {
-        "reader": "h5ad",
+        "reader": reader.format,
         "file": path.name,
-        "file_bytes": path.stat().st_size,
+        "file_bytes": sum(one.stat().st_size for one in own),
         "matrix": survey.key,
         "matrix_layout": facts.layout if facts else "",
         "matrix_dtype": str(facts.dtype) if facts else "",

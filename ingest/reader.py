@@ -167,8 +167,14 @@ def _readers() -> dict[str, Reader]:
     from .h5ad import H5adReader
     from .spaceranger import SpaceRangerReader
     from .spatialdata_zarr import SpatialDataReader
+    from .vendors.anndata_zarr import AnnDataZarrReader
 
-    builtin: tuple[Reader, ...] = (SpaceRangerReader(), SpatialDataReader(), H5adReader())
+    builtin: tuple[Reader, ...] = (
+        SpaceRangerReader(),
+        SpatialDataReader(),
+        H5adReader(),
+        AnnDataZarrReader(),
+    )
     return {reader.format: reader for reader in builtin} | _registered
 
 

@@ -38,7 +38,7 @@ _MAX_CHUNK_BYTES = parse_bytes("1 GiB")
 
 
 @contextmanager
-def open_store(path: Path) -> Iterator[Any]:
+def open_store(path: Path, what: str = "a SpatialData store") -> Iterator[Any]:
     """Open the root group; whatever zarr raises inside the block becomes one InputError.
 
     Raises
@@ -50,7 +50,7 @@ def open_store(path: Path) -> Iterator[Any]:
     from zarr.storage import LocalStore
 
     _check_links(path)
-    with faults_of(path, "a SpatialData store"):
+    with faults_of(path, what):
         yield zarr.open_group(LocalStore(path, read_only=True), mode="r")
 
 
