@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +50,9 @@ class SimBlock:
         inside = self.cell >= 0
         ones = np.ones(int(inside.sum()), np.uint16)
         where = (self.cell[inside], self.feature[inside])
-        found: Any = sparse.coo_matrix((ones, where), shape=(self.n, self.n_features)).tocsr()
+        found: sparse.csr_matrix = sparse.coo_matrix(
+            (ones, where), shape=(self.n, self.n_features)
+        ).tocsr()
         return found
 
 
