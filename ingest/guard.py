@@ -20,7 +20,7 @@ from .reader import faults_of
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Hdf5Node", "check_hdf5", "is_hdf5", "open_hdf5"]
+__all__ = ["Hdf5Node", "check_hdf5", "is_hdf5", "open_hdf5", "step_into"]
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MAX_OBJECTS = 100_000
@@ -149,6 +149,40 @@ def check_hdf5(file: h5py.File, path: Path) -> None:
                 faults.extend(_check_dataset(item, path, place))
     if faults:
         raise InputError(faults)
+
+
+def step_into(group: Any, name: str, path: Path) -> Any:
+    """Open a child of a group, checked as by `check_hdf5`: for files that are read in small part.
+
+    A walk costs a look at every object; of files with a group a cell that is most of the reading.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Of a file opened with `checked=True`.
+    name : str
+        The child.
+    path : Path
+        The file, for messages.
+
+    Raises
+    ------
+    InputError
+        There is no such child, it is a link, or it cannot be read safely.
+    """
+    import h5py
+
+    place = f"{group.name.rstrip('/')}/{name}"
+    if name not in group:
+        raise InputError(Fault(f"{path}:{place}", "expected data, but got nothing there"))
+    kind = group.id.links.get_info(name.encode()).type
+    if kind != h5py.h5l.TYPE_HARD:
+        raise InputError(_outside(path, place, "a link"))
+    item = group[name]
+    faults = _check_dataset(item, path, place) if isinstance(item, h5py.Dataset) else []
+    if faults:
+        raise InputError(faults)
+    return item
 
 
 def _outside(path: Path, place: str, what: str) -> Fault:

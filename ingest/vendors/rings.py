@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .table import Table
 
-__all__ = ["IdRows", "ring_outlines", "vertex_rings", "wkb_rings"]
+__all__ = ["IdRows", "largest_rings", "ring_outlines", "vertex_rings", "wkb_rings"]
 
 _VERTICES = 1 << 19  # at a time
 _LEAST_RING = 3
@@ -166,15 +166,18 @@ def _wkb_pieces(
             part = batch.filter(pc.equal(pc.cast(batch.column(2), pa.float64()), where[1]))
         if part.num_rows:
             with faults_of(table.path, "polygons", parsing=True):
-                piece = _largest(part.column(1), rows.of(part.column(0)))
+                piece = largest_rings(part.column(1), rows.of(part.column(0)))
             yield piece
 
 
-def _largest(geometry: Any, rows: NDArray[np.int64]) -> RingPiece:
+def largest_rings(geometry: Any, rows: NDArray[np.int64]) -> RingPiece:
     """Outer ring of the largest polygon of each geometry."""
     import shapely
 
-    shapes = shapely.from_wkb(geometry.to_numpy(zero_copy_only=False))
+    try:
+        shapes = shapely.from_wkb(geometry.to_numpy(zero_copy_only=False))
+    except shapely.errors.ShapelyError as error:  # no ValueError, though it is one
+        raise ValueError(f"no well-known binary: {error}") from error
     parts, owner = shapely.get_parts(shapes, return_index=True)
     order = np.lexsort((-shapely.area(parts), owner))
     first = order[np.unique(owner[order], return_index=True)[1]]
