@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -241,6 +242,12 @@ _GUESTS = frozenset(
 )
 
 
+def _shapely_errors() -> tuple[type[Exception], ...]:
+    """Errors of shapely, which derive from no builtin one; none while it is not loaded."""
+    errors = sys.modules.get("shapely.errors")
+    return () if errors is None else (errors.ShapelyError,)
+
+
 def _raised_by_guest(error: BaseException) -> bool:
     """Whether a library that reads files was at work below our own code when an error was raised.
 
@@ -300,7 +307,7 @@ def faults_of(path: Path, what: str, *, parsing: bool = False) -> Iterator[None]
             Fault(str(path), f"expected {what}, but got no permission to read it")
         ) from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, KeyError, ValueError, RuntimeError,
-            TypeError, OverflowError) as error:  # fmt: skip
+            TypeError, OverflowError, *_shapely_errors()) as error:  # fmt: skip
         if getattr(error, "errno", None) == 28:  # no space left is no fault of the input
             raise
         if not (parsing or isinstance(error, _ALWAYS_THE_FILE) or _raised_by_guest(error)):

@@ -1,0 +1,234 @@
+"""Tables of vendors: text and Parquet give the same, and damage names its place."""
+
+from __future__ import annotations
+
+import gzip
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tisseract.atlas.errors import InputError
+from tisseract.ingest.source import CategoricalValues, NumericValues, StringValues
+from tisseract.ingest.vendors import column_values, text_table
+from tisseract.ingest.vendors.dense import DenseCounts
+from tisseract.ingest.vendors.rings import ring_outlines, vertex_rings, wkb_rings
+from tisseract.ingest.vendors.table import open_table
+from tisseract.ingest.vendors.transcripts import transcripts
+
+FRAME = pd.DataFrame(
+    {
+        "id": ["007", "a", "b", "NA"] * 5,
+        "x": np.arange(20) * 0.5,
+        "n": np.arange(20),
+        "kind": ["big", "small"] * 10,
+        "flag": [True, False] * 10,
+    }
+)
+
+
+def written(folder: Path, form: str, frame: pd.DataFrame = FRAME) -> Path:
+    path = folder / f"table.{form}"
+    if form == "parquet":
+        frame.to_parquet(path, row_group_size=3)
+    elif form == "tsv":
+        frame.to_csv(path, sep="\t", index=False)
+    else:
+        frame.to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "tsv", "parquet"])
+class TestForms:
+    def test_columns_are_those_of_pandas(self, tmp_path: Path, form: str) -> None:
+        table = open_table(written(tmp_path, form))
+        assert table.names == tuple(FRAME)
+        assert table.n_rows == len(FRAME)
+        assert table.strings("id").to_list() == FRAME["id"].tolist()
+        np.testing.assert_array_equal(table.numbers("x"), FRAME["x"])
+        obs = {name: column.read() for name, column in table.columns().items()}
+        assert isinstance(obs["kind"], CategoricalValues)
+        assert np.array(obs["kind"].categories)[obs["kind"].codes].tolist() == list(FRAME["kind"])
+        assert isinstance(obs["n"], NumericValues)
+        np.testing.assert_array_equal(obs["n"].values, FRAME["n"])
+
+    def test_rows_are_taken_in_any_order(self, tmp_path: Path, form: str) -> None:
+        rows = np.array([5, 0, 19])
+        columns = open_table(written(tmp_path, form)).columns(["id", "x"], rows)
+        columns = pickle.loads(pickle.dumps(columns))
+        text, numbers = columns["id"].read(), columns["x"].read()
+        assert isinstance(text, StringValues)
+        assert text.to_list() == [FRAME["id"][k] for k in rows]
+        assert isinstance(numbers, NumericValues)
+        assert numbers.values.tolist() == [2.5, 0.0, 9.5]
+
+    def test_batches_keep_the_order_of_the_question(self, tmp_path: Path, form: str) -> None:
+        batches = list(open_table(written(tmp_path, form)).batches(["n", "id"]))
+        assert batches[0].schema.names == ["n", "id"]
+        assert sum(batch.num_rows for batch in batches) == len(FRAME)
+
+    def test_unknown_column_names_near_ones(self, tmp_path: Path, form: str) -> None:
+        table = open_table(written(tmp_path, form))
+        for call in (table.strings, table.numbers, lambda name: table.columns([name])):
+            with pytest.raises(InputError, match=r"column 'kinds'.*'kind'"):
+                call("kinds")
+
+    def test_transcripts_are_placed_and_named(self, tmp_path: Path, form: str) -> None:
+        frame = pd.DataFrame(
+            {"gx": [1.0, 2.0], "gy": [3.0, 4.0], "x": [7.0, 8.0], "gene": ["A", "B"],
+             "cell": ["c1", "none"]}
+        )  # fmt: skip
+        source = transcripts(
+            open_table(written(tmp_path, form, frame)),
+            x="gx", y="gy", gene="gene", cell="cell", no_cell=("none",), scale=2.0,
+            offset=(1.0, 0.0), flip=True,
+        )  # fmt: skip
+        found = pa.Table.from_batches(list(source.batches())).to_pandas()
+        assert found["x"].tolist() == [4.0, 6.0]
+        assert found["y"].tolist() == [-6.0, -8.0]
+        assert found["x_source"].tolist() == [7.0, 8.0]
+        assert found["cell"].isna().tolist() == [False, True]
+        assert (source.feature_key, source.instance_key) == ("gene", "cell")
+
+
+def test_columns_are_read_in_groups_each_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(column_values, "_GROUP_BYTES", 2 * 20 * column_values._ROW_BYTES)
+    passes: list[Any] = []
+    load = text_table._load
+    monkeypatch.setattr(
+        text_table, "_load", lambda table, names: passes.append(names) or load(table, names)
+    )
+    columns = open_table(written(tmp_path, "csv")).columns()
+    for column in columns.values():
+        column.read()
+    assert passes == [("id", "x"), ("n", "kind"), ("flag",)]
+
+
+def test_what_turns_to_text_further_down_is_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_table, "_BLOCK", 128)
+    path = tmp_path / "a.csv"
+    lines = [f"{k},{k}" for k in range(400)]
+    lines[300:302] = ["0.5,R&D", "1,2"]
+    path.write_text("n,m\n" + "\n".join(lines) + "\n")
+    columns = open_table(path).columns()
+    first, second = columns["n"].read(), columns["m"].read()
+    assert isinstance(second, StringValues)
+    assert second.to_list()[300] == "R&D"
+    assert isinstance(first, NumericValues | StringValues)
+
+
+def test_a_wrong_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n3\n")
+    with pytest.raises(InputError, match=r"a\.csv.*Row #3"):
+        open_table(path).numbers("a")
+    path.write_text("a,b\n1,2\n3,x\n")
+    with pytest.raises(InputError, match=r"a\.csv.*Row #3.*'x'"):
+        open_table(path).numbers("b")
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [("", "empty"), ("a,a\n1,2\n", "'a' twice"), ("\xff\xfe\0", "table")],
+)
+def test_no_table(tmp_path: Path, text: str, match: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=match):
+        open_table(path).numbers("b")
+
+
+def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n")
+    table = open_table(path)
+    assert (table.n_rows, table.numbers("a").tolist(), len(table.strings("b"))) == (0, [], 0)
+
+
+def test_names_of_rows_as_r_writes_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b'"x" "y"\n"r1" 1 2\n"r2" 3 4\n'))
+    table = open_table(path)
+    assert table.names == ("column_0", "x", "y")
+    assert table.strings("column_0").to_list() == ["r1", "r2"]
+
+
+@given(st.integers(0, 40), st.integers(1, 6), st.integers(0, 2**16), st.data())
+@settings(max_examples=30, deadline=None)
+def test_dense_rows_are_the_matrix(n: int, genes: int, seed: int, data: st.DataObject) -> None:
+    import tempfile
+
+    dense = np.random.default_rng(seed).poisson(0.7, (n, genes))
+    names = tuple(f"g{k}" for k in range(genes))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        pd.DataFrame(dense, columns=list(names)).to_csv(path)
+        kept = data.draw(st.one_of(st.none(), st.sets(st.integers(0, max(0, n - 1)))))
+        rows = None if kept is None or n == 0 else np.array(sorted(kept), np.int64)
+        counts = DenseCounts(open_table(path), names, rows)
+        found = np.zeros((counts.n_obs, genes))
+        next_row = 0
+        for block in counts.blocks(data.draw(st.integers(1, 2000))):
+            assert block.start_row == next_row
+            owner = np.repeat(np.arange(block.n_rows), np.diff(block.indptr)) + next_row
+            found[owner, block.indices] = block.data
+            assert (block.data != 0).all()
+            next_row += block.n_rows
+        assert next_row == counts.n_obs
+    np.testing.assert_array_equal(found, dense if rows is None else dense[rows])
+
+
+class TestRings:
+    IDS = StringValues.from_strings([f"c{k}" for k in range(6)])
+
+    @pytest.mark.parametrize("form", ["csv", "parquet"])
+    @pytest.mark.parametrize("at_once", [4, 1 << 19])
+    def test_vertices_of_a_cell_form_a_ring(
+        self, tmp_path: Path, form: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tisseract.ingest.vendors.rings._VERTICES", at_once)
+        order = [3, 0, 1, 5, 9, 2]  # 9 is no cell of the matrix
+        lengths = [3, 4, 5, 3, 3, 6]
+        cells = np.repeat(order, lengths)
+        frame = pd.DataFrame(
+            {"cell_id": [f"c{k}" for k in cells], "vx": np.arange(24.0), "vy": np.arange(24.0) + 1}
+        )
+        table = open_table(written(tmp_path, form, frame))
+        rings = vertex_rings(table, "cell_id", "vx", "vy", self.IDS)
+        pieces = list(rings.pieces())
+        assert np.concatenate([p.rows for p in pieces]).tolist() == [3, 0, 1, 5, -1, 2]
+        assert np.concatenate([p.counts for p in pieces]).tolist() == lengths
+        assert np.concatenate([p.vertices for p in pieces])[:, 0].tolist() == list(range(24))
+        shapes = pa.concat_tables(list(ring_outlines(rings, self.IDS, scale=2.0).tables()))
+        assert shapes["cell_id"].to_pylist() == ["c3", "c0", "c1", "c5", "c2"]
+
+    def test_largest_part_of_a_geometry_is_taken(self, tmp_path: Path) -> None:
+        import shapely
+
+        small, large = shapely.box(0, 0, 1, 1), shapely.box(5, 5, 9, 9)
+        geometry = [shapely.MultiPolygon([small, large]), small, large]
+        table = pa.table(
+            {"id": ["c1", "c0", "c1"], "wkb": [g.wkb for g in geometry], "z": [3, 3, 2]}
+        )
+        pq.write_table(table, tmp_path / "a.parquet")
+        rings = wkb_rings(open_table(tmp_path / "a.parquet"), "id", "wkb", self.IDS, ("z", 3))
+        (piece,) = rings.pieces()
+        assert piece.rows.tolist() == [1, 0]
+        assert piece.vertices[:5].min() == 5.0
+
+    def test_bytes_that_are_no_polygon_name_the_file(self, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"id": ["c1"], "wkb": [b"\x01\x03junk"]}), tmp_path / "a.parquet")
+        rings = wkb_rings(open_table(tmp_path / "a.parquet"), "id", "wkb", self.IDS)
+        with pytest.raises(InputError, match=r"a\.parquet"):
+            list(rings.pieces())
