@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,21 +16,24 @@ from .section_write import REGION, group
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Rings", "default_radius", "element_attributes", "write_circles", "write_polygons"]
+__all__ = ["RingGroup", "default_radius", "element_attributes", "write_circles", "write_polygons"]
 
 _ROW_GROUP = 1 << 13  # rows written at a time, and what a region must decode for each of its edges
 _SAMPLE = 4096  # rows, near each other in space, that the default radius looks at
-_MIN_VERTICES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Rings:
-    """Outer rings of cells in source order; ring i is vertices[offsets[i]:offsets[i + 1]]."""
+class RingGroup:
+    """Outer rings of consecutive rows: one row group of the file."""
 
     vertices: NDArray[np.float64]
-    """(v, 2) x, y in the units of the section's coordinate system."""
-    offsets: NDArray[np.int64]
-    """(n + 1,) where each ring starts."""
+    """(v, 2) x, y in the units of the section's coordinate system, ring after ring."""
+    counts: NDArray[np.int64]
+    """(m,) vertices of each ring, at least three; the first is not repeated at the end."""
+    centers: NDArray[np.float64]
+    """(m, 2) positions of the cells."""
+    drawn: NDArray[np.bool_]
+    """(m,) whether the ring only stands for a boundary that there is not."""
 
 
 def default_radius(positions: NDArray[np.float64]) -> float:
@@ -92,62 +95,66 @@ def write_circles(
             yield [_points(positions[rows]), pa.array(radii[rows])]
 
     box = np.concatenate([positions.min(axis=0), positions.max(axis=0)])
-    _write(path, batches(), {"radius": pa.float64()}, "Point", box, positions.shape[0], system)
+    kinds = {"radius": pa.float64()}
+    _write(path, batches(), kinds, "Point", positions.shape[0], system, _Extent(box))
 
 
-def write_polygons(
-    path: Path,
-    rings: Rings,
-    positions: NDArray[np.float64],
-    order: NDArray[np.integer],
-    system: str,
-) -> None:
-    """Write `shapes/cells` as polygons in row order; holds one row group.
+def write_polygons(path: Path, groups: Iterable[RingGroup], n_obs: int, system: str) -> None:
+    """Write `shapes/cells` as polygons, one row group for each group of rings; holds one.
 
-    How far any boundary reaches from its cell's position, (n, 2) in source order, is noted in the
-    file, so that a query by touching knows how far to look.
+    How far any boundary reaches from its cell's position is noted in the file, so that a query by
+    touching knows how far to look.
 
-    Raises
-    ------
-    InputError
-        A ring of fewer than three vertices or with coordinates that are not finite.
+    Parameters
+    ----------
+    path : Path
+        The section's container.
+    groups : iterable of RingGroup
+        Rings of all rows, in row order.
+    n_obs : int
+        Rows.
+    system : str
+        Name of the coordinate system.
     """
     import pyarrow as pa
 
-    _check_rings(rings)
-    n = rings.offsets.size - 1
+    found = _Extent()
 
     def batches() -> Iterator[list[pa.Array]]:
-        for start in range(0, n, _ROW_GROUP):
-            yield [_polygons(rings, order[start : start + _ROW_GROUP])]
+        for group_ in groups:
+            found.add(group_)
+            yield [_polygons(group_)]
 
-    box = np.concatenate([rings.vertices.min(axis=0), rings.vertices.max(axis=0)])
-    note = {"reach": _reach(rings, positions)}
-    _write(path, batches(), {}, "Polygon", box, n, system, note)
-
-
-def _reach(rings: Rings, positions: NDArray[np.float64]) -> float:
-    """Largest distance along x or y of any vertex from the position of its cell."""
-    starts = rings.offsets[:-1]
-    if not starts.size:
-        return 0.0
-    high = np.maximum.reduceat(rings.vertices, starts) - positions
-    low = positions - np.minimum.reduceat(rings.vertices, starts)
-    return max(float(high.max()), float(low.max()))
+    _write(path, batches(), {}, "Polygon", n_obs, system, found)
 
 
-def _check_rings(rings: Rings) -> None:
-    short = np.flatnonzero(np.diff(rings.offsets) < _MIN_VERTICES)
-    if short.size:
-        raise InputError(
-            Fault(
-                "shapes",
-                f"a boundary needs {_MIN_VERTICES} vertices, but got "
-                f"{int(np.diff(rings.offsets)[short[0]])} at row {short[0]} ({short.size} such)",
-            )
-        )
-    if not np.isfinite(rings.vertices).all():
-        raise InputError(Fault("shapes", "boundary coordinates must be finite"))
+class _Extent:
+    """Box of what was written, and how far it reaches from the cells."""
+
+    def __init__(self, box: NDArray[np.float64] | None = None) -> None:
+        self.reach: float | None = None
+        self.box = np.array([np.inf, np.inf, -np.inf, -np.inf]) if box is None else box
+
+    def add(self, rings: RingGroup) -> None:
+        starts = np.cumsum(rings.counts) - rings.counts
+        low = np.minimum.reduceat(rings.vertices, starts)
+        high = np.maximum.reduceat(rings.vertices, starts)
+        away = max(float((high - rings.centers).max()), float((rings.centers - low).max()))
+        self.reach = max(self.reach or 0.0, away)
+        self.box[:2] = np.minimum(self.box[:2], low.min(axis=0))
+        self.box[2:] = np.maximum(self.box[2:], high.max(axis=0))
+
+    def metadata(self, kind: str) -> dict[str, str]:
+        """Describe the geometry for geopandas, and the reach for our own queries."""
+        geometry = {
+            "encoding": "WKB",
+            "crs": None,
+            "geometry_types": [kind],
+            "bbox": [float(v) for v in self.box],
+        }
+        geo = {"primary_column": "geometry", "columns": {"geometry": geometry}, "version": "1.1.0"}
+        own = {} if self.reach is None else {"tisseract": json.dumps({"reach": self.reach})}
+        return {"geo": json.dumps(geo), **own}
 
 
 def _points(positions: NDArray[np.float64]) -> Any:
@@ -163,16 +170,32 @@ def _points(positions: NDArray[np.float64]) -> Any:
     return pa.Array.from_buffers(pa.binary(), points.size, buffers)
 
 
-def _polygons(rings: Rings, rows: NDArray[np.integer]) -> Any:
-    """Well-known binary of polygons of some source rows."""
-    import pyarrow as pa
-    import shapely
+_HEAD = np.dtype([("order", "u1"), ("kind", "<u4"), ("rings", "<u4"), ("vertices", "<u4")])
 
-    starts, counts = rings.offsets[rows], np.diff(rings.offsets)[rows]
-    at = np.arange(int(counts.sum())) + np.repeat(starts - np.cumsum(counts) + counts, counts)
-    owner = np.repeat(np.arange(rows.size), counts)
-    shapes = shapely.polygons(shapely.linearrings(rings.vertices[at], indices=owner))
-    return pa.array(shapely.to_wkb(shapes), type=pa.binary())
+
+def _polygons(rings: RingGroup) -> Any:
+    """Well-known binary of polygons: byte order, type 3, one ring, its length, x and y of each."""
+    import pyarrow as pa
+
+    counts = rings.counts + 1  # the first vertex once more at the end
+    last = np.cumsum(counts) - 1
+    own = np.ones(int(counts.sum()), np.bool_)
+    own[last] = False
+    closed = np.empty((own.size, 2), "<f8")
+    closed[own] = rings.vertices
+    closed[last] = closed[last - rings.counts]
+    heads = np.empty(counts.size, _HEAD)
+    heads["order"], heads["kind"], heads["rings"], heads["vertices"] = 1, 3, 1, counts
+    offsets = np.zeros(counts.size + 1, np.int32)
+    np.cumsum(_HEAD.itemsize + 16 * counts, out=offsets[1:])
+    binary = np.empty(int(offsets[-1]), np.uint8)
+    # Heads and vertices alternate at odd places; a mask of bytes puts both without a loop.
+    in_head = np.zeros(binary.size, np.bool_)
+    in_head[offsets[:-1, None] + np.arange(_HEAD.itemsize)] = True
+    binary[in_head] = heads.view(np.uint8)
+    binary[~in_head] = closed.reshape(-1).view(np.uint8)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(binary)]
+    return pa.Array.from_buffers(pa.binary(), counts.size, buffers)
 
 
 def _write(  # noqa: PLR0917 - private, two callers
@@ -180,10 +203,9 @@ def _write(  # noqa: PLR0917 - private, two callers
     batches: Iterator[list[Any]],
     extra: dict[str, Any],
     kind: str,
-    box: NDArray[np.float64],
     n: int,
     system: str,
-    note: dict[str, float] | None = None,
+    extent: _Extent,
 ) -> None:
     """Stream row groups into GeoParquet with the metadata that geopandas reads."""
     import pyarrow as pa
@@ -191,28 +213,20 @@ def _write(  # noqa: PLR0917 - private, two callers
 
     folder = path / "shapes" / REGION
     group(folder, **element_attributes(system))
-    geometry = {
-        "encoding": "WKB",
-        "crs": None,
-        "geometry_types": [kind],
-        "bbox": [float(v) for v in box],
-    }
-    geo = {"primary_column": "geometry", "columns": {"geometry": geometry}, "version": "1.1.0"}
     # The index is the row number, so it is described, not stored.
     index = {"kind": "range", "name": None, "start": 0, "stop": n, "step": 1}
     pandas = {"index_columns": [index], "column_indexes": [], "columns": []}
     schema = pa.schema(
         [pa.field("geometry", pa.binary()), *(pa.field(k, v) for k, v in extra.items())],
-        metadata={
-            "geo": json.dumps(geo),
-            "pandas": json.dumps(pandas),
-            **({} if note is None else {"tisseract": json.dumps(note)}),
-        },
+        metadata={"pandas": json.dumps(pandas)},
     )
     target = folder / "shapes.parquet"
     with pq.ParquetWriter(target, schema, compression="zstd", use_dictionary=["radius"]) as writer:
         for columns in batches:
-            writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+            table = pa.Table.from_arrays(columns, schema=schema)
+            writer.write_table(table, row_group_size=max(1, table.num_rows))
+        # Known only now that all went by.
+        writer.add_key_value_metadata(extent.metadata(kind))
 
 
 def element_attributes(system: str) -> dict[str, object]:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ import numpy as np
 from ..atlas.errors import Fault, InputError, StorageFull
 from ..atlas.section_write import SECTION_FORMAT, consolidate, coordinate_system, write_index
 from ..atlas.statistics import GeneTotals, log_norm, narrowest
+from .cell_areas import BoundaryAreas
+from .quality import write_quality
+from .read_memory import ReadMemory
+from .ring_spill import RING_BYTES
 from .sort_gather import RepeatedGeneError, gather
 from .sort_genes import merge_pieces
 from .sort_order import RowOrder, sort_rows
@@ -76,6 +80,8 @@ class SectionSummary:
     """How memory was divided."""
     notes: tuple[str, ...] = ()
     """What was found out while writing; also in the provenance."""
+    qc: Mapping[str, Any] = field(default_factory=dict)
+    """Quality of the section, as the catalog keeps it."""
 
 
 def write_section(
@@ -119,8 +125,9 @@ def write_section(
         No space is left on the disk.
     """
     counts = raw.counts
+    rings = ReadMemory(rings=0 if raw.shapes is None else RING_BYTES)
     plan = plan_partition(
-        raw.n_obs, raw.n_vars, counts.nnz, memory_limit=memory_limit, reading=raw.reading
+        raw.n_obs, raw.n_vars, counts.nnz, memory_limit=memory_limit, reading=raw.reading | rings
     )
     tell = progress or (lambda stage, fraction: None)
     with _scratch_folder(scratch or path.parent) as folder, ThreadPoolExecutor(2) as pool:
@@ -164,7 +171,8 @@ class _Job:
         rows = sort_rows(raw.positions, raw.um_per_unit, raw.y_axis, tile_cells)
         self.tell("order", 1.0)
         arrays = write_frame(path, raw, rows, self.pool)
-        write_shapes(path, raw, rows, system)
+        areas = self._areas()
+        shape_notes = write_shapes(path, raw, rows, system, self.folder, areas)
         # Written, and not to be held while the matrix is sorted.
         rows = rows.without_positions()
         obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)
@@ -173,14 +181,38 @@ class _Job:
         write_images(path, raw, system, self.plan.image_bytes, self.tell)
         return_memory()
         rest = write_elements(
-            path, raw, rows.frame, system, memory=self.plan.image_bytes, scratch=self.folder
+            path,
+            raw,
+            rows.frame,
+            system,
+            memory=self.plan.image_bytes,
+            scratch=self.folder,
+            leaves=rows.leaves,
         )
-        notes = (*notes, *rest.notes)
+        notes = (*notes, *shape_notes, *rest.notes)
         write_provenance(path, raw, notes)
         attributes = _attributes(raw, rows, columns, nnz, tile_cells) | rest.index
-        write_index(path, attributes | {"arrays": arrays | obs_arrays | layouts | rest.layouts})
+        layouts = arrays | obs_arrays | layouts | rest.layouts
+        quality = write_quality(
+            path,
+            raw,
+            rows,
+            layouts=layouts,
+            columns=columns,
+            tallies=rest.tallies,
+            areas=areas,
+            notes=notes,
+        )
+        attributes |= {"qc": list(quality.names), "arrays": layouts | quality.layouts}
+        write_index(path, attributes)
         consolidate(path)
-        return self._summary(rows, columns, nnz, notes)
+        return self._summary(rows, columns, nnz, notes, quality.summary)
+
+    def _areas(self) -> BoundaryAreas | None:
+        """Return where to note areas of boundaries; None without boundaries, or without a unit."""
+        if self.raw.shapes is None or self.raw.um_per_unit is None:
+            return None
+        return BoundaryAreas(self.folder / "areas")
 
     def _matrix(self, rows: RowOrder) -> tuple[dict[str, dict[str, object]], int, tuple[str, ...]]:
         """Both access orders, totals and per-tile statistics."""
@@ -235,7 +267,12 @@ class _Job:
         return layouts | write_totals(self.path, totals, norm)
 
     def _summary(
-        self, rows: RowOrder, columns: dict[str, dict[str, Any]], nnz: int, notes: tuple[str, ...]
+        self,
+        rows: RowOrder,
+        columns: dict[str, dict[str, Any]],
+        nnz: int,
+        notes: tuple[str, ...],
+        quality: Mapping[str, Any],
     ) -> SectionSummary:
         raw = self.raw
         keep = ("kind", "min", "max", "categories", "n_categories", "ordered", "nulls", "source")
@@ -253,6 +290,7 @@ class _Job:
             columns={n: {k: c[k] for k in keep if k in c} for n, c in columns.items()},
             plan=self.plan,
             notes=notes,
+            qc=quality,
         )
 
 

@@ -28,7 +28,7 @@ class ReadMemory:
     Examples
     --------
     >>> ReadMemory(text=10) | ReadMemory(text=4, chunk=2)
-    ReadMemory(text=10, chunk=2, image=0, points=0)
+    ReadMemory(text=10, chunk=2, image=0, points=0, rings=0)
     """
 
     text: int = 0
@@ -39,6 +39,8 @@ class ReadMemory:
     """Least that writing the largest image takes; all of it for PNG and JPEG."""
     points: int = 0
     """Most that sorting points, or copying outlines, takes."""
+    rings: int = 0
+    """Most that sorting boundaries of cells takes beside arrays of one entry a cell."""
 
     def __or__(self, other: ReadMemory) -> ReadMemory:
         return ReadMemory(
@@ -46,6 +48,7 @@ class ReadMemory:
             max(self.chunk, other.chunk),
             max(self.image, other.image),
             max(self.points, other.points),
+            max(self.rings, other.rings),
         )
 
 

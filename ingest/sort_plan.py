@@ -25,6 +25,7 @@ _GENEROUS = 640 * _MIB
 _LEAST_WORKING = 24 * _MIB
 
 _ROW_BYTES_ORDER = 52  # source and scaled positions 32, codes 8, order 8, sorting 4
+_ROW_BYTES_RINGS = 41  # source and scaled positions 32, order, rank 4 each, which have a ring 1
 _ROW_BYTES_SORT = 28  # source positions 16, order, rank and row lengths 4 each
 _ROW_BYTES_TEXT = 52  # those, offsets and lengths 16, and hashes with their order 16, less 8
 _IMAGE_BANDS = 4  # a band may be this many chunks high, where memory is there
@@ -90,6 +91,7 @@ def least_memory(n_obs: int, n_vars: int, reading: ReadMemory = _NOTHING) -> int
         resident + reading.image,
         resident + reading.points,
         _text_stage(n_obs, reading),
+        _ring_stage(n_obs, reading),
     )
 
 
@@ -100,6 +102,10 @@ def _resident(n_obs: int, n_vars: int) -> int:
 def _text_stage(n_obs: int, reading: ReadMemory) -> int:
     # A buffer that grows in place reserves an eighth more than it holds.
     return n_obs * _ROW_BYTES_TEXT + reading.text * 9 // 8
+
+
+def _ring_stage(n_obs: int, reading: ReadMemory) -> int:
+    return n_obs * _ROW_BYTES_RINGS + reading.rings if reading.rings else 0
 
 
 def plan_partition(
@@ -177,6 +183,7 @@ def plan_partition(
             resident + min(room, reading.image * _IMAGE_BANDS),
             resident + (min(room, POINTS_BYTES) if reading.points else 0),
             _text_stage(n_obs, reading),
+            _ring_stage(n_obs, reading),
         ),
         scratch_bytes=entries * _ELEMENT_BYTES + n_obs * 8,
     )

@@ -26,13 +26,16 @@ from ..atlas.section_write import (
     write_table_frame,
     write_var,
 )
-from ..atlas.shapes import Rings, default_radius, write_circles, write_polygons
+from ..atlas.shapes import default_radius, write_circles, write_polygons
+from .ring_spill import RingSpill, pieces_of
 from .sort_gather import Layouts, layout
+from .source import Polygons
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..atlas.statistics import GeneTotals, LogNorm
+    from .cell_areas import BoundaryAreas
     from .sort_order import RowOrder
     from .source import RawSection
 
@@ -120,27 +123,45 @@ def _outward(boxes: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.concatenate([low, high], axis=1).astype(np.float32)
 
 
-def write_shapes(path: Path, raw: RawSection, rows: RowOrder, system: str) -> None:
-    """Circles, or the polygons the reader found, in stored units."""
+def write_shapes(
+    path: Path,
+    raw: RawSection,
+    rows: RowOrder,
+    system: str,
+    scratch: Path,
+    areas: BoundaryAreas | None = None,
+) -> tuple[str, ...]:
+    """Circles, or the polygons the reader found, in stored units; returns notes on them.
+
+    Areas of polygons are noted in `areas`, where it is given.
+
+    Boundaries are sorted in `scratch`; memory: 5 bytes a cell and `ring_spill.RING_BYTES`.
+
+    Raises
+    ------
+    InputError
+        Boundaries that are not one a cell, or of rows that the section does not have.
+    """
     scale = 1.0 if raw.um_per_unit is None else raw.um_per_unit
-    if raw.shapes is not None:
-        if raw.shapes.offsets.size != raw.n_obs + 1:
-            raise InputError(
-                Fault(
-                    "shapes",
-                    f"expected {raw.n_obs} boundaries, but got {raw.shapes.offsets.size - 1}",
-                )
-            )
-        flip = np.array([scale, -scale if raw.y_axis == "up" else scale])
-        rings = Rings(raw.shapes.vertices * flip, raw.shapes.offsets)
-        write_polygons(path, rings, rows.positions, rows.order, system)
-        return
     if raw.radius is None:
         middle = max(0, rows.order.size // 2 - 2048)
         radius: Any = default_radius(rows.positions[rows.order[middle : middle + 4096]])
     else:
         radius = np.asarray(raw.radius, np.float64) * scale
-    write_circles(path, rows.positions, rows.order, radius, system)
+    if raw.shapes is None:
+        write_circles(path, rows.positions, rows.order, radius, system)
+        return ()
+    if isinstance(raw.shapes, Polygons) and raw.shapes.offsets.size != raw.n_obs + 1:
+        got = raw.shapes.offsets.size - 1
+        raise InputError(Fault("shapes", f"expected {raw.n_obs} boundaries, but got {got}"))
+    flip = np.array([scale, -scale if raw.y_axis == "up" else scale])
+    with RingSpill(scratch / "rings", rows.order, rows.positions, flip, radius) as spill:
+        for piece in pieces_of(raw.shapes):
+            spill.add(piece)
+        groups = spill.groups() if areas is None else areas.passing(spill.groups())
+        write_polygons(path, groups, raw.n_obs, system)
+        own = () if isinstance(raw.shapes, Polygons) else raw.shapes.notes
+        return tuple(f"boundaries: {note}" for note in (*own, *spill.notes()))
 
 
 def write_obs(

@@ -17,6 +17,7 @@ from ...atlas.points_write import LEAST_POINTS_BYTES
 from ..gene_map import read_gene_map
 from ..read_memory import ReadMemory, image_bytes
 from ..reader import FaultList, Inspection, ReadOptions, check_reader_kwargs, faults_of
+from ..ring_spill import RING_BYTES
 from ..source import ApartFeatures, ArrayColumn, RawSection
 from ..units import FoundUnit
 
@@ -251,6 +252,7 @@ def _reading(survey: Survey) -> ReadMemory:
         text=text,
         image=max(image_bytes(survey.images), image_bytes(survey.labels)),
         points=LEAST_POINTS_BYTES if streamed else 0,
+        rings=0 if survey.shapes is None else RING_BYTES,
     )
 
 
