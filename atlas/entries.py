@@ -74,6 +74,9 @@ class SectionEntry(_AttemptEntry):
         section, timepoint, donor, ... and every further column of the sample sheet.
     columns : mapping
         obs column -> kind, and min and max or the categories.
+    qc : mapping
+        Quality of the section, as `atlas.quality.QcSummary` writes it; empty where it was not
+        counted.
     """
 
     section: str
@@ -92,6 +95,7 @@ class SectionEntry(_AttemptEntry):
     fingerprint: str
     metadata: Mapping[str, str | int | float | bool | None] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    qc: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     @override

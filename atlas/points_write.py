@@ -7,23 +7,26 @@ section's own index: the tight box, first row and size of every row group, and t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .codecs import Grid
 from .errors import Fault, InputError
 from .morton import LARGEST_COORDINATE, Frame, encode
 from .points import GROUPS_PER_PART, PointsInfo, PointsSource, check_name, index_path, part_path
 from .points_sort import CODE, plan_sort, sorted_tables
+from .quality.points import PointTally
 from .section_shards import write_array
 from .section_write import group
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from .quadtree import Leaves
 
 __all__ = ["LEAST_POINTS_BYTES", "POINTS_BYTES", "WrittenPoints", "write_points"]
 
@@ -47,6 +50,8 @@ class WrittenPoints:
     """Arrays of its index, for the section's list."""
     notes: tuple[str, ...]
     """What was left out or changed."""
+    tally: PointTally | None = None
+    """Points of each tile, where tiles were given."""
 
 
 def write_points(
@@ -58,6 +63,7 @@ def write_points(
     coordinate_system: str,
     memory_limit: int = POINTS_BYTES,
     scratch: Path,
+    leaves: Leaves | None = None,
 ) -> WrittenPoints:
     """Write `points/<name>` of the SpatialData container at `section`, and its index.
 
@@ -77,10 +83,8 @@ def write_points(
         Bytes this may hold; does not grow with the number of points.
     scratch : Path
         Folder for temporary files, as large as the points.
-
-    Returns
-    -------
-    WrittenPoints
+    leaves : Leaves, optional
+        Tiles of the cells; their points are counted on the way.
 
     Raises
     ------
@@ -90,25 +94,22 @@ def write_points(
         No x or y, or columns of types that are not stored.
     """
     check_name(name)
-    box = source.bounds
+    box, cells = source.bounds, frame
     if box is not None:
         frame = Frame.around(np.array([box[:2], box[2:]], np.float64))
     coded = _Coded(source, frame)
+    tally = None if leaves is None else PointTally(cells, leaves, source, frame)
     nbytes = None if source.n_rows is None else source.n_rows * _ROW_BYTES
     plan = plan_sort(nbytes, memory_limit)
     (section / "points" / name / "points.parquet").mkdir(parents=True)
-    writer = _Parts(section, name, coded)
-    try:
+    with closing(_Parts(section, name, coded, tally)) as writer:
         for table in sorted_tables(coded.batches(), plan, scratch):
             writer.append(table)
         writer.finish()
-    finally:
-        writer.close()
     columns = {one.name: str(one.type) for one in writer.stored_schema()}
     _write_element(section / "points" / name, source, columns, coordinate_system)
-    return WrittenPoints(
-        writer.info(columns), _write_index(section, name, writer, coded), coded.notes()
-    )
+    layouts = _write_index(section, name, writer, coded)
+    return WrittenPoints(writer.info(columns), layouts, coded.notes(), tally)
 
 
 _ROW_BYTES = 64  # of a transcript in memory: position, gene, cell, quality, code
@@ -198,8 +199,8 @@ class _Coded:
 class _Parts:
     """Files of row groups, each group cut where the sorted points jump farthest."""
 
-    def __init__(self, section: Path, name: str, coded: _Coded) -> None:
-        self.section, self.name, self.coded = section, name, coded
+    def __init__(self, section: Path, name: str, coded: _Coded, tally: PointTally | None) -> None:
+        self.section, self.name, self.coded, self.tally = section, name, coded, tally
         self.bounds: list[NDArray[np.float64]] = []
         self.rows: list[int] = []
         self.nbytes: list[int] = []
@@ -258,6 +259,8 @@ class _Parts:
 
     def _write(self, rows: pa.Table) -> None:
         writer = self._writer or self._open_part()
+        if self.tally is not None:
+            self.tally.add(rows, rows.column(CODE).to_numpy())
         before = self._sink.tell()
         # The parser of footers needs whole groups: one call, one group.
         writer.write_table(self._stored(rows), row_group_size=max(1, rows.num_rows))
@@ -389,11 +392,6 @@ def _write_index(
     for key, values in arrays.items():
         write_array(section / path / key, values)
         n = max(1, values.shape[0])
-        grid = Grid(n, n)
-        layouts[f"{path}/{key}"] = {
-            "shape": list(values.shape),
-            "dtype": values.dtype.name,
-            "chunk": grid.chunk,
-            "shard": grid.shard,
-        }
+        shape, dtype = list(values.shape), values.dtype.name
+        layouts[f"{path}/{key}"] = {"shape": shape, "dtype": dtype, "chunk": n, "shard": n}
     return layouts

@@ -25,7 +25,7 @@ __all__ = [
     "writable",
 ]
 
-FORMAT_VERSION = "1.1"
+FORMAT_VERSION = "1.2"
 ATLAS_FORMAT = "tisseract"
 SNAPSHOT_FORMAT = "tisseract-snapshot"
 TOMBSTONE_FORMAT = "tisseract-tombstone"
@@ -196,6 +196,7 @@ SECTION: dict[str, Check] = _COMMON | {
     "fingerprint": _text,
     "metadata": _metadata,
     "columns": _columns,
+    "qc": _mapping,
 }
 DERIVED: dict[str, Check] = _COMMON | {
     "kind": _name,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .panel import Panel
     from .points_read import StoredPoints
+    from .quality.section import SectionQuality
     from .snapshot import SectionEntry
     from .storage import Storage
 
@@ -331,6 +332,13 @@ class Section(SectionFacts):
         if "categories" in info:
             return tuple(info["categories"])
         return tuple(self._array(f"{info['path']}/categories").read().tolist())
+
+    @cached_property
+    def qc(self) -> SectionQuality:
+        """Quality of the section (`.section`) and of its tiles (`.tiles`); see `docs/qc.md`."""
+        from .quality.section import section_quality
+
+        return section_quality(self, self._array, self._index.qc)
 
     @cached_property
     def totals(self) -> GeneTotals:

@@ -36,6 +36,8 @@ class SectionIndex:
     """Points elements by name."""
     elements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names under `images`, `labels` and `shapes`, the cells' own shapes left out."""
+    qc: tuple[str, ...] = ()
+    """Names of the numbers of each tile; none in sections that were written without."""
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any], entry: SectionEntry) -> SectionIndex:
@@ -61,7 +63,9 @@ class SectionIndex:
         given = _mapping(attributes.get("points", {}), "points")
         points = {name: PointsInfo.of(name, one) for name, one in given.items()}
         elements = {kind: _names(attributes.get(kind, []), kind) for kind in _ELEMENTS}
-        return cls(_frame(attributes.get("frame")), columns, layouts, points, elements)
+        frame = _frame(attributes.get("frame"))
+        quality = _names(attributes.get("qc", []), "qc")
+        return cls(frame, columns, layouts, points, elements, quality)
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import cast
+from typing import Any, cast
 
 from . import schema
 from .entries import DerivedEntry, RunEntry, SectionEntry, SegmentEntry, derived_name
@@ -266,9 +266,8 @@ class Snapshot:
         schema.check_format(body, schema.SNAPSHOT_FORMAT, what)
         body = unpack(body, what)
         facts = schema.snapshot_facts(body, number, what)
-        sections = [
-            SectionEntry(**row) for row in schema.rows(body, "sections", schema.SECTION, what)
-        ]
+        listed = schema.rows(_with_quality(body), "sections", schema.SECTION, what)
+        sections = [SectionEntry(**row) for row in listed]
         derived = [
             DerivedEntry(**row) for row in schema.rows(body, "derived", schema.DERIVED, what)
         ]
@@ -284,6 +283,17 @@ class Snapshot:
             digest=digest_bytes(data),
             **facts,
         )
+
+
+def _with_quality(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give sections of snapshots before format 1.2 the quality that nobody counted."""
+    rows = body.get("sections")
+    if not isinstance(rows, list):
+        return body
+    return {
+        **body,
+        "sections": [{"qc": {}, **row} if isinstance(row, dict) else row for row in rows],
+    }
 
 
 def _row(entry: SectionEntry | DerivedEntry | SegmentEntry | RunEntry) -> dict[str, object]:

@@ -11,6 +11,8 @@ from ..atlas.section_write import group
 
 if TYPE_CHECKING:
     from ..atlas.morton import Frame
+    from ..atlas.quadtree import Leaves
+    from ..atlas.quality.points import PointTally
     from .source import RawSection
 
 __all__ = ["Elements", "write_elements"]
@@ -26,10 +28,19 @@ class Elements:
     """Arrays that describe points."""
     notes: tuple[str, ...] = ()
     """What was left out or changed."""
+    tallies: dict[str, PointTally] = field(default_factory=dict)
+    """Points of each tile, by element."""
 
 
 def write_elements(
-    path: Path, raw: RawSection, frame: Frame, system: str, *, memory: int, scratch: Path
+    path: Path,
+    raw: RawSection,
+    frame: Frame,
+    system: str,
+    *,
+    memory: int,
+    scratch: Path,
+    leaves: Leaves | None = None,
 ) -> Elements:
     """Write points, labels and outlines of a section, one after another.
 
@@ -47,6 +58,8 @@ def write_elements(
         Bytes that may be used; points take at most 256 MiB of it.
     scratch : Path
         Folder for temporary files.
+    leaves : Leaves, optional
+        Tiles, whose points are counted.
     """
     from ..atlas.outlines import write_outlines
 
@@ -66,7 +79,10 @@ def write_elements(
             coordinate_system=system,
             memory_limit=limit,
             scratch=scratch,
+            leaves=leaves,
         )
+        if one.tally is not None:
+            written.tallies[name] = one.tally
         infos[name] = one.info.as_json()
         written.layouts |= one.layouts
         notes += [f"points {name!r}: {note}" for note in one.notes]
