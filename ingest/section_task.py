@@ -154,6 +154,7 @@ def _entry(summary: SectionSummary, receipt: Receipt, source: SectionSource) -> 
         fingerprint=source.fingerprint,
         metadata=dict(source.metadata),
         columns=summary.columns,
+        qc=summary.qc,
     )
 
 

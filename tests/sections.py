@@ -135,6 +135,7 @@ def entry_of(
         bounds=summary.bounds,
         metadata=summary.metadata,
         columns=summary.columns,
+        qc=summary.qc,
     )
 
 

@@ -74,7 +74,7 @@ class StoredRows:
         return np.diff(ends[ptr - ptr[0]])
 
     def stretches(self) -> Iterator[tuple[int, int]]:
-        """Yield runs of whole tiles (first, stop) with at most some ten thousand rows, or one tile."""
+        """Yield runs of tiles (first, stop) of some ten thousand rows at most, or of one tile."""
         ptr, first = self.tiles.ptr, 0
         while first < len(self.tiles):
             stop = int(np.searchsorted(ptr, ptr[first] + _STRETCH, side="right")) - 1
