@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,8 @@ CODE = "__morton__"
 
 _CODE_BITS = 64
 _MAX_LEVELS = 4  # 4**4 = 256 files are open at once
-_BUCKET_SHARE = 8  # a bucket is read, sorted and taken apart: several copies of it are alive
+# A bucket is read, sorted and taken apart while the next one is sorted: several copies are alive.
+_BUCKET_SHARE = 10
 _BATCH_SHARE = 16
 
 
@@ -80,7 +82,29 @@ def sorted_tables(
         Folder for the buckets; what is put there is removed again.
     """
     with tempfile.TemporaryDirectory(dir=scratch, prefix="points-") as folder:
-        yield from _sort(batches, plan, Path(folder), _CODE_BITS - 2 * plan.levels)
+        shift = _CODE_BITS - 2 * plan.levels
+        # Arrow works without the lock of the interpreter: decoding, scattering, sorting and what
+        # the caller does with a table go on side by side.
+        yield from _ahead(_sort(_ahead(batches), plan, Path(folder), shift))
+
+
+def _ahead[T](items: Iterable[T]) -> Iterator[T]:
+    """Iterate in a thread, one item ahead of who asks."""
+    end = object()
+    iterator = iter(items)
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, iterator, end)
+        try:
+            while (item := coming.result()) is not end:
+                coming = pool.submit(next, iterator, end)
+                yield item  # type: ignore[misc]
+        finally:
+            # Nothing may still be read when the caller cleans up.
+            coming.cancel()
+            pool.shutdown(wait=True)
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
 
 
 def _sort(
@@ -149,7 +173,8 @@ def _by_bucket(batch: pa.RecordBatch, shift: int, n: int) -> Iterator[tuple[int,
         return
     codes = batch.column(batch.num_columns - 1).to_numpy()
     buckets: NDArray[np.int64] = ((codes >> np.uint64(shift)) & np.uint64(n - 1)).astype(np.int64)
-    order = np.argsort(buckets, kind="stable")
+    # Of numbers this small NumPy sorts by counting, four times as fast.
+    order = np.argsort(buckets.astype(np.uint8), kind="stable")
     ordered = batch.take(order)
     edges = np.concatenate([[0], np.cumsum(np.bincount(buckets, minlength=n))])
     for bucket in np.flatnonzero(np.diff(edges)).tolist():
