@@ -11,6 +11,7 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError
 from .source import CsrBlock, as_int32
+from .triples import Entries, sorted_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +111,7 @@ class StreamedMatrix:
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order, in blocks that stay within `budget_bytes`.
 
-        CSC is read once per block: the budget decides how many times.
+        CSC is sorted by rows in temporary files, as large as its entries.
         """
         with self.open() as node:
             if self.facts.layout == "dense":
@@ -155,46 +156,23 @@ def _csr(node: Any, budget_bytes: int) -> Iterator[CsrBlock]:
 
 
 def _csc(node: Any, facts: MatrixFacts, budget_bytes: int) -> Iterator[CsrBlock]:
+    """Transpose out of core: read once, sorted by rows in temporary files."""
     indptr = np.asarray(node["indptr"][:]).astype(np.int64)
     if indptr[0] != 0 or (np.diff(indptr) < 0).any():
         raise InputError(Fault("counts", "column pointers do not ascend; the file is damaged"))
-    item = facts.dtype.itemsize
-    half = budget_bytes // 2
-    per_row = max(1, (facts.nnz or 0) // max(1, facts.n_obs)) * (2 * item + 24)
-    step = max(1, half // per_row)
-    piece = max(1, half // (item + 16))
-    for start in range(0, facts.n_obs, step):
-        stop = min(start + step, facts.n_obs)
-        found = [
-            part
-            for low in range(0, facts.nnz or 0, piece)
-            for part in [_csc_piece(node, indptr, (low, low + piece), (start, stop), facts.n_obs)]
-        ]
-        rows = np.concatenate([part[0] for part in found]) if found else np.empty(0, np.int64)
-        order = np.argsort(rows, kind="stable")
-        columns = np.concatenate([p[1] for p in found]) if found else np.empty(0, np.int32)
-        data = np.concatenate([p[2] for p in found]) if found else np.empty(0, facts.dtype)
-        counts = np.bincount(rows, minlength=stop - start)
-        yield CsrBlock(
-            start,
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            columns[order],
-            data[order],
-        )
+    piece = max(_SAMPLE, budget_bytes // (4 * (facts.dtype.itemsize + 24)))
+    pieces = (
+        _csc_piece(node, indptr, low, min(low + piece, facts.nnz or 0), facts.n_obs)
+        for low in range(0, facts.nnz or 0, piece)
+    )
+    yield from sorted_blocks(
+        pieces, facts.n_obs, np.dtype(facts.dtype), nnz=facts.nnz, budget_bytes=budget_bytes // 2
+    )
 
 
-def _csc_piece(
-    node: Any,
-    indptr: NDArray[np.int64],
-    piece: tuple[int, int],
-    block: tuple[int, int],
-    n_obs: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.generic]]:
-    """Rows (from the block's first), columns and numbers of a piece's entries in a block."""
-    (low, high), (start, stop) = piece, block
+def _csc_piece(node: Any, indptr: NDArray[np.int64], low: int, high: int, n_obs: int) -> Entries:
     rows = as_int32(np.asarray(node["indices"][low:high])).astype(np.int64)
     if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < n_obs:
         raise InputError(Fault("counts", f"a row lies outside 0..{n_obs - 1}; the file is damaged"))
-    kept = np.flatnonzero((rows >= start) & (rows < stop))
-    columns = (np.searchsorted(indptr, low + kept, side="right") - 1).astype(np.int32)
-    return rows[kept] - start, columns, np.asarray(_without_gaps(node["data"])[low:high])[kept]
+    columns = (np.searchsorted(indptr, np.arange(low, high), side="right") - 1).astype(np.int32)
+    return Entries(rows, columns, np.asarray(_without_gaps(node["data"])[low:high]))

@@ -1,0 +1,75 @@
+"""The external sort of entries: any order, any budget, the same matrix; bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+
+from tisseract.ingest import triples
+from tisseract.ingest.triples import Entries, sorted_blocks
+
+
+def entries_of(matrix: Any, seed: int, pieces: int) -> list[Entries]:
+    rows, columns = np.nonzero(matrix)
+    order = np.random.default_rng(seed).permutation(rows.size)
+    rows, columns = rows[order], columns[order].astype(np.int32)
+    cuts = np.linspace(0, rows.size, pieces + 1).astype(int)
+    return [
+        Entries(rows[a:b], columns[a:b], matrix[rows[a:b], columns[a:b]])
+        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
+
+
+def whole(blocks: Any, n_vars: int) -> Any:
+    parts, start = [], 0
+    for block in blocks:
+        assert block.start_row == start
+        start += block.n_rows
+        shape = (block.n_rows, n_vars)
+        parts.append(sparse.csr_matrix((block.data, block.indices, block.indptr), shape=shape))
+    return sparse.vstack(parts).toarray()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 10**6), st.sampled_from([None, 3]))
+def test_any_order_gives_the_matrix(n: int, pieces: int, seed: int, nnz: int | None) -> None:
+    matrix = np.random.default_rng(seed).poisson(0.6, (n, 5))
+    found = sorted_blocks(
+        entries_of(matrix, seed, pieces), n, matrix.dtype, nnz=nnz, budget_bytes=1
+    )
+    assert (whole(found, 5) == matrix).all()
+
+
+def test_a_range_too_large_is_divided_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triples, "_FEWEST", 8)
+    monkeypatch.setattr(triples, "_MOST_FILES", 4)
+    matrix = np.random.default_rng(0).poisson(2, (200, 7))
+    matrix[50:60] += 5  # a dense stretch
+    largest: list[int] = []
+    inner = triples._block
+
+    def watched(entries: Any, *rest: Any) -> Any:
+        largest.append(len(entries))
+        return inner(entries, *rest)
+
+    monkeypatch.setattr(triples, "_block", watched)
+    found = sorted_blocks(
+        entries_of(matrix, 1, 9), 200, matrix.dtype, nnz=None, budget_bytes=1, scratch=tmp_path
+    )
+    assert (whole(found, 7) == matrix).all()
+    assert max(largest) <= 8
+    assert not list(tmp_path.iterdir())
+
+
+def test_duplicates_are_summed_when_asked() -> None:
+    twice = [Entries(np.array([0, 0, 1]), np.array([2, 2, 2], np.int32), np.array([1, 2, 4]))] * 2
+    found = sorted_blocks(twice, 2, np.dtype(np.int64), nnz=6, budget_bytes=1, sum_duplicates=True)
+    assert whole(found, 3).tolist() == [[0, 0, 6], [0, 0, 8]]
