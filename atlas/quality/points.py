@@ -43,15 +43,18 @@ def in_no_cell(
     import pyarrow.types as kinds
 
     kind = values.type
+    none: NDArray[np.bool_]
     if kinds.is_floating(kind) or kinds.is_integer(kind):
         numbers = values.to_numpy()  # a missing number becomes NaN
         known = np.isin(numbers, [one for one in unassigned if not isinstance(one, str)])
-        return np.isnan(numbers) | (numbers < 0) | known
-    if not (kinds.is_string(kind) or kinds.is_large_string(kind)):
-        return values.is_null().to_numpy(zero_copy_only=False)
-    words = pa.array([*_NO_CELL, *map(str, unassigned)], kind)
-    found = pc.is_in(values, value_set=words, skip_nulls=False)
-    return pc.or_(found, pc.is_null(values)).to_numpy(zero_copy_only=False)
+        none = np.isnan(numbers) | (numbers < 0) | known
+    elif kinds.is_string(kind) or kinds.is_large_string(kind):
+        words = pa.array([*_NO_CELL, *map(str, unassigned)], kind)
+        found = pc.or_(pc.is_in(values, value_set=words), pc.is_null(values))
+        none = found.to_numpy(zero_copy_only=False)
+    else:
+        none = values.is_null().to_numpy(zero_copy_only=False)
+    return none
 
 
 class PointTally:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..errors import Corrupt
 from .measure import Measured, StoredRows, measure
 from .summary import QcSummary, TranscriptCounts
 
@@ -152,7 +153,7 @@ def section_quality(
     summary = QcSummary.of(section.entry.qc)
     layouts = section.layouts
     if summary is not None and TILES in layouts:
-        columns = dict(zip(names, array(TILES).read().T, strict=False))
+        columns = _columns(names, array(TILES).read())
         preview, recorded = array(PREVIEW).read(), True
     else:
         rows = StoredRows(array, section.tiles, section.bounds, section.layouts)
@@ -168,6 +169,15 @@ def section_quality(
         section.um_per_unit,
         preview,
     )
+
+
+def _columns(names: Sequence[str], matrix: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+    if not {"n_obs", "n_counts", "n_genes"} <= set(names) or matrix.shape[1:] != (len(names),):
+        raise Corrupt(
+            f"a name for each of the numbers of a tile is wanted, but got {list(names)} for "
+            f"{matrix.shape[1:]} numbers; run `tisseract verify`"
+        )
+    return dict(zip(names, matrix.T, strict=True))
 
 
 def _summary(section: Section, measured: Measured) -> QcSummary:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .query.filters.predicate import Predicate
     from .query.labels.annotated import Annotated
     from .query.labels.view import DomainView
+    from .query.quality.report import ReportFacts
     from .query.retrieval.hits import Hits
 
 __all__ = ["QueryVerbs"]
@@ -50,6 +51,47 @@ class QueryVerbs(ModelVerbs):
         from .query import values
 
         return values(self, column, **filters)
+
+    def qc(self, sections: Sequence[str] | None = None, *, read: bool = False) -> pd.DataFrame:
+        """Tell the quality of sections, one row each, with flags; see `docs/qc.md`.
+
+        Parameters
+        ----------
+        sections
+            Names; None is all.
+        read
+            Also count what sections lack that were written before quality was counted: depth,
+            pointers and positions of these are read. Otherwise nothing is read but the catalog.
+
+        Returns
+        -------
+        DataFrame
+            Index `section`; what is not known is missing. `recorded` tells whether the figures
+            were counted at ingest, `flags` names what is odd.
+        """
+        from .query.quality.figures import quality_table
+
+        return quality_table(self, sections, read=read)
+
+    def report(
+        self, path: str | Path, sections: str | Sequence[str] | None = None, **options: Any
+    ) -> ReportFacts:
+        """Write one HTML page about the quality of sections; it opens without a network.
+
+        Parameters
+        ----------
+        path
+            File to write.
+        sections
+            A name or several; None is all.
+        **options
+            `thumbnails` ("density", "image" or "none"), `overwrite`, `limits`, `progress`; see
+            `tisseract.query.quality.write_report`.
+        """
+        from .query.quality.report import write_report
+
+        names = [sections] if isinstance(sections, str) else sections
+        return write_report(self, path, names, **options)
 
     def query(
         self,

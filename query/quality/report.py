@@ -1,0 +1,206 @@
+"""Write the page about the quality of an atlas to one file."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import batched
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Literal
+
+from ...atlas.errors import AlreadyExists, InvalidArgument
+from ...atlas.quality.section import read_preview
+from ...atlas.section import Section
+from . import page
+from .figures import collect
+from .thumbnails import data_uri, density_png, image_jpeg, pixels_within
+
+if TYPE_CHECKING:
+    from ...atlas.snapshot import Snapshot
+    from ...atlas.store import AtlasStore
+    from .figures import Progress, SectionFigures
+    from .flags import Limits
+
+__all__ = ["ReportFacts", "Thumbnails", "write_report"]
+
+Thumbnails = Literal["density", "image", "none"]
+"""What is shown of each section: its cells, its first image (where it has one), or nothing."""
+
+_KINDS = ("density", "image", "none")
+_TOGETHER = 32  # sections whose pictures are held at a time
+_READERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFacts:
+    """What was written."""
+
+    path: Path
+    """The page."""
+    n_sections: int
+    """Sections on it."""
+    nbytes: int
+    """Its size."""
+    flagged: dict[str, int]
+    """Sections of each flag, the most frequent first."""
+    n_warned: int
+    """Sections with a warning."""
+
+
+def write_report(
+    store: AtlasStore,
+    path: str | Path,
+    sections: Sequence[str] | None = None,
+    *,
+    thumbnails: Thumbnails = "density",
+    overwrite: bool = False,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> ReportFacts:
+    """Write one HTML page about the sections of an atlas, which opens without a network.
+
+    Parameters
+    ----------
+    store : AtlasStore
+        The atlas.
+    path : str or Path
+        File to write; it appears under its name only when it is complete.
+    sections : sequence of str, optional
+        Names; all sections without.
+    thumbnails : {"density", "image", "none"}
+        What is shown of each section.
+    overwrite : bool
+        Whether a file of this name may be replaced.
+    limits : Limits, optional
+        Thresholds of the flags.
+    progress : callable, optional
+        Told a stage (`count`, `draw`), how much is done, and how much there is.
+
+    Returns
+    -------
+    ReportFacts
+        Costs one request a section for its picture, 8 at a time; the figures are in the catalog.
+        Of sections that were written before quality was counted, depth, pointers and positions
+        are read. Memory: the catalog, and some megabytes.
+
+    Raises
+    ------
+    AlreadyExists
+        The file exists.
+    InvalidArgument
+        Another kind of thumbnails.
+    SectionNotFound
+    """
+    target = Path(path)
+    if thumbnails not in _KINDS:
+        raise InvalidArgument(
+            f"thumbnails must be one of {', '.join(_KINDS)}, but got {thumbnails!r}"
+        )
+    if target.is_dir() or (target.exists() and not overwrite):
+        raise AlreadyExists(
+            f"a new file is wanted for the report, but got {str(target)!r}, which exists; pass "
+            "overwrite=True, or another name"
+        )
+    figures = collect(store, sections, read=True, limits=limits, progress=progress)
+    flagged = Counter(flag.code for one in figures for flag in one.flags)
+    with _appearing(target) as file:
+        for piece in _pieces(store, figures, flagged, thumbnails, progress):
+            file.write(piece)
+    return ReportFacts(
+        target,
+        len(figures),
+        target.stat().st_size,
+        dict(flagged.most_common()),
+        sum(any(flag.level == "warning" for flag in one.flags) for one in figures),
+    )
+
+
+def _pieces(
+    store: AtlasStore,
+    figures: list[SectionFigures],
+    flagged: Counter[str],
+    thumbnails: Thumbnails,
+    progress: Progress | None,
+) -> Iterator[str]:
+    plan = page.plan_page(figures)
+    heading = page.Heading(_title(store.url), _facts(store, figures), dict(flagged.most_common()))
+    yield from page.head(heading, plan)
+    derived = _derived(store.snapshot)
+    side = 0 if thumbnails == "none" else pixels_within(len(figures))
+    done = 0
+    with ThreadPoolExecutor(_READERS, "tisseract-report") as pool:
+        for some in batched(figures, _TOGETHER):
+            jobs = [pool.submit(_picture, store, one, side, thumbnails) for one in some]
+            for one, job in zip(some, jobs, strict=True):
+                yield page.row(one, plan, job.result(), derived.get(one.name, ()))
+            done += len(some)
+            if progress is not None:
+                progress("draw", done, len(figures))
+    yield from page.foot()
+
+
+def _picture(
+    store: AtlasStore, one: SectionFigures, side: int, thumbnails: Thumbnails
+) -> str | None:
+    """Thumbnail of a section as a `data:` URI; None where there is nothing to show."""
+    if not side:
+        return None
+    if thumbnails == "image":
+        # Not `store.section`: what it opens is kept, and here there may be a thousand.
+        image = image_jpeg(Section(store.storage, one.entry), side)
+        if image is not None:
+            return data_uri(image, "image/jpeg")
+    preview = one.preview if one.preview is not None else read_preview(store.storage, one.entry)
+    return None if preview is None else data_uri(density_png(preview, side), "image/png")
+
+
+def _title(url: str) -> str:
+    return url.rstrip("/").rpartition("/")[2] or url
+
+
+def _facts(store: AtlasStore, figures: Sequence[SectionFigures]) -> dict[str, object]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    snapshot = store.snapshot
+    technologies = Counter(one.technology or "unknown" for one in figures)
+    named = ", ".join(f"{name} ({n:,})" for name, n in technologies.most_common(12))
+    try:
+        software = version("tisseract")
+    except PackageNotFoundError:
+        software = "unknown"
+    warned = sum(any(flag.level == "warning" for flag in one.flags) for one in figures)
+    return {
+        "atlas": store.url,
+        "snapshot": f"{snapshot.number} of {snapshot.created}",
+        "format": snapshot.format_version,
+        "report by": f"tisseract {software}",
+        "sections": len(figures),
+        "cells": sum(one.entry.n_obs for one in figures),
+        "technologies": named,
+        "sections with warnings": warned,
+    }
+
+
+def _derived(snapshot: Snapshot) -> dict[str, list[str]]:
+    """Kind and key of what was derived of each section; what is stale says so."""
+    found: dict[str, list[str]] = {}
+    for _, entry in sorted(snapshot.derived.items()):
+        stale = " (stale)" if snapshot.stale_inputs(entry) else ""
+        found.setdefault(entry.section, []).append(f"{entry.kind}/{entry.key}{stale}")
+    return found
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[IO[str]]:
+    """Open a file that appears under its name when it is complete."""
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with part.open("x", encoding="utf-8", newline="\n") as file:
+            yield file
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
