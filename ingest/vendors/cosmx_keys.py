@@ -1,0 +1,211 @@
+"""Keys of CosMx cells: `cell_ID` counts from 1 in every FOV, so that a cell is FOV and number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError
+from ..reader import faults_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .table import Table
+
+__all__ = ["CellKeys", "cell_names", "packed", "scan_counts"]
+
+_BLOCK = 2**22
+_KEY_BYTES = 32  # two whole numbers, quoted, and their commas
+_COMMA, _QUOTE, _NEWLINE, _RETURN, _ZERO = 44, 34, 10, 13, 48
+_MOST = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class CellKeys:
+    """FOV and number of each row of a table of counts."""
+
+    fov: NDArray[np.int64]
+    """(rows,) FOV."""
+    cell: NDArray[np.int64]
+    """(rows,) number within the FOV, 0 outside cells."""
+    outside_counts: float
+    """Sum of all features over the rows outside cells."""
+
+
+def packed(fov: NDArray[np.int64], cell: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One number for FOV and cell, ordered as the pairs are.
+
+    >>> packed(np.array([1, 2]), np.array([5, 0])).tolist()
+    [4294967301, 8589934592]
+    """
+    return (fov << 32) | cell
+
+
+def cell_names(fov: Any, cell: Any, prefix: str = "") -> Any:
+    """Names of cells as an Arrow array of text.
+
+    >>> cell_names(np.array([1, 1]), np.array([7, 12]), "c_1_").to_pylist()
+    ['c_1_1_7', 'c_1_1_12']
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    text = pa.large_string()
+    first, second = (pa.array(part).cast(text) for part in (fov, cell))
+    if prefix:
+        first = pc.binary_join_element_wise(pa.scalar(prefix, text), first, pa.scalar("", text))
+    return pc.binary_join_element_wise(first, second, pa.scalar("_", text))
+
+
+def scan_counts(table: Table, fov: str, cell: str, features: tuple[str, ...]) -> CellKeys:
+    """Read the keys of a table of counts, and sum what lies outside cells.
+
+    Text whose first two columns are the keys is not parsed beyond them: 1 GB takes about a
+    second. Memory: 16 bytes a row.
+
+    Raises
+    ------
+    InputError
+        A key that is no whole number of zero or more, or counts outside cells that are none.
+    """
+    delimiter = getattr(table, "delimiter", None)
+    if delimiter == "," and table.names[:2] == (fov, cell):
+        found = _scan_lines(table)
+        if found is not None:
+            return found
+    return _scan_columns(table, fov, cell, features)
+
+
+def _scan_columns(table: Table, fov: str, cell: str, features: tuple[str, ...]) -> CellKeys:
+    """Keys by way of parsed columns; the table is read a second time if some lie outside cells."""
+    import pyarrow as pa
+
+    pieces = [
+        np.stack([np.asarray(column.to_numpy(zero_copy_only=False)) for column in batch.columns])
+        for batch in table.batches([fov, cell], {fov: pa.float64(), cell: pa.float64()})
+    ]
+    both = np.concatenate(pieces, axis=1) if pieces else np.empty((2, 0))
+    keys = [whole(values, f"{table.path}:{name}") for values, name in zip(both, (fov, cell))]  # noqa: B905 - two rows
+    outside = 0.0
+    if not (keys[1] > 0).all():
+        start = 0
+        for batch in table.batches(features, dict.fromkeys(features, pa.float64())):
+            rows = np.flatnonzero(keys[1][start : start + batch.num_rows] == 0)
+            start += batch.num_rows
+            if rows.size:
+                part = batch.take(pa.array(rows))
+                outside += sum(float(np.nansum(column.to_numpy(zero_copy_only=False)))
+                               for column in part.columns)  # fmt: skip
+    return CellKeys(keys[0], keys[1], outside)
+
+
+def whole(values: NDArray[np.float64], where: str) -> NDArray[np.int64]:
+    """Numbers as whole ones.
+
+    Raises
+    ------
+    InputError
+        One is missing, broken or negative; names the row.
+
+    Examples
+    --------
+    >>> whole(np.array([1.0, 2.0]), "fov").tolist()
+    [1, 2]
+    """
+    with np.errstate(invalid="ignore"):
+        good = (values >= 0) & (values <= _MOST) & (values == np.floor(values))
+    if not good.all():
+        row = int(np.flatnonzero(~good)[0])
+        raise InputError(
+            Fault(
+                where,
+                f"expected whole numbers of zero or more, but got {values[row]:g} in row {row + 1}"
+                " of the data; export the file again",
+            )
+        )
+    return values.astype(np.int64)
+
+
+def _scan_lines(table: Any) -> CellKeys | None:
+    """Keys straight from the bytes of the lines; None where they are not plain whole numbers."""
+    keys: list[NDArray[np.int64]] = []
+    outside, line = 0.0, int(table.head_rows)
+    width = len(table.names)
+    with faults_of(table.path, "a table of counts", parsing=True):
+        for data, starts, ends in _line_blocks(table.path, int(table.head_rows)):
+            pair, good = _two_numbers(data, starts, ends)
+            if not good.all():
+                return None
+            for row in np.flatnonzero(pair[1] == 0).tolist():
+                text = data[starts[row] : ends[row]].tobytes()
+                outside += _sum_line(text, width, f"{table.path} line {line + row + 1}")
+            line += starts.size
+            keys.append(pair)
+    both = np.concatenate(keys, axis=1) if keys else np.empty((2, 0), np.int64)
+    return CellKeys(both[0], both[1], outside)
+
+
+def _line_blocks(path: Path, skip: int) -> Iterator[tuple[Any, Any, Any]]:
+    """Bytes with where the lines in them start and end; empty lines are passed over."""
+    import pyarrow as pa
+
+    compression = "gzip" if path.suffix.casefold() == ".gz" else None
+    with pa.input_stream(str(path), compression=compression) as stream:
+        rest = b""
+        while True:
+            piece = stream.read(_BLOCK)
+            text = rest + piece if piece else (rest + b"\n" if rest else b"")
+            if not text:
+                return
+            cut = text.rfind(b"\n") + 1
+            if cut == 0 and len(text) > 64 * _BLOCK:
+                raise ValueError("a line of more than 256 MiB")
+            text, rest = text[:cut], text[cut:] if piece else b""
+            data = np.frombuffer(text, np.uint8)
+            ends = np.flatnonzero(data == _NEWLINE)
+            starts = np.concatenate([[0], ends[:-1] + 1]) if ends.size else ends
+            if skip:
+                passed = min(skip, ends.size)
+                starts, ends, skip = starts[passed:], ends[passed:], skip - passed
+            filled = (ends > starts) & (data[np.minimum(starts, max(0, data.size - 1))] != _RETURN)
+            yield data, starts[filled], ends[filled]
+            if not piece:
+                return
+
+
+def _two_numbers(data: Any, starts: Any, ends: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """First two cells of every line, and whether they are whole numbers."""
+    values = np.zeros((3, starts.size), np.int64)
+    digits = np.zeros((3, starts.size), np.int64)
+    field = np.zeros(starts.size, np.int64)
+    good = np.ones(starts.size, bool)
+    every = np.arange(starts.size)
+    for k in range(_KEY_BYTES):
+        at = starts + k
+        letter = np.where(at < ends, data[np.minimum(at, data.size - 1)], _COMMA).astype(np.int64)
+        digit = letter - _ZERO
+        number = (digit >= 0) & (digit <= 9)
+        open_ = field < 2
+        comma = letter == _COMMA
+        good &= ~open_ | number | comma | (letter == _QUOTE) | (letter == _RETURN)
+        use = number & open_
+        values[field[use], every[use]] = values[field[use], every[use]] * 10 + digit[use]
+        digits[field[use], every[use]] += 1
+        field += comma & open_
+    good &= (field == 2) & (digits[:2] > 0).all(axis=0) & (digits[:2] < 10).all(axis=0)
+    return values[:2], good
+
+
+def _sum_line(text: bytes, width: int, where: str) -> float:
+    cells = text.rstrip(b"\r").split(b",")
+    if len(cells) != width:
+        raise InputError(Fault(where, f"expected {width} columns, but got {len(cells)}"))
+    try:
+        return float(sum(float(cell or 0) for cell in cells[2:]))
+    except ValueError as error:
+        raise InputError(Fault(where, f"expected counts, but got text: {error}")) from error

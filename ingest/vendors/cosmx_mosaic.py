@@ -1,0 +1,227 @@
+"""Where the images of a CosMx export lie: FOVs placed and turned into mosaics in global pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError, near
+from ...atlas.image_sources import LazyImage
+from ...atlas.labels import LazyLabels
+from .cosmx_files import LABEL_KINDS
+from .cosmx_images import (
+    LabelRows,
+    MosaicOpener,
+    place_tiles,
+    plane_names,
+    read_header,
+    read_planes,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ...atlas.images import Affine
+    from .cosmx_elements import Target
+    from .cosmx_frame import FovFrame
+
+__all__ = ["mosaics", "without"]
+
+_LEAST_HITS = 0.5
+_STRIP_BYTES = 2**28  # of a band of 512 rows; wider slides become several mosaics
+_BAND_ROWS = 512
+_THIN = 4.0  # mosaic pixels a pixel of an image: above, most of it is empty
+
+
+def mosaics(
+    images: Mapping[str, Mapping[int, Path]], target: Target
+) -> tuple[dict[str, LazyImage], dict[str, LazyLabels]]:
+    """Put the files of each kind into one mosaic; the headers of first files are read.
+
+    Raises
+    ------
+    InputError
+        A first file is no image.
+    """
+    frame = target.frame
+    pictures: dict[str, LazyImage] = {}
+    masks: dict[str, LazyLabels] = {}
+    if frame is None:
+        if images:
+            target.notes.append(
+                f"{', '.join(images)} not read: nothing tells where the FOVs lie (local and global "
+                "pixels, or fov_positions_file)"
+            )
+        return pictures, masks
+    reverse = _orientation(images.get("CellLabels", {}), target, frame)
+    # Composites are made smaller in some exports; masks have the pixels of the coordinates.
+    sizes = {kind: read_header(files[min(files)]) for kind, files in images.items()}
+    full = max(shape[1] for shape, _ in sizes.values()) if sizes else 0
+    full = sizes["CellLabels"][0][1] if "CellLabels" in sizes else full
+    for kind, files in images.items():
+        shape, dtype = sizes[kind]
+        places = _corners(frame, files, full / shape[1], shape)
+        lost = len(files) - len(places)
+        if lost:
+            target.notes.append(f"{kind}: {lost} FOVs without a place left out")
+        strips = _strips(places, shape, dtype)
+        for number, strip in enumerate(strips):
+            name = kind if len(strips) == 1 else f"{kind}_{number + 1}"
+            own = {fov: files[fov] for fov in strip}
+            opener, corner = _mosaic(kind, own, strip, reverse, target)
+            affine = _affine(corner, target.scale * full / shape[1], target.flip)
+            if kind in LABEL_KINDS:
+                masks[name] = LazyLabels(opener, affine)
+            else:
+                pictures[name] = LazyImage(opener, affine)
+    return pictures, masks
+
+
+def _corners(
+    frame: FovFrame, files: Mapping[int, Path], ratio: float, shape: tuple[int, int, int]
+) -> dict[int, tuple[float, float]]:
+    """Least global x and y of each FOV, in pixels of its image."""
+    fovs = np.array(sorted(files), np.int64)
+    at = frame.rows_of(fovs)
+    known, size = at >= 0, np.array([shape[2], shape[1]])
+    low = frame.origin[at[known]] / ratio - np.where(np.array(frame.sign) < 0, size, 0)
+    return {
+        int(fov): (float(x), float(y))
+        for fov, (x, y) in zip(fovs[known].tolist(), low.tolist(), strict=True)
+    }
+
+
+def _strips(
+    places: Mapping[int, tuple[float, float]], shape: tuple[int, int, int], dtype: Any
+) -> list[dict[int, tuple[float, float]]]:
+    """FOVs in groups from left to right, so that a band of each mosaic fits into memory."""
+    widest = max(_STRIP_BYTES // (_BAND_ROWS * shape[0] * max(dtype.itemsize, 1)), shape[2])
+    strips: list[dict[int, tuple[float, float]]] = []
+    left = -np.inf
+    for fov, place in sorted(places.items(), key=lambda item: item[1][0]):
+        if not strips or place[0] + shape[2] - left > widest:
+            strips.append({})
+            left = place[0]
+        strips[-1][fov] = place
+    return strips
+
+
+def _mosaic(
+    kind: str,
+    files: Mapping[int, Path],
+    places: Mapping[int, tuple[float, float]],
+    reverse: tuple[bool, bool],
+    target: Target,
+) -> tuple[MosaicOpener, tuple[float, float]]:
+    """Mosaic of some FOVs, and the place of its first pixel in pixels of the images."""
+    first = files[min(files)]
+    shape, dtype = read_header(first)
+    tiles, (rows, columns), corner = place_tiles(files, places, shape[1], shape[2])
+    empty = rows * columns / (len(tiles) * shape[1] * shape[2])
+    if empty > _THIN:
+        target.notes.append(f"{kind}: the mosaic is {empty:.0f} times as large as its FOVs")
+    labels = None
+    if kind == "CellLabels":
+        order = np.argsort(target.cells.keys)
+        labels = LabelRows(target.cells.keys[order], order)
+    names = ("label",) if kind in LABEL_KINDS else plane_names(first, shape[0])
+    whole = (shape[0], rows, columns)
+    return MosaicOpener(tiles, whole, shape, dtype.name, names, reverse, labels), corner
+
+
+def _affine(corner: tuple[float, float], step: float, flip: bool) -> Affine:
+    """Pixels of a mosaic to stored units."""
+    sign = -1.0 if flip else 1.0
+    return (step, 0.0, corner[0] * step), (0.0, sign * step, sign * corner[1] * step)
+
+
+def _orientation(masks: Mapping[int, Path], target: Target, frame: FovFrame) -> tuple[bool, bool]:
+    """Whether columns and rows of images run against global x and y.
+
+    By rule columns follow local x, and rows run against global y. Where there are masks the
+    centers of the cells of one FOV are looked up in its mask in all four directions.
+    """
+    rule = (frame.sign[0] < 0, True)
+    meta = target.meta
+    fovs, count = np.unique(meta.fov[meta.cell > 0], return_counts=True)
+    usable = [fov for fov in fovs[np.argsort(-count)].tolist() if fov in masks]
+    if not usable:
+        return rule
+    own = (meta.fov == usable[0]) & (meta.cell > 0)
+    mask = next(iter(read_planes(masks[usable[0]])), None)
+    if mask is None or mask.ndim != 2:
+        return rule
+    local = _local(target, frame, own)
+    hits = {
+        (x, y): _hits(
+            mask, local, meta.cell[own], (x != (frame.sign[0] < 0), y != (frame.sign[1] < 0))
+        )
+        for x in (False, True)
+        for y in (False, True)
+    }
+    best = max(hits, key=lambda way: (hits[way], way == rule))
+    if hits[best] < _LEAST_HITS:
+        target.notes.append(
+            f"CellLabels: only {hits[best]:.0%} of the centers of FOV {usable[0]} lie on their cell"
+        )
+        return rule
+    if best != rule:
+        target.notes.append(
+            f"images are turned: columns run {'against' if best[0] else 'along'} global x and rows "
+            f"{'against' if best[1] else 'along'} global y, by the masks ({hits[best]:.0%})"
+        )
+    return best
+
+
+def _local(target: Target, frame: FovFrame, own: NDArray[np.bool_]) -> NDArray[np.float64]:
+    meta = target.meta
+    if meta.local is not None:
+        return meta.local[own]
+    assert meta.whole is not None
+    at = frame.rows_of(meta.fov[own])
+    return np.asarray((meta.whole[own] - frame.origin[at]) * np.array(frame.sign))
+
+
+def _hits(
+    mask: NDArray[Any],
+    local: NDArray[np.float64],
+    cells: NDArray[np.int64],
+    turned: tuple[bool, bool],
+) -> float:
+    """Share of the centers that lie on their own cell, with columns or rows turned about."""
+    size = np.array([mask.shape[1], mask.shape[0]])
+    at = np.where(turned, size - local, local)
+    good = np.isfinite(at).all(axis=1) & (at >= 0).all(axis=1) & (at < size).all(axis=1)
+    columns, rows = np.floor(at[good]).astype(np.int64).T
+    return float((mask[rows, columns] == cells[good]).sum() / max(1, local.shape[0]))
+
+
+def without(
+    images: Mapping[str, Mapping[int, Path]], kinds: object, where: str
+) -> dict[str, Mapping[int, Path]]:
+    """Keep the kinds of images chosen by reader_kwargs `images`: true, false, or names.
+
+    Raises
+    ------
+    InputError
+        A name that is none.
+    """
+    if kinds in (True, None):
+        return {kind: files for kind, files in images.items() if kind != "CellOverlay"}
+    chosen = [] if kinds is False else [kinds] if isinstance(kinds, str) else kinds
+    if not isinstance(chosen, list | tuple):
+        raise InputError(Fault(where, f"expected images true, false or names, but got {kinds!r}"))
+    folded = {kind.casefold(): kind for kind in images}
+    for name in chosen:
+        if str(name).casefold() not in folded:
+            raise InputError(
+                Fault(
+                    where,
+                    f"expected images out of {', '.join(images) or 'none'}, but got {name!r}."
+                    f"{near(str(name), list(images))}",
+                )
+            )
+    return {folded[str(name).casefold()]: images[folded[str(name).casefold()]] for name in chosen}

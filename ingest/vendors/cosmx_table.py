@@ -1,0 +1,182 @@
+"""CosMx tables with what they lack: a name for the cell, global pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError
+from .cosmx_keys import cell_names, packed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ..source import ObsColumn, StringValues
+    from .cosmx_frame import FovFrame
+    from .table import Table
+
+__all__ = ["KeyedTable", "columns_of", "numbers_of"]
+
+
+def columns_of(table: Table, **wanted: Sequence[str]) -> dict[str, str]:
+    """Find columns under any of their spellings, letters of either case.
+
+    >>> class Two:
+    ...     names = ("FOV", "cellID")
+    >>> columns_of(Two(), fov=["fov"], cell=["cell_ID", "cellID"], z=["z"])
+    {'fov': 'FOV', 'cell': 'cellID'}
+    """
+    exact = set(table.names)
+    folded = {name.casefold(): name for name in reversed(table.names)}
+    found = {}
+    for role, spellings in wanted.items():
+        # cell_ID (a number) and cell_id (a name) stand in one file: the case decides first.
+        name = next((one for one in spellings if one in exact), None)
+        name = name or next(
+            (folded[one.casefold()] for one in spellings if one.casefold() in folded), None
+        )
+        if name is not None:
+            found[role] = name
+    return found
+
+
+def numbers_of(
+    table: Table, names: Mapping[str, str], limit: int | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Read some columns as float64 by role, in one pass; about `limit` rows at most, if given."""
+    import pyarrow as pa
+
+    distinct = list(dict.fromkeys(names.values()))
+    pieces: dict[str, list[NDArray[np.float64]]] = {name: [np.empty(0)] for name in distinct}
+    rows = 0
+    for batch in table.batches(distinct, dict.fromkeys(distinct, pa.float64())):
+        for name, column in zip(distinct, batch.columns, strict=True):
+            pieces[name].append(np.asarray(column.to_numpy(zero_copy_only=False), np.float64))
+        rows += batch.num_rows
+        if limit is not None and rows >= limit:
+            break
+    whole = {name: np.concatenate(parts) for name, parts in pieces.items()}
+    return {role: whole[name] for role, name in names.items()}
+
+
+@dataclass(frozen=True)
+class KeyedTable:
+    """A table whose rows get the name of their cell, and global pixels where it lacks them."""
+
+    table: Table
+    """Vertices or transcripts."""
+    fov: str
+    """Column."""
+    cell: str
+    """Column with the number of the cell in its FOV, 0 outside."""
+    key: str
+    """Name of the column that is added, or given anew."""
+    prefix: str = ""
+    """Before FOV and number."""
+    frame: FovFrame | None = None
+    """Computes global pixels; None leaves the table's own."""
+    local: tuple[str, str] = ("", "")
+    """Columns of local pixels, for `frame`."""
+    x: str = "x_global_px"
+    """Column of global x, given or added."""
+    y: str = "y_global_px"
+    """Column of global y, given or added."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.table.path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Columns, the added ones last."""
+        added = (self.key, *((self.x, self.y) if self.frame is not None else ()))
+        return tuple(dict.fromkeys((*self.table.names, *added)))
+
+    @property
+    def n_rows(self) -> int:
+        """Rows."""
+        return self.table.n_rows
+
+    def strings(self, name: str) -> StringValues:
+        """Read a column of the file as text."""
+        return self.table.strings(name)
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Read a column of the file as numbers."""
+        return self.table.numbers(name)
+
+    def columns(
+        self, names: Sequence[str] | None = None, rows: NDArray[np.int64] | None = None
+    ) -> dict[str, ObsColumn]:
+        """Columns of the file for obs."""
+        return self.table.columns(names, rows)
+
+    def batches(
+        self, columns: Sequence[str] | None = None, types: Mapping[str, pa.DataType] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream rows with the added columns."""
+        import pyarrow as pa
+
+        wanted = list(self.names if columns is None else columns)
+        computed = {self.key} | ({self.x, self.y} if self.frame is not None else set())
+        kinds = dict(types or {})
+        as_words = kinds.get(self.key)
+        needs = [self.fov, self.cell, *(self.local if self.frame is not None else ())]
+        own = list(dict.fromkeys([*(n for n in wanted if n not in computed), *needs]))
+        numeric = dict.fromkeys(needs, pa.float64()) | {self.fov: pa.int64(), self.cell: pa.int64()}
+        given = {name: kind for name, kind in kinds.items() if name not in computed} | numeric
+        for batch in self.table.batches(own, given):
+            made = self._made(batch, set(wanted) & computed)
+            if as_words is not None and self.key in made:
+                made[self.key] = made[self.key].cast(as_words)
+            arrays = [made[n] if n in made else batch.column(own.index(n)) for n in wanted]
+            yield pa.RecordBatch.from_arrays(arrays, wanted)
+
+    def _made(self, batch: pa.RecordBatch, wanted: set[str]) -> dict[str, Any]:
+        import pyarrow as pa
+
+        fov, cell = (self._whole(batch, name) for name in (self.fov, self.cell))
+        made: dict[str, Any] = {}
+        if self.key in wanted:
+            made[self.key] = _names(fov, cell, self.prefix)
+        if self.frame is not None and wanted & {self.x, self.y}:
+            at = batch.schema.get_field_index
+            local = np.stack(
+                [batch.column(at(n)).to_numpy(zero_copy_only=False) for n in self.local], axis=1
+            )
+            place = self.frame.to_global(fov, local.astype(np.float64))
+            made |= {self.x: pa.array(place[:, 0]), self.y: pa.array(place[:, 1])}
+        return made
+
+    def _whole(self, batch: pa.RecordBatch, name: str) -> NDArray[np.int64]:
+        column = batch.column(batch.schema.get_field_index(name))
+        values = np.asarray(column.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
+        if values.size and (values.min() < 0 or values.max() >= 2**31):
+            wrong = int(values[(values < 0) | (values >= 2**31)][0])
+            got = str(wrong) if wrong >= 0 else "an empty cell or a number below zero"
+            raise InputError(
+                Fault(
+                    f"{self.path}:{name}",
+                    f"expected whole numbers of zero or more, but got {got}; export it again",
+                )
+            )
+        return values
+
+
+def _names(fov: NDArray[np.int64], cell: NDArray[np.int64], prefix: str) -> Any:
+    """Name the cells of some rows, as a dictionary; null outside cells."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    keys = pa.array(packed(fov, cell), mask=cell == 0)
+    coded = pc.dictionary_encode(keys)
+    pairs = np.asarray(coded.dictionary, np.int64)
+    words = cell_names(pairs >> 32, pairs & (2**32 - 1), prefix)
+    return pa.DictionaryArray.from_arrays(coded.indices, words)
