@@ -166,15 +166,21 @@ def register(reader: Reader) -> None:
 
 def _readers() -> dict[str, Reader]:
     from .h5ad import H5adReader
-    from .spaceranger import SpaceRangerReader
     from .spatialdata_zarr import SpatialDataReader
     from .vendors.anndata_zarr import AnnDataZarrReader
+    from .vendors.generic import TableReader
+    from .vendors.stereoseq import StereoSeqReader
+    from .vendors.visium import VisiumReader
+    from .vendors.visium_hd import VisiumHDReader
 
     builtin: tuple[Reader, ...] = (
-        SpaceRangerReader(),
+        VisiumReader(),
+        VisiumHDReader(),
         SpatialDataReader(),
         H5adReader(),
         AnnDataZarrReader(),
+        TableReader(),
+        StereoSeqReader(),
     )
     return {reader.format: reader for reader in builtin} | _registered
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,10 +23,20 @@ from .spaceranger_files import read_lines
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FeatureMatrix", "MtxCounts", "open_h5", "open_mtx"]
+__all__ = [
+    "FeatureMatrix",
+    "MtxCounts",
+    "h5_attributes",
+    "h5_facts",
+    "h5_words",
+    "open_h5",
+    "open_mtx",
+]
 
 _ENTRIES = 2**17  # parsed from text at a time
 _BYTES_PER_ENTRY = 40  # of text and parsed columns, while they are in flight
+_MOST_WORDS, _MOST_LETTERS = 20, 500  # of an attribute
+_SOFTWARE = re.compile(r'"software_version"\s*:\s*"([^"]{0,200})"')
 
 
 if TYPE_CHECKING:
@@ -51,6 +62,8 @@ class FeatureMatrix:
     """Cells x genes."""
     software: str
     """Program that wrote it, "" when not said."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Other attributes of the file, as the chemistry."""
 
 
 def open_h5(path: Path) -> FeatureMatrix:
@@ -61,7 +74,8 @@ def open_h5(path: Path) -> FeatureMatrix:
     InputError
         If it is truncated, hostile, or no such file.
     """
-    with open_hdf5(path, "a feature-barcode matrix") as file:
+    what = "a feature-barcode matrix"
+    with faults_of(path, what, parsing=True), open_hdf5(path, what) as file:
         if "matrix" not in file or "features" not in file["matrix"]:
             raise InputError(
                 Fault(
@@ -71,30 +85,73 @@ def open_h5(path: Path) -> FeatureMatrix:
                 )
             )
         group, features = file["matrix"], file["matrix/features"]
-        n_vars, n_obs = (int(n) for n in group["shape"][:])
-        data, indptr = group["data"], group["indptr"]
-        facts = MatrixFacts(n_obs, n_vars, int(data.shape[0]), np.dtype(data.dtype), "csr")
-        ends = indptr.shape == (n_obs + 1,) and int(indptr[-1]) == facts.nnz
-        if not ends or group["indices"].shape != data.shape or data.dtype.kind not in "iuf":
-            raise InputError(
-                Fault(f"{path}:matrix", "expected a compressed matrix, but its parts disagree")
-            )
-        columns = {name: _words(features[name]) for name in ("id", "name") if name in features}
-        kinds = _words(features["feature_type"]) if "feature_type" in features else []
-        genomes = frozenset(_words(features["genome"])) if "genome" in features else frozenset()
-        software = file.attrs.get("software_version", b"")
+        facts = h5_facts(group, path)
+        columns = {name: h5_words(features[name]) for name in ("id", "name") if name in features}
+        ids = columns.get("id", [])
+        names = columns.get("name", [""] * len(ids))
+        kinds = h5_words(features["feature_type"]) if "feature_type" in features else []
+        kinds = kinds or ["Gene Expression"] * len(ids)
+        genomes = frozenset(h5_words(features["genome"])) if "genome" in features else frozenset()
+        barcodes = read_text(group["barcodes"])
+        _check_lengths(path, facts, len(barcodes), len(ids), len(names), len(kinds))
+        said = h5_attributes(file)
         return FeatureMatrix(
-            read_text(group["barcodes"]),
-            columns["id"],
-            columns["name"],
-            kinds or ["Gene Expression"] * n_vars,
+            barcodes,
+            ids,
+            names,
+            kinds,
             genomes - {""},
             Hdf5Matrix(Hdf5Node(path, "matrix"), facts),
-            software.decode() if isinstance(software, bytes) else str(software),
+            said.pop("software_version", ""),
+            said,
         )
 
 
-def _words(node: Any) -> list[str]:
+def h5_facts(group: Any, path: Path) -> MatrixFacts:
+    """Shape of the compressed matrix; its parts must agree.
+
+    Raises
+    ------
+    InputError
+        If they do not.
+    """
+    n_vars, n_obs = (int(n) for n in group["shape"][:])
+    data, indptr = group["data"], group["indptr"]
+    facts = MatrixFacts(n_obs, n_vars, int(data.shape[0]), np.dtype(data.dtype), "csr")
+    ends = indptr.shape == (n_obs + 1,) and int(indptr[-1]) == facts.nnz
+    whole = indptr.dtype.kind in "iu" and group["indices"].dtype.kind in "iu"
+    if not (ends and whole) or group["indices"].shape != data.shape or data.dtype.kind not in "iuf":
+        raise InputError(
+            Fault(f"{path}:matrix", "expected a compressed matrix, but its parts disagree")
+        )
+    return facts
+
+
+def _check_lengths(path: Path, facts: MatrixFacts, barcodes: int, *features: int) -> None:
+    if barcodes != facts.n_obs or set(features) != {facts.n_vars}:
+        raise InputError(
+            Fault(
+                f"{path}:matrix",
+                f"expected {facts.n_vars} features and {facts.n_obs} barcodes by the shape, but "
+                f"got lists of {' and '.join(map(str, sorted(set(features))))} and {barcodes}",
+            )
+        )
+
+
+def h5_attributes(file: Any) -> dict[str, str]:
+    """Short attributes of a 10x file as text; lists joined by commas."""
+    said = {}
+    for name in ("software_version", "chemistry_description", "library_ids", "probe_set_name"):
+        value = file.attrs.get(name)
+        if value is not None:
+            words = np.atleast_1d(np.asarray(value)).ravel()[:_MOST_WORDS].tolist()
+            text = [w.decode("utf-8", "replace") if isinstance(w, bytes) else str(w) for w in words]
+            said[name] = ", ".join(text)[:_MOST_LETTERS]
+    return said
+
+
+def h5_words(node: Any) -> list[str]:
+    """Read a short list of text; missing words are empty."""
     return [word or "" for word in read_text(node).to_list()]
 
 
@@ -136,7 +193,8 @@ def _open_text(path: Path) -> IO[bytes]:
 def _header(file: IO[bytes], path: Path) -> tuple[int, int, int, bool, str]:
     """Rows, columns, entries, whether integers, and the program, leaving the file at the data."""
     first = file.readline(1024).decode("ascii", "replace").casefold().split()
-    if first[:3] != ["%%matrixmarket", "matrix", "coordinate"] or first[4:5] != ["general"]:
+    form = ["%%matrixmarket", "matrix", "coordinate"]
+    if first[:3] != form or first[4:5] != ["general"]:
         raise InputError(
             Fault(
                 str(path), f"expected a Matrix Market coordinate file, but got {' '.join(first)!r}"
@@ -145,10 +203,8 @@ def _header(file: IO[bytes], path: Path) -> tuple[int, int, int, bool, str]:
     software = ""
     line = file.readline(65_536)
     while line.startswith(b"%"):
-        if b"software_version" in line:
-            software = (
-                line.split(b"software_version", 1)[1].split(b'"')[2].decode("ascii", "replace")
-            )
+        if found := _SOFTWARE.search(line.decode("ascii", "replace")):
+            software = found[1]
         line = file.readline(65_536)
     n_vars, n_obs, nnz = (int(word) for word in line.split())
     if min(n_vars, n_obs) < 1 or nnz < 0 or first[3] not in {"integer", "real"}:

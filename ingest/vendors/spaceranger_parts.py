@@ -1,0 +1,211 @@
+"""What outputs of Space Ranger share: one of several matrices, scale factors, scaled images."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError
+from ...atlas.image_sources import file_image, open_pixels
+from ..spaceranger_files import read_scalefactors
+from ..tenx import FeatureMatrix, open_h5, open_mtx
+
+if TYPE_CHECKING:
+    from ...atlas.images import Affine
+    from ..reader import ReadOptions
+    from ..source import ImageSource
+    from .folder import Folder
+    from .vendor import Survey
+
+__all__ = [
+    "MatrixFiles",
+    "find_matrix",
+    "find_scalefactors",
+    "scaled_images",
+    "survey_images",
+    "within",
+]
+
+_BARCODES = ("barcodes.tsv.gz", "barcodes.tsv")
+_FEATURES = ("features.tsv.gz", "features.tsv", "genes.tsv.gz", "genes.tsv")
+_PACKED = (".tar", ".tar.gz", ".tgz", ".zip")
+_ENDINGS = ("png", "jpg", "jpeg", "tif", "tiff")
+_SHOWN = 4
+
+
+def within(bases: Sequence[str], *names: str) -> tuple[str, ...]:
+    """Patterns of files in some folders: each name alone first, then after any prefix.
+
+    Portals put the name of the sample before each file that they hand out.
+
+    Examples
+    --------
+    >>> within(["", "outs/"], "a.h5")
+    ('a.h5', 'outs/a.h5', '*a.h5', 'outs/*a.h5')
+    """
+    plain = [glob.escape(base) for base in bases]
+    return (
+        *(f"{base}{name}" for name in names for base in plain),
+        *(f"{base}*{name}" for name in names for base in plain),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixFiles:
+    """A feature-barcode matrix that was found: one HDF5 file, or three text files."""
+
+    kind: str
+    """Such as `filtered`, `raw` or `probe`."""
+    paths: tuple[Path, ...]
+    """The HDF5 file; or matrix, barcodes and features."""
+
+    def open(self) -> FeatureMatrix:
+        """Open it; reads names, no counts."""
+        return open_h5(self.paths[0]) if len(self.paths) == 1 else open_mtx(*self.paths)
+
+
+def find_matrix(
+    folder: Folder, bases: Sequence[str], stems: Mapping[str, str], wanted: object = None
+) -> MatrixFiles:
+    """Find the first matrix of some kinds: HDF5 before text, named folders before bare files.
+
+    Parameters
+    ----------
+    folder : Folder
+        The output.
+    bases : sequence of str
+        Folders in it that are looked at, "" or ending in a slash.
+    stems : mapping of str to str
+        File name without ending of each kind, in the order of preference.
+    wanted : object
+        The one kind to take, None for the first.
+
+    Raises
+    ------
+    InputError
+        None is there, several are, or a part of one is missing.
+    """
+    if wanted is not None and wanted not in stems:
+        raise InputError(Fault("matrix", f"expected one of {', '.join(stems)}, but got {wanted!r}"))
+    for kind in stems if wanted is None else [str(wanted)]:
+        stem = stems[kind]
+        if (found := folder.find(*within(bases, f"{stem}.h5"))) is not None:
+            return MatrixFiles(kind, (found,))
+        inner = within(bases, f"{stem}/matrix.mtx.gz", f"{stem}/matrix.mtx")
+        bare = within(bases, "matrix.mtx.gz", "matrix.mtx") if kind == "filtered" else ()
+        if (found := folder.find(*inner) or folder.find(*bare)) is not None:
+            return MatrixFiles(kind, (found, *_beside(found)))
+    raise InputError(Fault(str(folder.root), _nothing(folder, bases, stems, wanted)))
+
+
+def _beside(matrix: Path) -> tuple[Path, Path]:
+    """Barcodes and features of a Matrix Market file, of the same prefix."""
+    prefix = matrix.name[: matrix.name.casefold().rindex("matrix.mtx")]
+    found: list[Path] = []
+    missing: list[str] = []
+    for names in (_BARCODES, _FEATURES):
+        one = next((p for n in names if (p := matrix.with_name(prefix + n)).is_file()), None)
+        if one is None:
+            missing.append(prefix + names[0])
+        else:
+            found.append(one)
+    if missing:
+        raise InputError(
+            Fault(
+                str(matrix.parent),
+                f"expected {', '.join(missing)} beside {matrix.name}, but got none; copy the whole "
+                "folder of the matrix",
+            )
+        )
+    return found[0], found[1]
+
+
+def _nothing(folder: Folder, bases: Sequence[str], stems: Mapping[str, str], wanted: object) -> str:
+    first = stems[str(wanted)] if wanted is not None else next(iter(stems.values()))
+    there = [name for name in folder.names if "_matrix" in name.casefold()][:_SHOWN]
+    packed = [name for name in there if name.casefold().endswith(_PACKED)]
+    where = f" in {bases[-1]}" if bases[-1] else ""
+    return (
+        f"expected {first}.h5 or the folder {first}{where}, but got "
+        f"{', '.join(there) or 'no matrix'}" + (f"; unpack {packed[0]}" if packed else "")
+    )
+
+
+def find_scalefactors(
+    folder: Folder, bases: Sequence[str]
+) -> tuple[Path | None, dict[str, float], list[str]]:
+    """Find and read scale factors: their file, the numbers, and what is missing."""
+    found = folder.find(*within(bases, "scalefactors_json.json"))
+    if found is None:
+        return None, {}, ["no scalefactors_json.json in the folder: no image of it is written"]
+    return found, read_scalefactors(found), []
+
+
+def scaled_images(
+    folder: Folder, bases: Sequence[str], factors: Mapping[str, float]
+) -> tuple[dict[str, tuple[Path, float]], list[str]]:
+    """Find the downscaled images with their pixels per full-resolution pixel, and what is missing.
+
+    Images that show what was detected (`detected_tissue_image`, `aligned_fiducials`) are drawn
+    over, and none of the tissue.
+    """
+    images, missing = {}, []
+    for name in ("hires", "lowres"):
+        names = [f"tissue_{name}_image.{ending}" for ending in _ENDINGS]
+        found = folder.find(*within(bases, *names))
+        factor = factors.get(f"tissue_{name}_scalef")
+        if found is None:
+            missing.append(f"no {name} image in the folder (tissue_{name}_image.png): none written")
+        elif factor is None:
+            missing.append(
+                f"no tissue_{name}_scalef in scalefactors_json.json: {found.name} is not written"
+            )
+        else:
+            images[name] = (found, factor)
+    return images, missing
+
+
+def survey_images(
+    survey: Survey, options: ReadOptions, images: Mapping[str, tuple[Path, float]]
+) -> None:
+    """Add the image of the sheet and those of the folder; headers are read.
+
+    Raises
+    ------
+    InputError
+        An image that cannot be decoded, or an option of no meaning.
+    """
+    unit = survey.unit.um_per_unit or 1.0
+    sign = -1.0 if options.y_axis == "up" else 1.0
+    chosen = options.reader_kwargs.get("images", True)
+    if not isinstance(chosen, (bool, list, tuple)):
+        raise InputError(
+            Fault("images", f"expected true, false or a list of names, but got {chosen!r}")
+        )
+
+    def add(name: str, path: Path, scale: float) -> None:
+        affine: Affine = ((unit / scale, 0.0, 0.0), (0.0, sign * unit / scale, 0.0))
+        with survey.faults.part(), open_pixels(path):
+            survey.images[name] = _source(path, affine)
+
+    if options.image is not None:
+        scale = options.reader_kwargs.get("image_scale", 1.0)
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+            raise InputError(Fault("image_scale", f"expected a number, but got {scale!r}"))
+        if not 0 < float(scale) < np.inf:
+            raise InputError(
+                Fault("image_scale", f"expected a number above zero, but got {scale!r}")
+            )
+        add("image", options.image, float(scale))
+    for name, (path, scale) in images.items():
+        if chosen is True or (not isinstance(chosen, bool) and name in chosen):
+            add(name, path, scale)
+
+
+def _source(path: Path, affine: Affine) -> ImageSource:
+    return file_image(path, affine)

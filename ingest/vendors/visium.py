@@ -1,0 +1,277 @@
+"""Reader of Space Ranger outputs of Visium: spots, of any version since 1.0, CytAssist as well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError
+from ..source import ArrayColumn, BooleanValues, NumericValues
+from ..split import MaskedCounts
+from ..units import find_unit
+from ..var_columns import genome_organism
+from .folder import Folder
+from .spaceranger_parts import (
+    MatrixFiles,
+    find_matrix,
+    find_scalefactors,
+    scaled_images,
+    survey_images,
+    within,
+)
+from .spaceranger_run import run_facts, run_files
+from .spot_positions import RowIndex, Spots, array_pitch, place_spots, rows_kept
+from .spot_tables import find_spot_tables, spot_columns
+from .vendor import Survey, VendorReader, features_of
+from .visium_hd_files import is_visium_hd
+from .visium_probes import open_probes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..reader import ReadOptions
+    from ..tenx import FeatureMatrix
+
+__all__ = ["VisiumReader", "add_features", "add_rows"]
+
+_SPOT_UM, _PITCH_UM = 55.0, 100.0  # diameter of a spot and distance of centers, 10x Genomics
+_ARRAY_SPOTS = 65_536  # more than any array has: 4,992 or 14,336
+_BASES = ("", "outs/")
+_SPATIAL = ("spatial/", "outs/spatial/", "", "outs/")
+_STEMS = {
+    "filtered": "filtered_feature_bc_matrix",
+    "raw": "raw_feature_bc_matrix",
+    "probe": "raw_probe_bc_matrix",
+}
+_POSITIONS = (
+    "tissue_positions.csv",
+    "tissue_positions_list.csv",
+    "tissue_positions_list.txt",
+    "tissue_positions.parquet",
+    "tissue_positions.csv.gz",
+    "tissue_positions_list.csv.gz",
+)
+_PACKED = ("*spatial.tar.gz", "*spatial.tgz", "*spatial.zip", "*spatial.tar")
+
+
+class VisiumReader(VendorReader):
+    """A Space Ranger output folder: a feature-barcode matrix and `spatial`.
+
+    The filtered matrix is taken, else the raw one, else the probe-level one; of the latter two only
+    the spots in the tissue. The unit comes from the spot lattice (100 um), never from
+    `spot_diameter_fullres`.
+
+    reader_kwargs: `matrix` (`filtered`, `raw`, `probe`), `probes` (`genes` sums them, `features`
+    keeps each), `in_tissue_only` (true or false), `unplaced` (`refuse`, or `drop` barcodes without
+    a position), `images` (false, or a list of `hires` and `lowres`), `image_scale` (pixels of
+    `image` per full-resolution pixel), `panel` (`partial` when the matrix was cut down).
+    """
+
+    format = "visium"
+    technology = "Visium"
+    known_options = frozenset(
+        {"image_scale", "images", "in_tissue_only", "matrix", "panel", "probes", "unplaced"}
+    )
+
+    def recognizes(self, path: Path) -> bool:
+        """Whether the folder looks like an output; never raises."""
+        try:
+            if not path.is_dir() or (path / "zarr.json").exists() or is_visium_hd(path):
+                return False
+            return any(_looks_like(path / base) for base in _BASES)
+        except OSError:
+            return False
+
+    def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
+        """Return the files of the first matrix, positions, scale factors, images, tables."""
+        folder = Folder.of(path, 3)
+        matrix = find_matrix(folder, _BASES, _STEMS, options.reader_kwargs.get("matrix")).paths
+        positions = folder.find(*within(_SPATIAL, *_POSITIONS))
+        scale, factors, _ = find_scalefactors(folder, _SPATIAL)
+        images = [one for one, _ in scaled_images(folder, _SPATIAL, factors)[0].values()]
+        tables = find_spot_tables(folder, _BASES).values()
+        run = run_files(folder, _BASES).values()
+        extra = (positions, scale, *images, *tables, *run, options.gene_map, options.image)
+        return (*matrix, *(one for one in extra if one is not None))
+
+    def survey(self, path: Path, options: ReadOptions) -> Survey:
+        """Read every part; a part with a fault leaves the others to be read."""
+        survey = Survey(path)
+        folder = Folder.of(path, 3)
+        survey.faults.faults.extend(folder.faults)
+        if is_visium_hd(path):
+            survey.faults.add(
+                str(path), "expected spots of Visium, but got bins; set `format` to visium_hd"
+            )
+            return survey
+        factors: dict[str, float] = {}
+        matrix: FeatureMatrix | None = None
+        found: MatrixFiles | None = None
+        with survey.faults.part():
+            _, factors, missing = find_scalefactors(folder, _SPATIAL)
+            survey.missing += missing
+        with survey.faults.part():
+            found = find_matrix(folder, _BASES, _STEMS, options.reader_kwargs.get("matrix"))
+            matrix = _open(found, survey, options)
+            add_features(survey, matrix, options, str(found.paths[0]))
+        with survey.faults.part():
+            positions = _positions(folder)
+            if matrix is not None and found is not None:
+                spots, kept = _placed(found, matrix, positions, survey, options)
+                add_rows(survey, matrix, spots, kept)
+                tables = find_spot_tables(folder, _BASES)
+                assert survey.ids is not None
+                survey.obs |= spot_columns(tables, survey.ids, survey.obs)
+                _add_unit(survey, spots, options)
+        with survey.faults.part():
+            images, missing = scaled_images(folder, _SPATIAL, factors)
+            survey.missing += missing
+            survey_images(survey, options, images)
+        _note_cytassist(folder, survey)
+        with survey.faults.part():
+            survey.versions |= run_facts(run_files(folder, _BASES), matrix, factors)
+        return survey
+
+
+def _looks_like(root: Path) -> bool:
+    """Whether a matrix of Space Ranger or a table of spots lies here; looks at names."""
+    if not root.is_dir():
+        return False
+    names = [one.name for one in root.iterdir()]
+    spatial = root / "spatial"
+    if spatial.is_dir():
+        names += [one.name for one in spatial.iterdir()]
+    return any(
+        name.startswith(("tissue_positions", "scalefactors_json"))
+        or "_tissue_positions" in name
+        or any(name.endswith((stem, f"{stem}.h5")) for stem in _STEMS.values())
+        for name in names
+    )
+
+
+def _positions(folder: Folder) -> Path:
+    found = folder.find(*within(_SPATIAL, *_POSITIONS))
+    if found is not None:
+        return found
+    packed = folder.all(*_PACKED, *(f"outs/{one}" for one in _PACKED))
+    step = f"unpack {packed[0].name}" if packed else "copy the whole `spatial` folder of the output"
+    raise InputError(
+        Fault(
+            f"{folder.root}/spatial",
+            f"expected spot positions ({', '.join(_POSITIONS[:2])}), but got none: without them no "
+            f"spot has a place; {step}",
+        )
+    )
+
+
+def _open(found: MatrixFiles, survey: Survey, options: ReadOptions) -> FeatureMatrix:
+    if found.kind == "probe":
+        matrix, notes = open_probes(found.paths[0], options.reader_kwargs.get("probes", "genes"))
+        survey.notes += notes
+    else:
+        matrix = found.open()
+    if found.kind != "filtered" and "matrix" not in options.reader_kwargs:
+        survey.missing.append(
+            f"no filtered_feature_bc_matrix in the folder: {found.paths[0].name} is read instead"
+        )
+    return matrix
+
+
+def add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, where: str) -> None:
+    """Tell the features of a matrix; those of antibodies stay, as features of their type.
+
+    Raises
+    ------
+    InputError
+        Features that repeat or an option of no meaning.
+    """
+    panel = options.reader_kwargs.get("panel", "complete")
+    if panel not in {"partial", "complete"}:
+        raise InputError(
+            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
+        )
+    features = features_of(
+        matrix.names,
+        [""] * len(matrix.names),
+        options=options,
+        where=where,
+        gene_ids=matrix.gene_ids,
+        feature_types=matrix.feature_types,
+        organism=genome_organism(matrix.genomes),
+        # The matrix lists the whole reference, also genes without a single count.
+        completeness="partial" if panel == "partial" else "complete",
+    )
+    survey.panel, survey.apart = features.panel, features.apart
+
+
+def _placed(
+    found: MatrixFiles,
+    matrix: FeatureMatrix,
+    positions: Path,
+    survey: Survey,
+    options: ReadOptions,
+) -> tuple[Spots, NDArray[np.int64]]:
+    """Spots of the matrix and the rows kept: those in the tissue, of matrices that hold others."""
+    index = RowIndex.of(matrix.barcodes, str(found.paths[0]))
+    spots = place_spots(positions, index, keep=_ARRAY_SPOTS)
+    unplaced = options.reader_kwargs.get("unplaced", "refuse")
+    kept = rows_kept(spots, matrix.barcodes, unplaced, positions).copy()
+    if (n_lost := int((~kept).sum())) > 0:
+        survey.notes.append(f"{n_lost} spots without a position left out")
+    only = options.reader_kwargs.get("in_tissue_only", found.kind != "filtered")
+    if not isinstance(only, bool):
+        raise InputError(Fault("in_tissue_only", f"expected true or false, but got {only!r}"))
+    outside = int((kept & ~spots.in_tissue).sum())
+    if outside and only:
+        kept &= spots.in_tissue
+        survey.notes.append(f"{outside} spots outside the tissue left out")
+    elif outside:
+        survey.notes.append(f"{outside} spots outside the tissue, by the position file")
+    if not kept.any():
+        raise InputError(Fault(str(positions), "expected spots in the tissue, but got none"))
+    return spots, np.flatnonzero(kept)
+
+
+def add_rows(survey: Survey, matrix: FeatureMatrix, spots: Spots, rows: NDArray[np.int64]) -> None:
+    """Fill in ids, positions, counts and the columns of the array for the rows kept."""
+    every = rows.size == len(matrix.barcodes)
+    survey.ids = matrix.barcodes if every else matrix.barcodes.take(rows)
+    survey.counts = matrix.counts if every else MaskedCounts(matrix.counts, rows)
+    survey.positions = spots.positions if every else spots.positions[rows]
+    survey.obs = {
+        "in_tissue": ArrayColumn("boolean", BooleanValues(spots.in_tissue[rows])),
+        "array_row": ArrayColumn("numeric", NumericValues(spots.array_row[rows])),
+        "array_col": ArrayColumn("numeric", NumericValues(spots.array_col[rows])),
+    }
+
+
+def _add_unit(survey: Survey, spots: Spots, options: ReadOptions) -> None:
+    """Find the unit by the lattice of the whole array, also where spots lie beside the tissue."""
+    pitch = array_pitch(spots)
+    known: tuple[float | str, str] = (f"lattice:{_PITCH_UM:g}", "Visium spots")
+    if pitch is not None:
+        known = (
+            _PITCH_UM / pitch,
+            (
+                f"hexagonal lattice of pitch {pitch:.6g} pixels taken as {_PITCH_UM:g} um, fitted "
+                f"to the rows and columns of {spots.array.shape[0]} spots"
+            ),
+        )
+    survey.unit = find_unit(
+        spots.array[:, :2],
+        options.um_per_unit,
+        technology="Visium",
+        from_file=known,
+        where=f"{survey.path}:um_per_unit",
+    )
+    scale = survey.unit.um_per_unit
+    survey.radius = None if scale is None else _SPOT_UM / 2 / scale
+
+
+def _note_cytassist(folder: Folder, survey: Survey) -> None:
+    if folder.all(*within(_SPATIAL, "cytassist_image.tiff", "cytassist_image.tif")):
+        survey.notes.append(
+            "cytassist_image.tiff is not written: the output does not say how it lies on the spots"
+        )

@@ -1,0 +1,342 @@
+"""Reader of Space Ranger outputs of Visium HD: square bins, or segmented cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError
+from ..source import RingsSource
+from ..split import MaskedCounts
+from ..units import find_unit
+from .folder import Folder
+from .rings import ring_outlines
+from .spaceranger_parts import (
+    find_matrix,
+    find_scalefactors,
+    scaled_images,
+    survey_images,
+    within,
+)
+from .spaceranger_run import run_facts, run_files
+from .spot_positions import RowIndex, Spots, grid_step, place_spots, rows_kept
+from .vendor import Survey, VendorReader
+from .visium import add_features, add_rows
+from .visium_hd_cells import CellRings, centroids
+from .visium_hd_files import BinFolder, bin_folders, cell_folder, choose_bin, is_visium_hd
+from .visium_hd_slice import cytassist_affine, find_slice, slice_facts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..reader import ReadOptions
+    from ..tenx import FeatureMatrix
+
+__all__ = ["VisiumHDReader"]
+
+_BIN_STEMS = {"filtered": "filtered_feature_bc_matrix", "raw": "raw_feature_bc_matrix"}
+_CELL_STEMS = {"filtered": "filtered_feature_cell_matrix", "raw": "raw_feature_cell_matrix"}
+_POSITIONS = ("tissue_positions.parquet", "tissue_positions.csv", "tissue_positions_list.csv")
+_ROOTS = ("", "outs/")
+_SHARED = ("spatial/", "outs/spatial/")
+_TOLERANCE = 0.05
+_CELLS, _NUCLEI = "cell_segmentations.geojson", "nucleus_segmentations.geojson"
+
+
+class VisiumHDReader(VendorReader):
+    """A Space Ranger output of Visium HD, whole, or one folder of it.
+
+    Bins of 8 um are taken unless told otherwise. They are kept as a grid: positions, `array_row`,
+    `array_col` and one radius (half a bin), never a polygon each. The unit is `microns_per_pixel`
+    of the scale factors, else the pitch of the grid.
+
+    reader_kwargs: `bin_size` (micrometers), `segmented` (true takes cells instead of bins),
+    `matrix` (`filtered`, `raw`), `in_tissue_only`, `unplaced` (`refuse`, or `drop` bins without a
+    position), `images` (false, or a list of `hires`, `lowres`, `cytassist`), `image_scale` (pixels
+    of `image` per full-resolution pixel), `panel` (`partial` when the matrix was cut down).
+    """
+
+    format = "visium_hd"
+    technology = "Visium HD"
+    known_options = frozenset(
+        {
+            "bin_size",
+            "image_scale",
+            "images",
+            "in_tissue_only",
+            "matrix",
+            "panel",
+            "segmented",
+            "unplaced",
+        }
+    )
+
+    def recognizes(self, path: Path) -> bool:
+        """Whether the folder is an output or a part of one; never raises."""
+        return is_visium_hd(path)
+
+    def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
+        """Return the files of the bins or cells chosen, images and run facts."""
+        folder = Folder.of(path)
+        place = _Place.of(folder, options)
+        matrix = find_matrix(
+            folder, (place.base,), place.stems, options.reader_kwargs.get("matrix")
+        )
+        scale, factors, _ = find_scalefactors(folder, place.spatial)
+        images = [one for one, _ in scaled_images(folder, place.spatial, factors)[0].values()]
+        found = [
+            folder.find(*within((place.base,), _CELLS, f"{_CELLS}.gz")) if place.cells else None,
+            folder.find(*within((place.base,), _NUCLEI, f"{_NUCLEI}.gz")) if place.cells else None,
+            None if place.cells else folder.find(*within(place.own, *_POSITIONS)),
+            _cytassist(folder),
+            scale,
+            options.gene_map,
+            options.image,
+        ]
+        run = run_files(folder, _ROOTS).values()
+        return (*matrix.paths, *(one for one in found if one is not None), *images, *run)
+
+    def survey(self, path: Path, options: ReadOptions) -> Survey:
+        """Read every part; a part with a fault leaves the others to be read."""
+        survey = Survey(path)
+        folder = Folder.of(path)
+        survey.faults.faults.extend(folder.faults)
+        if not is_visium_hd(path):
+            survey.faults.add(
+                str(path),
+                "expected an output of Visium HD (binned_outputs, square_008um or "
+                "segmented_outputs), but got none; of Visium, set `format` to visium",
+            )
+            return survey
+        place = _Place.of(folder, options)
+        survey.notes += place.notes
+        factors: dict[str, float] = {}
+        matrix: FeatureMatrix | None = None
+        with survey.faults.part():
+            _, factors, missing = find_scalefactors(folder, place.spatial)
+            survey.missing += missing
+        with survey.faults.part():
+            chosen = options.reader_kwargs.get("matrix")
+            found = find_matrix(folder, (place.base,), place.stems, chosen)
+            matrix = found.open()
+            add_features(survey, matrix, options, str(found.paths[0]))
+            if place.cells:
+                _add_cells(survey, folder, place, matrix, factors, options)
+            else:
+                raw = found.kind != "filtered"
+                _add_bins(survey, folder, place, matrix, factors, options, raw=raw)
+        with survey.faults.part():
+            images, missing = scaled_images(folder, place.spatial, factors)
+            survey.missing += missing
+            survey_images(survey, options, images)
+        with survey.faults.part():
+            survey.versions |= run_facts(run_files(folder, _ROOTS), matrix, factors)
+        _add_slice(survey, folder, options)
+        _note_unread(survey, folder)
+        return survey
+
+
+class _Place:
+    """The folder that is read: bins of one size, or cells."""
+
+    def __init__(self, base: str, um: float | None, *, cells: bool, notes: tuple[str, ...]) -> None:
+        self.base, self.um, self.cells, self.notes = base, um, cells, notes
+        self.own = (f"{base}spatial/", base)
+        self.spatial = tuple(dict.fromkeys((*self.own, *_SHARED)))
+        self.stems = _CELL_STEMS if cells else _BIN_STEMS
+
+    @classmethod
+    def of(cls, folder: Folder, options: ReadOptions) -> _Place:
+        """Choose by the options; a folder with cells alone gives cells."""
+        segmented = options.reader_kwargs.get("segmented")
+        if segmented not in {None, True, False}:
+            raise InputError(Fault("segmented", f"expected true or false, but got {segmented!r}"))
+        bin_size = options.reader_kwargs.get("bin_size")
+        cells = cell_folder(folder)
+        if segmented and bin_size is not None:
+            raise InputError(
+                Fault("bin_size", "expected no bin_size where `segmented` is true, but got one")
+            )
+        alone = segmented is None and bin_size is None and cells is not None
+        if segmented or (alone and not bin_folders(folder)):
+            if cells is None:
+                raise InputError(
+                    Fault(
+                        str(folder.root),
+                        "expected segmented_outputs (filtered_feature_cell_matrix.h5 and "
+                        f"{_CELLS}), but got none; leave `segmented` out to read bins",
+                    )
+                )
+            notes = () if segmented else ("no bins in the folder: segmented cells are read",)
+            return cls(cells, None, cells=True, notes=notes)
+        chosen: BinFolder = choose_bin(folder, bin_size)
+        return cls(chosen.base, chosen.um, cells=False, notes=())
+
+
+def _add_bins(  # noqa: PLR0917 - private, one caller
+    survey: Survey,
+    folder: Folder,
+    place: _Place,
+    matrix: FeatureMatrix,
+    factors: dict[str, float],
+    options: ReadOptions,
+    *,
+    raw: bool,
+) -> None:
+    path = folder.find(*within(place.own, *_POSITIONS))
+    if path is None:
+        raise InputError(
+            Fault(
+                f"{survey.path}/{place.base}spatial",
+                "expected tissue_positions.parquet, but got none: without it no bin has a place; "
+                "copy the whole `spatial` folder of the bins",
+            )
+        )
+    spots = place_spots(path, RowIndex.of(matrix.barcodes, str(survey.path)))
+    unplaced = options.reader_kwargs.get("unplaced", "refuse")
+    kept = rows_kept(spots, matrix.barcodes, unplaced, path).copy()
+    if not kept.all():
+        survey.notes.append(f"{int((~kept).sum())} bins without a position left out")
+    only = options.reader_kwargs.get("in_tissue_only", raw)
+    if not isinstance(only, bool):
+        raise InputError(Fault("in_tissue_only", f"expected true or false, but got {only!r}"))
+    outside = int((kept & ~spots.in_tissue).sum())
+    if outside:
+        kept = kept & spots.in_tissue if only else kept
+        how = "left out" if only else "by the position file"
+        survey.notes.append(f"{outside} bins outside the tissue, {how}")
+    if not kept.any():
+        raise InputError(Fault(str(path), "expected bins in the tissue, but got none"))
+    add_rows(survey, matrix, spots, np.flatnonzero(kept))
+    _bin_unit(survey, place, spots, factors, options)
+
+
+def _bin_unit(
+    survey: Survey,
+    place: _Place,
+    spots: Spots,
+    factors: dict[str, float],
+    options: ReadOptions,
+) -> None:
+    """Take the scale factors' unit, else that of the grid; tell where the two disagree."""
+    said, um = factors.get("microns_per_pixel"), factors.get("bin_size_um", place.um)
+    if place.um is not None and um != place.um:
+        survey.notes.append(f"{place.base or survey.path.name} holds bins of {um:g} um")
+    step = grid_step(spots)
+    from_file: tuple[float | str, str] | None = None
+    if said is not None:
+        from_file = (said, "microns_per_pixel of scalefactors_json.json")
+    elif step and um:
+        from_file = (um / step, f"bins of {um:g} um, {step:.6g} pixels apart")
+    assert survey.positions is not None
+    survey.unit = find_unit(
+        survey.positions,
+        options.um_per_unit,
+        technology=None,
+        from_file=from_file,
+        where=f"{survey.path}:um_per_unit",
+    )
+    scale = survey.unit.um_per_unit
+    if scale is None:
+        survey.radius = None if step is None else step / 2
+        return
+    if step and um and not 1 - _TOLERANCE < step * scale / um < 1 + _TOLERANCE:
+        survey.notes.append(
+            f"the grid of the bins has a pitch of {step * scale:.4g} um, but bins are {um:g} um"
+        )
+    survey.radius = None if um is None else um / 2 / scale
+
+
+def _add_cells(  # noqa: PLR0917 - private, one caller
+    survey: Survey,
+    folder: Folder,
+    place: _Place,
+    matrix: FeatureMatrix,
+    factors: dict[str, float],
+    options: ReadOptions,
+) -> None:
+    """Cells with the centroids of their polygons as positions."""
+    path = folder.need("polygons of the cells", *within((place.base,), _CELLS, f"{_CELLS}.gz"))
+    where = str(survey.path)
+    rings = CellRings.of(path, matrix.barcodes, where)
+    positions, n_vertices, n_foreign = centroids(rings)
+    rows = _cells_kept(survey, positions, options, path)
+    every = rows.size == len(matrix.barcodes)
+    survey.ids = matrix.barcodes if every else matrix.barcodes.take(rows)
+    survey.counts = matrix.counts if every else MaskedCounts(matrix.counts, rows)
+    survey.positions = positions if every else positions[rows]
+    rings = rings if every else CellRings.of(path, survey.ids, where)
+    notes = (f"{n_foreign} polygons of no cell of the matrix left out",) if n_foreign else ()
+    survey.shapes = RingsSource(rings, n_vertices, notes)
+    said = factors.get("microns_per_pixel")
+    survey.unit = find_unit(
+        survey.positions,
+        options.um_per_unit,
+        from_file=None if said is None else (said, "microns_per_pixel of scalefactors_json.json"),
+        where=f"{where}:um_per_unit",
+    )
+    nuclei = folder.find(*within((place.base,), _NUCLEI, f"{_NUCLEI}.gz"))
+    if nuclei is None:
+        survey.missing.append(f"no {_NUCLEI} in the folder: no outlines of nuclei are written")
+        return
+    source = RingsSource(CellRings(nuclei, rings.numbers, rings.order))
+    survey.outlines["nuclei"] = ring_outlines(
+        source,
+        survey.ids,
+        scale=survey.unit.um_per_unit or 1.0,
+        flip=(options.y_axis or survey.y_axis) == "up",
+    )
+
+
+def _cells_kept(
+    survey: Survey, positions: NDArray[np.float64], options: ReadOptions, path: Path
+) -> NDArray[np.int64]:
+    placed = np.isfinite(positions[:, 0])
+    lost = int((~placed).sum())
+    if lost and (options.reader_kwargs.get("unplaced") != "drop" or not placed.any()):
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected a polygon for each of {placed.size} cells of the matrix, but got none "
+                f'for {lost}; copy both files of one run, or give {{"unplaced": "drop"}} to leave '
+                "them out",
+            )
+        )
+    if lost:
+        survey.notes.append(f"{lost} cells without a polygon left out")
+    return np.flatnonzero(placed)
+
+
+def _cytassist(folder: Folder) -> Path | None:
+    names = ("cytassist_image.tiff", "cytassist_image.tif")
+    return folder.find(*within((*_SHARED, *_ROOTS), *names))
+
+
+def _add_slice(survey: Survey, folder: Folder, options: ReadOptions) -> None:
+    """Run facts and transforms of feature_slice.h5, and the image that they place."""
+    path, image = find_slice(folder, _ROOTS), _cytassist(folder)
+    facts: dict[str, object] = {}
+    if path is not None:
+        try:
+            facts = slice_facts(path)
+        except InputError as error:  # nothing of the section lies in it
+            survey.notes.append(f"feature_slice.h5 cannot be read: {error}")
+        survey.versions |= {"feature_slice": facts} if facts else {}
+    chosen = options.reader_kwargs.get("images", True)
+    wanted = chosen is True or (isinstance(chosen, (list, tuple)) and "cytassist" in chosen)
+    if image is None or not wanted:
+        return
+    with survey.faults.part():
+        source, note = cytassist_affine(image, facts, survey.unit.um_per_unit or 1.0, options)
+        if source is not None:
+            survey.images["cytassist"] = source
+        survey.notes.append(note)
+
+
+def _note_unread(survey: Survey, folder: Folder) -> None:
+    names = {"barcode_mappings.parquet": "which bin lies in which cell"}
+    for name, what in names.items():
+        if folder.all(*within(_ROOTS, name)):
+            survey.notes.append(f"{name} ({what}) is there and not read")
