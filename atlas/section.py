@@ -13,6 +13,7 @@ import numpy as np
 from .collected import refuse_collected
 from .errors import ColumnNotFound, Corrupt, FormatUnsupported, InvalidArgument, MissingKey, near
 from .quadtree import Runs, TileTable, merge_runs
+from .section_apart import ApartCounts, read_apart
 from .section_arrays import ArrayLayout, RowArray
 from .section_facts import SectionFacts
 from .section_frames import column_frame, column_statistics
@@ -211,6 +212,27 @@ class Section(SectionFacts):
         """Bytes that reading all rows of the matrix fetches, as the indexes of its shards say."""
         parts = ("data", "indices", "indptr")
         return sum(self._array(f"{_X}/{part}").compressed_bytes() for part in parts)
+
+    @property
+    def apart_names(self) -> tuple[str, ...]:
+        """Tables of features that are no genes (control probes, proteins), by name."""
+        return tuple(self._index.apart)
+
+    def apart(self, name: str, runs: Runs | None = None) -> ApartCounts:
+        """Read (some) rows of one of `apart_names`: (m, k) float32 counts, names, feature types.
+
+        Memory: 8 bytes an entry.
+
+        Raises
+        ------
+        ColumnNotFound
+            No such table; names those there are.
+        Corrupt
+            A chunk is missing or damaged, or pointers do not ascend.
+        """
+        rows = [(0, self.n_obs)] if runs is None else merge_runs(runs)
+        tables = self._index.apart
+        return read_apart(tables, name, rows, self.name, self._array, self._corrupt)
 
     def _sparse(self, path: str, shape: tuple[int, int]) -> SparseArrays:
         return SparseArrays(self._array, path, shape, self._entry.nnz, self._corrupt)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import Corrupt
 from .morton import Frame
 from .points import PointsInfo
+from .section_apart import ApartInfo
 from .section_arrays import ArrayLayout
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class SectionIndex:
     """Points elements by name."""
     elements: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Names under `images`, `labels` and `shapes`, the cells' own shapes left out."""
+    apart: Mapping[str, ApartInfo] = field(default_factory=dict)
+    """Tables of features that are no genes, by name."""
     qc: tuple[str, ...] = ()
     """Names of the numbers of each tile; none in sections that were written without."""
 
@@ -65,7 +68,12 @@ class SectionIndex:
         elements = {kind: _names(attributes.get(kind, []), kind) for kind in _ELEMENTS}
         frame = _frame(attributes.get("frame"))
         quality = _names(attributes.get("qc", []), "qc")
-        return cls(frame, columns, layouts, points, elements, quality)
+        beside = _mapping(attributes.get("apart", {}), "apart")
+        apart = {
+            name: ApartInfo.of(name, _mapping(one, f"apart {name!r}"), layouts, entry.n_obs)
+            for name, one in beside.items()
+        }
+        return cls(frame, columns, layouts, points, elements, apart, quality)
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:

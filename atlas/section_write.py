@@ -27,6 +27,7 @@ __all__ = [
     "encoded",
     "group",
     "write_container",
+    "write_features",
     "write_index",
     "write_strings",
     "write_table_frame",
@@ -42,7 +43,7 @@ REGION_KEY = "spatialdata_region"
 INSTANCE_KEY = "spatialdata_instance"
 """Obs column that SpatialData wants: the row's index in the element; here its row number."""
 
-_TABLE = "tables/table"
+_TABLE = "table"
 
 
 def coordinate_system(um_per_unit: float | None) -> str:
@@ -71,16 +72,16 @@ def write_container(path: Path) -> None:
     group(path / "shapes")
 
 
-def write_table_frame(path: Path, shape: tuple[int, int]) -> None:
-    """Write the groups of the table around X, obs and var, which are written elsewhere."""
-    table = path / _TABLE
+def write_table_frame(path: Path, shape: tuple[int, int], name: str = _TABLE) -> None:
+    """Write the groups of a table around X, obs and var, which are written elsewhere."""
+    table = path / "tables" / name
     keys = {"region": REGION, "region_key": REGION_KEY, "instance_key": INSTANCE_KEY}
     extra = {"spatialdata-encoding-type": "ngff:regions_table", "version": "0.2", **keys}
     group(table, **encoded("anndata"), **extra)
-    for name in ("layers", "obsm", "obsp", "varm", "varp", "uns", "uns/spatialdata_attrs"):
-        group(table / name, **encoded("dict"))
-    for name, value in keys.items():
-        _write_scalar(table / "uns" / "spatialdata_attrs" / name, value)
+    for part in ("layers", "obsm", "obsp", "varm", "varp", "uns", "uns/spatialdata_attrs"):
+        group(table / part, **encoded("dict"))
+    for key, value in keys.items():
+        _write_scalar(table / "uns" / "spatialdata_attrs" / key, value)
     group(table / "X", **encoded("csr_matrix", shape=list(shape)))
 
 
@@ -112,17 +113,23 @@ def write_strings(folder: Path, values: Sequence[str]) -> None:
 
 def write_var(path: Path, panel: Panel) -> None:
     """Write var: index = gene names as given; columns gene_id, symbol and feature_type."""
-    var = path / _TABLE / "var"
     columns = {
-        "gene_id": panel.gene_id,
-        "symbol": panel.symbol,
-        "feature_type": panel.feature_type,
+        "gene_id": panel.gene_id.tolist(),
+        "symbol": panel.symbol.tolist(),
+        "feature_type": panel.feature_type.tolist(),
     }
+    write_features(path, _TABLE, panel.name.tolist(), columns)
+
+
+def write_features(
+    path: Path, name: str, index: Sequence[str], columns: Mapping[str, Sequence[str]]
+) -> None:
+    """Write var of a table: an index and columns of text."""
+    var = path / "tables" / name / "var"
     order = {"column-order": list(columns), "_index": "_index"}
     group(var, **encoded("dataframe", "0.2.0"), **order)
-    write_strings(var / "_index", panel.name.tolist())
-    for name, values in columns.items():
-        write_strings(var / name, values.tolist())
+    for column, values in {"_index": index, **columns}.items():
+        write_strings(var / column, values)
 
 
 def write_index(path: Path, attributes: Mapping[str, Any]) -> None:

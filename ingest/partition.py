@@ -22,6 +22,9 @@ import numpy as np
 from ..atlas.errors import Fault, InputError, StorageFull
 from ..atlas.section_write import SECTION_FORMAT, consolidate, coordinate_system, write_index
 from ..atlas.statistics import GeneTotals, log_norm, narrowest
+from .apart_counts import SplitCounts
+from .apart_write import check_tables, write_tables
+from .bad_entries import cell_name, refusal
 from .cell_areas import BoundaryAreas
 from .quality import write_quality
 from .read_memory import ReadMemory
@@ -31,7 +34,7 @@ from .sort_genes import merge_pieces
 from .sort_order import RowOrder, sort_rows
 from .sort_plan import PartitionPlan, plan_partition, return_memory
 from .sort_scatter import BadEntryError, Scattered, scatter
-from .source import RawSection, StringValues
+from .source import CountsSource, RawSection
 from .write_elements import write_elements
 from .write_parts import (
     write_frame,
@@ -47,7 +50,8 @@ __all__ = ["PartitionPlan", "SectionSummary", "plan_partition", "write_section"]
 _EXACT_FLOAT32 = 2**24  # above it, float32 does not hold every whole number
 
 Progress = Callable[[str, float], None]
-"""Called with a stage (`order`, `obs`, `scatter`, `gather`, `genes`, `images`) and its fraction."""
+"""Called with a stage (`order`, `obs`, `scatter`, `gather`, `genes`, `apart`,
+`images`) and its fraction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +181,14 @@ class _Job:
         rows = rows.without_positions()
         obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)
         return_memory()
-        layouts, nnz, notes = self._matrix(rows)
+        check_tables(tuple(raw.apart))
+        split = SplitCounts.of(raw.counts, raw.apart, self.folder) if raw.apart else None
+        layouts, nnz, notes = self._matrix(rows, split or raw.counts)
+        tables = write_tables(
+            path, raw, split, rows, plan=self.plan, scratch=self.folder, pool=self.pool,
+            advance=lambda done: self.tell("apart", done),
+        )  # fmt: skip
+        layouts |= tables.layouts
         write_images(path, raw, system, self.plan.image_bytes, self.tell)
         return_memory()
         rest = write_elements(
@@ -191,7 +202,7 @@ class _Job:
         )
         notes = (*notes, *shape_notes, *rest.notes)
         write_provenance(path, raw, notes)
-        attributes = _attributes(raw, rows, columns, nnz, tile_cells) | rest.index
+        attributes = _attributes(raw, rows, columns, nnz, tile_cells) | rest.index | tables.index
         layouts = arrays | obs_arrays | layouts | rest.layouts
         quality = write_quality(
             path,
@@ -214,12 +225,14 @@ class _Job:
             return None
         return BoundaryAreas(self.folder / "areas")
 
-    def _matrix(self, rows: RowOrder) -> tuple[dict[str, dict[str, object]], int, tuple[str, ...]]:
+    def _matrix(
+        self, rows: RowOrder, counts: CountsSource
+    ) -> tuple[dict[str, dict[str, object]], int, tuple[str, ...]]:
         """Both access orders, totals and per-tile statistics."""
         raw, plan = self.raw, self.plan
         try:
             scattered = scatter(
-                raw.counts,
+                counts,
                 rows.rank(),
                 self.folder,
                 bucket_rows=plan.bucket_rows,
@@ -228,11 +241,11 @@ class _Job:
                 advance=lambda done: self.tell("scatter", done),
             )
         except BadEntryError as bad:
-            raise _refusal(raw, bad) from None
+            raise refusal(raw, bad) from None
         try:
             return self._sorted(scattered, rows), scattered.nnz, _notes(raw, scattered.largest)
         except RepeatedGeneError as repeat:
-            cell = _cell(raw, int(rows.order[repeat.row]))
+            cell = cell_name(raw, int(rows.order[repeat.row]))
             wanted = f"expected each gene once a cell, but got one twice in cell {cell}"
             raise InputError(Fault("counts", f"{wanted}; sum the duplicates first")) from None
 
@@ -332,30 +345,3 @@ def _attributes(
         "obs": columns,
         "images": sorted(raw.images),
     }
-
-
-def _cell(raw: RawSection, row: int) -> str:
-    """Name a source row by its cell id."""
-    ids = raw.instance_ids.read()
-    name = ids.take(np.array([row])).to_list()[0] if isinstance(ids, StringValues) else None
-    return f"{name!r} (row {row})"
-
-
-def _refusal(raw: RawSection, bad: BadEntryError) -> InputError:
-    """Name the cell and the gene of an entry that may not be stored."""
-    cell = _cell(raw, bad.row)
-    if not 0 <= bad.column < raw.n_vars:
-        what = f"expected a column in 0..{raw.n_vars - 1}, but got {bad.column} in cell {cell}"
-        return InputError(Fault("counts", f"{what}; the file is damaged"))
-    if raw.values == "counts":
-        wanted = "counts must be whole numbers from 0 to 4,294,967,295"
-        advice = (
-            "point to the raw counts, or say what the matrix holds (`values` = expected, "
-            "normalized, log1p or composition)"
-        )
-    else:
-        wanted = f"values must be finite, from 0 to {np.finfo(np.float32).max:.3g}"
-        advice = "scaled or centered values are no expression values: set `layer` to unscaled ones"
-    gene = raw.panel.name[bad.column]
-    place = f"in cell {cell}, gene {gene!r}"
-    return InputError(Fault("counts", f"{wanted}, but got {bad.value:g} {place}; {advice}"))

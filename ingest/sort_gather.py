@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from ..atlas.codecs import Grid
     from ..atlas.statistics import GeneTotals, LogNorm
 
-__all__ = ["GenePiece", "Layouts", "RepeatedGeneError", "gather"]
+__all__ = [
+    "GenePiece",
+    "Layouts",
+    "RepeatedGeneError",
+    "bucket_parts",
+    "gather",
+    "layout",
+    "load_rows",
+    "write_indptr",
+]
 
 Layouts = dict[str, dict[str, object]]
 """Layout of each written array by its path in the section."""
@@ -113,7 +122,7 @@ def gather(
             path / "tisseract/depth", (n_obs,), np.float64, depth_grid, pool=pool
         ) as depths,
     ):
-        for bucket, first, stop in _parts(scattered, bucket_nnz):
+        for bucket, first, stop in bucket_parts(scattered, bucket_nnz):
             piece = scratch / f"genes-{len(pieces)}"
             writers = (data, indices, depths)
             pieces.append(
@@ -142,7 +151,7 @@ def _sort_part(  # noqa: PLR0917 - private, one caller
 ) -> GenePiece:
     """Sort one bucket; a function of its own, so that its arrays are gone before the next."""
     data, indices, depths = writers
-    indptr, columns, values = _load(scattered, bucket, *rows)
+    indptr, columns, values = load_rows(scattered, bucket, *rows)
     depths.append(_summarize(indptr, columns, values, totals, norm))
     data.append(values)
     indices.append(columns)
@@ -179,7 +188,7 @@ class RepeatedGeneError(Exception):
         self.row = row
 
 
-def _parts(scattered: Scattered, bucket_nnz: int) -> Iterator[tuple[Bucket, int, int]]:
+def bucket_parts(scattered: Scattered, bucket_nnz: int) -> Iterator[tuple[Bucket, int, int]]:
     """Buckets, or the row ranges of buckets that turned out to hold too many entries."""
     for bucket in scattered.buckets:
         ends = np.cumsum(scattered.row_nnz[bucket.first_row : bucket.stop_row], dtype=np.int64)
@@ -192,7 +201,7 @@ def _parts(scattered: Scattered, bucket_nnz: int) -> Iterator[tuple[Bucket, int,
             start = stop
 
 
-def _load(
+def load_rows(
     scattered: Scattered, bucket: Bucket, first: int, stop: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
     """CSR of some rows of a bucket, columns ascending in each row."""
