@@ -297,6 +297,7 @@ def faults_of(path: Path, what: str, *, parsing: bool = False) -> Iterator[None]
         Whether the block does nothing but parse the file, so that what our own code raises is the
         file's fault as well.
     """
+    import csv
     import zlib
 
     try:
@@ -312,8 +313,8 @@ def faults_of(path: Path, what: str, *, parsing: bool = False) -> Iterator[None]
         raise InputError(
             Fault(str(path), f"expected {what}, but got no permission to read it")
         ) from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, KeyError, ValueError, RuntimeError,
-            TypeError, OverflowError, *_shapely_errors()) as error:  # fmt: skip
+    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError, KeyError, ValueError,
+            RuntimeError, TypeError, OverflowError, *_shapely_errors()) as error:  # fmt: skip
         if getattr(error, "errno", None) == 28:  # no space left is no fault of the input
             raise
         if not (parsing or isinstance(error, _ALWAYS_THE_FILE) or _raised_by_guest(error)):
