@@ -172,6 +172,7 @@ def _readers() -> dict[str, Reader]:
     from .vendors.stereoseq import StereoSeqReader
     from .vendors.visium import VisiumReader
     from .vendors.visium_hd import VisiumHDReader
+    from .vendors.xenium import XeniumReader
 
     builtin: tuple[Reader, ...] = (
         VisiumReader(),
@@ -181,6 +182,7 @@ def _readers() -> dict[str, Reader]:
         AnnDataZarrReader(),
         TableReader(),
         StereoSeqReader(),
+        XeniumReader(),
     )
     return {reader.format: reader for reader in builtin} | _registered
 

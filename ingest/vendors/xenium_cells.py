@@ -1,0 +1,223 @@
+"""Cells of a Xenium output: rows of its tables in the order of the matrix."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError
+from ..source import ArrayColumn, CategoricalValues, NumericValues, ObsColumn, StringValues
+from .rings import IdRows
+from .table import open_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..source import ColumnKind
+    from .folder import Folder
+    from .table import Table
+    from .vendor import Survey
+    from .xenium_zip import CellsZip
+
+__all__ = [
+    "MatchedCells",
+    "cluster_columns",
+    "cluster_files",
+    "match_cells",
+    "radii",
+    "same_ids",
+    "summary_columns",
+]
+
+_ID, _X, _Y = "cell_id", "x_centroid", "y_centroid"
+_SHOWN = 3
+_SAME = {"cell_centroid_x", "cell_centroid_y", "cell_area", "nucleus_area"}
+
+
+@dataclass(frozen=True, slots=True)
+class MatchedCells:
+    """Cells in the order of the matrix."""
+
+    positions: NDArray[np.float64]
+    """(n, 2) micrometers."""
+    obs: dict[str, ObsColumn]
+    """All other columns."""
+
+
+def same_ids(a: StringValues, b: StringValues) -> bool:
+    """Whether two columns of ids are equal, row by row."""
+    return np.array_equal(a.offsets, b.offsets) and np.array_equal(a.text, b.text)
+
+
+def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCells:
+    """Find the row of each cell of the matrix.
+
+    Raises
+    ------
+    InputError
+        A column is missing, a cell has no row or several, or no finite position.
+    """
+    for name in (_ID, _X, _Y):
+        if name not in table.names:
+            table.columns([name])  # refuses, naming near ones
+    names = table.strings(_ID)
+    rows: NDArray[np.int64] | None = None
+    if not same_ids(ids, names):
+        if twice := names.repeated():
+            raise InputError(
+                Fault(str(table.path), f"expected every cell once, but got {twice[0]!r} twice")
+            )
+        rows = ids.find_in(names)
+        _require_all(rows, ids, table.path)
+        if len(names) > rows.size:
+            notes.append(
+                f"{len(names) - rows.size:,} cells of {table.path.name} left out: they have no row "
+                "in the matrix"
+            )
+    xy = np.stack([table.numbers(_X), table.numbers(_Y)], axis=1)
+    positions = xy if rows is None else xy[rows]
+    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if bad.size:
+        named = ids.take(bad[:1]).to_list()[0]
+        raise InputError(
+            Fault(
+                f"{table.path} cell {named}",
+                f"expected finite {_X} and {_Y}, but got {positions[bad[0]].tolist()}",
+            )
+        )
+    others = [name for name in table.names if name not in {_ID, _X, _Y}]
+    return MatchedCells(positions, table.columns(others, rows))
+
+
+def _require_all(rows: NDArray[np.int64], ids: StringValues, path: Path) -> None:
+    lost = np.flatnonzero(rows < 0)
+    if lost.size:
+        listed = ", ".join(map(str, ids.take(lost[:_SHOWN]).to_list()))
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected a row for each of {rows.size} cells of the matrix, but got none for "
+                f"{lost.size} ({listed}); matrix and cells are of different outputs",
+            )
+        )
+
+
+def summary_columns(
+    zipped: CellsZip, rows: NDArray[np.int64] | None, survey: Survey, alone: bool
+) -> dict[str, ObsColumn]:
+    """Columns of `cells.zarr.zip`; its positions too when no table of cells is there (`alone`).
+
+    Parameters
+    ----------
+    zipped : CellsZip
+        The file.
+    rows : array, (n,), optional
+        Its row of each cell of the matrix; None when both have one order.
+
+    Raises
+    ------
+    InputError
+        A cell of the matrix is not in the file, or has no finite position.
+    """
+    assert survey.ids is not None
+    if rows is not None:
+        if not alone and (rows < 0).any():
+            survey.notes.append(
+                f"{zipped.path.name} is of other cells: {int((rows < 0).sum()):,} of the matrix "
+                "are not in it; its summary is left out"
+            )
+            return {}
+        _require_all(rows, survey.ids, zipped.path)
+
+    def taken(values: NDArray[np.generic]) -> NDArray[np.generic]:
+        return values if rows is None else values[rows]
+
+    if alone:
+        xy = [taken(zipped.summary[f"cell_centroid_{axis}"]) for axis in "xy"]
+        survey.positions = np.stack(xy, axis=1).astype(np.float64)
+        if not np.isfinite(survey.positions).all():
+            survey.positions = None
+            raise InputError(
+                Fault(f"{zipped.path}:cell_summary", "expected finite centroids, but got others")
+            )
+    skipped = _SAME - ({"cell_area", "nucleus_area"} if alone else set())
+    found: dict[str, ObsColumn] = {
+        name: ArrayColumn("numeric", NumericValues(_narrow(taken(values))))
+        for name, values in zipped.summary.items()
+        if name not in skipped
+    }
+    if zipped.labels is not None:
+        found["cell_labels"] = ArrayColumn("numeric", NumericValues(taken(zipped.labels)))
+    return found
+
+
+def _narrow(values: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Whole numbers as integers."""
+    numbers = np.asarray(values, np.float64)
+    whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()
+    if whole and np.abs(numbers).max(initial=0) < 2**31:
+        return numbers.astype(np.int32)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Clusters:
+    """Clusters of the instrument's own analysis, read when their turn comes."""
+
+    path: Path
+    ids: StringValues
+
+    @property
+    def kind(self) -> ColumnKind:
+        return "categorical"
+
+    def read(self) -> CategoricalValues:
+        table = open_table(self.path)
+        names = [name for name in table.names if name.casefold() in {"barcode", "cell_id"}]
+        values = [name for name in table.names if name.casefold() == "cluster"]
+        if not names or not values:
+            raise InputError(
+                Fault(
+                    str(self.path),
+                    f"expected columns Barcode and Cluster, but got {', '.join(table.names[:6])}",
+                )
+            )
+        rows = IdRows(self.ids).of(table.strings(names[0]).to_arrow())
+        words = table.strings(values[0]).to_arrow().dictionary_encode()
+        labels = [str(word) for word in words.dictionary.to_pylist()]
+        order = sorted(range(len(labels)), key=lambda k: (len(labels[k]), labels[k]))
+        rank = np.empty(len(labels) + 1, np.int32)
+        rank[order] = np.arange(len(labels))
+        rank[-1] = -1
+        codes = np.full(len(self.ids), -1, np.int32)
+        own = rows >= 0
+        codes[rows[own]] = rank[np.asarray(words.indices.fill_null(-1))][own]
+        return CategoricalValues(codes, tuple(labels[k] for k in order))
+
+
+def cluster_files(folder: Folder) -> tuple[Path, ...]:
+    """Clusters that the instrument found."""
+    return folder.all(*(f"{at}analysis/clustering/*/clusters.csv" for at in ("", "outs/")))
+
+
+def cluster_columns(
+    folder: Folder, ids: StringValues, taken: dict[str, ObsColumn]
+) -> dict[str, ObsColumn]:
+    """Clusters that the instrument found, a column each, named like their folders."""
+    return {
+        one.parent.name: _Clusters(one, ids)
+        for one in cluster_files(folder)
+        if one.parent.name not in taken
+    }
+
+
+def radii(area: ObsColumn) -> NDArray[np.float64] | None:
+    """(n,) radius of a circle of each cell's area; None where an area is no number above zero."""
+    values = area.read()
+    if not isinstance(values, NumericValues) or values.mask is not None:
+        return None
+    found = np.sqrt(np.asarray(values.values, np.float64) / np.pi)
+    return found if (np.isfinite(found) & (found > 0)).all() else None

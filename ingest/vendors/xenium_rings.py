@@ -1,0 +1,276 @@
+"""Boundaries of Xenium cells and nuclei: a vertex a row, told apart by label or by closing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError
+from ...atlas.outlines import OutlinesSource
+from ..source import RingPiece, RingsSource, StringValues
+from .column_values import as_text
+from .rings import IdRows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from .table import Table
+
+__all__ = ["cell_rings", "nucleus_outlines", "zip_outlines"]
+
+_CELL, _X, _Y, _LABEL = "cell_id", "vertex_x", "vertex_y", "label_id"
+_LEAST_RING = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Rings:
+    """Rings as they lie in the file, with the name of the cell of each."""
+
+    names: Any
+    """(k,) Arrow text."""
+    labels: NDArray[np.int64] | None
+    """(k,) numbers in the mask, where the file has them."""
+    counts: NDArray[np.int64]
+    vertices: NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class _Joined:
+    """Runs of rows, joined where a batch ends inside one."""
+
+    held: _Rings | None = field(default=None)
+
+    def add(self, new: _Rings) -> _Rings | None:
+        """Rings that are complete; the last may go on in the next batch."""
+        import pyarrow as pa
+
+        if self.held is not None:
+            new = self._with_held(self.held, new)
+        last = int(new.counts[-1])
+        split = len(new.vertices) - last
+        labels = new.labels
+        self.held = _Rings(
+            pa.array(new.names.slice(len(new.names) - 1).to_pylist(), pa.large_string()),
+            None if labels is None else labels[-1:].copy(),
+            new.counts[-1:].copy(),
+            new.vertices[split:].copy(),
+        )
+        if len(new.counts) == 1:
+            return None
+        done = None if labels is None else labels[:-1]
+        names = new.names.slice(0, len(new.names) - 1)
+        return _Rings(names, done, new.counts[:-1], new.vertices[:split])
+
+    @staticmethod
+    def _with_held(held: _Rings, new: _Rings) -> _Rings:
+        import pyarrow as pa
+
+        labels = None
+        same = held.names[0].as_py() == new.names[0].as_py()
+        if held.labels is not None and new.labels is not None:
+            same = same and bool(held.labels[0] == new.labels[0])
+            labels = np.concatenate([held.labels, new.labels[1:] if same else new.labels])
+        counts = np.concatenate([held.counts, new.counts[1:] if same else new.counts])
+        if same:
+            counts[0] += new.counts[0]
+        first = new.names.slice(1) if same else new.names
+        names = pa.concat_arrays([held.names, first])
+        return _Rings(names, labels, counts, np.concatenate([held.vertices, new.vertices]))
+
+
+def _streamed(table: Table) -> Iterator[_Rings]:
+    """Stream runs of rows of one cell, and of one label where there are labels."""
+    import pyarrow as pa
+
+    labeled = _LABEL in table.names
+    names = [_CELL, _X, _Y, *([_LABEL] if labeled else [])]
+    types = {_X: pa.float64(), _Y: pa.float64()} | ({_LABEL: pa.int64()} if labeled else {})
+    joined = _Joined()
+    for batch in table.batches(names, types):
+        if batch.num_rows:
+            done = joined.add(_runs(batch, table, labeled=labeled))
+            if done is not None:
+                yield done
+    if joined.held is not None:
+        yield joined.held
+
+
+def _runs(batch: pa.RecordBatch, table: Table, *, labeled: bool) -> _Rings:
+    """Rings of a batch; a name is decoded once a ring, not once a vertex."""
+    cells = batch.column(0)
+    starts = np.ones(batch.num_rows, bool)
+    changed = _changes(cells)
+    labels = None
+    if labeled:
+        if batch.column(3).null_count:
+            raise InputError(
+                Fault(f"{table.path} {_LABEL}", "expected a label in every row, but got none")
+            )
+        labels = np.asarray(batch.column(3), np.int64)
+        changed = changed | (labels[1:] != labels[:-1])
+    starts[1:] = changed
+    first = np.flatnonzero(starts)
+    xy = [np.asarray(batch.column(k).to_numpy(zero_copy_only=False)) for k in (1, 2)]
+    return _Rings(
+        as_text(cells.take(first)),
+        None if labels is None else labels[first],
+        np.diff(first, append=batch.num_rows),
+        np.stack(xy, axis=1),
+    )
+
+
+def _changes(cells: Any) -> NDArray[np.bool_]:
+    """Whether each row but the first names another cell than the one before."""
+    import pyarrow.compute as pc
+    import pyarrow.types as kinds
+
+    if kinds.is_dictionary(cells.type):
+        codes = np.asarray(cells.indices.fill_null(-1))
+        return np.asarray(codes[1:] != codes[:-1])
+    found = pc.not_equal(cells.slice(1), cells.slice(0, max(0, len(cells) - 1)))
+    return np.asarray(pc.fill_null(found, fill_value=True)).astype(bool)
+
+
+def cell_rings(table: Table, ids: StringValues) -> RingsSource:
+    """Boundaries of the cells.
+
+    Parameters
+    ----------
+    table : Table
+        `cell_boundaries`.
+    ids : StringValues, (n,)
+        Cell ids in row order.
+
+    Raises
+    ------
+    InputError
+        A column is not there.
+    """
+    _require(table)
+    return RingsSource(partial(_cell_pieces, table, ids))
+
+
+def _require(table: Table) -> None:
+    for name in (_CELL, _X, _Y):
+        if name not in table.names:
+            table.columns([name])  # refuses, naming near ones
+
+
+def _cell_pieces(table: Table, ids: StringValues) -> Iterator[RingPiece]:
+    rows = IdRows(ids)
+    for rings in _streamed(table):
+        yield RingPiece(rows.of(rings.names), rings.counts, rings.vertices)
+
+
+def nucleus_outlines(table: Table, *, scale: float = 1.0, flip: bool = False) -> OutlinesSource:
+    """Boundaries of the nuclei with the id of their cell, and their label where there is one.
+
+    Releases without labels write the nuclei of one cell one after the other; a ring ends where it
+    meets its first vertex again.
+
+    Parameters
+    ----------
+    table : Table
+        `nucleus_boundaries`.
+    scale, flip
+        Stored units a source unit; whether y points up in the source.
+
+    Raises
+    ------
+    InputError
+        A column is not there.
+    """
+    _require(table)
+    return OutlinesSource(partial(_nucleus_tables, table, scale, flip))
+
+
+def _nucleus_tables(table: Table, scale: float, flip: bool) -> Iterator[pa.Table]:
+    n = 0
+    for rings in _streamed(table):
+        found = _outline_table(rings if rings.labels is not None else _split(rings), scale, flip)
+        n += found.num_rows
+        if found.num_rows:
+            yield found
+    if not n:
+        raise InputError(Fault(str(table.path), "expected outlines of nuclei, but got none"))
+
+
+def _split(rings: _Rings) -> _Rings:
+    """Cut runs where a ring has closed and rows follow; as many passes as a cell has nuclei."""
+    starts = np.concatenate([[0], np.cumsum(rings.counts)[:-1]])
+    ends = starts + rings.counts
+    xy = rings.vertices
+    out_start, out_end, out_of = [], [], []
+    of = np.arange(len(starts))
+    while starts.size:
+        run = np.repeat(np.arange(starts.size), ends - starts)
+        at = np.arange(run.size) + np.repeat(
+            starts - np.concatenate([[0], np.cumsum(ends - starts)[:-1]]), ends - starts
+        )
+        closes = (xy[at] == xy[starts[run]]).all(axis=1) & (at >= starts[run] + _LEAST_RING)
+        # First row of each run that closes it; the end of the run where none does.
+        stop = ends.copy()
+        hit, first = np.unique(run[closes], return_index=True)
+        stop[hit] = at[closes][first] + 1
+        out_start.append(starts)
+        out_end.append(stop)
+        out_of.append(of)
+        more = ends - stop > _LEAST_RING
+        starts, ends, of = stop[more], ends[more], of[more]
+    start, end = np.concatenate(out_start), np.concatenate(out_end)
+    own = np.concatenate(out_of)
+    order = np.argsort(start, kind="stable")
+    counts = (end - start)[order]
+    kept = np.repeat(start[order] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+    return _Rings(rings.names.take(own[order]), None, counts, xy[kept + np.arange(kept.size)])
+
+
+def _outline_table(rings: _Rings, scale: float, flip: bool) -> pa.Table:
+    import pyarrow as pa
+    import shapely
+
+    enough = rings.counts >= _LEAST_RING
+    finite = np.isfinite(rings.vertices).all(axis=1)
+    sound = enough & (np.add.reduceat(~finite, np.cumsum(rings.counts) - rings.counts) == 0)
+    counts = rings.counts[sound]
+    vertices = rings.vertices[np.repeat(sound, rings.counts)]
+    vertices = vertices * np.array([scale, -scale if flip else scale])
+    owner = np.repeat(np.arange(counts.size), counts)
+    shapes = shapely.polygons(shapely.linearrings(vertices, indices=owner)) if counts.size else []
+    columns = {
+        "geometry": pa.array(shapely.to_wkb(shapes), pa.binary()),
+        "cell_id": rings.names.filter(pa.array(sound)),
+    }
+    if rings.labels is not None:
+        columns["label_id"] = pa.array(rings.labels[sound])
+    return pa.table(columns)
+
+
+def zip_outlines(
+    rings: RingsSource, ids: StringValues, *, scale: float = 1.0, flip: bool = False
+) -> OutlinesSource:
+    """Nuclei of `cells.zarr.zip`, numbered as in its mask.
+
+    Parameters
+    ----------
+    rings : RingsSource
+        Its polygons; rows are those of `ids`.
+    ids : StringValues, (n,)
+        Names of the cells of the file.
+    """
+    return OutlinesSource(partial(_zip_tables, rings, ids, scale, flip))
+
+
+def _zip_tables(
+    rings: RingsSource, ids: StringValues, scale: float, flip: bool
+) -> Iterator[pa.Table]:
+    for piece in rings.pieces():
+        if piece.counts.size:
+            rows = np.maximum(piece.rows, 0)
+            names = ids.take(rows).to_arrow()
+            yield _outline_table(_Rings(names, None, piece.counts, piece.vertices), scale, flip)
