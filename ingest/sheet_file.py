@@ -15,7 +15,7 @@ from typing import Any
 
 from ..atlas.errors import Fault, InputError
 
-__all__ = ["Record", "SheetText", "read_sheet_file"]
+__all__ = ["Record", "SheetText", "read_sheet_file", "text_loader"]
 
 # A sheet of 100,000 sections is about 20 MB; a bigger one is another kind of file.
 _MAX_BYTES = 64 << 20
@@ -168,7 +168,7 @@ def _from_yaml(text: str, source: str) -> SheetText:
     import yaml
 
     try:
-        tree = yaml.load(text, Loader=_text_loader())  # noqa: S506 - builds text, lists, mappings only
+        tree = yaml.load(text, Loader=text_loader())  # noqa: S506 - builds text, lists, mappings only
     except yaml.YAMLError as error:
         raise InputError(
             f"{source}: not readable as YAML ({' '.join(str(error).split())})"
@@ -205,7 +205,7 @@ def _from_yaml(text: str, source: str) -> SheetText:
     return SheetText(tuple(records), timepoints, tuple(faults))
 
 
-def _text_loader() -> Any:
+def text_loader() -> Any:
     """Make a YAML loader of text only: no tags, aliases (they can multiply) or repeated keys."""
     import yaml
 

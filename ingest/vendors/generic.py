@@ -1,0 +1,269 @@
+"""Reader of any tables of cells, counts and transcripts, described by a small YAML mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, cast, override
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError, near
+from ...atlas.image_sources import file_image, open_pixels
+from ...atlas.morton import LARGEST_COORDINATE
+from ..anndata_parts import check_ids
+from ..missing import name_rows
+from ..reader import ReadOptions
+from ..source import StringValues
+from ..units import find_unit
+from .generic_counts import FoundCounts, find_counts
+from .rings import vertex_rings
+from .table import Table, open_table
+from .table_mapping import MAPPING_NAMES, TableMapping, inside, read_mapping
+from .transcripts import transcripts
+from .vendor import Survey, VendorReader, features_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["TableReader"]
+
+
+@dataclass(slots=True)
+class _Cells:
+    """The table of cells."""
+
+    table: Table
+    ids: StringValues
+    positions: NDArray[np.float64]
+    used: set[str] = field(default_factory=set)
+    """Columns that are id or position."""
+
+
+class TableReader(VendorReader):
+    """Tables (CSV, TSV, Parquet) of cells, counts and transcripts, as a mapping describes them.
+
+    The mapping is `tisseract.yaml` in the folder, or reader_kwargs `mapping`: what such a file
+    would say, or its path. See docs/platforms/table.md.
+
+    reader_kwargs: `mapping`, `panel` (`partial` when genes that are not listed may have been
+    measured), `image_scale` (pixels of `image` per coordinate unit).
+    """
+
+    format: str = "table"
+    technology: str = "table"
+    known_options: ClassVar[frozenset[str]] = frozenset({"image_scale", "mapping", "panel"})
+
+    @override
+    def recognizes(self, path: Path) -> bool:
+        """Whether the folder has a mapping, or the file is one; never raises."""
+        try:
+            if path.is_dir():
+                return any((path / name).is_file() for name in MAPPING_NAMES)
+            return path.is_file() and path.name in MAPPING_NAMES
+        except OSError:
+            return False
+
+    @override
+    def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
+        """Return the mapping, the tables it names, gene map and image."""
+        root, said, mapping = _mapping(path, options)
+        parts = (mapping.cells, mapping.counts, mapping.genes, mapping.transcripts)
+        names = [part.path for part in (*parts, mapping.boundaries) if part is not None]
+        names.append(mapping.counts.barcodes)
+        found = [inside(root, name, str(path)) for name in dict.fromkeys(names) if name]
+        given = (said, *found, options.gene_map, options.image)
+        return tuple(one for one in given if one is not None)
+
+    @override
+    def survey(self, path: Path, options: ReadOptions) -> Survey:
+        """Read mapping, ids, positions and names of genes; counts are not read."""
+        survey, part = Survey(path), None
+        root, said, mapping = _mapping(path, options)
+        part = survey.faults.part
+        cells: _Cells | None = None
+        found: FoundCounts | None = None
+        with part():
+            cells = _read_cells(root, mapping)
+        if cells is not None:
+            with part():
+                found = find_counts(
+                    root, mapping, cells.table, cells.ids, options, frozenset(cells.used)
+                )
+        if cells is not None and found is not None:
+            with part():
+                self._fill(survey, root, mapping, cells, found, options)
+        survey.technology = mapping.technology
+        survey.y_axis = mapping.y_axis
+        survey.versions = {"mapping": said.name if said else "reader_kwargs"}
+        return survey
+
+    def _fill(  # noqa: PLR0917 - private, one caller
+        self,
+        survey: Survey,
+        root: Path,
+        mapping: TableMapping,
+        cells: _Cells,
+        found: FoundCounts,
+        options: ReadOptions,
+    ) -> None:
+        at, part = found.cells, survey.faults.part
+        positions = cells.positions if at is None else cells.positions[at]
+        ids = cells.ids if at is None else cells.ids.take(at)
+        with part():
+            features = features_of(
+                found.symbols or found.genes,
+                [_table_of(name, mapping.controls) for name in found.symbols or found.genes],
+                options=options,
+                where=found.where,
+                gene_ids=found.genes if found.symbols else None,
+                completeness=_completeness(options, str(root)),
+            )
+            survey.panel, survey.apart = features.panel, features.apart
+        survey.notes += found.notes
+        survey.ids, survey.positions, survey.counts = ids, positions, found.counts
+        wanted = mapping.cells.obs
+        if wanted is None:
+            left = cells.used | found.used
+            wanted = tuple(name for name in cells.table.names if name not in left)
+        with part():
+            _require(cells.table, wanted, "cells.obs")
+            survey.obs = cells.table.columns(wanted, at)
+        with part():
+            from_file = mapping.um_per_unit
+            survey.unit = find_unit(
+                positions,
+                options.um_per_unit,
+                technology=options.technology or mapping.technology or None,
+                from_file=None if from_file is None else (from_file, "the mapping"),
+                where=f"{survey.path}:um_per_unit",
+            )
+        self._add_elements(survey, root, mapping, ids, options)
+
+    def _add_elements(
+        self,
+        survey: Survey,
+        root: Path,
+        mapping: TableMapping,
+        ids: StringValues,
+        options: ReadOptions,
+    ) -> None:
+        part, scale = survey.faults.part, survey.unit.um_per_unit or 1.0
+        flip = (options.y_axis or mapping.y_axis) == "up"
+        if (spots := mapping.transcripts) is not None:
+            with part():
+                path = inside(root, spots.path, "transcripts.path")
+                table = open_table(path, delimiter=spots.delimiter)
+                named = (spots.x, spots.y, spots.gene, spots.z, spots.cell)
+                _require(table, [name for name in named if name], "transcripts")
+                own = spots.um_per_unit if survey.unit.um_per_unit is not None else None
+                survey.points["transcripts"] = transcripts(
+                    table,
+                    x=spots.x,
+                    y=spots.y,
+                    z=spots.z,
+                    gene=spots.gene,
+                    cell=spots.cell,
+                    no_cell=spots.outside,
+                    scale=own or scale,
+                    flip=flip,
+                )
+        if (rings := mapping.boundaries) is not None:
+            with part():
+                path = inside(root, rings.path, "boundaries.path")
+                table = open_table(path, delimiter=rings.delimiter)
+                _require(table, [rings.cell, rings.x, rings.y], "boundaries")
+                survey.shapes = vertex_rings(table, rings.cell, rings.x, rings.y, ids)
+        if options.image is not None:
+            with part():
+                pixels = options.reader_kwargs.get("image_scale", 1.0)
+                if not isinstance(pixels, int | float) or not 0 < float(pixels) < np.inf:
+                    raise InputError(
+                        Fault("image_scale", f"expected a number above zero, but got {pixels!r}")
+                    )
+                with open_pixels(options.image):  # the header alone
+                    pass
+                size, sign = scale / float(pixels), -1.0 if flip else 1.0
+                affine = ((size, 0.0, 0.0), (0.0, sign * size, 0.0))
+                survey.images["image"] = file_image(options.image, affine)
+
+
+def _mapping(path: Path, options: ReadOptions) -> tuple[Path, Path | None, TableMapping]:
+    """Folder that paths start from, the file of the mapping if it is one, and what it says."""
+    is_mapping = path.is_file() and path.name in MAPPING_NAMES
+    root = path if path.is_dir() else path.parent
+    own = None if path.is_dir() or is_mapping else path.name
+    given = options.reader_kwargs.get("mapping")
+    if isinstance(given, Mapping):
+        return root, None, read_mapping(cast("object", given), "mapping", own)
+    if given is not None:
+        said = inside(root, str(given), "mapping")
+        return root, said, read_mapping(said, said.name, own)
+    if is_mapping:
+        return root, path, read_mapping(path, path.name, own)
+    for name in MAPPING_NAMES:
+        if (root / name).is_file() and not (root / name).is_symlink():
+            return root, root / name, read_mapping(root / name, name, own)
+    raise InputError(
+        Fault(
+            str(path),
+            f"expected {MAPPING_NAMES[0]} beside the tables, or reader_kwargs mapping, but got "
+            "neither; it names the columns: cells: {path, id, x, y}, counts: {path, layout}",
+        )
+    )
+
+
+def _read_cells(root: Path, mapping: TableMapping) -> _Cells:
+    part = mapping.cells
+    table = open_table(inside(root, part.path, "cells.path"), delimiter=part.delimiter)
+    _require(table, [one for one in (part.x, part.y, part.z, part.id) if one], "cells")
+    positions = np.column_stack([table.numbers(part.x), table.numbers(part.y)])
+    if len(positions) == 0:
+        raise InputError(Fault(str(table.path), "expected cells, but got a table without rows"))
+    bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
+    if bad.size:
+        raise InputError(
+            Fault(
+                str(table.path),
+                f"expected finite positions below {LARGEST_COORDINATE:g} in {part.x!r} and "
+                f"{part.y!r}, but got {positions[bad[0]].tolist()} in {name_rows(bad + 1)}; "
+                "remove these cells",
+            )
+        )
+    if part.id is None:
+        ids = StringValues.from_strings([str(k) for k in range(1, len(positions) + 1)])
+    else:
+        ids = table.strings(part.id)
+        check_ids(ids, f"{table.path}:{part.id}")
+    return _Cells(table, ids, positions, {part.x, part.y, *([part.id] if part.id else [])})
+
+
+def _require(table: Table, names: Sequence[str], key: str) -> None:
+    """Refuse columns that a table has not; all at once, with those that it has."""
+    lacking = [name for name in names if name not in table.names]
+    there = f"{', '.join(table.names[:12])}{', …' if len(table.names) > 12 else ''}"
+    if lacking:
+        raise InputError(
+            [
+                Fault(
+                    f"{table.path} ({key})",
+                    f"expected a column {name!r}, but got {there}.{near(name, table.names)}",
+                )
+                for name in lacking
+            ]
+        )
+
+
+def _table_of(name: str, controls: Sequence[str]) -> str:
+    return "controls" if any(fnmatchcase(name, pattern) for pattern in controls) else ""
+
+
+def _completeness(options: ReadOptions, where: str) -> Literal["partial", "complete"]:
+    panel = options.reader_kwargs.get("panel", "complete")
+    if panel not in {"partial", "complete"}:
+        raise InputError(
+            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
+        )
+    return cast("Literal['partial', 'complete']", panel)

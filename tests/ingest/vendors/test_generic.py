@@ -1,0 +1,258 @@
+"""Tables by a mapping: every layout, joins, faults that teach, mutants, memory."""
+
+from __future__ import annotations
+
+import csv
+import tracemalloc
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tisseract.atlas.errors import InputError
+from tisseract.ingest.partition import write_section
+from tisseract.ingest.reader import Reader, ReadOptions
+from tisseract.ingest.source import CategoricalValues
+from tisseract.ingest.vendors.generic import TableReader
+
+from ...contracts import ReaderContract, matrix_of
+from ...contracts import ids_of as ids_read
+from .mutants import run_mutants
+from .tables_bundle import KINDS, PIXEL_UM, ids_of, names_of, small, write_tables
+
+READER = TableReader()
+LAYOUTS = ("dense", "dense-own", "dense-parquet", "long", "starmap", "mtx")
+
+
+def faults(path: Path, options: ReadOptions | None = None) -> str:
+    seen = READER.inspect(path, options or ReadOptions())
+    assert seen.faults
+    with pytest.raises(InputError) as caught:
+        READER.open(path, options or ReadOptions())
+    assert caught.value.faults == seen.faults
+    return "\n".join(map(str, seen.faults))
+
+
+def change(folder: Path, **parts: str) -> Path:
+    """Replace words of the mapping."""
+    file = folder / "tisseract.yaml"
+    text = file.read_text()
+    for old, new in parts.items():
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
+    return folder
+
+
+class TestContract(ReaderContract):
+    @pytest.fixture(params=LAYOUTS)
+    def layout(self, request: pytest.FixtureRequest) -> Any:
+        return request.param
+
+    @pytest.fixture
+    def reader(self) -> Reader:
+        return READER
+
+    @pytest.fixture
+    def source(self, tmp_path: Path, layout: str) -> Path:
+        return write_tables(tmp_path / "tables", small(), layout)
+
+    @pytest.fixture
+    def truth(self, layout: str) -> Mapping[str, Any]:
+        tissue = small()
+        block = tissue.whole()
+        # The order of cells is that of the matrix.
+        order = slice(None, None, -1) if layout.startswith("dense-") else slice(None)
+        return {
+            "counts": block.counts.toarray()[order],
+            "positions": block.positions_um[order] / PIXEL_UM,
+            "ids": ids_of(block)[order],
+            "gene_ids": list(tissue.gene_names),
+        }
+
+
+def test_everything_of_the_tables_is_kept(tmp_path: Path) -> None:
+    path = write_tables(tmp_path / "tables", small(), "long")
+    raw = READER.open(path, ReadOptions())
+    assert raw.um_per_unit == PIXEL_UM
+    domain = raw.obs["domain"].read()
+    assert isinstance(domain, CategoricalValues)
+    assert list(raw.obs) == ["domain"]
+    assert raw.apart["controls"].names == small().control_names
+    block = small().whole()
+    spots = list(raw.points["transcripts"].batches())
+    x = np.concatenate([np.asarray(one["x"]) for one in spots])
+    np.testing.assert_allclose(x, block.molecules_um[:, 0], atol=1e-6)
+    assert {"quality", "target", "z"} <= set(spots[0].schema.names)
+    outside = sum(one["owner"].null_count for one in spots)
+    assert outside == int((block.cell < 0).sum())
+    summary = write_section(raw, tmp_path / "section", memory_limit=2**29, tile_cells=32)
+    assert summary.n_obs == small().n_cells
+
+
+def test_y_up_turns_everything_over(tmp_path: Path) -> None:
+    path = change(
+        write_tables(tmp_path / "tables", small(), "long"),
+        **{"technology: STARmap": "technology: STARmap\ny_axis: up"},
+    )
+    raw = READER.open(path, ReadOptions())
+    assert raw.y_axis == "up"
+    y = np.concatenate([np.asarray(one["y"]) for one in raw.points["transcripts"].batches()])
+    np.testing.assert_allclose(y, -small().whole().molecules_um[:, 1], atol=1e-6)
+
+
+def test_long_counts_without_a_list_of_genes(tmp_path: Path) -> None:
+    path = change(
+        write_tables(tmp_path / "tables", small(), "long"),
+        **{"genes: {path: genes.csv, header: false}\n": ""},
+    )
+    raw = READER.open(path, ReadOptions())
+    total = small().whole().counts.sum()
+    assert matrix_of(raw).sum() == total
+    assert raw.counts.nnz == small().whole().counts.nnz
+    genes = raw.panel.gene_id.tolist()
+    assert genes == sorted(genes)
+
+
+def test_a_mapping_in_the_sheet_serves_a_single_file(tmp_path: Path) -> None:
+    folder = write_tables(tmp_path / "tables", small(), "dense")
+    (folder / "tisseract.yaml").unlink()
+    mapping = {
+        "cells": {"id": "cell", "x": "cx", "y": "cy"},
+        "counts": {"layout": "dense", "genes": ["g:*"]},
+        "controls": ["g:Control*"],
+    }
+    options = ReadOptions(um_per_unit=1.0, reader_kwargs={"mapping": mapping})
+    raw = READER.open(folder / "cells.csv", options)
+    assert (matrix_of(raw).toarray() == small().whole().counts.toarray()).all()
+    assert raw.provenance["unit"] == "1 um per unit, said by the user" or raw.um_per_unit == 1.0
+
+
+class TestJoins:
+    def lose(self, folder: Path, name: str, row: int) -> None:
+        lines = (folder / name).read_text().splitlines(keepends=True)
+        (folder / name).write_text("".join(lines[:row] + lines[row + 1 :]))
+
+    def test_cells_of_one_table_alone_are_refused_or_left_out(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "dense-parquet")
+        self.lose(folder, "cells.csv", 5)
+        assert "1 cells of the matrix have no position (c5)" in faults(folder)
+        change(folder, **{"id: name}": "id: name, unmatched: drop}"})
+        raw = READER.open(folder, ReadOptions())
+        assert raw.n_obs == small().n_cells - 1
+        assert "c5" not in ids_read(raw)
+        kept = small().whole().counts.toarray()[::-1][np.arange(60) != 55]
+        assert (matrix_of(raw).toarray() == kept).all()
+
+    def test_unknown_cells_of_long_counts(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        self.lose(folder, "cells.csv", 5)
+        with pytest.raises(InputError, match=r"counts\.csv data row \d+.*'c5'.*unmatched: drop"):
+            matrix_of(READER.open(folder, ReadOptions()))
+        change(folder, **{"match: id}": "match: id, outside: [c5]}"})
+        kept = small().whole().counts.toarray()[np.arange(60) != 4]
+        assert (matrix_of(READER.open(folder, ReadOptions())).toarray() == kept).all()
+
+    def test_duplicates_are_refused_or_summed(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        with (folder / "counts.csv").open() as file:
+            rows = list(csv.reader(file))
+        with (folder / "counts.csv").open("a") as file:
+            file.write(",".join(rows[1]) + "\n")
+        raw = READER.open(folder, ReadOptions())
+        with pytest.raises(InputError, match="each gene once"):
+            write_section(raw, tmp_path / "section", memory_limit=2**29)
+        change(folder, **{"match: id}": "match: id, duplicates: sum}"})
+        total = small().whole().counts.sum() + int(rows[1][2])
+        assert matrix_of(READER.open(folder, ReadOptions())).sum() == total
+
+
+class TestFaultsTeach:
+    def test_columns_that_are_there_are_listed(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        change(folder, **{"x: cx": "x: Cx", "y: cy": "y: cyy"})
+        told = faults(folder)
+        assert "expected a column 'Cx', but got cell, cx, cy, domain" in told
+        assert "'cyy'" in told
+        assert "'cy'" in told
+
+    def test_every_fault_of_a_mapping_at_once(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        text = "cels: {path: a}\ncounts: {layout: lng, pth: b}\ny_axis: left\n"
+        (folder / "tisseract.yaml").write_text(text)
+        told = faults(folder)
+        for word in ("'cels'", "'cells'", "'lng'", "'long'", "'pth'", "'left'", "expected `cells"):
+            assert word in told, told
+
+    @pytest.mark.parametrize(
+        ("text", "wanted"),
+        [
+            ("a: [1, 2", "expected YAML"),
+            ("- 1", "expected a mapping"),
+            ("a: &x 1\nb: *x", "aliases are not read"),
+            ("a: !!python/object/apply:os.system ['true']", "expected"),
+        ],
+    )
+    def test_yaml_is_text_alone(self, tmp_path: Path, text: str, wanted: str) -> None:
+        (tmp_path / "tisseract.yaml").write_text(text)
+        assert wanted in faults(tmp_path)
+
+    def test_nothing_outside_the_folder_is_read(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        (tmp_path / "secret.csv").write_text("cell,cx,cy\na,1,2\n")
+        change(folder, **{"path: cells.csv": "path: ../secret.csv"})
+        assert "refused" in faults(folder)
+        change(folder, **{"path: ../secret.csv": "path: link.csv"})
+        (folder / "link.csv").symlink_to(tmp_path / "secret.csv")
+        assert "link out of it" in faults(folder)
+
+    def test_dense_genes_must_be_named(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "dense")
+        change(folder, **{', prefix: "g:"': ""})
+        assert "expected the columns of cells.csv that are genes" in faults(folder)
+
+    def test_numbers_that_are_no_counts(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        text = (folder / "counts.csv").read_text().splitlines()
+        (folder / "counts.csv").write_text("\n".join([text[0], text[1] + ".5", *text[2:]]) + "\n")
+        assert "set `values`" in faults(folder)
+        raw = READER.open(folder, replace(ReadOptions(), values="expected"))
+        assert raw.values == "expected"
+
+    def test_positions_must_be_finite(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        lines = (folder / "cells.csv").read_text().splitlines()
+        lines[3] = "c3,,2.0,d1"
+        (folder / "cells.csv").write_text("\n".join(lines) + "\n")
+        assert "1 row (3)" in faults(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=[kind[0] for kind in KINDS])
+def test_mutants(tmp_path: Path, kind: Any) -> None:
+    _, write, file = kind
+    source = write(tmp_path / "whole")
+    report = run_mutants(source, file, READER, ReadOptions(), tmp_path, n=60, write=True)
+    assert not report.failures, report.failures[:5]
+    assert report.refused
+
+
+@pytest.mark.slow
+def test_memory_follows_the_budget(tmp_path: Path) -> None:
+    from .tissue import SimTissue
+
+    folder = write_tables(tmp_path / "tables", SimTissue(4000, 40, 60.0), "long")
+    raw = READER.open(folder, ReadOptions())
+    tracemalloc.start()
+    total = sum(int(block.data.sum()) for block in raw.counts.blocks(2**22))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert total == SimTissue(4000, 40, 60.0).whole().counts.sum()
+    assert peak < 24 * 2**20
+
+
+def test_names_of_the_bundle() -> None:
+    assert len(names_of(small())) == 42
