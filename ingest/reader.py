@@ -168,6 +168,7 @@ def _readers() -> dict[str, Reader]:
     from .h5ad import H5adReader
     from .spatialdata_zarr import SpatialDataReader
     from .vendors.anndata_zarr import AnnDataZarrReader
+    from .vendors.cosmx import CosmxReader
     from .vendors.generic import TableReader
     from .vendors.stereoseq import StereoSeqReader
     from .vendors.visium import VisiumReader
@@ -180,6 +181,7 @@ def _readers() -> dict[str, Reader]:
         SpatialDataReader(),
         H5adReader(),
         AnnDataZarrReader(),
+        CosmxReader(),
         TableReader(),
         StereoSeqReader(),
         XeniumReader(),
