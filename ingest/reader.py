@@ -170,6 +170,7 @@ def _readers() -> dict[str, Reader]:
     from .vendors.anndata_zarr import AnnDataZarrReader
     from .vendors.cosmx import CosmxReader
     from .vendors.generic import TableReader
+    from .vendors.merscope import MerscopeReader
     from .vendors.stereoseq import StereoSeqReader
     from .vendors.visium import VisiumReader
     from .vendors.visium_hd import VisiumHDReader
@@ -185,6 +186,7 @@ def _readers() -> dict[str, Reader]:
         TableReader(),
         StereoSeqReader(),
         XeniumReader(),
+        MerscopeReader(),
     )
     return {reader.format: reader for reader in builtin} | _registered
 

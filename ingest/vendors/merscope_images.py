@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
-from ...atlas.image_sources import LazyImage, file_image, open_pixels, stack_images
 from ..reader import faults_of
 from .merscope_files import Bundle, Mosaic
+from .xenium_planes import PlaneFiles, stacked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ...atlas.image_sources import LazyImage
     from ...atlas.images import Affine
 
 __all__ = [
@@ -241,25 +242,22 @@ def mosaic_images(
     """
     images = {}
     for z in planes:
-        stains = [mosaic for mosaic in bundle.mosaics if mosaic.z == z]
-        by_shape: dict[tuple[Any, ...], list[Mosaic]] = {}
-        for mosaic in stains:
-            with open_pixels(mosaic.path) as pixels:
-                key = (pixels.shape[2], pixels.shape[1], str(pixels.dtype), pixels.shape[0])
-            by_shape.setdefault(key, []).append(mosaic)
-        for k, (shape, group) in enumerate(sorted(by_shape.items(), key=lambda one: -len(one[1]))):
-            width, height, channels = shape[0], shape[1], shape[3]
+        by_shape: dict[tuple[int, int, str], list[Mosaic]] = {}
+        for mosaic in bundle.mosaics:
+            if mosaic.z == z:
+                with PlaneFiles((mosaic.path,), (mosaic.stain,))() as pixels:
+                    key = (pixels.shape[2], pixels.shape[1], str(pixels.dtype))
+                by_shape.setdefault(key, []).append(mosaic)
+        # Stains of another size or number type cannot be channels of the same image.
+        for k, ((width, height, _), group) in enumerate(
+            sorted(by_shape.items(), key=lambda one: -len(one[1]))
+        ):
             _note_size(placement, (width, height), group[0], notes)
-            affine = placement.affine((width, height), unit, flip=flip)
-            name = f"mosaic_z{z}" if k == 0 else f"mosaic_z{z}_{k + 1}"
-            paths = [mosaic.path for mosaic in group]
-            if channels == 1:
-                images[name] = stack_images(paths, [mosaic.stain for mosaic in group], affine)
-            else:
-                images |= {
-                    f"mosaic_{mosaic.stain}_z{z}": file_image(mosaic.path, affine)
-                    for mosaic in group
-                }
+            images[f"mosaic_z{z}" if k == 0 else f"mosaic_z{z}_{k + 1}"] = stacked(
+                [mosaic.path for mosaic in group],
+                [mosaic.stain for mosaic in group],
+                placement.affine((width, height), unit, flip=flip),
+            )
     return images
 
 
