@@ -21,7 +21,7 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 _LEAST = -20  # 2**-20 is the smallest value with a bin; what is below counts as zero
 _OCTAVES = 84  # up to 2**64
-_FINE = 128  # bins of an octave: whole numbers below 256 have one each
+_FINE = 1024  # bins of an octave: whole numbers below 2,048 have one each
 _COARSE = 2  # bins of an octave that are stored
 _MOST_BINS = _OCTAVES * _COARSE
 
@@ -61,8 +61,8 @@ class Distribution:
     missing: int
     """Values that are not known; they are in none of the other numbers."""
     quantiles: tuple[float, ...]
-    """Values at `QUANTILES`; () where there are none. Whole numbers below 256 and both ends are
-    exact, others lie below the truth by less than 1 part in 128."""
+    """Values at `QUANTILES`; () where there are none. Whole numbers below 2,048 and both ends
+    are exact, others lie below the truth by less than 1 part in 1,024."""
     start: int
     """Number of the first stored bin; see `bin_edge`."""
     bins: tuple[int, ...]
@@ -143,9 +143,9 @@ def finite(value: object) -> float:
 
 
 class LogHistogram:
-    """Counts values by size, block by block; 86 KB whatever their number.
+    """Counts values by size, block by block; 0.7 MB whatever their number.
 
-    Each doubling is divided into 128 bins of one width, from 2**-20 to 2**64.
+    Each doubling is divided into 1,024 bins of one width, from 2**-20 to 2**64.
     """
 
     def __init__(self) -> None:

@@ -270,8 +270,9 @@ def _absent(summary: QcSummary, cohort: Cohort) -> list[Flag]:
         step = "see its notes for the files that were looked for"
         found.append(Flag("no-image", "warning", 0.0, 1.0, message, step))
     if summary.n_notes:
-        message = f"{summary.n_notes} notes were taken while it was read"
-        step = "read them; parts of the input may be missing"
+        several = "notes were" if summary.n_notes > 1 else "note was"
+        message = f"{summary.n_notes} {several} taken while it was read"
+        step = "parts of the input may be missing"
         found.append(Flag("notes", "note", float(summary.n_notes), 0.0, message, step))
     return found
 

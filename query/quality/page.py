@@ -196,7 +196,7 @@ def row(one: SectionFigures, plan: PagePlan, picture: str | None, derived: Seque
     if plan.details:
         inner = "".join(_details(one, derived))
         body += (
-            f'<tr class="more"><td></td><td colspan="{len(_COLUMNS) - 1}">'
+            f'<tr class="more"><td colspan="{len(_COLUMNS) - 1}">'
             f"<details><summary>details</summary>{inner}</details></td></tr>"
         )
     return body + "</tbody>\n"
@@ -205,7 +205,9 @@ def row(one: SectionFigures, plan: PagePlan, picture: str | None, derived: Seque
 def _cells(one: SectionFigures, plan: PagePlan, picture: str | None) -> Iterator[str]:
     entry, summary = one.entry, one.summary
     alt = f"cells of {text(entry.section, 60)}"
-    yield f'<td><img src="{picture}" alt="{alt}"></td>' if picture else "<td></td>"
+    rows = ' rowspan="2"' if plan.details else ""
+    image = f'<img src="{picture}" alt="{alt}">' if picture else ""
+    yield f'<td class="p"{rows}>{image}</td>'
     yield f'<th scope="row">{text(entry.section, 80)}</th>'
     time = entry.metadata.get("time_value")
     yield _cell(text(entry.metadata.get("timepoint"), 60), time)
@@ -224,7 +226,7 @@ def _cells(one: SectionFigures, plan: PagePlan, picture: str | None) -> Iterator
         yield _cell(_percent(summary.outside_fraction), summary.outside_fraction)
         yield _cell(text(summary.images), summary.images)
     names = " ".join(f'<b class="{flag.level}">{flag.code}</b>' for flag in one.flags)
-    yield _cell(names, len(one.flags))
+    yield f'<td class="f" data-v="{len(one.flags)}">{names}</td>'
 
 
 def _cell(shown: str, value: object = None) -> str:
