@@ -270,6 +270,9 @@ def test_a_link_out_of_the_folder_is_refused(own: Path, tmp_path: Path) -> None:
 
 def test_other_technologies_are_not_merscope(tmp_path: Path) -> None:
     (tmp_path / "x_exprMat_file.csv").write_text("fov,cell_ID,A\n1,1,0\n")
+    (tmp_path / "x_metadata_file.csv").write_text("fov,cell_ID\n1,1\n")
     assert not READER.recognizes(tmp_path)
-    (tmp_path / "X_cell_by_gene.csv").write_text("cell,A\n1,0\n")
-    assert reader_for(tmp_path).format == "merscope"
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "X_cell_by_gene.csv").write_text("cell,A\n1,0\n")
+    assert reader_for(own).format == "merscope"
