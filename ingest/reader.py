@@ -170,6 +170,7 @@ def _readers() -> dict[str, Reader]:
     from .vendors.anndata_zarr import AnnDataZarrReader
     from .vendors.cosmx import CosmxReader
     from .vendors.generic import TableReader
+    from .vendors.tenx_positions import TenxReader
     from .vendors.merscope import MerscopeReader
     from .vendors.stereoseq import StereoSeqReader
     from .vendors.visium import VisiumReader
@@ -184,6 +185,7 @@ def _readers() -> dict[str, Reader]:
         AnnDataZarrReader(),
         CosmxReader(),
         TableReader(),
+        TenxReader(),
         StereoSeqReader(),
         XeniumReader(),
         MerscopeReader(),
@@ -234,7 +236,7 @@ def reader_for(path: Path, format: str | None = None) -> Reader:  # noqa: A002 -
         return readers[format]
     if not path.exists():
         raise InputError(Fault(str(path), "expected a file or folder, but got nothing there"))
-    found = [reader for reader in readers.values() if reader.recognizes(path)]
+    found = _surest([reader for reader in readers.values() if reader.recognizes(path)])
     if len(found) == 1:
         return found[0]
     what = "a folder" if path.is_dir() else "a file"
@@ -246,6 +248,17 @@ def reader_for(path: Path, format: str | None = None) -> Reader:  # noqa: A002 -
             "name it in the `format` column",
         )
     )
+
+
+def _surest(found: list[Reader]) -> list[Reader]:
+    """Leave out readers over whose formats another one that fits says it goes (`*` is all)."""
+    beaten = {
+        other.format
+        for reader in found
+        for other in found
+        if reader is not other and {other.format, "*"} & set(getattr(reader, "goes_over", ()))
+    }
+    return [reader for reader in found if reader.format not in beaten]
 
 
 _ALWAYS_THE_FILE = (OSError, EOFError, UnicodeDecodeError, json.JSONDecodeError)

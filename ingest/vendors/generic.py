@@ -55,6 +55,8 @@ class TableReader(VendorReader):
     format: str = "table"
     technology: str = "table"
     known_options: ClassVar[frozenset[str]] = frozenset({"image_scale", "mapping", "panel"})
+    # Who writes a mapping beside the files means it.
+    goes_over: ClassVar[frozenset[str]] = frozenset({"*"})
 
     @override
     def recognizes(self, path: Path) -> bool:

@@ -195,8 +195,9 @@ def join_cells(
     ----------
     matrix, cells : StringValues
         Ids, unique in each.
-    unmatched : {"refuse", "drop"}
-        What becomes of ids that only one of them has.
+    unmatched : {"refuse", "drop", "subset"}
+        What becomes of ids that only one of them has; `subset` leaves out cells that have no row in
+        the matrix, and refuses rows without a cell.
     where : str
         For messages.
 
@@ -221,12 +222,13 @@ def join_cells(
         ("cells of the matrix have no position", matrix, np.flatnonzero(at < 0)),
         ("cells have no row in the matrix", cells, np.flatnonzero(~seen)),
     )
-    told = [
+    told = tuple(
         f"{rows.size:,} {what} ({', '.join(map(str, ids.take(rows[:_SHOWN]).to_list()))})"
         for what, ids, rows in lost
         if rows.size
-    ]
-    if kept.size == 0 or (told and unmatched == "refuse"):
+    )
+    tolerated = unmatched == "drop" or (unmatched == "subset" and kept.size == at.size)
+    if kept.size == 0 or (told and not tolerated):
         raise InputError(
             Fault(
                 where,
@@ -234,7 +236,7 @@ def join_cells(
                 + ("; set `unmatched: drop` to leave them out" if kept.size else ""),
             )
         )
-    notes = tuple(f"{one}: left out, as asked" for one in told)
+    notes = tuple(f"{one}: left out" for one in told)
     same = kept.size == len(cells) and bool((at[kept] == np.arange(kept.size)).all())
     return None if kept.size == at.size else kept, None if same else at[kept], notes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import tracemalloc
 from collections.abc import Mapping
 from dataclasses import replace
@@ -24,6 +25,7 @@ from .mutants import run_mutants
 from .tables_bundle import KINDS, PIXEL_UM, ids_of, names_of, small, write_tables
 
 READER = TableReader()
+MUTANTS = int(os.environ.get("TISSERACT_MUTANTS", "20"))
 LAYOUTS = ("dense", "dense-own", "dense-parquet", "long", "starmap", "mtx")
 
 
@@ -235,7 +237,7 @@ class TestFaultsTeach:
 def test_mutants(tmp_path: Path, kind: Any) -> None:
     _, write, file = kind
     source = write(tmp_path / "whole")
-    report = run_mutants(source, file, READER, ReadOptions(), tmp_path, n=60, write=True)
+    report = run_mutants(source, file, READER, ReadOptions(), tmp_path, n=MUTANTS)
     assert not report.failures, report.failures[:5]
     assert report.refused
 

@@ -1,0 +1,266 @@
+"""Reader of a 10x feature matrix (HDF5 or mtx) placed by any file of coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, override
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError, near
+from ...atlas.morton import LARGEST_COORDINATE
+from ..anndata_parts import check_ids
+from ..guard import is_hdf5
+from ..missing import name_rows
+from ..reader import ReadOptions
+from ..split import MaskedCounts
+from ..tenx import FeatureMatrix, open_h5, open_mtx
+from ..units import find_unit
+from ..var_columns import genome_organism
+from .folder import Folder
+from .generic_counts import join_cells
+from .table import Table, open_table
+from .table_mapping import inside
+from .vendor import Survey, VendorReader, features_of
+from .xenium_features import tables_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["TenxReader"]
+
+_MATRIX = ("*filtered*matrix*.h5", "*feature_bc_matrix*.h5", "*gene_bc_matri*.h5", "*matrix*.h5")
+_MTX = ("matrix.mtx.gz", "matrix.mtx", "*_matrix.mtx.gz", "*_matrix.mtx")
+_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet")
+_STEMS = ("*position*", "*coord*", "*centroid*", "*location*", "*spatial*", "cells", "*metadata*")
+_PLACES = tuple(f"{stem}{ending}" for stem in _STEMS for ending in _ENDINGS)
+# Outputs that have readers of their own, which know more than two columns.
+_OTHERS = ("cell_feature_matrix.*", "experiment.xenium", "transcripts.parquet", "*tissue_positions*")
+_NAMES = {
+    "barcode": ("barcode", "barcodes", "cell_id", "cell", "cellid", "id", "bead", "column_0"),
+    "x": (
+        *("x", "x_um", "x_centroid", "center_x", "centroid_x", "xcoord", "x_coord", "coord_x"),
+        *("pxl_col_in_fullres", "imagecol", "spatial_x", "spatial1", "spatial_1", "xcoords"),
+    ),
+    "y": (
+        *("y", "y_um", "y_centroid", "center_y", "centroid_y", "ycoord", "y_coord", "coord_y"),
+        *("pxl_row_in_fullres", "imagerow", "spatial_y", "spatial2", "spatial_2", "ycoords"),
+    ),
+}
+
+
+class TenxReader(VendorReader):
+    """A feature matrix of Cell Ranger's form, and a table of barcode, x, y.
+
+    The path is the matrix (.h5), or a folder with it (or with matrix.mtx, barcodes.tsv and
+    features.tsv) and the table. Every other column of the table is kept.
+
+    reader_kwargs: `positions` (path of the table, from the folder), `columns` ([barcode, x, y]),
+    `unmatched` (`drop` leaves out cells without a position), `panel`.
+    """
+
+    format: str = "10x"
+    technology: str = "10x matrix"
+    known_options: ClassVar[frozenset[str]] = frozenset(
+        {"columns", "panel", "positions", "unmatched"}
+    )
+    # A matrix alone looks like an output of Space Ranger that lacks its spots.
+    goes_over: ClassVar[frozenset[str]] = frozenset({"visium"})
+
+    @override
+    def recognizes(self, path: Path) -> bool:
+        """Whether a folder has a matrix and a table of positions at its top; never raises."""
+        try:
+            if not path.is_dir() or (path / "spatial").is_dir() or (path / "outs").is_dir():
+                return False
+            folder = Folder.of(path, 0)
+            matrix = [one for one in folder.all(*_MATRIX) if is_hdf5(one)] or folder.all(*_MTX)
+            return bool(matrix and folder.all(*_PLACES)) and not folder.all(*_OTHERS)
+        except (InputError, OSError):
+            return False
+
+    @override
+    def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
+        """Return matrix, lists beside it, positions and gene map."""
+        root = path if path.is_dir() else path.parent
+        matrix = _matrix_files(path)
+        given = (*matrix, _positions_file(root, matrix, options), options.gene_map)
+        return tuple(one for one in given if one is not None)
+
+    @override
+    def survey(self, path: Path, options: ReadOptions) -> Survey:
+        """Read names and positions; counts are not read."""
+        survey, root = Survey(path), path if path.is_dir() else path.parent
+        part = survey.faults.part
+        matrix: FeatureMatrix | None = None
+        files: tuple[Path, ...] = ()
+        with part():
+            files = _matrix_files(path)
+            matrix = open_h5(files[0]) if len(files) == 1 else open_mtx(*files)
+            check_ids(matrix.barcodes, f"{files[0]}:barcodes")
+            survey.versions = {"software": matrix.software, **matrix.facts}
+        table: Table | None = None
+        with part():
+            table = open_table(_positions_file(root, files, options))
+        if matrix is not None:
+            with part():
+                _add_features(survey, matrix, options, str(files[0]))
+        if matrix is not None and table is not None:
+            with part():
+                _place(survey, matrix, table, options)
+        if survey.positions is not None:
+            with part():
+                survey.unit = find_unit(
+                    survey.positions,
+                    options.um_per_unit,
+                    technology=options.technology,
+                    where=f"{path}:um_per_unit",
+                )
+        return survey
+
+
+def _matrix_files(path: Path) -> tuple[Path, ...]:
+    """One HDF5 file, or matrix, barcodes and features."""
+    if not path.is_dir():
+        if not path.name.casefold().endswith((".mtx", ".mtx.gz")):
+            return (path,)
+        found: Path | None = path
+    else:
+        folder = Folder.of(path, 0)
+        hdf5 = [one for one in folder.all(*_MATRIX) if is_hdf5(one)]
+        if len(hdf5) > 1:
+            found = folder.find(*_MATRIX)  # refuses several, or takes the filtered one
+            return (found,) if found else ()
+        if hdf5:
+            return (hdf5[0],)
+        found = folder.find(*_MTX)
+    if found is None:
+        raise InputError(
+            Fault(
+                str(path),
+                "expected a feature matrix (*feature_bc_matrix.h5, or matrix.mtx), but got none",
+            )
+        )
+    prefix = found.name[: found.name.casefold().rindex("matrix.mtx")]
+    lists = []
+    for names in (("barcodes.tsv",), ("features.tsv", "genes.tsv")):
+        choices = [found.with_name(f"{prefix}{n}{gz}") for n in names for gz in (".gz", "")]
+        beside = next((one for one in choices if one.is_file()), None)
+        if beside is None:
+            raise InputError(
+                Fault(str(found), f"expected {prefix}{names[0]} beside it, but got none")
+            )
+        lists.append(beside)
+    return (found, *lists)
+
+
+def _positions_file(root: Path, matrix: Sequence[Path], options: ReadOptions) -> Path:
+    given = options.reader_kwargs.get("positions")
+    if given is not None:
+        return inside(root, str(given), "reader_kwargs positions")
+    folder = Folder.of(root, 0)
+    for pattern in _PLACES:
+        found = [one for one in folder.all(pattern) if one not in matrix]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = ", ".join(one.name for one in found[:3])
+            raise InputError(
+                Fault(
+                    str(root),
+                    f"expected one table of positions, but got {listed}; name it with "
+                    "reader_kwargs positions",
+                )
+            )
+    raise InputError(
+        Fault(
+            str(root),
+            "expected a table of barcode, x, y beside the matrix (such as positions.csv), but got "
+            f"{', '.join(folder.names[:12]) or 'nothing'}; name it with reader_kwargs positions",
+        )
+    )
+
+
+def _add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, where: str) -> None:
+    panel = options.reader_kwargs.get("panel", "complete")
+    if panel not in {"partial", "complete"}:
+        raise InputError(
+            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
+        )
+    names = [name or one for name, one in zip(matrix.names, matrix.gene_ids, strict=True)]
+    found = features_of(
+        names,
+        tables_of(names, matrix.feature_types),
+        options=options,
+        where=where,
+        gene_ids=matrix.gene_ids,
+        feature_types=matrix.feature_types,
+        organism=genome_organism(matrix.genomes),
+        completeness="partial" if panel == "partial" else "complete",
+    )
+    survey.panel, survey.apart = found.panel, found.apart
+
+
+def _place(survey: Survey, matrix: FeatureMatrix, table: Table, options: ReadOptions) -> None:
+    barcode, x, y = _columns(table, options)
+    own = table.strings(barcode)
+    check_ids(own, f"{table.path}:{barcode}")
+    unmatched = options.reader_kwargs.get("unmatched", "subset")
+    if unmatched not in {"subset", "drop"}:
+        raise InputError(Fault("reader_kwargs", f"expected unmatched drop, but got {unmatched!r}"))
+    rows, at, notes = join_cells(matrix.barcodes, own, str(unmatched), str(table.path))
+    positions = np.column_stack([table.numbers(x), table.numbers(y)])
+    if at is not None:
+        positions = positions[at]
+    _check(positions, table, x, y)
+    ids = matrix.barcodes if rows is None else matrix.barcodes.take(rows)
+    survey.ids, survey.positions = ids, np.ascontiguousarray(positions)
+    survey.counts = matrix.counts if rows is None else MaskedCounts(matrix.counts, rows)
+    kept = [name for name in table.names if name not in {barcode, x, y}]
+    survey.obs = table.columns(kept, at)
+    survey.notes += notes
+    survey.versions |= {"positions": table.path.name, "columns": [barcode, x, y]}
+
+
+def _check(positions: NDArray[np.float64], table: Table, x: str, y: str) -> None:
+    bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
+    if bad.size:
+        raise InputError(
+            Fault(
+                str(table.path),
+                f"expected finite positions in {x!r} and {y!r}, but got "
+                f"{positions[bad[0]].tolist()} in {name_rows(bad + 1)}; remove these cells",
+            )
+        )
+
+
+def _columns(table: Table, options: ReadOptions) -> tuple[str, str, str]:
+    """Columns of barcode, x and y: those given, else those of usual names."""
+    given = options.reader_kwargs.get("columns")
+    listed = f"{', '.join(table.names[:12])}{', …' if len(table.names) > 12 else ''}"
+    if given is not None:
+        words = [str(one) for one in given] if isinstance(given, list | tuple) else []
+        lacking = [word for word in words if word not in table.names]
+        if len(words) != 3 or lacking:
+            hint = near(lacking[0], table.names) if lacking else ""
+            raise InputError(
+                Fault(
+                    str(table.path),
+                    "expected reader_kwargs columns to name three columns (barcode, x, y) of "
+                    f"{listed}, but got {given!r}.{hint}",
+                )
+            )
+        return words[0], words[1], words[2]
+    folded = {name.casefold().strip(): name for name in table.names}
+    found = [next((folded[n] for n in names if n in folded), None) for names in _NAMES.values()]
+    lacking = [role for role, name in zip(_NAMES, found, strict=True) if name is None]
+    if lacking:
+        raise InputError(
+            Fault(
+                str(table.path),
+                f"expected columns of barcode, x and y, but got {listed}, without "
+                f"{' and '.join(lacking)}; name them with reader_kwargs columns",
+            )
+        )
+    return str(found[0]), str(found[1]), str(found[2])

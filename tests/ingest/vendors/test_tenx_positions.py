@@ -1,0 +1,172 @@
+"""A 10x matrix placed by any table: layouts, names of columns, joins, mutants."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tisseract.atlas.errors import InputError
+from tisseract.ingest.reader import Reader, ReadOptions, reader_for
+from tisseract.ingest.vendors.tenx_positions import TenxReader
+
+from ...contracts import ReaderContract, ids_of, matrix_of
+from .mutants import run_mutants
+from .tenx_writer import FeatureList, H5Matrix
+from .tissue import SimTissue
+
+READER = TenxReader()
+UNIT = ReadOptions(um_per_unit=0.5)
+MUTANTS = int(os.environ.get("TISSERACT_MUTANTS", "20"))
+TISSUE = SimTissue(40, n_genes=40, mean_counts=12.0, n_controls=2)
+
+
+def barcodes(n: int = 40) -> list[str]:
+    return [f"{'ACGT'[k % 4]}{'ACGT'[k // 4 % 4]}{k:06d}-1" for k in range(n)]
+
+
+def ensembl() -> list[str]:
+    return [f"ENSMUSG{k:011d}" for k in range(TISSUE.n_genes)]
+
+
+def write_folder(folder: Path, matrix: str = "h5", places: str = "csv") -> Path:
+    """Write matrix and positions; the table is in another order, with a cell more."""
+    folder.mkdir(parents=True)
+    block = TISSUE.whole()
+    names = [*TISSUE.gene_names, *TISSUE.control_names]
+    ids = [*ensembl(), *TISSUE.control_names]
+    types = ["Gene Expression"] * TISSUE.n_genes + ["Negative Control Probe"] * 2
+    if matrix == "h5":
+        file = H5Matrix(
+            folder / "sample_filtered_feature_bc_matrix.h5",
+            FeatureList(ids, names, types),
+            software_version="cellranger-8.0.1",
+        )
+        file.append(barcodes(), block.counts)
+        file.file["matrix/shape"] = np.array([len(ids), block.n], np.int32)
+        features = file.group.create_group("features")
+        for key, words in (("id", ids), ("name", names), ("feature_type", types)):
+            features[key] = np.asarray([one.encode() for one in words])
+        features["genome"] = np.asarray(["mm10"] * len(ids), "S")
+        file.file.close()
+    else:
+        rows, columns = block.counts.nonzero()
+        lines = [
+            f"{c + 1} {r + 1} {block.counts[r, c]}" for r, c in zip(rows, columns, strict=True)
+        ]
+        head = "%%MatrixMarket matrix coordinate integer general\n%\n"
+        head += f"{len(ids)} {block.n} {len(lines)}\n"
+        with gzip.open(folder / "matrix.mtx.gz", "wt") as text:
+            text.write(head + "\n".join(lines) + "\n")
+        with gzip.open(folder / "barcodes.tsv.gz", "wt") as text:
+            text.write("\n".join(barcodes()) + "\n")
+        with gzip.open(folder / "features.tsv.gz", "wt") as text:
+            own = zip(ids, names, types, strict=True)
+            text.write("\n".join("\t".join(one) for one in own) + "\n")
+    columns_of = {
+        "barcode": [*barcodes()[::-1], "extra-1"],
+        "x_centroid": [*(block.positions_um[::-1, 0] * 2).tolist(), 1.0],
+        "y_centroid": [*(block.positions_um[::-1, 1] * 2).tolist(), 1.0],
+        "domain": [*(f"d{k}" for k in block.domains[::-1]), "d0"],
+    }
+    if places == "parquet":
+        pq.write_table(pa.table(columns_of), folder / "coords.parquet")
+    else:
+        text_rows = zip(*columns_of.values(), strict=True)
+        lines = [",".join(columns_of), *(",".join(map(str, row)) for row in text_rows)]
+        (folder / "positions.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+class TestContract(ReaderContract):
+    @pytest.fixture(params=["h5-csv", "mtx-parquet"])
+    def layout(self, request: pytest.FixtureRequest) -> Any:
+        return request.param.split("-")
+
+    @pytest.fixture
+    def reader(self) -> Reader:
+        return READER
+
+    @pytest.fixture
+    def options(self) -> ReadOptions:
+        return UNIT
+
+    @pytest.fixture
+    def source(self, tmp_path: Path, layout: Any) -> Path:
+        return write_folder(tmp_path / "sample", *layout)
+
+    @pytest.fixture
+    def truth(self) -> Mapping[str, Any]:
+        block = TISSUE.whole()
+        return {
+            "counts": block.counts.toarray(),
+            "positions": block.positions_um * 2,
+            "ids": barcodes(),
+            "gene_ids": ensembl(),
+        }
+
+
+def test_everything_is_kept(tmp_path: Path) -> None:
+    raw = READER.open(write_folder(tmp_path / "sample"), UNIT)
+    assert list(raw.obs) == ["domain"]
+    assert raw.apart["controls"].names == TISSUE.control_names
+    assert raw.panel.symbol.tolist() == list(TISSUE.gene_names)
+    notes: Any = raw.provenance["notes"]
+    assert any("1 cells have no row in the matrix (extra-1)" in note for note in notes)
+
+
+def test_the_file_alone_and_columns_by_name(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    table = folder / "positions.csv"
+    table.write_text(table.read_text().replace("x_centroid", "east").replace("y_cent", "north"))
+    matrix = next(folder.glob("*.h5"))
+    with pytest.raises(InputError, match=r"barcode, east, northroid.*without x and y"):
+        READER.open(matrix, UNIT)
+    given: Any = {"positions": "positions.csv", "columns": ["barcode", "east", "northroid"]}
+    raw = READER.open(matrix, ReadOptions(um_per_unit=1.0, reader_kwargs=given))
+    assert ids_of(raw) == barcodes()
+    given["columns"][2] = "nroth"
+    with pytest.raises(InputError, match="northroid"):
+        READER.open(matrix, ReadOptions(um_per_unit=1.0, reader_kwargs=given))
+
+
+def test_cells_without_a_position_are_refused_or_dropped(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    table = folder / "positions.csv"
+    table.write_text("\n".join(table.read_text().splitlines()[:-3]) + "\n")
+    with pytest.raises(InputError, match="2 cells of the matrix have no position"):
+        READER.open(folder, UNIT)
+    raw = READER.open(folder, ReadOptions(um_per_unit=1.0, reader_kwargs={"unmatched": "drop"}))
+    assert (matrix_of(raw).toarray() == TISSUE.whole().counts.toarray()[2:]).all()
+
+
+def test_outputs_with_readers_of_their_own_are_left_to_them(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    assert reader_for(folder).format == "10x"
+    (folder / "experiment.xenium").write_text("{}")
+    assert not READER.recognizes(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layout", "file"),
+    [
+        ("h5-csv", "sample_filtered_feature_bc_matrix.h5"),
+        ("h5-csv", "positions.csv"),
+        ("mtx-parquet", "coords.parquet"),
+        ("mtx-csv", "matrix.mtx.gz"),
+        ("mtx-csv", "features.tsv.gz"),
+    ],
+)
+def test_mutants(tmp_path: Path, layout: str, file: str) -> None:
+    source = write_folder(tmp_path / "sample", *layout.split("-"))
+    report = run_mutants(source, file, READER, UNIT, tmp_path, n=MUTANTS)
+    assert not report.failures, report.failures[:5]
+    assert report.refused
