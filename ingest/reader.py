@@ -170,9 +170,9 @@ def _readers() -> dict[str, Reader]:
     from .vendors.anndata_zarr import AnnDataZarrReader
     from .vendors.cosmx import CosmxReader
     from .vendors.generic import TableReader
-    from .vendors.tenx_positions import TenxReader
     from .vendors.merscope import MerscopeReader
     from .vendors.stereoseq import StereoSeqReader
+    from .vendors.tenx_positions import TenxReader
     from .vendors.visium import VisiumReader
     from .vendors.visium_hd import VisiumHDReader
     from .vendors.xenium import XeniumReader

@@ -36,7 +36,9 @@ _ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet")
 _STEMS = ("*position*", "*coord*", "*centroid*", "*location*", "*spatial*", "cells", "*metadata*")
 _PLACES = tuple(f"{stem}{ending}" for stem in _STEMS for ending in _ENDINGS)
 # Outputs that have readers of their own, which know more than two columns.
-_OTHERS = ("cell_feature_matrix.*", "experiment.xenium", "transcripts.parquet", "*tissue_positions*")
+_OTHERS = (
+    *("cell_feature_matrix.*", "experiment.xenium", "transcripts.parquet", "*tissue_positions*"),
+)
 _NAMES = {
     "barcode": ("barcode", "barcodes", "cell_id", "cell", "cellid", "id", "bead", "column_0"),
     "x": (
