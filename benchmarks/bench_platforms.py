@@ -56,7 +56,7 @@ def make(kind: str, folder: Path, scale: float) -> dict[str, object]:
         edge = max(500, int(20_000 * scale**0.5))
         xenium_bundle.write_xenium(folder, made, version="3", image_px=edge)
     elif kind == "cosmx":
-        made = sim(int(500_000 * scale), 1000, mean_counts=300.0, molecules=False)
+        made = sim(int(500_000 * scale), 1000, mean_counts=300.0)
         cosmx_bundle.write_cosmx(folder, made, transcripts=False, images=False)
     elif kind == "visium_hd":
         made = sim(int(1_500_000 * scale), 18_000, 60.0, n_controls=0, molecules=False)

@@ -18,6 +18,7 @@ from .progress import Progress, ProgressCallback, silent
 from .reader import fingerprint
 from .report import SectionOutcome
 from .run import OnError
+from .sheet import sample_name
 from .time import CommittedTime
 from .workers import count_slots
 
@@ -47,7 +48,7 @@ def sheet_rows(samples: Samples, columns: Mapping[str, object]) -> Samples:
             ]:
                 name = misspelled[0]
                 raise InvalidArgument(f"unknown argument {name!r}.{near(name, _ARGUMENTS)}")
-            sample = columns.get("sample") or path.name.split(".")[0]
+            sample = columns.get("sample") or sample_name(path)
             return [{**columns, "sample": sample, "data_path": path}]
     if columns:
         raise InvalidArgument(

@@ -77,6 +77,28 @@ def section_name(sample: str, value: object) -> str:
     return f"{sample}_{_sanitize(str(value))}"[:128]
 
 
+def sample_name(path: Path) -> str:
+    """Name of the section of a single input: that of the folder, or of the file without endings.
+
+    Examples
+    --------
+    >>> sample_name(Path("runs/B1.tissue.gem.gz")), sample_name(Path("my brain.h5ad"))
+    ('B1', 'my-brain')
+    """
+    name = path.name or path.resolve().name
+    if not path.is_dir():
+        name = Path(name).stem
+        while (ending := Path(name).suffix.casefold()) in _ENDINGS and Path(name).stem:
+            name = name[: -len(ending)]
+    return _sanitize(name.removesuffix(".zarr"))[:128]
+
+
+_ENDINGS = frozenset(
+    {".h5ad", ".zip", ".csv", ".tsv", ".txt", ".mtx", ".gem", ".gef", ".tissue", ".cellbin", ".raw"}
+)
+)
+
+
 def _sanitize(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text.strip()).strip("-_") or "empty"
 
