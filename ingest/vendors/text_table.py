@@ -95,10 +95,14 @@ class TextTable:
     @cached_property
     def _types(self) -> dict[str, Any]:
         """Types by the first block."""
-        for batch in self.batches():
-            return dict(zip(batch.schema.names, batch.schema.types, strict=True))
         import pyarrow as pa
 
+        for batch in self.batches():
+            # Bytes that are no UTF-8 come as binary; asked for as text they name their row.
+            kinds = [
+                pa.string() if pa.types.is_binary(kind) else kind for kind in batch.schema.types
+            ]
+            return dict(zip(batch.schema.names, kinds, strict=True))
         return dict.fromkeys(self.names, pa.string())
 
     def strings(self, name: str) -> StringValues:
