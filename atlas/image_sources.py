@@ -1,14 +1,16 @@
 """Where pixels come from: image files, arrays in HDF5 files, images of other Zarr stores.
 
-TIFF is read piece by piece (strips or tiles). PNG and JPEG cannot be entered in the middle by the
-decoder at hand, so Pillow decodes them whole; that memory is planned for and refused beforehand
+TIFF is read piece by piece (`atlas.tiff_pixels`). PNG and JPEG cannot be entered in the middle by
+the decoder at hand, so Pillow decodes them whole; that memory is planned for and refused beforehand
 when it does not fit.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -16,14 +18,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import Fault, InputError
+from .array_pixels import ArrayPixels
+from .errors import Fault, InputError, InvalidArgument, TisseractError
 from .images import IDENTITY, Affine, Pixels, write_image
-from .memory import format_bytes, parse_bytes
+from .labels import LazyLabels
+from .tiff_pixels import is_tiff, open_tiff
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ArrayPixels", "LazyImage", "file_image", "open_pixels"]
+__all__ = [
+    "ArrayPixels",
+    "LazyImage",
+    "file_image",
+    "label_image",
+    "open_pixels",
+    "stack_images",
+]
 
 # Bytes of one pixel in Pillow's memory and the channels we write, by mode; others are converted.
 _MODES: dict[str, tuple[int, str, tuple[str, ...]]] = {
@@ -31,63 +42,11 @@ _MODES: dict[str, tuple[int, str, tuple[str, ...]]] = {
     "RGB": (4, "uint8", ("r", "g", "b")),
     "RGBA": (4, "uint8", ("r", "g", "b", "a")),
     "I;16": (2, "uint16", ("gray",)),
+    "I": (4, "int32", ("gray",)),
     "F": (4, "float32", ("gray",)),
 }
 _CONVERT = {"1": "L", "LA": "RGBA", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LAB": "RGB"}
 _PILLOW_LIMIT = Lock()
-_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
-# What a decoded piece may hold: a strip of a hostile file can claim to be the whole address space.
-_MAX_PIECE_BYTES = parse_bytes("1 GiB")
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayPixels:
-    """Anything sliceable as an array, with its axes named."""
-
-    array: Any
-    """NumPy, h5py or Zarr array."""
-    axes: str
-    """Its axes, such as "cyx" or "yxc"; letters other than these three must have length 1."""
-    names: tuple[str, ...] = ()
-    """Channel names; empty for r, g, b (and a) or numbers."""
-    held_bytes: int = 0
-    """Memory that a read of one piece holds."""
-
-    def _length(self, axis: str) -> int:
-        return int(self.array.shape[self.axes.index(axis)]) if axis in self.axes else 1
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        return self._length("c"), self._length("y"), self._length("x")
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Number type handed out: float64 comes as float32, bool as uint8."""
-        given = np.dtype(self.array.dtype)
-        if given.kind == "f":
-            return np.dtype(np.float32)
-        return np.dtype(np.uint8) if given.kind == "b" else given.newbyteorder("=")
-
-    @property
-    def channels(self) -> Sequence[str]:
-        """Name of each channel."""
-        n = self.shape[0]
-        if len(self.names) == n:
-            return self.names
-        return ("r", "g", "b", "a")[:n] if n in (3, 4) else [str(i) for i in range(n)]
-
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows `start:stop` as (channels, stop - start, width)."""
-        index = tuple(
-            slice(start, stop) if axis == "y" else slice(None) if axis in "cx" else 0
-            for axis in self.axes
-        )
-        band = np.asarray(self.array[index])
-        kept = [axis for axis in self.axes if axis in "cyx"]
-        if "c" not in kept:
-            band, kept = band[None], ["c", *kept]
-        return band.transpose([kept.index(axis) for axis in "cyx"]).astype(self.dtype, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +75,20 @@ class _PillowPixels:
 
 
 @contextmanager
-def open_pixels(path: Path) -> Iterator[Pixels]:
+def open_pixels(path: Path, plane: int | None = None, *, own: bool = False) -> Iterator[Pixels]:
     """Open an image file: TIFF piece by piece, everything else through Pillow, decoded whole.
 
     Only the header is read on opening.
+
+    Parameters
+    ----------
+    path : Path
+        Image file.
+    plane : int, optional
+        Which plane of a stack in z; a stack is refused without.
+    own : bool
+        Of one file of an OME-TIFF set, whether to read its own planes only. Otherwise those of
+        the files beside it are read, too, unless one of them is missing.
 
     Raises
     ------
@@ -132,7 +101,8 @@ def open_pixels(path: Path) -> Iterator[Pixels]:
     try:
         with path.open("rb") as file:
             head = file.read(4)
-        with _open_tiff(path) if head in _TIFF else _open_pillow(path) as pixels:
+        opened = open_tiff(path, plane, own=own) if is_tiff(head) else _open_pillow(path)
+        with opened as pixels:
             yield pixels
     except FileNotFoundError as error:
         raise _fault(path, "expected an image file, but got none; check the path") from error
@@ -146,8 +116,14 @@ def open_pixels(path: Path) -> Iterator[Pixels]:
         KeyError,
         IndexError,
         RuntimeError,  # imagecodecs
+        # What tifffile raises on headers that contradict themselves.
+        ArithmeticError,
+        TypeError,
+        AttributeError,
+        struct.error,
+        zlib.error,
     ) as error:
-        if isinstance(error, InputError) or getattr(error, "errno", None) == 28:
+        if isinstance(error, TisseractError) or getattr(error, "errno", None) == 28:
             raise  # no space left is no fault of the image
         raise _fault(
             path,
@@ -188,59 +164,6 @@ def _open_pillow(path: Path) -> Iterator[Pixels]:
         yield _PillowPixels(image, mode, names, np.dtype(dtype), held)
 
 
-@contextmanager
-def _open_tiff(path: Path) -> Iterator[Pixels]:
-    """Slice the first series of a TIFF at full resolution."""
-    import tifffile
-    import zarr
-
-    with tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        axes = str(series.axes).replace("S", "C")
-        extra = [axis for axis, n in zip(axes, series.shape, strict=True) if axis not in "CYX"]
-        wide = [axis for axis in extra if series.shape[axes.index(axis)] != 1]
-        if wide or axes.count("C") > 1 or not {"Y", "X"} <= set(axes):
-            raise _fault(
-                path,
-                f"expected a plane of pixels with channels, but got axes {series.axes} of shape "
-                f"{series.shape}; export one plane",
-            )
-        page = series.keyframe
-        piece = int(np.prod(page.chunks)) * np.dtype(page.dtype).itemsize
-        if piece > _MAX_PIECE_BYTES:
-            raise _fault(
-                path,
-                f"expected strips or tiles below {format_bytes(_MAX_PIECE_BYTES)}, but got pieces "
-                f"of {format_bytes(piece)}; convert it to a tiled TIFF",
-            )
-        across = -(-page.imagewidth // page.chunks[1])
-        names = _ome_channels(tiff)
-        store = series.aszarr(level=0)
-        try:
-            array = zarr.open_array(store, mode="r")
-            yield ArrayPixels(array, axes.lower(), names, held_bytes=piece * across)
-        finally:
-            store.close()
-
-
-def _ome_channels(tiff: Any) -> tuple[str, ...]:
-    """Channel names of an OME-TIFF, () where it names none."""
-    from xml.etree.ElementTree import ParseError
-
-    import tifffile
-
-    if not tiff.is_ome or not tiff.ome_metadata:
-        return ()
-    try:
-        facts = tifffile.xml2dict(tiff.ome_metadata)
-        channels = facts["OME"]["Image"]
-        channels = (channels[0] if isinstance(channels, list) else channels)["Pixels"]["Channel"]
-    except (KeyError, TypeError, IndexError, ParseError):
-        return ()
-    names = [c.get("Name") for c in (channels if isinstance(channels, list) else [channels])]
-    return tuple(map(str, names)) if all(names) and len(set(names)) == len(names) else ()
-
-
 @dataclass(frozen=True, slots=True)
 class LazyImage:
     """An image that is opened when it is written; small and picklable if its opener is."""
@@ -278,12 +201,14 @@ class LazyImage:
 @dataclass(frozen=True, slots=True)
 class _FileOpener:
     path: Path
+    plane: int | None = None
+    own: bool = False
 
     def __call__(self) -> AbstractContextManager[Pixels]:
-        return open_pixels(self.path)
+        return open_pixels(self.path, self.plane, own=self.own)
 
 
-def file_image(path: Path, affine: Affine = IDENTITY) -> LazyImage:
+def file_image(path: Path, affine: Affine = IDENTITY, *, plane: int | None = None) -> LazyImage:
     """Image file as a source; nothing is opened yet.
 
     Parameters
@@ -292,5 +217,144 @@ def file_image(path: Path, affine: Affine = IDENTITY) -> LazyImage:
         PNG, JPEG, TIFF, or anything else Pillow reads.
     affine : Affine
         Pixels (x, y) to coordinates of the section.
+    plane : int, optional
+        Which plane of a stack in z.
     """
-    return LazyImage(_FileOpener(path), affine)
+    return LazyImage(_FileOpener(path, plane), affine)
+
+
+def stack_images(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    affine: Affine = IDENTITY,
+    *,
+    plane: int | None = None,
+) -> LazyImage:
+    """Several files of one plane each as the channels of one image; nothing is opened yet.
+
+    Files are opened one after another, so that memory is that of writing one of them. Opening
+    raises InputError where they differ in size or hold more than a plane.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files, in the order of the channels.
+    names : sequence of str
+        Name of each channel, unique.
+    affine : Affine
+        Pixels (x, y) to coordinates of the section.
+    plane : int, optional
+        Which plane, where each file is a stack in z.
+
+    Raises
+    ------
+    InvalidArgument
+        Another number of names than of files, none, or a name twice.
+    """
+    if len(paths) != len(names) or not paths or len(set(names)) != len(names):
+        raise InvalidArgument(
+            f"expected a name of its own for each of the files, but got {len(paths)} files and "
+            f"the names {list(names)}"
+        )
+    openers = tuple(_FileOpener(path, plane, own=True) for path in paths)
+    return LazyImage(_StackOpener(openers, tuple(names)), affine)
+
+
+@dataclass(frozen=True, slots=True)
+class _StackOpener:
+    openers: tuple[_FileOpener, ...]
+    names: tuple[str, ...]
+
+    @contextmanager
+    def __call__(self) -> Iterator[Pixels]:
+        sizes, dtypes, held = [], [], []
+        for one in self.openers:
+            with one() as pixels:
+                sizes.append(pixels.shape)
+                dtypes.append(pixels.dtype)
+                held.append(pixels.held_bytes)
+        first = self.openers[0].path
+        for one, (planes, height, width) in zip(self.openers, sizes, strict=True):
+            if planes != 1:
+                raise _fault(one.path, f"expected one plane of pixels, but got {planes} channels")
+            if (height, width) != sizes[0][1:]:
+                size = f"{sizes[0][2]} x {sizes[0][1]} pixels as in {first.name}"
+                raise _fault(one.path, f"expected {size}, but got {width} x {height}")
+        stack = _StackPixels(
+            self.openers, self.names, sizes[0][1:], np.result_type(*dtypes), max(held)
+        )
+        try:
+            yield stack
+        finally:
+            stack.close()
+
+
+class _StackPixels:
+    """Channels in files of their own, one of which is open at a time."""
+
+    separate = True
+
+    def __init__(
+        self,
+        openers: tuple[_FileOpener, ...],
+        names: tuple[str, ...],
+        size: tuple[int, int],
+        dtype: np.dtype[Any],
+        held_bytes: int,
+    ) -> None:
+        self._openers, self.channels, self.dtype = openers, names, dtype
+        self.shape = (len(openers), *size)
+        self.held_bytes = held_bytes
+        self._number = -1
+        self._stack = ExitStack()
+        self._pixels: Pixels | None = None
+
+    def close(self) -> None:
+        self._number, self._pixels = -1, None
+        self._stack.close()
+
+    def channel_rows(self, channel: int, start: int, stop: int) -> NDArray[Any]:
+        if self._pixels is None or self._number != channel:
+            self.close()
+            self._pixels = self._stack.enter_context(self._openers[channel]())
+            self._number = channel
+        found: NDArray[Any] = self._pixels.rows(start, stop)[0].astype(self.dtype, copy=False)
+        return found
+
+    def rows(self, start: int, stop: int) -> NDArray[Any]:
+        n = len(self._openers)
+        return np.stack([self.channel_rows(k, start, stop) for k in range(n)])
+
+
+def label_image(
+    source: Path | Pixels | Callable[[], AbstractContextManager[Pixels]],
+    affine: Affine = IDENTITY,
+    *,
+    plane: int | None = None,
+) -> LazyLabels:
+    """Mask of whole numbers as a label image; nothing is opened yet.
+
+    Coarser levels take one pixel of four, so that every number stays one of the mask's own.
+
+    Parameters
+    ----------
+    source : Path, Pixels or callable
+        Image file of one plane, pixels in memory, or what opens them.
+    affine : Affine
+        Pixels (x, y) to coordinates of the section.
+    plane : int, optional
+        Which plane of a file that is a stack in z.
+    """
+    if isinstance(source, Path):
+        return LazyLabels(_FileOpener(source, plane), affine)
+    if callable(source):
+        return LazyLabels(source, affine)
+    return LazyLabels(_Given(source), affine)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    pixels: Pixels
+
+    def __call__(self) -> AbstractContextManager[Pixels]:
+        return nullcontext(self.pixels)

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard
 
 import numpy as np
 
 from .errors import InputError, InvalidArgument
+from .halves import halved
 from .memory import refuse_above
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ __all__ = [
     "Affine",
     "ImagePlan",
     "Pixels",
+    "PlanarPixels",
     "bands",
     "check_name",
     "create_level",
     "datasets_of",
+    "is_planar",
     "least_bytes",
     "placement",
     "plan_image",
@@ -59,7 +62,7 @@ class Pixels(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """uint8, uint16 or float32."""
+        """Whole numbers of up to 32 bits, or float32."""
         ...
 
     @property
@@ -75,6 +78,24 @@ class Pixels(Protocol):
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows `start:stop` as (channels, stop - start, width)."""
         ...
+
+
+class PlanarPixels(Pixels, Protocol):
+    """An opened image whose channels may be read one by one."""
+
+    @property
+    def separate(self) -> bool:
+        """Whether they should be: stored one after another, and looked at one by one."""
+        ...
+
+    def channel_rows(self, channel: int, start: int, stop: int) -> NDArray[Any]:
+        """Rows `start:stop` of one channel as (stop - start, width)."""
+        ...
+
+
+def is_planar(pixels: Pixels) -> TypeGuard[PlanarPixels]:
+    """Whether channels are read and written one by one; memory is then that of one."""
+    return bool(getattr(pixels, "separate", False)) and pixels.shape[0] > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +115,16 @@ class ImagePlan:
 
 
 def plan_image(
-    shape: tuple[int, int, int], dtype: np.dtype[Any], held_bytes: int, memory_limit: int
+    shape: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    held_bytes: int,
+    memory_limit: int,
+    *,
+    planar: bool = False,
 ) -> ImagePlan:
     """Choose levels and bands so that the write fits into `memory_limit`.
+
+    With `planar`, channels are written one by one.
 
     Raises
     ------
@@ -112,15 +140,17 @@ def plan_image(
     ((3, 3000, 2000), (3, 1500, 1000), (3, 750, 500), (3, 375, 250))
     """
     c, height, width = shape
-    if min(shape) < 1 or dtype not in (np.uint8, np.uint16, np.float32):
+    whole = dtype.kind in "iu" and dtype.itemsize <= 4
+    if min(shape) < 1 or not (whole or dtype == np.float32):
         raise InvalidArgument(
-            "expected an image of uint8, uint16 or float32 with at least one pixel, "
-            f"but got {dtype} of shape {shape}"
+            "expected an image of float32, or of whole numbers of up to 32 bits, with at least one "
+            f"pixel, but got {dtype} of shape {shape}"
         )
     # Few channels travel together; many are stained markers, looked at one by one.
-    depth = c if c <= 4 else 1
+    depth = c if c <= 4 and not planar else 1
+    read = (1, height, width) if planar else shape
     for chunks in (_SHARD, 1):
-        peak = _peak_bytes(shape, dtype, held_bytes, chunks)
+        peak = _peak_bytes(read, dtype, held_bytes, chunks)
         if peak <= memory_limit:
             break
     refuse_above(
@@ -139,7 +169,9 @@ def plan_image(
     )
 
 
-def least_bytes(shape: tuple[int, int, int], dtype: np.dtype[Any], held_bytes: int) -> int:
+def least_bytes(
+    shape: tuple[int, int, int], dtype: np.dtype[Any], held_bytes: int, *, planar: bool = False
+) -> int:
     """Least memory that writing an image takes: the smallest limit that `plan_image` accepts.
 
     Examples
@@ -148,7 +180,7 @@ def least_bytes(shape: tuple[int, int, int], dtype: np.dtype[Any], held_bytes: i
     >>> plan_image((3, 3000, 2000), np.dtype("uint8"), 0, need).peak_bytes == need
     True
     """
-    return _peak_bytes(shape, dtype, held_bytes, 1)
+    return _peak_bytes((1, *shape[1:]) if planar else shape, dtype, held_bytes, 1)
 
 
 def _peak_bytes(
@@ -200,25 +232,44 @@ def write_image(
         If a row cannot be decoded.
     """
     check_name(name)
-    plan = plan_image(pixels.shape, pixels.dtype, pixels.held_bytes, memory_limit)
+    planar = is_planar(pixels)
+    plan = plan_image(pixels.shape, pixels.dtype, pixels.held_bytes, memory_limit, planar=planar)
     group = _group(section, name)
     level = create_level(group, 0, plan.shapes[0], plan.shard, plan.dtype)
-    for start, stop in bands(plan.shapes[0][1], plan.shard[1]):
-        level[:, start:stop, :] = pixels.rows(start, stop)
+    # Channels one by one have bands of their own; a file is then read front to back.
+    parts = [slice(k, k + 1) for k in range(pixels.shape[0])] if planar else [slice(None)]
+    for part in parts:
+        for start, stop in bands(plan.shapes[0][1], plan.shard[1]):
+            level[part, start:stop, :] = _band(pixels, part, start, stop)
     for number in range(1, len(plan.shapes)):
         finer = level
         level = create_level(group, number, plan.shapes[number], plan.shard, plan.dtype)
-        _, height, width = plan.shapes[number]
-        # Half a shard of this level at a time: its source band is one shard high. Bands that end
-        # inside a shard would rewrite it, so whole shards are gathered first.
-        for start, stop in bands(height, plan.shard[1]):
-            band = np.empty((plan.shapes[0][0], stop - start, width), dtype=plan.dtype)
-            for low, high in bands(stop - start, plan.shard[1] // 2):
-                rows = finer[:, 2 * (start + low) : 2 * (start + high), :]
-                band[:, low:high] = _halve(np.asarray(rows), high - low, width)
-            level[:, start:stop, :] = band
+        for part in parts:
+            _write_coarser(finer, level, part, plan.shard[1])
     group.attrs.update(_metadata(name, plan, pixels.channels, affine, coordinate_system))
     return plan
+
+
+def _band(pixels: Pixels, part: slice, start: int, stop: int) -> NDArray[Any]:
+    if is_planar(pixels):
+        return pixels.channel_rows(part.start, start, stop)[None]
+    return pixels.rows(start, stop)
+
+
+def _write_coarser(finer: Any, level: Any, part: slice, edge: int) -> None:
+    """Fill some channels of a level from the one before.
+
+    Half a shard of this level at a time: its source band is one shard high. Bands that end
+    inside a shard would rewrite it, so whole shards are gathered first.
+    """
+    _, height, width = level.shape
+    depth = 1 if part.start is not None else level.shape[0]
+    for start, stop in bands(height, edge):
+        band = np.empty((depth, stop - start, width), dtype=level.dtype)
+        for low, high in bands(stop - start, edge // 2):
+            rows = finer[part, 2 * (start + low) : 2 * (start + high), :]
+            band[:, low:high] = halved(np.asarray(rows), high - low, width)
+        level[part, start:stop, :] = band
 
 
 def _group(section: Path, name: str) -> zarr.Group:
@@ -282,22 +333,6 @@ def bands(height: int, step: int) -> Iterator[tuple[int, int]]:
     """Start and stop of consecutive bands of rows."""
     for start in range(0, height, step):
         yield start, min(start + step, height)
-
-
-def _halve(rows: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Mean of 2 x 2 blocks, rounded for integers; a last odd row or column is left out."""
-    rows = rows[:, : 2 * height, : 2 * width]
-    if rows.shape[1] < 2 or rows.shape[2] < 2:  # a line of pixels: thin it
-        return rows[:, :: 2 if rows.shape[1] > 1 else 1, :: 2 if rows.shape[2] > 1 else 1][
-            :, :height, :width
-        ]
-    total: NDArray[Any] = rows[:, 0::2, 0::2].astype(
-        np.float32 if rows.dtype.kind == "f" else np.uint32
-    )
-    for dy, dx in ((0, 1), (1, 0), (1, 1)):
-        total += rows[:, dy::2, dx::2]
-    mean: NDArray[Any] = total / np.float32(4) if rows.dtype.kind == "f" else (total + 2) // 4
-    return mean.astype(rows.dtype)
 
 
 def _axis(name: str, unit: bool) -> dict[str, str]:

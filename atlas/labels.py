@@ -29,7 +29,7 @@ from .memory import refuse_above
 if TYPE_CHECKING:
     import zarr
 
-__all__ = ["LazyLabels", "label_shapes", "write_labels"]
+__all__ = ["LazyLabels", "label_shapes", "least_label_bytes", "write_labels"]
 
 _BAND = 512  # rows, one chunk high
 _SMALLEST = 256  # no level whose longer side would be below this
@@ -47,6 +47,12 @@ def label_shapes(height: int, width: int) -> list[tuple[int, int]]:
         h, w = shapes[-1]
         shapes.append((max(1, h // 2), max(1, w // 2)))
     return shapes
+
+
+def least_label_bytes(pixels: Pixels) -> int:
+    """Memory that writing labels takes: a band of 512 rows, and what the decoder holds."""
+    band = _BAND * pixels.shape[2] * pixels.dtype.itemsize
+    return pixels.held_bytes + 6 * band + _OVERHEAD
 
 
 def write_labels(
@@ -74,10 +80,9 @@ def write_labels(
             f"expected labels as one plane of whole numbers, but got {pixels.dtype} of shape "
             f"{pixels.shape}"
         )
-    peak = pixels.held_bytes + 6 * _BAND * width * pixels.dtype.itemsize + _OVERHEAD
     refuse_above(
         memory_limit,
-        peak,
+        least_label_bytes(pixels),
         f"writing labels of {width} x {height} pixels",
         "raise memory_limit, or write them in smaller chunks",
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atlas.images import least_bytes
+from ..atlas.images import is_planar, least_bytes
 
 if TYPE_CHECKING:
     from .source import ImageSource
@@ -121,12 +121,17 @@ def _large(array: Any) -> int:
 
 
 def image_bytes(images: Mapping[str, ImageSource]) -> int:
-    """Least memory that writing the largest of some images takes; reads their headers."""
+    """Least memory that writing the largest of some images or masks takes; reads their headers."""
     from ..atlas.image_sources import LazyImage
+    from ..atlas.labels import LazyLabels, least_label_bytes
 
     needs = [0]
     for image in images.values():
         if isinstance(image, LazyImage):
             with image.open() as pixels:
-                needs.append(least_bytes(pixels.shape, pixels.dtype, pixels.held_bytes))
+                size, planar = (pixels.shape, pixels.dtype, pixels.held_bytes), is_planar(pixels)
+                needs.append(least_bytes(*size, planar=planar))
+        elif isinstance(image, LazyLabels):
+            with image.open() as pixels:
+                needs.append(least_label_bytes(pixels))
     return max(needs)

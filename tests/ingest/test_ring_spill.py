@@ -91,7 +91,7 @@ def test_rows_get_their_first_sound_ring(
         patch.setattr(ring_spill, "_RUN_VERTICES", run_vertices)
         patch.setattr(ring_spill, "_JUDGED", judged)
         path = tmp_path_factory.mktemp("rings") / "rings"
-        with RingSpill(path, order, positions, FACTORS, np.arange(n) + 1.0) as spill:
+        with RingSpill(path, order, positions, FACTORS, np.arange(1.0, n + 1)) as spill:
             for start in range(0, n_rings, piece_rings):
                 some = rings[start : start + piece_rings]
                 counts = np.array([len(one) for one in some])
