@@ -96,7 +96,6 @@ def sample_name(path: Path) -> str:
 _ENDINGS = frozenset(
     {".h5ad", ".zip", ".csv", ".tsv", ".txt", ".mtx", ".gem", ".gef", ".tissue", ".cellbin", ".raw"}
 )
-)
 
 
 def _sanitize(text: str) -> str:
