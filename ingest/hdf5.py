@@ -150,6 +150,8 @@ class Vector:
                 except zlib.error as error:
                     raise self._damaged() from error
             else:
+                if len(body) % self.dtype.itemsize:
+                    raise self._damaged()
                 planes = np.frombuffer(body, np.uint8).reshape(self.dtype.itemsize, -1)
                 body = planes.T.tobytes()
         if len(body) != expected:

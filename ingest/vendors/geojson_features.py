@@ -213,7 +213,9 @@ def _any_rings(lines: bytes, key: str, path: Path) -> Rings:
         name = _name(feature, key, path)
         ids.append(name)
         counts.append(len(ring))
-        vertices.append(ring.reshape(-1, 2))
+        if ring.ndim != 2 or ring.shape[1] != 2:
+            raise _fault(path, "rings of x and y", f"{str(parts)[:60]!r}")
+        vertices.append(ring)
     return Rings(
         np.array(ids, np.int64),
         np.array(counts, np.int64),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..reader import ReadOptions
+    from ..source import StringValues
     from ..tenx import FeatureMatrix
 
 __all__ = ["VisiumReader", "add_features", "add_rows"]
@@ -108,22 +109,22 @@ class VisiumReader(VendorReader):
             return survey
         factors: dict[str, float] = {}
         matrix: FeatureMatrix | None = None
-        found: MatrixFiles | None = None
+        opened: list[tuple[MatrixFiles, FeatureMatrix]] = []
         with survey.faults.part():
             _, factors, missing = find_scalefactors(folder, _SPATIAL)
             survey.missing += missing
         with survey.faults.part():
             found = find_matrix(folder, _BASES, _STEMS, options.reader_kwargs.get("matrix"))
             matrix = _open(found, survey, options)
+            opened.append((found, matrix))
             add_features(survey, matrix, options, str(found.paths[0]))
         with survey.faults.part():
             positions = _positions(folder)
-            if matrix is not None and found is not None:
+            for found, matrix in opened:
                 spots, kept = _placed(found, matrix, positions, survey, options)
-                add_rows(survey, matrix, spots, kept)
+                ids = add_rows(survey, matrix, spots, kept)
                 tables = find_spot_tables(folder, _BASES)
-                assert survey.ids is not None
-                survey.obs |= spot_columns(tables, survey.ids, survey.obs)
+                survey.obs |= spot_columns(tables, ids, survey.obs)
                 _add_unit(survey, spots, options)
         with survey.faults.part():
             images, missing = scaled_images(folder, _SPATIAL, factors)
@@ -234,10 +235,13 @@ def _placed(
     return spots, np.flatnonzero(kept)
 
 
-def add_rows(survey: Survey, matrix: FeatureMatrix, spots: Spots, rows: NDArray[np.int64]) -> None:
-    """Fill in ids, positions, counts and the columns of the array for the rows kept."""
+def add_rows(
+    survey: Survey, matrix: FeatureMatrix, spots: Spots, rows: NDArray[np.int64]
+) -> StringValues:
+    """Fill in ids, positions, counts and the columns of the array for the rows kept; the ids."""
     every = rows.size == len(matrix.barcodes)
-    survey.ids = matrix.barcodes if every else matrix.barcodes.take(rows)
+    ids = matrix.barcodes if every else matrix.barcodes.take(rows)
+    survey.ids = ids
     survey.counts = matrix.counts if every else MaskedCounts(matrix.counts, rows)
     survey.positions = spots.positions if every else spots.positions[rows]
     survey.obs = {
@@ -245,6 +249,7 @@ def add_rows(survey: Survey, matrix: FeatureMatrix, spots: Spots, rows: NDArray[
         "array_row": ArrayColumn("numeric", NumericValues(spots.array_row[rows])),
         "array_col": ArrayColumn("numeric", NumericValues(spots.array_col[rows])),
     }
+    return ids
 
 
 def _add_unit(survey: Survey, spots: Spots, options: ReadOptions) -> None:

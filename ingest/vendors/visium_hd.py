@@ -261,15 +261,14 @@ def _add_cells(  # noqa: PLR0917 - private, one caller
     path = folder.need("polygons of the cells", *within((place.base,), _CELLS, f"{_CELLS}.gz"))
     where = str(survey.path)
     rings = CellRings.of(path, matrix.barcodes, where)
-    positions, n_vertices, n_foreign = centroids(rings)
+    positions, n_vertices = centroids(rings)
     rows = _cells_kept(survey, positions, options, path)
     every = rows.size == len(matrix.barcodes)
     survey.ids = matrix.barcodes if every else matrix.barcodes.take(rows)
     survey.counts = matrix.counts if every else MaskedCounts(matrix.counts, rows)
     survey.positions = positions if every else positions[rows]
     rings = rings if every else CellRings.of(path, survey.ids, where)
-    notes = (f"{n_foreign} polygons of no cell of the matrix left out",) if n_foreign else ()
-    survey.shapes = RingsSource(rings, n_vertices, notes)
+    survey.shapes = RingsSource(rings, n_vertices)
     said = factors.get("microns_per_pixel")
     survey.unit = find_unit(
         survey.positions,

@@ -78,13 +78,13 @@ class CellRings:
             yield RingPiece(rows, rings.counts, rings.vertices)
 
 
-def centroids(rings: CellRings) -> tuple[NDArray[np.float64], int, int]:
+def centroids(rings: CellRings) -> tuple[NDArray[np.float64], int]:
     """Centroids of the polygons by row, reading the file once.
 
     Returns
     -------
-    (centroids, n_vertices, n_foreign)
-        (n, 2) float64, NaN where a cell has no polygon; vertices; polygons of no cell.
+    (centroids, n_vertices)
+        (n, 2) float64, NaN where a cell has no polygon; vertices of all.
 
     Raises
     ------
@@ -92,10 +92,9 @@ def centroids(rings: CellRings) -> tuple[NDArray[np.float64], int, int]:
         A cell with two polygons, or a file that cannot be read.
     """
     found = np.full((rings.numbers.size, 2), np.nan)
-    n_vertices = n_foreign = 0
+    n_vertices = 0
     for piece in rings():
         own = piece.rows >= 0
-        n_foreign += int((~own).sum())
         if not own.any():
             continue
         at = piece.rows[own]
@@ -105,7 +104,7 @@ def centroids(rings: CellRings) -> tuple[NDArray[np.float64], int, int]:
             )
         n_vertices += int(piece.counts[own].sum())
         found[at] = ring_centroids(piece.vertices, piece.counts)[own]
-    return found, n_vertices, n_foreign
+    return found, n_vertices
 
 
 def ring_centroids(vertices: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -141,7 +141,8 @@ class TestLayouts:
         array = SpotArray(900, 128, 112)
         write_visium(tmp_path / "out", SimTissue(900, 40, 5.0), array=array, cytassist=True)
         raw = READER.open(tmp_path / "out", ReadOptions())
-        assert (raw.n_obs, raw.um_per_unit) == (900, pytest.approx(UM_PER_PX, rel=1e-6))
+        assert raw.n_obs == 900
+        assert raw.um_per_unit == pytest.approx(UM_PER_PX, rel=1e-6)
         assert "14336 spots" in str(raw.provenance["unit"])
         assert "cytassist_image.tiff is not written" in str(raw.provenance["notes"])
 
@@ -384,7 +385,7 @@ def test_spatialdata_io_reads_the_same(tmp_path: Path) -> None:
 
     Theirs come from `spot_diameter_fullres`, whose meaning differs between versions.
     """
-    from spatialdata_io import visium
+    from spatialdata_io import visium  # type: ignore[import-untyped]
 
     array = SpotArray(120, 30, 20)
     tissue = SimTissue(120, 40, 20.0)

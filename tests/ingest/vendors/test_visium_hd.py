@@ -1,0 +1,389 @@
+"""The Visium HD reader: bins of every size, cells, moved folders, units, images, faults."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import shapely
+from scipy import sparse
+
+from tisseract.atlas.errors import InputError
+from tisseract.ingest.partition import write_section
+from tisseract.ingest.reader import Reader, ReadOptions, reader_for
+from tisseract.ingest.source import RingsSource
+from tisseract.ingest.vendors.visium import VisiumReader
+from tisseract.ingest.vendors.visium_hd import VisiumHDReader
+
+from ...contracts import ReaderContract, ids_of, matrix_of
+from .mutants import run_mutants
+from .tissue import SimTissue
+from .visium_bundle import write_small as write_visium_small
+from .visium_hd_bundle import (
+    CELL_KINDS,
+    KINDS,
+    UM_PER_PX,
+    BinGrid,
+    bin_truth,
+    cell_truth,
+    write_visium_hd,
+)
+
+READER = VisiumHDReader()
+BINS = SimTissue(60, 40, 20.0, molecules=False)
+CELLS = SimTissue(45, 40, 30.0)
+GRID = BinGrid(60)
+SEGMENTED = ReadOptions(reader_kwargs={"segmented": True})
+
+
+def bundle(folder: Path, **how: Any) -> Path:
+    write_visium_hd(folder, BINS, **({"cells": CELLS, "image_um": 4.0} | how))
+    return folder
+
+
+def with_kwargs(**kwargs: object) -> ReadOptions:
+    return ReadOptions(reader_kwargs=kwargs)
+
+
+def faults(path: Path, options: ReadOptions | None = None) -> str:
+    seen = READER.inspect(path, options or ReadOptions())
+    assert seen.faults
+    with pytest.raises(InputError) as caught:
+        READER.open(path, options or ReadOptions())
+    assert caught.value.faults == seen.faults
+    return "\n".join(map(str, seen.faults))
+
+
+def notes(path: Path, options: ReadOptions | None = None) -> str:
+    return "\n".join(READER.inspect(path, options or ReadOptions()).notes)
+
+
+class TestBins(ReaderContract):
+    @pytest.fixture
+    def reader(self) -> Reader:
+        return READER
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        return bundle(tmp_path / "out", cells=None)
+
+    @pytest.fixture
+    def truth(self) -> Mapping[str, Any]:
+        return _as_mapping(bin_truth(BINS, GRID))
+
+
+class TestCells(ReaderContract):
+    @pytest.fixture
+    def reader(self) -> Reader:
+        return READER
+
+    @pytest.fixture
+    def source(self, tmp_path: Path) -> Path:
+        return bundle(tmp_path / "out")
+
+    @pytest.fixture
+    def options(self) -> ReadOptions:
+        return SEGMENTED
+
+    @pytest.fixture
+    def truth(self) -> Mapping[str, Any]:
+        return _as_mapping(cell_truth(CELLS, GRID))
+
+
+def _as_mapping(truth: Any) -> dict[str, Any]:
+    return {
+        "counts": truth.counts,
+        "positions": truth.positions,
+        "ids": truth.ids,
+        "gene_ids": truth.gene_ids,
+    }
+
+
+class TestLayouts:
+    @pytest.mark.parametrize("version", ["3.0.0", "3.1.3", "4.0.1"])
+    def test_bins_are_a_grid_of_circles(self, tmp_path: Path, version: str) -> None:
+        raw = READER.open(bundle(tmp_path / "out", version=version, prefix="Mouse_"), ReadOptions())
+        assert raw.um_per_unit == UM_PER_PX
+        assert isinstance(raw.radius, float)
+        assert raw.radius * UM_PER_PX == pytest.approx(4.0)
+        assert raw.shapes is None
+        rows: Any = raw.obs["array_row"].read()
+        columns: Any = raw.obs["array_col"].read()
+        index = GRID.index(np.arange(60))
+        assert np.array_equal(np.column_stack([rows.values, columns.values]), index)
+        vendor: Any = raw.provenance["vendor"]
+        assert vendor["software"] == f"spaceranger-{version}"
+        assert vendor["feature_slice"]["sample_id"] == "sim"
+        assert vendor["metrics"] == {"Sample ID": "sim", "Reads": "12"}
+        assert "barcode_mappings.parquet" in str(raw.provenance["notes"])
+
+    def test_sizes(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out", bins=(2, 8, 16))
+        assert READER.open(path, ReadOptions()).radius == pytest.approx(4 / UM_PER_PX)
+        total = bin_truth(BINS, GRID).counts.sum()
+        for size in (2, "16", "square_008um", 16.0):
+            raw = READER.open(path, with_kwargs(bin_size=size))
+            assert matrix_of(raw).sum() == total
+        told = faults(path, with_kwargs(bin_size=4))
+        assert "but got bins of 2, 8, 16 um" in told
+        assert "a number of micrometers" in faults(path, with_kwargs(bin_size="wide"))
+
+    def test_without_8_um_the_next_larger(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out", bins=(2, 16))
+        assert READER.open(path, ReadOptions()).radius == pytest.approx(8 / UM_PER_PX)
+
+    @pytest.mark.parametrize(
+        "part",
+        ["", "binned_outputs", "binned_outputs/square_008um", "segmented_outputs"],
+    )
+    def test_any_folder_of_an_output(self, tmp_path: Path, part: str) -> None:
+        path = bundle(tmp_path / "run" / "outs") / part
+        assert reader_for(path).format == "visium_hd"
+        raw = READER.open(path, ReadOptions())
+        assert raw.n_obs == (39 if part.startswith("seg") else 60)
+        assert raw.um_per_unit == UM_PER_PX
+
+    def test_outs(self, tmp_path: Path) -> None:
+        bundle(tmp_path / "run" / "outs")
+        assert reader_for(tmp_path / "run").format == "visium_hd"
+        assert READER.open(tmp_path / "run", ReadOptions()).n_obs == 60
+
+    def test_moved_and_renamed(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out") / "binned_outputs" / "square_008um"
+        moved = tmp_path / "brain"
+        shutil.copytree(path, moved)
+        assert reader_for(moved).format == "visium_hd"
+        raw = READER.open(moved, ReadOptions())
+        assert (raw.n_obs, raw.radius) == (60, 4 / UM_PER_PX)
+
+    def test_visium_is_not_visium_hd(self, tmp_path: Path) -> None:
+        spots = write_visium_small(tmp_path / "visium")
+        assert not READER.recognizes(spots)
+        assert "set `format` to visium" in faults(spots)
+        bins = bundle(tmp_path / "hd")
+        assert not VisiumReader().recognizes(bins)
+        (fault,) = VisiumReader().inspect(bins, ReadOptions()).faults
+        assert "set `format` to visium_hd" in str(fault)
+        assert not READER.recognizes(tmp_path)
+
+    def test_unit_of_the_grid_without_scale_factors(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out", cells=None)
+        for file in path.rglob("scalefactors_json.json"):
+            file.unlink()
+        raw = READER.open(path, ReadOptions())
+        assert raw.um_per_unit == pytest.approx(UM_PER_PX, rel=1e-9)
+        assert "bins of 8 um" in str(raw.provenance["unit"])
+        assert list(raw.images) == ["cytassist"]
+
+    def test_scale_factors_that_contradict_the_grid(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        file = path / "binned_outputs/square_008um/spatial/scalefactors_json.json"
+        facts = json.loads(file.read_text())
+        file.write_text(json.dumps(facts | {"microns_per_pixel": 2 * UM_PER_PX}))
+        assert "a pitch of 16 um, but bins are 8 um" in notes(path)
+        file.write_text(json.dumps(facts | {"bin_size_um": 10}))
+        assert "holds bins of 10 um" in notes(path)
+        assert READER.open(path, ReadOptions(um_per_unit="unknown")).um_per_unit is None
+
+    def test_matrix_of_all_bins_leaves_out_those_on_glass(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        place = path / "binned_outputs/square_008um"
+        (place / "filtered_feature_bc_matrix.h5").rename(place / "raw_feature_bc_matrix.h5")
+        positions = place / "spatial" / "tissue_positions.parquet"
+        table = pq.read_table(positions)
+        inside = np.array(table["in_tissue"]).copy()
+        inside[np.flatnonzero(inside)[0]] = 0
+        pq.write_table(table.set_column(1, "in_tissue", [inside]), positions)
+        assert READER.open(path, ReadOptions()).n_obs == 59
+        assert READER.open(path, with_kwargs(in_tissue_only=False)).n_obs == 60
+
+
+class TestSegmented:
+    def test_cells_with_polygons_and_nuclei(self, tmp_path: Path) -> None:
+        raw = READER.open(bundle(tmp_path / "out"), SEGMENTED)
+        assert isinstance(raw.shapes, RingsSource)
+        pieces = list(raw.shapes.pieces())
+        assert sum(piece.counts.sum() for piece in pieces) == 45 * 15
+        assert raw.shapes.n_vertices == 39 * 15
+        (table,) = raw.outlines["nuclei"].tables()
+        assert table.num_rows == 39
+        ids = table.column("cell_id").to_pylist()
+        assert ids == ids_of(raw)
+        shapes = shapely.from_wkb(table.column("geometry").to_numpy())
+        centers = shapely.get_coordinates(shapely.centroid(shapes)) / UM_PER_PX
+        np.testing.assert_allclose(centers, raw.positions, atol=0.02)
+
+    def test_written_polygons_hold_their_cells(self, tmp_path: Path) -> None:
+        raw = READER.open(bundle(tmp_path / "out"), SEGMENTED)
+        write_section(raw, tmp_path / "s.zarr", memory_limit=2**30)
+        shapes = shapely.from_wkb(
+            pq.read_table(tmp_path / "s.zarr/shapes/cells/shapes.parquet")["geometry"].to_numpy()
+        )
+        expected = CELLS.boundaries(CELLS.whole(), 14)[0]
+        area = shapely.area(shapely.polygons(expected))
+        assert shapely.area(shapes) == pytest.approx(area, rel=0.01)
+        nuclei = pq.read_table(tmp_path / "s.zarr/shapes/nuclei/shapes.parquet")
+        assert nuclei.num_rows == 39
+
+    def test_polygons_as_multipolygons(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        file = path / "segmented_outputs" / "cell_segmentations.geojson"
+        before = READER.open(path, SEGMENTED).positions
+        facts = json.loads(file.read_text())
+        geometry = facts["features"][0]["geometry"]
+        speck = [[[0, 0], [1, 0], [0, 1], [0, 0]]]
+        geometry |= {"type": "MultiPolygon", "coordinates": [speck, geometry["coordinates"]]}
+        file.write_text(json.dumps(facts, indent=1))
+        np.testing.assert_array_equal(READER.open(path, SEGMENTED).positions, before)
+
+    def test_missing_parts(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        folder = path / "segmented_outputs"
+        (folder / "nucleus_segmentations.geojson").unlink()
+        assert "no outlines of nuclei" in notes(path, SEGMENTED)
+        polygons = folder / "cell_segmentations.geojson"
+        facts = json.loads(polygons.read_text())
+        polygons.write_text(json.dumps(facts | {"features": facts["features"][1:]}))
+        assert "none for 1; copy both files" in faults(path, SEGMENTED)
+        raw = READER.open(path, with_kwargs(segmented=True, unplaced="drop"))
+        assert raw.n_obs == 38
+        assert isinstance(raw.shapes, RingsSource)
+        rows = np.concatenate([piece.rows for piece in raw.shapes.pieces()])
+        assert sorted(rows[rows >= 0].tolist()) == list(range(38))
+        polygons.write_text(json.dumps(facts | {"features": facts["features"] * 2}))
+        assert "one polygon a cell" in faults(path, SEGMENTED)
+        polygons.unlink()
+        assert "polygons of the cells" in faults(path, SEGMENTED)
+        shutil.rmtree(folder)
+        assert "expected segmented_outputs" in faults(path, SEGMENTED)
+        assert READER.open(path, ReadOptions()).n_obs == 60
+
+    def test_options_that_exclude_each_other(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        assert "no bin_size" in faults(path, with_kwargs(segmented=True, bin_size=8))
+        assert "true or false" in faults(path, with_kwargs(segmented="yes"))
+
+
+class TestImages:
+    @pytest.mark.parametrize("name", ["hires", "lowres"])
+    def test_tissue_lies_under_the_bins(self, tmp_path: Path, name: str) -> None:
+        tissue = SimTissue(2_000, 40, 3.0, molecules=False)
+        write_visium_hd(tmp_path / "out", tissue, image_um=1.0 if name == "hires" else 0.5)
+        raw = READER.open(tmp_path / "out", ReadOptions())
+        image: Any = raw.images[name]
+        with image.open() as pixels:
+            gray = pixels.rows(0, pixels.shape[1]).mean(axis=0)
+        at = raw.positions * UM_PER_PX
+
+        def share(scale: float, order: tuple[int, int]) -> float:
+            x, y = (at[:, order] * scale / image.affine[0][0]).T.astype(int)
+            inside = (x < gray.shape[1]) & (y < gray.shape[0])
+            dark = np.zeros(len(at), bool)
+            dark[inside] = gray[y[inside], x[inside]] < 200
+            return float(dark.mean())
+
+        assert share(1.0, (0, 1)) > 0.995
+        assert share(1.0, (1, 0)) < 0.9
+        assert share(1.05, (0, 1)) < 0.985
+        assert share(0.95, (0, 1)) < 0.985
+
+    def test_cytassist_image_is_placed_by_the_transforms(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        raw = READER.open(path, ReadOptions())
+        image: Any = raw.images["cytassist"]
+        affine = np.array(image.affine)
+        # 20 um a pixel, turned by a quarter: its y runs along the columns of the array.
+        assert np.hypot(*affine[:, 1]) == pytest.approx(20.0)
+        spot = np.array([[10 * 20 / 8 + 4, 7 * 20 / 8 - 3]])  # array row, column of pixel (10, 7)
+        expected = (GRID.positions(spot) * UM_PER_PX)[0]
+        np.testing.assert_allclose(affine @ [10.0, 7.0, 1.0], expected, atol=1e-6)
+        assert "cytassist" not in READER.open(path, with_kwargs(images=["hires"])).images
+        with h5py.File(path / "feature_slice.h5", "a") as file:
+            facts = json.loads(str(file.attrs["metadata_json"]))
+            facts["transform_matrices"]["cytassist_colrow_to_spot_colrow"][6] = 1e-3
+            file.attrs["metadata_json"] = json.dumps(facts)
+        assert "no affine transform comes nearer" in notes(path)
+        (path / "feature_slice.h5").write_bytes(b"none")
+        assert "feature_slice.h5 cannot be read" in notes(path)
+        assert "does not place it" in notes(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*KINDS, *CELL_KINDS], ids=lambda kind: str(kind[0]))
+def test_no_damage_gets_out(tmp_path: Path, kind: tuple[str, Any, str]) -> None:
+    name, write, file = kind
+    images = [] if kind in CELL_KINDS else ["hires"]
+    options = with_kwargs(images=images, segmented=kind in CELL_KINDS)
+    source = write(tmp_path / "small")
+    report = run_mutants(
+        source, file, READER, options, tmp_path / "work", n=40, seed=6, write="slice" not in name
+    )
+    assert not report.failures
+
+
+@pytest.mark.slow
+def test_spatialdata_io_reads_the_same(tmp_path: Path) -> None:
+    """Cells, genes, counts, coordinates, image shapes.
+
+    Theirs makes a square polygon of every bin, unrotated; ours keeps circles of the same width.
+    Cells have no positions there: the centroids of its polygons are ours.
+    """
+    from spatialdata_io import visium_hd  # type: ignore[import-untyped]
+
+    path = bundle(tmp_path / "out", bins=(8, 16), prefix="s_")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs: Any = visium_hd(path, load_segmentations_only=False, var_names_make_unique=False)
+    for size in (8, 16):
+        raw = READER.open(path, with_kwargs(bin_size=size))
+        table = theirs.tables[f"square_{size:03d}um"]
+        assert ids_of(raw) == table.obs_names.tolist()
+        assert raw.panel.symbol.tolist() == table.var_names.tolist()
+        assert (matrix_of(raw) != sparse.csr_matrix(table.X)).nnz == 0
+        np.testing.assert_array_equal(raw.positions, table.obsm["spatial"])
+        squares = theirs.shapes[f"s_square_{size:03d}um"].geometry
+        assert isinstance(raw.radius, float)
+        assert squares.area.iloc[0] == pytest.approx((2 * raw.radius) ** 2)
+    for name in ("hires", "lowres"):
+        image: Any = raw.images[name]
+        with image.open() as pixels:
+            assert pixels.shape == theirs.images[f"s_{name}_image"].shape
+    cells = READER.open(path, SEGMENTED)
+    table = theirs.tables["cell_segmentations"]
+    assert ids_of(cells) == table.obs_names.tolist()
+    assert (matrix_of(cells) != sparse.csr_matrix(table.X)).nnz == 0
+    polygons = theirs.shapes["s_cell_segmentations"].geometry
+    centers = np.column_stack([polygons.centroid.x, polygons.centroid.y])
+    np.testing.assert_allclose(cells.positions, centers, atol=1e-9)
+
+
+@pytest.mark.real
+def test_real_layout(real_data: Path) -> None:
+    path = real_data / "vendor" / "visium_hd"
+    assert reader_for(path).format == "visium_hd"
+    raw = READER.open(path, ReadOptions())
+    place = path / "binned_outputs" / "square_008um"
+    with h5py.File(place / "filtered_feature_bc_matrix.h5") as file:
+        group = file["matrix"]
+        parts = (group["data"][:], group["indices"][:], group["indptr"][:])
+        shape = tuple(group["shape"][:][::-1])
+        ids = [one.decode() for one in group["barcodes"][:]]
+    assert (matrix_of(raw) != sparse.csr_matrix(parts, shape=shape)).nnz == 0
+    assert ids_of(raw) == ids
+    table = pq.read_table(place / "spatial" / "tissue_positions.parquet").to_pandas()
+    table = table.set_index("barcode").loc[ids]
+    expected = table[["pxl_col_in_fullres", "pxl_row_in_fullres"]].to_numpy()
+    np.testing.assert_array_equal(raw.positions, expected)
+    assert raw.um_per_unit == pytest.approx(0.27376126715)
+    # The counts are those of another sample: only a quarter of the 16 um barcodes has a place.
+    assert "none for 2053" in faults(path, with_kwargs(bin_size=16))
+    assert READER.open(path, with_kwargs(bin_size=16, unplaced="drop")).n_obs == 642
+    assert {"hires", "lowres"} == set(raw.images)
