@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .derived import Provenance, write_provenance
+from .derived import Home, Provenance, write_provenance
 from .errors import Corrupt, MissingKey
 from .manifest import parse_json
 from .section_arrays import ArrayLayout, RowArray
@@ -87,14 +87,14 @@ class Annotation:
 
 
 def write_annotation(
-    store: AtlasStore, key: str, section: str, values: ColumnValues, provenance: Provenance
+    store: Home, key: str, section: str, values: ColumnValues, provenance: Provenance
 ) -> DerivedEntry:
     """Write and seal one column of one section; visible once the returned entry is committed.
 
     Parameters
     ----------
-    store : AtlasStore
-        Opened for writing.
+    store : Home
+        The atlas, opened for writing.
     key : str
         Name of the column.
     section : str

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
+    from .attempt import Attempt
+    from .section import Section
     from .store import AtlasStore
 
 __all__ = [
+    "Home",
     "Provenance",
     "RowBlocks",
     "tile_histogram",
@@ -42,6 +45,23 @@ _SHARD_BYTES = 16 * 2**20
 _NODE_BYTES = 2**20
 
 type Runs = Sequence[tuple[int, int]]
+
+
+class Home(Protocol):
+    """What derived data is written into: an atlas, or one whose section is not committed yet."""
+
+    @property
+    def version(self) -> int:
+        """Snapshot that was looked at."""
+        ...
+
+    def section(self, name: str) -> Section:
+        """Section of that name."""
+        ...
+
+    def new_attempt(self, parent: str) -> Attempt:
+        """Open a fresh place to write into."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +167,13 @@ def write_derived(
     )
 
 
-def write_provenance(store: AtlasStore, provenance: Provenance, path: Path) -> None:
+def write_provenance(store: Home, provenance: Provenance, path: Path) -> None:
     """Write `provenance.json` into the folder of an attempt at derived data."""
     text = json.dumps(_facts(store, provenance), indent=1, sort_keys=True)
     (path / "provenance.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _facts(store: AtlasStore, provenance: Provenance) -> dict[str, Any]:
+def _facts(store: Home, provenance: Provenance) -> dict[str, Any]:
     return {
         "tool": "tisseract",
         "version": version("tisseract"),

@@ -9,10 +9,11 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError, InvalidArgument, near
 from ...atlas.keys import check_name
+from ...atlas.polygons import checked, features
+from ...atlas.regions import KIND, NamedPolygons, write_regions
 from ...atlas.snapshot import Change
-from .given import checked, features, loaded, polygon, read_text, refuse_pixels
+from .given import loaded, polygon, read_text, refuse_pixels
 from .ontology import read_ontology_table
-from .region_file import KIND, NamedPolygons, write_regions
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore

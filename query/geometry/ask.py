@@ -19,12 +19,12 @@ from .frames import UnregisteredWarning, framed_places
 from .given import loaded, place, refuse_pixels
 from .near import NearCells
 from .places import Place
-from .region_file import KIND
 from .regions import NamedRegion, named_places
 from .touching import Touching
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
+from ...atlas.regions import KIND
 
 _NAMED = 10
 

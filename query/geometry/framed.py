@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
+from ...atlas.frames import Matrix
 from .places import Box, Circle, Place, Polygon
 
 type BoolArray = NDArray[np.bool_]
 type FloatArray = NDArray[np.float64]
-type Matrix = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 def transform(matrix: Matrix, points: FloatArray) -> FloatArray:

@@ -4,14 +4,12 @@ The derived kind `frame`, one attempt a section and frame. The matrix stands in 
 itself, so asking by a frame opens nothing.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...atlas.derived import Provenance, write_provenance
 from ...atlas.errors import (
     DerivedNotFound,
     Fault,
@@ -21,11 +19,12 @@ from ...atlas.errors import (
     near,
     near_or_all,
 )
+from ...atlas.frames import FRAME, Matrix, affine, write_frame
 from ...atlas.keys import check_name
-from ...atlas.snapshot import Change, DerivedEntry
+from ...atlas.snapshot import Change
 from .by_section import PlacesBySection, fresh_and_stale
-from .framed import Framed, Matrix
-from .places import LARGEST, Place
+from .framed import Framed
+from .places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,56 +33,11 @@ if TYPE_CHECKING:
 
     from ...atlas.store import AtlasStore
 
-_KIND = "frame"
-# Below this the affine squeezes the plane to a line for all that float64 can tell.
-_SINGULAR = 1e-12
 _NAMED = 10
 
 
 class UnregisteredWarning(UserWarning):
     """Sections that a frame does not know are left out of an answer."""
-
-
-def affine(value: object) -> Matrix:
-    """Read an affine as rows (a, b, c), (d, e, f): x' = a x + b y + c, y' = d x + e y + f.
-
-    Parameters
-    ----------
-    value
-        2 x 3; 3 x 2, its transpose, as for row vectors (x, y, 1); or 3 x 3 with last row 0, 0, 1.
-
-    Raises
-    ------
-    InvalidArgument
-        Another shape, not finite, beyond 1e15, or an affine that cannot be undone.
-
-    Examples
-    --------
-    >>> affine([[1, 0], [0, 1], [100, 200]])
-    ((1.0, 0.0, 100.0), (0.0, 1.0, 200.0))
-    """
-    try:
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        array = np.zeros(0)
-    if array.shape == (3, 3) and array[2].tolist() == [0.0, 0.0, 1.0]:
-        array = array[:2]
-    elif array.shape == (3, 2):
-        array = array.T
-    if array.shape != (2, 3):
-        raise InvalidArgument(
-            "an affine of 2 x 3 or 3 x 2 numbers, or 3 x 3 with last row 0, 0, 1, is wanted, "
-            f"but got {str(value)[:80]}"
-        )
-    if not np.isfinite(array).all() or float(np.abs(array).max()) > LARGEST:
-        raise InvalidArgument(f"an affine of finite numbers is wanted, but got {array.tolist()}")
-    if abs(np.linalg.det(array[:, :2])) <= _SINGULAR * float((array[:, :2] ** 2).sum()):
-        raise InvalidArgument(
-            f"an affine that can be undone is wanted, but got {array.tolist()}, which squeezes "
-            "the plane to a line"
-        )
-    a, b, c, d, e, f = (float(number) for number in array.ravel())
-    return (a, b, c), (d, e, f)
 
 
 def register(
@@ -141,37 +95,17 @@ def register(
     there = [
         name
         for name in matrices
-        if f"{_KIND}/{frame}/{name}" in store.snapshot.derived
-        and not store.is_stale(_KIND, frame, name)
+        if f"{FRAME}/{frame}/{name}" in store.snapshot.derived
+        and not store.is_stale(FRAME, frame, name)
     ]
     if there and not overwrite:
         raise InvalidArgument(
             f"sections not yet in frame {frame!r} are wanted, but got {', '.join(there[:_NAMED])}; "
             "pass overwrite=True to replace their affines"
         )
-    entries = [_write(store, frame, section, matrix) for section, matrix in matrices.items()]
+    entries = [write_frame(store, frame, section, matrix) for section, matrix in matrices.items()]
     change = Change(add_derived=entries, expect={} if overwrite else seen.attempts_at(entries))
     store.commit(change, f"register {len(entries)} sections in {frame}")
-
-
-def _write(store: "AtlasStore", frame: str, section: str, matrix: Matrix) -> DerivedEntry:
-    info = {"matrix": [list(row) for row in matrix]}
-    inputs = {f"section:{section}": store.section(section).attempt}
-    with store.new_attempt(f"derived/{_KIND}/{frame}/{section}") as attempt:
-        text = json.dumps(info) + "\n"
-        (attempt.path / "frame.json").write_text(text, encoding="utf-8")
-        write_provenance(store, Provenance(inputs, info), attempt.path)
-        receipt = attempt.seal()
-    return DerivedEntry(
-        _KIND,
-        frame,
-        section,
-        receipt.attempt,
-        receipt.digest,
-        receipt.nbytes,
-        inputs=inputs,
-        info=info,
-    )
 
 
 def read_affine(store: "AtlasStore", frame: str, section: str) -> Matrix:
@@ -181,7 +115,7 @@ def read_affine(store: "AtlasStore", frame: str, section: str) -> Matrix:
     ------
     DerivedNotFound, StaleDerived, InvalidArgument
     """
-    return affine(store.derived(_KIND, frame, section).info.get("matrix"))
+    return affine(store.derived(FRAME, frame, section).info.get("matrix"))
 
 
 def frame_table(store: "AtlasStore") -> "pd.DataFrame":
@@ -192,9 +126,9 @@ def frame_table(store: "AtlasStore") -> "pd.DataFrame":
     import pandas as pd
 
     rows: list[dict[str, Any]] = []
-    for frame, sections in store.derived_keys(_KIND).items():
+    for frame, sections in store.derived_keys(FRAME).items():
         for section in sections:
-            entry = store.snapshot.derived[f"{_KIND}/{frame}/{section}"]
+            entry = store.snapshot.derived[f"{FRAME}/{frame}/{section}"]
             numbers = np.ravel(affine(entry.info.get("matrix"))).tolist()
             row = {"frame": frame, "section": section} | dict(zip("abcdef", numbers, strict=True))
             rows.append(row | {"stale": bool(store.snapshot.stale_inputs(entry))})
@@ -225,7 +159,7 @@ def framed_places(
     StaleDerived
         One that was named, or every one, was replaced since it was registered.
     """
-    known = store.derived_keys(_KIND)
+    known = store.derived_keys(FRAME)
     if frame not in known:
         raise DerivedNotFound(
             f"a registered frame is wanted for coordinate_system=, but got {frame!r}."
@@ -237,7 +171,7 @@ def framed_places(
             f"sections registered in frame {frame!r} are wanted, but got "
             f"{', '.join(map(repr, absent[:_NAMED]))}; register them, or leave them out"
         )
-    chosen, stale = fresh_and_stale(store, _KIND, frame, sections)
+    chosen, stale = fresh_and_stale(store, FRAME, frame, sections)
     chosen = chosen or known[frame]  # where all are stale, the first of them raises
     places = {name: Framed(place, read_affine(store, frame, name), frame) for name in chosen}
     words, why_not = f"{place} of frame {frame!r}", f"is not in frame {frame!r}"

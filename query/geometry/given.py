@@ -1,17 +1,15 @@
 """Places as users write them: numbers, shapely, GeoJSON, well-known text, files of these."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...atlas.errors import InvalidArgument
-from .places import Box, Circle, Place, Polygon, check_reach
+from ...atlas.polygons import checked, describe, features, in_pixels, united
+from .places import Box, Circle, Place, Polygon
 
-# Identity of features in files of older versions of QuPath, before objectType.
-_QUPATH_ID = re.compile(r"Path\w+Object$")
 # Files of annotations are some MB; more than this is no annotation.
 _LARGEST_FILE = 512 * 2**20
 _FORMS = "a polygon (shapely, GeoJSON, WKT, a file of either, or vertices (n, 2)) is wanted"
@@ -51,59 +49,6 @@ def polygon(value: object) -> Polygon:
     return Polygon(shapely.to_wkb(geometry))
 
 
-def checked(geometry: Any, where: str, value: object = None) -> Any:
-    """Return a shapely (Multi)Polygon in two dimensions, or say what is wrong with it.
-
-    Parameters
-    ----------
-    geometry
-        Any shapely geometry.
-    where
-        Put behind the message, such as " (feature 3)".
-    value
-        What the user gave, for the message.
-
-    Raises
-    ------
-    InvalidArgument
-        See `polygon`.
-    """
-    import shapely
-
-    given = geometry if value is None else value
-    if geometry is None or geometry.is_empty:
-        kind = "nothing" if geometry is None else f"an empty {geometry.geom_type}"
-        raise InvalidArgument(f"a polygon with an area is wanted, but got {kind}{where}")
-    if geometry.geom_type not in ("Polygon", "MultiPolygon"):
-        got = _describe(geometry.geom_type, given)
-        raise InvalidArgument(f"a polygon with an area is wanted, but got {got}{where}")
-    geometry = shapely.force_2d(geometry)
-    coordinates = shapely.get_coordinates(geometry)
-    if not np.isfinite(coordinates).all():
-        raise InvalidArgument(
-            f"a polygon of finite coordinates is wanted, but got nan or infinity{where}"
-        )
-    check_reach(coordinates, f"a polygon{where}")
-    if not shapely.is_valid(geometry):
-        raise InvalidArgument(
-            "a polygon that does not cross itself is wanted, but got "
-            f"{shapely.is_valid_reason(geometry)}{where}; shapely.make_valid(polygon) mends most, "
-            "or draw it again there"
-        )
-    return geometry
-
-
-def united(parts: Sequence[Any]) -> Any:
-    """Several valid polygons as one geometry; a point lies in it if it lies in one of them."""
-    import shapely
-
-    if len(parts) == 1:
-        return parts[0]
-    # Apart from each other they are a multipolygon as they stand; only others need new vertices.
-    pieces = shapely.MultiPolygon(list(shapely.get_parts(parts)))
-    return pieces if shapely.is_valid(pieces) else shapely.union_all(parts)
-
-
 def _geometry(value: object) -> Any:
     import shapely
     from shapely.errors import ShapelyError
@@ -125,9 +70,9 @@ def _geometry(value: object) -> Any:
         ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError,
         OverflowError,
     ) as error:  # fmt: skip
-        got = _describe(type(value).__name__, value)
+        got = describe(type(value).__name__, value)
         raise InvalidArgument(f"{_FORMS}, but got {got}: {str(error)[:200]}") from error
-    raise InvalidArgument(f"{_FORMS}, but got {_describe(type(value).__name__, value)}")
+    raise InvalidArgument(f"{_FORMS}, but got {describe(type(value).__name__, value)}")
 
 
 def loaded(value: object) -> object:
@@ -167,7 +112,7 @@ def refuse_pixels(value: object, known: Mapping[str, float | None]) -> None:
     if columns is not None:  # a GeoDataFrame, as geopandas reads the file
         parts = [dict.fromkeys(map(str, columns))]
     known = {name: factor for name, factor in known.items() if factor is not None}
-    if not known or not isinstance(parts, list) or not any(map(_is_in_pixels, parts)):
+    if not known or not isinstance(parts, list) or not any(map(in_pixels, parts)):
         return
     own = next(iter(known.items()))
     hint = ""
@@ -178,43 +123,6 @@ def refuse_pixels(value: object, known: Mapping[str, float | None]) -> None:
         f"but got none; pass the size of a pixel of that image{hint}; 1 where they are in "
         "micrometers already"
     )
-
-
-def _is_in_pixels(feature: object) -> bool:
-    if not isinstance(feature, Mapping):
-        return False
-    properties = feature.get("properties")
-    marks = {*feature, *(properties if isinstance(properties, Mapping) else ())}
-    return bool(marks & {"objectType", "object_type"}) or bool(
-        _QUPATH_ID.match(str(feature.get("id")))
-    )
-
-
-def features(value: Mapping[str, Any]) -> Iterator[tuple[Any, Mapping[str, Any]]]:
-    """Yield the shapely geometry (None where null) and properties of each feature of GeoJSON.
-
-    Raises
-    ------
-    ValueError, TypeError, KeyError, AttributeError, IndexError
-        It is not GeoJSON; callers put it in words.
-    """
-    import shapely
-
-    kind = value.get("type")
-    if kind == "FeatureCollection":
-        for feature in value["features"]:
-            if feature.get("type") != "Feature":
-                raise ValueError(f"a Feature is wanted in features, but got {feature.get('type')}")
-            yield from features(feature)
-        return
-    if kind == "Feature":
-        shape = value["geometry"]
-        geometry = None if shape is None else shapely.geometry.shape(dict(shape))
-        properties = value.get("properties") or {}
-        identity = {} if value.get("id") is None else {"id": value["id"]}
-        yield geometry, {**identity, **properties}
-        return
-    yield shapely.geometry.shape(dict(value)), {}
 
 
 def _from_geojson(value: Mapping[str, Any]) -> Any:
@@ -268,11 +176,6 @@ def _from_text(value: str | Path) -> Any:
         return _from_geojson(json.loads(text))
     with np.errstate(invalid="ignore"):  # nan is refused below, with words
         return shapely.from_wkt(text)
-
-
-def _describe(kind: str, value: object) -> str:
-    text = repr(value)
-    return f"{kind} {text if len(text) <= 80 else text[:80] + '...'}"
 
 
 def place(

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
+from ...atlas.polygons import LARGEST
 from ..cells.rows import RunArray, as_runs, coalesce, count, pairs_of
 from ..filters.predicate import Compare, conjunction
-from .places import LARGEST
 
 if TYPE_CHECKING:
     from ...atlas.section import Section

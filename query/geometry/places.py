@@ -13,32 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
+from ...atlas.polygons import check_reach
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
 type BoolArray = NDArray[np.bool_]
 type FloatArray = NDArray[np.float64]
-
-
-# Squares of such lengths are far from overflow, and no tissue is a million kilometers wide.
-LARGEST = 1e15
-
-
-def check_reach(values: object, what: str) -> None:
-    """Refuse coordinates whose squares might overflow.
-
-    Raises
-    ------
-    InvalidArgument
-        One beyond 1e15 in size.
-    """
-    farthest = float(np.abs(np.asarray(values, np.float64)).max())
-    if farthest > LARGEST:
-        raise InvalidArgument(
-            f"{what} of coordinates below {LARGEST:g} is wanted, but got {farthest:g}; "
-            "are they in another unit?"
-        )
 
 
 class Place(Protocol):

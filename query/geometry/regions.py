@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.errors import DerivedNotFound, InvalidArgument, near, near_or_all
+from ...atlas.polygons import united
+from ...atlas.regions import KIND, read_ontology, read_regions, region_areas
 from .by_section import PlacesBySection, fresh_and_stale
-from .given import united
 from .places import BoolArray, FloatArray, Polygon
-from .region_file import KIND, read_ontology, read_regions, region_areas
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,13 +12,13 @@ from ...atlas.annotations import ANNOTATION, write_annotation
 from ...atlas.derived import Provenance
 from ...atlas.errors import Fault, InputError, InvalidArgument, near
 from ...atlas.keys import check_name
+from ...atlas.label_values import spread, typed
 from ...atlas.memory import parse_bytes, refuse_above
 from ...atlas.section_columns import ColumnValues, StringValues
 from ...atlas.snapshot import Change
 from ..cells.rows import as_runs, batches, pairs_of
 from ..filters.columns import Columns
 from .given import Given, read_given
-from .kinds import spread, typed
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...atlas.derived import Provenance, write_provenance
-from ...atlas.errors import Corrupt, MissingKey
-from ...atlas.manifest import digest_bytes
-from ...atlas.snapshot import DerivedEntry
+from .derived import Provenance, write_provenance
+from .errors import Corrupt, MissingKey
+from .manifest import digest_bytes
+from .snapshot import DerivedEntry
 
 if TYPE_CHECKING:
-    from ...atlas.store import AtlasStore
+    from .derived import Home
+    from .store import AtlasStore
 
 KIND = "regions"
 # Names that a snapshot lists itself; of more, the file is opened to look for one.
@@ -30,7 +31,7 @@ class NamedPolygons:
 
     def area_of(self) -> dict[str, float]:
         """Area of each name, in squared units, ascending by name; overlaps count once."""
-        from .given import united
+        from .polygons import united
 
         parts: dict[str, list[Any]] = {}
         for name, polygon in zip(self.names, self.polygons, strict=True):
@@ -39,7 +40,7 @@ class NamedPolygons:
 
 
 def write_regions(
-    store: "AtlasStore",
+    store: "Home",
     key: str,
     section: str,
     regions: NamedPolygons,
@@ -120,7 +121,7 @@ def read_regions(store: "AtlasStore", entry: DerivedEntry) -> NamedPolygons:
     import pyarrow.parquet as pq
     import shapely
 
-    from .given import checked
+    from .polygons import checked
 
     try:
         data = store.storage.get(f"{entry.prefix}/regions.parquet", max_bytes=_LARGEST)

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...atlas.errors import InvalidArgument
-from ...atlas.section_columns import (
+from .errors import InvalidArgument
+from .section_columns import (
     BooleanValues,
     CategoricalValues,
     ColumnValues,
