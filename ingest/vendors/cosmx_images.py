@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +33,11 @@ __all__ = ["LabelRows", "MosaicOpener", "Tile", "plane_names", "read_header", "r
 _MAX_PLANE = 2**30
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _DTYPES = {"b": "uint8"}
+# What decoders raise on broken tags and codecs, beside what every broken file raises.
+_BROKEN = (
+    ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, SyntaxError,
+    struct.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,22 @@ class LabelRows:
         return found
 
 
+@contextmanager
+def _image_of(path: Path) -> Iterator[None]:
+    """Turn what decoders raise on a broken file into one InputError that names it."""
+    try:
+        with faults_of(path, "an image of a FOV", parsing=True):
+            yield
+    except _BROKEN as error:
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected an image of a FOV, but got one that cannot be decoded "
+                f"({type(error).__name__}: {error}); copy or export it again",
+            )
+        ) from error
+
+
 def read_header(path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
     """Planes, height, width and number type of a FOV's file.
 
@@ -77,18 +99,20 @@ def read_header(path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
     InputError
         It is no image, or its planes are of no kind we write.
     """
-    if not _is_tiff(path):
-        with open_pixels(path) as pixels:
-            return pixels.shape, pixels.dtype
     import tifffile
 
-    with faults_of(path, "an image of a FOV", parsing=True), tifffile.TiffFile(path) as tiff:
-        page: Any = tiff.series[0].keyframe
-        samples = int(page.samplesperpixel)
-        planes = samples * len(tiff.series[0].pages)
-        height, width = int(page.imagelength), int(page.imagewidth)
-        dtype = np.dtype(_DTYPES.get(page.dtype.kind, page.dtype))
-    if height * width * samples * dtype.itemsize > _MAX_PLANE or min(height, width) < 1:
+    samples = 1
+    if not _is_tiff(path):
+        with _image_of(path), open_pixels(path) as pixels:
+            (planes, height, width), dtype = pixels.shape, pixels.dtype
+    else:
+        with _image_of(path), tifffile.TiffFile(path) as tiff:
+            page: Any = tiff.series[0].keyframe
+            samples = int(page.samplesperpixel)
+            planes = samples * len(tiff.series[0].pages)
+            height, width = int(page.imagelength), int(page.imagewidth)
+            dtype = np.dtype(_DTYPES.get(page.dtype.kind, page.dtype))
+    if height * width * samples * dtype.itemsize > _MAX_PLANE or min(height, width) < 2:
         raise InputError(
             Fault(str(path), f"expected a FOV, but got an image of {width} x {height} pixels")
         )
@@ -98,12 +122,12 @@ def read_header(path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
 def read_planes(path: Path) -> Iterator[NDArray[Any]]:
     """Planes of a FOV's file, (height, width) each, one after the other."""
     if not _is_tiff(path):
-        with open_pixels(path) as pixels:
+        with _image_of(path), open_pixels(path) as pixels:
             yield from pixels.rows(0, pixels.shape[1])
         return
     import tifffile
 
-    with faults_of(path, "an image of a FOV", parsing=True), tifffile.TiffFile(path) as tiff:
+    with _image_of(path), tifffile.TiffFile(path) as tiff:
         for page in tiff.series[0].pages:
             if page is None:
                 raise ValueError("a plane is missing")
@@ -130,7 +154,7 @@ def plane_names(path: Path, n: int) -> tuple[str, ...]:
         return plain
     import tifffile
 
-    with faults_of(path, "an image of a FOV", parsing=True), tifffile.TiffFile(path) as tiff:
+    with _image_of(path), tifffile.TiffFile(path) as tiff:
         text = str(getattr(tiff.pages[0], "description", ""))
         samples = int(getattr(tiff.pages[0], "samplesperpixel", 1))
     letters, targets = _stains(text)

@@ -33,6 +33,7 @@ __all__ = ["mosaics", "without"]
 _LEAST_HITS = 0.5
 _STRIP_BYTES = 2**28  # of a band of 512 rows; wider slides become several mosaics
 _BAND_ROWS = 512
+_PICTURES = ("uint8", "uint16", "float32")
 _THIN = 4.0  # mosaic pixels a pixel of an image: above, most of it is empty
 
 
@@ -58,7 +59,7 @@ def mosaics(
         return pictures, masks
     reverse = _orientation(images.get("CellLabels", {}), target, frame)
     # Composites are made smaller in some exports; masks have the pixels of the coordinates.
-    sizes = {kind: read_header(files[min(files)]) for kind, files in images.items()}
+    sizes = {kind: _header(kind, files[min(files)]) for kind, files in images.items()}
     full = max(shape[1] for shape, _ in sizes.values()) if sizes else 0
     full = sizes["CellLabels"][0][1] if "CellLabels" in sizes else full
     for kind, files in images.items():
@@ -78,6 +79,19 @@ def mosaics(
             else:
                 pictures[name] = LazyImage(opener, affine)
     return pictures, masks
+
+
+def _header(kind: str, path: Path) -> tuple[tuple[int, int, int], Any]:
+    """Shape and number type of a file, of which its kind must be able."""
+    shape, dtype = read_header(path)
+    mask = kind in LABEL_KINDS
+    fits = dtype.kind in "iu" and shape[0] == 1 if mask else dtype.name in _PICTURES
+    if not fits:
+        what = "one plane of whole numbers" if mask else f"numbers of {', '.join(_PICTURES)}"
+        raise InputError(
+            Fault(str(path), f"expected {what}, but got {dtype} in {shape[0]} planes; export again")
+        )
+    return shape, dtype
 
 
 def _corners(

@@ -385,11 +385,16 @@ def disks(mask: Any, at: Any, values: Any, radius: int) -> None:
     mask[rows[fits], columns[fits]] = np.broadcast_to(values[:, None], rows.shape)[fits]
 
 
-def write_small(folder: Path) -> Path:
+def write_small(folder: Path, *, images: bool = False) -> Path:
     """Write an export of a few dozen cells; the folder."""
-    tissue = SimTissue(60, 40, 8.0, seed=3, n_controls=4)
-    write_cosmx(folder, tissue, version="legacy", fov_px=(300, 300))
+    tissue = SimTissue(40, 40, 6.0, seed=3, n_controls=4)
+    write_cosmx(folder, tissue, version="legacy", fov_px=(500, 500), images=images)
     return folder
+
+
+def write_small_images(folder: Path) -> Path:
+    """Write the same with images."""
+    return write_small(folder, images=True)
 
 
 KINDS = [
@@ -398,6 +403,6 @@ KINDS = [
     ("fov positions", write_small, "Lung5_Rep1_fov_positions_file.csv"),
     ("transcripts", write_small, "Lung5_Rep1_tx_file.csv"),
     ("polygons", write_small, "Lung5_Rep1-polygons.csv"),
-    ("labels", write_small, "CellLabels/CellLabels_F001.tif"),
-    ("composite", write_small, "CellComposite/CellComposite_F001.jpg"),
+    ("labels", write_small_images, "CellLabels/CellLabels_F001.tif"),
+    ("composite", write_small_images, "CellComposite/CellComposite_F001.jpg"),
 ]
