@@ -1,28 +1,22 @@
 """Attach named polygons to a section: from GeoJSON, a GeoDataFrame or a mapping."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError, InvalidArgument, near
+from ...atlas.geojson import Named, all_checked, named_features
 from ...atlas.keys import check_name
-from ...atlas.polygons import checked, features
-from ...atlas.regions import KIND, NamedPolygons, write_regions
+from ...atlas.regions import KIND, write_regions
 from ...atlas.snapshot import Change
 from .given import loaded, polygon, read_text, refuse_pixels
 from .ontology import read_ontology_table
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
-
-type Named = Iterator[tuple[str, Any, Any]]
-"""Where a region stands in the input, its name as found, its geometry."""
-
-_LONGEST_NAME = 200
-_FAULTS = 20
 
 
 def annotate_regions(
@@ -96,7 +90,7 @@ def annotate_regions(
     given = loaded(regions)
     if um_per_unit is None:
         refuse_pixels(given, {section: handle.um_per_unit})
-    found = _all_checked(_named(given, name), name, scale, known)
+    found = all_checked(_named(given, name), name, None if scale == 1.0 else _times(scale), known)
     entry = write_regions(
         store,
         key,
@@ -123,50 +117,8 @@ def _scale(um_per_unit: object, known: float | None, section: str) -> float:
     return float(um_per_unit)
 
 
-def _all_checked(named: Named, column: str, scale: float, known: set[str] | None) -> NamedPolygons:
-    """Check every region; one fault or many refuse all."""
-    import shapely
-
-    names: list[str] = []
-    polygons: list[Any] = []
-    faults: list[Fault] = []
-    for where, name, geometry in named:
-        try:
-            text = _name(name, column)
-            shape = checked(geometry, "")
-            if known is not None and text not in known:
-                raise InvalidArgument(
-                    f"a name of the ontology is wanted, but got {text!r}.{near(text, known)}"
-                )
-        except InvalidArgument as error:
-            faults.append(Fault(where, str(error)))
-            continue
-        names.append(text)
-        polygons.append(
-            shape if scale == 1.0 else checked(shapely.transform(shape, lambda xy: xy * scale), "")
-        )
-    if len(faults) > _FAULTS:
-        faults = [*faults[:_FAULTS], Fault("", f"and {len(faults) - _FAULTS} more")]
-    if not faults and not names:
-        faults.append(Fault("", "named polygons are wanted, but got none"))
-    if faults:
-        raise InputError(faults, "regions")
-    return NamedPolygons(tuple(names), tuple(polygons))
-
-
-def _name(value: object, column: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | np.integer):
-        raise InvalidArgument(
-            f"a name is wanted in {column!r}, but got {'none' if value is None else repr(value)}; "
-            "name the property that holds it with name="
-        )
-    text = str(value).strip()
-    if not text or len(text) > _LONGEST_NAME or not text.isprintable():
-        raise InvalidArgument(
-            f"a name of 1 to {_LONGEST_NAME} printable characters is wanted in {column!r}, but "
-            f"got {text[:80]!r}"
-        )
-    return text
+def _times(scale: float) -> Callable[[Any], Any]:
+    return lambda xy: xy * scale
 
 
 def _named(regions: object, column: str) -> Named:
@@ -181,7 +133,7 @@ def _named(regions: object, column: str) -> Named:
         regions = {"type": "FeatureCollection", "features": regions}
     if isinstance(regions, Mapping):
         if isinstance(regions.get("type"), str):
-            return _from_geojson(regions, column)
+            return named_features(regions, column)
         return _from_mapping(regions)
     geometry = getattr(regions, "geometry", None)
     if geometry is None or not hasattr(regions, "columns"):
@@ -190,41 +142,6 @@ def _named(regions: object, column: str) -> Named:
             f"{type(regions).__name__}"
         )
     return _from_frame(regions, column)
-
-
-def _from_geojson(value: Mapping[str, Any], column: str) -> Named:
-    from shapely.errors import ShapelyError
-
-    if value["type"] != "FeatureCollection":
-        value = {"type": "FeatureCollection", "features": [value]}
-    parts = value.get("features")
-    if not isinstance(parts, list):
-        raise InvalidArgument("GeoJSON with a list of features is wanted, but got none")
-    for i, feature in enumerate(parts):
-        where = f"feature {i + 1}"
-        try:
-            (found,) = features(feature)
-        except (
-            ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError,
-            RecursionError, OverflowError,
-        ) as error:  # fmt: skip
-            raise InputError(
-                Fault(where, f"a GeoJSON Feature is wanted, but got {str(error)[:200]}"), "regions"
-            ) from error
-        geometry, properties = found
-        called = _property(properties, column)
-        if called is None and column == "name":  # of QuPath, where only the class may have one
-            called = _property(properties, "classification.name")
-        yield where, called, geometry
-
-
-def _property(properties: Mapping[str, Any], column: str) -> Any:
-    if column in properties:
-        return properties[column]
-    value: Any = properties
-    for part in column.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _from_mapping(regions: Mapping[Any, Any]) -> Named:
