@@ -89,34 +89,39 @@ class PointTally:
         self._n = self._n_outside = 0
 
     def add(self, rows: pa.Table, codes: NDArray[np.uint64]) -> None:
-        """Count some points: a table with their columns, and their codes."""
+        """Count some points: a table with their columns, and their codes, ascending."""
         if not rows.num_rows:
             return
-        xy = np.stack([rows.column(axis).to_numpy() for axis in "xy"], axis=1).astype(np.float64)
-        if not self._ready:
-            codes = encode(xy, self._frame)
-        tile = self._tile(codes, xy)
-        placed = tile >= 0
-        size = self.n.size
+        x, y = (np.asarray(rows.column(axis).to_numpy(), np.float64) for axis in "xy")
+        frame = self._frame
+        # Codes of points outside the frame are those of its edge.
+        inside = (x >= frame.x) & (x <= frame.x + frame.side)
+        inside &= (y >= frame.y) & (y <= frame.y + frame.side)
+        none = None if self.outside is None else self._without_cell(rows)
         self._n += rows.num_rows
-        self.n += np.bincount(tile[placed], minlength=size)
-        if self.outside is not None:
-            none = self._without_cell(rows)
-            self._n_outside += int(none.sum())
-            self.outside += np.bincount(tile[placed & none], minlength=size)
+        self._n_outside += 0 if none is None else int(none.sum())
+        if not self._ready:
+            codes = encode(np.stack([x, y], axis=1), frame)
+            order = np.argsort(codes)
+            codes, inside = codes[order], inside[order]
+            none = None if none is None else none[order]
+        self._count(codes, inside, none)
+
+    def _count(
+        self, codes: NDArray[np.uint64], inside: NDArray[np.bool_], none: NDArray[np.bool_] | None
+    ) -> None:
+        """Add to the tiles whose squares hold any of the ascending codes."""
+        known = self._leaves.code
+        first = max(0, int(np.searchsorted(known, codes[0], side="right")) - 1)
+        tiles = slice(first, int(np.searchsorted(known, codes[-1], side="right")))
+        low = np.searchsorted(codes, known[tiles], side="left")
+        high = np.searchsorted(codes, self._last[tiles], side="right")
+        self.n[tiles] += _between(inside, low, high)
+        if self.outside is not None and none is not None:
+            self.outside[tiles] += _between(inside & none, low, high)
 
     def _without_cell(self, rows: pa.Table) -> NDArray[np.bool_]:
         return in_no_cell(rows.column(self._source.instance_key), self._source.unassigned)
-
-    def _tile(self, codes: NDArray[np.uint64], xy: NDArray[np.float64]) -> NDArray[np.int64]:
-        """(n,) tile of each point, -1 where it lies in none."""
-        frame = self._frame
-        tile = np.searchsorted(self._leaves.code, codes, side="right") - 1
-        found: NDArray[np.int64] = np.where(codes <= self._last[np.maximum(tile, 0)], tile, -1)
-        # Codes of points outside the frame are those of its edge.
-        low, high = np.array([frame.x, frame.y]), np.array([frame.x, frame.y]) + frame.side
-        found[((xy < low) | (xy > high)).any(axis=1)] = -1
-        return found
 
     def counts(self) -> TranscriptCounts:
         """Sum up what was counted so far."""
@@ -129,3 +134,12 @@ class PointTally:
         if self.outside is not None:
             found[f"n_outside:{name}"] = self.outside
         return found
+
+
+def _between(
+    marked: NDArray[np.bool_], low: NDArray[np.int64], high: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(t,) how many are marked from low to below high."""
+    ends = np.concatenate([[0], np.cumsum(marked, dtype=np.int64)])
+    counts: NDArray[np.int64] = ends[high] - ends[low]
+    return counts
