@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from ...atlas.errors import Fault, InputError, near
@@ -276,8 +277,22 @@ def _mosaics(places: _Places, home: str) -> tuple[tuple[Mosaic, ...], str]:
                 if (match := _MOSAIC.fullmatch(PurePosixPath(name).name))
             ]
             if found:
-                return tuple(sorted(found, key=lambda one: (one.z, one.stain))), inside
+                return _once(sorted(found, key=lambda one: (one.z, one.stain))), inside
     return (), f"{home}/images".removeprefix("./")
+
+
+def _once(mosaics: list[Mosaic]) -> tuple[Mosaic, ...]:
+    """Refuse two files of one stain and plane."""
+    for one, following in pairwise(mosaics):
+        if (one.stain, one.z) == (following.stain, following.z):
+            raise InputError(
+                Fault(
+                    str(following.path),
+                    f"expected one image of {one.stain} in plane {one.z}, but got "
+                    f"{one.path.name} as well; keep one of them",
+                )
+            )
+    return tuple(mosaics)
 
 
 def _named(places: _Places, parents: tuple[str, ...], ending: str) -> Path | None:

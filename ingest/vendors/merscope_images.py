@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from ...atlas.image_sources import stack_images
 from ..reader import faults_of
 from .merscope_files import Bundle, Mosaic
-from .xenium_planes import PlaneFiles, stacked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -245,7 +245,7 @@ def mosaic_images(
         by_shape: dict[tuple[int, int, str], list[Mosaic]] = {}
         for mosaic in bundle.mosaics:
             if mosaic.z == z:
-                with PlaneFiles((mosaic.path,), (mosaic.stain,))() as pixels:
+                with stack_images((mosaic.path,), (mosaic.stain,)).open() as pixels:
                     key = (pixels.shape[2], pixels.shape[1], str(pixels.dtype))
                 by_shape.setdefault(key, []).append(mosaic)
         # Stains of another size or number type cannot be channels of the same image.
@@ -253,7 +253,7 @@ def mosaic_images(
             sorted(by_shape.items(), key=lambda one: -len(one[1]))
         ):
             _note_size(placement, (width, height), group[0], notes)
-            images[f"mosaic_z{z}" if k == 0 else f"mosaic_z{z}_{k + 1}"] = stacked(
+            images[f"mosaic_z{z}" if k == 0 else f"mosaic_z{z}_{k + 1}"] = stack_images(
                 [mosaic.path for mosaic in group],
                 [mosaic.stain for mosaic in group],
                 placement.affine((width, height), unit, flip=flip),

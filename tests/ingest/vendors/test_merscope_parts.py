@@ -233,6 +233,9 @@ def test_stains_of_a_plane_are_channels(tmp_path: Path) -> None:
     assert not opened(folder, z_layers="none").images
     with pytest.raises(InputError, match=r"planes out of 0, 1, 2.*got 7"):
         opened(folder, z_layers=7)
+    shutil.copy(folder / "images/mosaic_DAPI_z1.tif", folder / "images/old_mosaic_DAPI_z1.tif")
+    with pytest.raises(InputError, match=r"one image of DAPI in plane 1"):
+        opened(folder)
 
 
 def test_smaller_copies_of_the_mosaics_keep_their_place(wide: Path, tmp_path: Path) -> None:
