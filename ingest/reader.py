@@ -169,8 +169,10 @@ def _readers() -> dict[str, Reader]:
     from .spatialdata_zarr import SpatialDataReader
     from .vendors.anndata_zarr import AnnDataZarrReader
     from .vendors.cosmx import CosmxReader
+    from .vendors.curio import CurioReader
     from .vendors.generic import TableReader
     from .vendors.merscope import MerscopeReader
+    from .vendors.slideseq import SlideSeqReader
     from .vendors.stereoseq import StereoSeqReader
     from .vendors.tenx_positions import TenxReader
     from .vendors.visium import VisiumReader
@@ -187,6 +189,8 @@ def _readers() -> dict[str, Reader]:
         TableReader(),
         TenxReader(),
         StereoSeqReader(),
+        SlideSeqReader(),
+        CurioReader(),
         XeniumReader(),
         MerscopeReader(),
     )

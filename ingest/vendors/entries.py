@@ -1,13 +1,7 @@
-"""Matrices given as single entries in any order, turned into rows out of core.
-
-Molecules to be binned, matrices listed gene by gene and lists of triples all come so: the entries
-are scattered to files of row ranges, and each range is sorted in memory; entries of one cell and
-gene are added up.
-"""
+"""Matrices given as single entries that may repeat, such as molecules to be put into bins."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..source import CsrBlock
+from ..triples import Entries, sorted_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["EntryCounts", "EntryPiece"]
+    from ..source import CsrBlock
 
-_MOST_FILES = 4096
-_LEAST_ENTRIES = 1 << 12  # fewer would spend the time on opening files
+__all__ = ["EntryCounts", "EntryPiece"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +35,8 @@ class EntryPiece:
 class EntryCounts:
     """A `CountsSource` over entries in any order; those of one row and column are summed.
 
-    Memory: what a piece takes, and the budget of a block. Scratch space: 8 bytes an entry and its
-    number, in the system's temporary folder.
+    Memory: what a piece takes, and the budget of a block. Scratch space: 20 bytes an entry, in the
+    system's temporary folder.
     """
 
     pieces: Callable[[], Iterator[EntryPiece]]
@@ -71,59 +64,17 @@ class EntryCounts:
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order, each block within `budget_bytes`."""
-        record = np.dtype([("row", "<i4"), ("column", "<i4"), ("value", self.dtype)])
-        # In memory an entry is itself, its key, its place and what it becomes.
-        most = max(1, budget_bytes // (3 * record.itemsize + 16))
-        # Rows differ in length: aim at half.
-        wanted = min(_MOST_FILES, -(-2 * self.n_entries // most), max(1, self.n_obs))
-        step = max(1, -(-self.n_obs // max(1, wanted)))
-        with tempfile.TemporaryDirectory(dir=self.scratch, prefix="entries-") as folder:
-            files = [Path(folder, f"rows-{k}") for k in range(-(-self.n_obs // step))]
-            self._scatter(files, step, max(_LEAST_ENTRIES, most), record)
-            for k, file in enumerate(files):
-                start, stop = k * step, min((k + 1) * step, self.n_obs)
-                entries = np.fromfile(file, record) if file.exists() else np.empty(0, record)
-                file.unlink(missing_ok=True)
-                yield _summed(entries, start, stop, self.n_vars)
-
-    def _scatter(self, files: list[Path], step: int, most: int, record: np.dtype[Any]) -> None:
-        """Append the entries to the files of their rows, some hundred thousand at a time."""
-        held: list[NDArray[Any]] = []
-        n_held = 0
-        for piece in self.pieces():
-            inside = np.flatnonzero((piece.rows >= 0) & (piece.columns >= 0))
-            entries = np.empty(inside.size, record)
-            entries["row"] = piece.rows[inside]
-            entries["column"] = piece.columns[inside]
-            entries["value"] = piece.values[inside]
-            held.append(entries)
-            n_held += entries.size
-            if n_held >= most:
-                _append(files, step, np.concatenate(held))
-                held, n_held = [], 0
-        if held:
-            _append(files, step, np.concatenate(held))
+        return sorted_blocks(
+            (_inside(piece) for piece in self.pieces()),
+            self.n_obs,
+            self.dtype,
+            nnz=self.n_entries,
+            budget_bytes=budget_bytes,
+            sum_duplicates=True,
+            scratch=self.scratch,
+        )
 
 
-def _append(files: list[Path], step: int, entries: NDArray[Any]) -> None:
-    owner = entries["row"] // step
-    order = np.argsort(owner, kind="stable")
-    entries, owner = entries[order], owner[order]
-    edges = np.searchsorted(owner, np.arange(len(files) + 1))
-    for k in np.flatnonzero(np.diff(edges)).tolist():
-        with files[k].open("ab") as file:
-            file.write(memoryview(entries[edges[k] : edges[k + 1]]).cast("B"))
-
-
-def _summed(entries: NDArray[Any], start: int, stop: int, n_vars: int) -> CsrBlock:
-    """Sort the entries of some rows and add up those of one row and column."""
-    keys = (entries["row"].astype(np.int64) - start) * n_vars + entries["column"]
-    order = np.argsort(keys, kind="stable")
-    keys = keys[order]
-    first = np.flatnonzero(np.diff(keys, prepend=-1))
-    values = entries["value"][order]
-    sums = np.add.reduceat(values, first) if first.size else values
-    rows, columns = np.divmod(keys[first], n_vars)
-    indptr = np.zeros(stop - start + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=stop - start), out=indptr[1:])
-    return CsrBlock(start, indptr, columns.astype(np.int32), np.ascontiguousarray(sums))
+def _inside(piece: EntryPiece) -> Entries:
+    kept = np.flatnonzero((piece.rows >= 0) & (piece.columns >= 0))
+    return Entries(piece.rows[kept], piece.columns[kept].astype(np.int32), piece.values[kept])

@@ -38,6 +38,7 @@ _PLACES = tuple(f"{stem}{ending}" for stem in _STEMS for ending in _ENDINGS)
 # Outputs that have readers of their own, which know more than two columns.
 _OTHERS = (
     *("cell_feature_matrix.*", "experiment.xenium", "transcripts.parquet", "*tissue_positions*"),
+    *("*bead_locations*", "*beadlocations*", "*matchedbeadlocation*"),
 )
 _NAMES = {
     "barcode": ("barcode", "barcodes", "cell_id", "cell", "cellid", "id", "bead", "column_0"),

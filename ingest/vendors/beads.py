@@ -1,0 +1,155 @@
+"""Beads of Slide-seq and of Curio Seeker: where they lie, and how long their unit is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError
+from ..missing import name_rows
+from ..source import StringValues
+from ..units import FoundUnit, find_unit
+from .table import open_table
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..reader import ReadOptions
+
+__all__ = ["BEAD_RADIUS_UM", "Beads", "bead_unit", "read_beads"]
+
+BEAD_RADIUS_UM = 5.0
+"""Beads have 10 um (Rodriques et al., Science 363:1463; Stickels et al., Nat Biotechnol 39:313)."""
+_APART_UM = (7.0, 25.0)  # centers of neighboring beads: packed, or with some of them lost
+_SAMPLE = 4000
+_NAMES = (
+    ("barcode", "barcodes", "bead", "bead_barcode", "cell_bc", "bc", "spacemake_id"),
+    ("xcoord", "x", "x_coord", "xcoordinate", "x_um", "coord_x", "sdimx", "spatial_1"),
+    ("ycoord", "y", "y_coord", "ycoordinate", "y_um", "coord_y", "sdimy", "spatial_2"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Beads:
+    """All beads of a file of positions, in its order."""
+
+    barcodes: StringValues
+    """(n,)"""
+    positions: NDArray[np.float64]
+    """(n, 2) x, y."""
+
+
+def read_beads(path: Path) -> Beads:
+    """Read barcodes and positions, with or without a header and a column of row numbers.
+
+    Raises
+    ------
+    InputError
+        Columns that cannot be told apart, positions that are no numbers, barcodes that repeat.
+    """
+    table = open_table(path)
+    headless = _count_numbers(table.names) >= min(2, len(table.names) - 1)
+    if headless:
+        table = open_table(path, names=[f"column_{k}" for k in range(len(table.names))])
+    folded = [name.casefold() for name in table.names]
+    found = [next((folded.index(n) for n in known if n in folded), None) for known in _NAMES]
+    x, y = found[1], found[2]
+    if headless or x is None or y is None:
+        # Without names it is the order: barcode, x, y, and row numbers before.
+        if len(folded) not in (3, 4):
+            raise InputError(
+                Fault(
+                    str(path),
+                    f"expected the columns barcodes, xcoord, ycoord, but got "
+                    f"{', '.join(table.names[:8])}",
+                )
+            )
+        x, y = len(folded) - 2, len(folded) - 1
+    others = [k for k in range(len(folded)) if k not in (x, y)]
+    barcode = found[0] if found[0] is not None else others[-1] if others else None
+    if barcode is None:
+        raise InputError(Fault(str(path), "expected a column of barcodes, but got none"))
+    barcodes = table.strings(table.names[barcode])
+    positions = np.stack([table.numbers(table.names[k]) for k in (x, y)], axis=1)
+    wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    if wrong.size:
+        raise InputError(
+            Fault(str(path), f"expected positions of all beads, but got none in {name_rows(wrong)}")
+        )
+    if len(barcodes) == 0:
+        raise InputError(Fault(str(path), "expected beads, but got none"))
+    if twice := barcodes.repeated():
+        raise InputError(
+            Fault(str(path), f"expected every barcode once, but got {twice[0]!r} again")
+        )
+    return Beads(barcodes, positions)
+
+
+def _count_numbers(words: tuple[str, ...]) -> int:
+    return sum(_is_number(word) for word in words)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def bead_unit(
+    beads: Beads, options: ReadOptions, assumed: float, why: str, where: str
+) -> FoundUnit:
+    """Find micrometers per unit: as given, or as assumed where the spacing of the beads agrees.
+
+    Parameters
+    ----------
+    beads : Beads
+        All beads of the array.
+    options : ReadOptions
+        What the user says.
+    assumed : float
+        Micrometers per unit by convention.
+    why : str
+        What the convention is.
+    where : str
+        Place to name in messages.
+
+    Raises
+    ------
+    InputError
+        With the assumed unit neighboring beads, which have 10 um, would lie impossibly close or
+        far apart.
+    """
+    place = f"{where}:um_per_unit"
+    if options.um_per_unit is not None:
+        return find_unit(beads.positions, options.um_per_unit, where=place)
+    apart = _spacing(beads.positions)
+    if apart is not None and not _APART_UM[0] <= apart * assumed <= _APART_UM[1]:
+        raise InputError(
+            Fault(
+                place,
+                f"expected beads of 10 um side by side, but got neighbors {apart:.4g} units apart, "
+                f"{apart * assumed:.3g} um at the assumed {assumed:g} ({why}); set um_per_unit, "
+                f"about {10 / max(apart, 1e-9):.2g} if they are packed",
+            )
+        )
+    return FoundUnit(
+        assumed,
+        f"{assumed:g} um per unit, assumed: {why}",
+        (f"um_per_unit: the files do not say the unit; {assumed:g} assumed ({why})",),
+    )
+
+
+def _spacing(positions: NDArray[np.float64]) -> float | None:
+    """Median distance to the nearest neighbor; None where there are too few to tell."""
+    from scipy.spatial import cKDTree
+
+    if len(positions) < 10:
+        return None
+    queries = positions[:: max(1, len(positions) // _SAMPLE)]
+    distances, _ = cKDTree(positions).query(queries, k=2)
+    return float(np.median(distances[:, 1]))
