@@ -33,8 +33,6 @@ class PointsSource:
     """Column that names the cell; "" when there is none."""
     cell_column: str = ""
     """Obs column whose values `instance_key` holds; "" for the cell ids."""
-    unassigned: tuple[str | int, ...] = ()
-    """Values of `instance_key` that mean no cell, beside those of `quality.points.in_no_cell`."""
     bounds: tuple[float, float, float, float] | None = None
     """xmin, ymin, xmax, ymax; None takes the frame of the cells, which sorts well where the
     points lie among the cells, and correctly anywhere."""
@@ -42,6 +40,8 @@ class PointsSource:
     """Number of points, where it is known."""
     notes: tuple[str, ...] = ()
     """What was left out or changed; goes into the provenance."""
+    unassigned: tuple[str | int, ...] = ()
+    """Values of `instance_key` that mean no cell, beside those of `quality.points.in_no_cell`."""
 
 
 @dataclass(frozen=True, slots=True)
