@@ -91,6 +91,7 @@ class VisiumHDReader(VendorReader):
             folder.find(*within((place.base,), _NUCLEI, f"{_NUCLEI}.gz")) if place.cells else None,
             None if place.cells else folder.find(*within(place.own, *_POSITIONS)),
             _cytassist(folder),
+            find_slice(folder, _ROOTS),
             scale,
             options.gene_map,
             options.image,

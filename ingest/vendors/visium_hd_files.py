@@ -28,6 +28,7 @@ DEFAULT_BIN_UM = 8
 _SQUARE = re.compile(r"(?:^|.*[_/])square_(\d{3})um$", re.IGNORECASE)
 _FOLDERS = ("binned_outputs", "segmented_outputs")
 _CELL_FILES = ("filtered_feature_cell_matrix.h5", "cell_segmentations.geojson")
+_PACKED = tuple(f"{one}.tar.gz" for one in _FOLDERS)
 _MOST_JSON = 65_536
 
 
@@ -52,7 +53,7 @@ def _is_root(root: Path) -> bool:
                 return True
             if _SQUARE.match(name) and (_has_matrix(one) or (one / "spatial").is_dir()):
                 return True
-        elif name.endswith((*_CELL_FILES, "feature_slice.h5")):
+        elif name.endswith((*_CELL_FILES, "feature_slice.h5", *_PACKED)):
             return True
     named = _SQUARE.match(root.resolve().name) is not None
     return named and (_has_matrix(root) or (root / "spatial").is_dir())
@@ -145,11 +146,13 @@ def choose_bin(folder: Folder, bin_size: object) -> BinFolder:
         return found[0]
     larger = [one for one in found if (one.um or 0) >= DEFAULT_BIN_UM]
     if not found:
+        packed = [name for name in folder.names if name.casefold().endswith(_PACKED)]
+        step = f"unpack {packed[0]}" if packed else "copy them"
         raise InputError(
             Fault(
                 str(folder.root),
                 "expected binned_outputs with folders square_008um and the like, but got none; "
-                'copy them, or give {"segmented": true} where segmented_outputs is there',
+                f'{step}, or give {{"segmented": true}} where segmented_outputs is there',
             )
         )
     return larger[0] if larger else found[-1]

@@ -30,7 +30,9 @@ class FeatureList:
 class H5Matrix:
     """Writes the HDF5 form; `append` takes cells x features."""
 
-    def __init__(self, path: Path, features: FeatureList, level: int = 4, **attrs: str) -> None:
+    def __init__(
+        self, path: Path, features: FeatureList, attrs: dict[str, str], level: int = 4
+    ) -> None:
         self.file = h5py.File(path, "w")
         for name, value in attrs.items():
             self.file.attrs[name] = value

@@ -375,7 +375,7 @@ class TestFaults:
 @pytest.mark.parametrize(("name", "write", "file"), KINDS, ids=[kind[0] for kind in KINDS])
 def test_no_damage_gets_out(tmp_path: Path, name: str, write: Any, file: str) -> None:
     source = write(tmp_path / "small")
-    report = run_mutants(source, file, READER, ReadOptions(), tmp_path / "work", n=40, seed=6)
+    report = run_mutants(source, file, READER, ReadOptions(), tmp_path / "work", n=20, seed=6)
     assert not report.failures, name
 
 

@@ -45,7 +45,8 @@ SEGMENTED = ReadOptions(reader_kwargs={"segmented": True})
 
 
 def bundle(folder: Path, **how: Any) -> Path:
-    write_visium_hd(folder, BINS, **({"cells": CELLS, "image_um": 4.0} | how))
+    chosen: dict[str, Any] = {"cells": CELLS, "image_um": 4.0} | how
+    write_visium_hd(folder, BINS, **chosen)
     return folder
 
 
@@ -173,6 +174,11 @@ class TestLayouts:
         (fault,) = VisiumReader().inspect(bins, ReadOptions()).faults
         assert "set `format` to visium_hd" in str(fault)
         assert not READER.recognizes(tmp_path)
+
+    def test_packed_outputs(self, tmp_path: Path) -> None:
+        (tmp_path / "Mouse_binned_outputs.tar.gz").write_bytes(b"")
+        assert reader_for(tmp_path).format == "visium_hd"
+        assert "unpack Mouse_binned_outputs.tar.gz" in faults(tmp_path)
 
     def test_unit_of_the_grid_without_scale_factors(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out", cells=None)
@@ -324,7 +330,7 @@ def test_no_damage_gets_out(tmp_path: Path, kind: tuple[str, Any, str]) -> None:
     options = with_kwargs(images=images, segmented=kind in CELL_KINDS)
     source = write(tmp_path / "small")
     report = run_mutants(
-        source, file, READER, options, tmp_path / "work", n=40, seed=6, write="slice" not in name
+        source, file, READER, options, tmp_path / "work", n=20, seed=6, write="slice" not in name
     )
     assert not report.failures
 

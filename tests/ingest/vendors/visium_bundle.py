@@ -127,7 +127,7 @@ def write_visium(
         write_mtx(place, features, blocks, software=attrs["software_version"])
     else:
         name = "raw" if matrix == "raw" else "filtered"
-        out = H5Matrix(folder / f"{prefix}{name}_feature_bc_matrix.h5", features, **attrs)
+        out = H5Matrix(folder / f"{prefix}{name}_feature_bc_matrix.h5", features, attrs)
         for barcodes, counts in _blocks(tissue, array, n_antibodies, whole=matrix == "raw"):
             out.append(barcodes, counts)
         out.close()
@@ -219,7 +219,7 @@ def _write_probes(
     }
     ids = [f"{genes.ids[g]}|{name}" for g, name in zip(gene.tolist(), names, strict=True)]
     features = FeatureList(ids, names, ["Gene Expression"] * gene.size, extra=extra)
-    out = H5Matrix(path, features, **attrs)
+    out = H5Matrix(path, features, attrs)
     for barcodes, counts in _blocks(tissue, array, 0, whole=True):
         first = counts.copy()
         first.data = first.data // 2

@@ -59,9 +59,8 @@ class BinGrid:
 
     def index(self, bins: NDArray[np.int64]) -> NDArray[np.int64]:
         """(k, 2) array_row, array_col."""
-        return np.column_stack(np.divmod(bins, self.width)) + np.array(
-            [self.margin, 2 * self.margin]
-        )
+        index = np.column_stack(np.divmod(bins, self.width))
+        return np.asarray(index + np.array([self.margin, 2 * self.margin]), np.int64)
 
     def positions(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
         """(k, 2) x, y in pixels of the full-resolution image."""
@@ -186,7 +185,7 @@ def _write_bins(
     place = folder / "binned_outputs" / f"square_{int(grid.um):03d}um"
     (place / "spatial").mkdir(parents=True, exist_ok=True)
     out = H5Matrix(
-        place / "filtered_feature_bc_matrix.h5", features, level, software_version=software
+        place / "filtered_feature_bc_matrix.h5", features, {"software_version": software}, level
     )
     for index, counts in rows:
         out.append(grid.barcodes(index), counts)
@@ -287,7 +286,7 @@ def _write_cells(
     """Matrix and polygons; the file of polygons begins like those of Space Ranger 4."""
     _write_spatial(folder / "spatial", grid, image_um, bin_um=None)
     out = H5Matrix(
-        folder / "filtered_feature_cell_matrix.h5", _features(cells), software_version=software
+        folder / "filtered_feature_cell_matrix.h5", _features(cells), {"software_version": software}
     )
     names = ("cell", "nucleus")
     files = [(folder / f"{name}_segmentations.geojson").open("w") for name in names]
