@@ -240,7 +240,7 @@ def write_image(
     parts = [slice(k, k + 1) for k in range(pixels.shape[0])] if planar else [slice(None)]
     for part in parts:
         for start, stop in bands(plan.shapes[0][1], plan.shard[1]):
-            level[part, start:stop, :] = _band(pixels, part, start, stop)
+            _put(level, part, start, _band(pixels, part, start, stop))
     for number in range(1, len(plan.shapes)):
         finer = level
         level = create_level(group, number, plan.shapes[number], plan.shard, plan.dtype)
@@ -259,17 +259,28 @@ def _band(pixels: Pixels, part: slice, start: int, stop: int) -> NDArray[Any]:
 def _write_coarser(finer: Any, level: Any, part: slice, edge: int) -> None:
     """Fill some channels of a level from the one before.
 
-    Half a shard of this level at a time: its source band is one shard high. Bands that end
-    inside a shard would rewrite it, so whole shards are gathered first.
+    Bands that end inside a shard would rewrite it, so whole shards are gathered first, from a row
+    of chunks at a time.
     """
     _, height, width = level.shape
     depth = 1 if part.start is not None else level.shape[0]
     for start, stop in bands(height, edge):
         band = np.empty((depth, stop - start, width), dtype=level.dtype)
-        for low, high in bands(stop - start, edge // 2):
-            rows = finer[part, 2 * (start + low) : 2 * (start + high), :]
-            band[:, low:high] = halved(np.asarray(rows), high - low, width)
-        level[part, start:stop, :] = band
+        for low, high in bands(stop - start, _CHUNK // 2):
+            # Not named: the rows before would be held while these are read.
+            band[:, low:high] = halved(
+                np.asarray(finer[part, 2 * (start + low) : 2 * (start + high), :]),
+                high - low,
+                width,
+            )
+        _put(level, part, start, band)
+
+
+def _put(level: Any, part: slice, start: int, band: NDArray[Any]) -> None:
+    """Write a band one shard after another: at once, each would be held raw and encoded."""
+    _, rows, width = band.shape
+    for low, high in bands(width, level.shards[-1]):
+        level[part, start : start + rows, low:high] = band[:, :, low:high]
 
 
 def _group(section: Path, name: str) -> zarr.Group:

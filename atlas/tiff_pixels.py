@@ -33,6 +33,7 @@ _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _MAX_PIECE_BYTES = parse_bytes("1 GiB")
 _LARGE_STRIP = 4 * 2**20
 _READ = 2**18
+_ROWS = 64  # rows skipped, or summed up, at a time
 _NONE, _DEFLATE = 1, (8, 32946)
 
 
@@ -197,6 +198,7 @@ class _StripRows:
         plain = plain and _bits(key) == 8 * self._stored.itemsize
         self._raw = plain and int(key.compression) == _NONE and int(key.predictor) == 1
         self._inflated = plain and int(key.compression) in _DEFLATE and int(key.predictor) in {1, 2}
+        self._differences = self._inflated and int(key.predictor) == 2
 
     @property
     def held_bytes(self) -> int:
@@ -208,44 +210,46 @@ class _StripRows:
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         """Rows as (stop - start, width, samples), in native byte order."""
-        out = np.empty((stop - start, self._width, self._samples), self._stored.newbyteorder("="))
+        out = np.empty((stop - start, self._width, self._samples), self._stored)
         at = start
         while at < stop:
             number = at // self._step
             until = min(stop, (number + 1) * self._step)
-            out[at - start : until - start] = self._some(number, at, until)
+            self._fill(number, at, out[at - start : until - start])
             at = until
+        if not self._stored.isnative:
+            out = out.byteswap(inplace=True).view(self._stored.newbyteorder("="))
+        if self._differences:
+            # They wrap around, as the numbers themselves do.
+            for low in range(0, out.shape[0], _ROWS):
+                some = out[low : low + _ROWS]
+                some[:] = np.add.accumulate(some, axis=1, dtype=out.dtype)
         return out
 
-    def _some(self, number: int, start: int, stop: int) -> NDArray[Any]:
-        first, shape = number * self._step, (stop - start, self._width, self._samples)
+    def _fill(self, number: int, start: int, out: NDArray[Any]) -> None:
+        """Read rows of one strip as they are stored."""
+        first = number * self._step
         if not (self._raw or self._inflated):
-            return self._whole(number)[start - first : stop - first]
+            out[:] = self._whole(number)[start - first : start - first + out.shape[0]]
+            return
         index = self._first + number
         offset, size = self._page.dataoffsets[index], self._page.databytecounts[index]
-        buffer = bytearray((stop - start) * self._row_bytes)
+        into = memoryview(out.reshape(-1)).cast("B")
         file = self._page.parent.filehandle
         if self._raw:
             file.seek(offset + (start - first) * self._row_bytes)
-            if file.readinto(memoryview(buffer)) != len(buffer):
+            if file.readinto(into) != len(into):
                 raise ValueError(f"strip {number} ends early")
-            return np.frombuffer(buffer, self._stored).reshape(shape)
+            return
         strip = self._open
         if strip is None or strip.number != number or strip.row > start:
             strip = self._open = _Strip(number, zlib.decompressobj(), offset, size, first)
-        skipped = memoryview(bytearray(min(start - strip.row, 64) * self._row_bytes))
         while strip.row < start:
-            n = min(start - strip.row, 64)
-            strip.fill(file, skipped[: n * self._row_bytes])
+            n = min(start - strip.row, _ROWS)
+            strip.fill(file, memoryview(bytearray(n * self._row_bytes)))
             strip.row += n
-        strip.fill(file, memoryview(buffer))
-        strip.row = stop
-        found = np.frombuffer(buffer, self._stored).reshape(shape)
-        if int(self._key.predictor) == 1:
-            return found
-        found = found.astype(self._stored.newbyteorder("="), copy=False)
-        # Differences wrap around, as the numbers themselves do.
-        return np.add.accumulate(found, axis=1, dtype=found.dtype)
+        strip.fill(file, into)
+        strip.row = start + out.shape[0]
 
     def _whole(self, number: int) -> NDArray[Any]:
         """Decode a strip, kept until another is asked for."""
@@ -296,7 +300,8 @@ class _StripPixels:
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         found = [plane.rows(start, stop).transpose(2, 0, 1) for plane in self.planes]
-        return np.concatenate(found).astype(self.dtype, copy=False)
+        band = found[0] if len(found) == 1 else np.concatenate(found)
+        return band.astype(self.dtype, copy=False)
 
     def channel_rows(self, channel: int, start: int, stop: int) -> NDArray[Any]:
         plane, sample = divmod(channel, self.samples)
