@@ -283,10 +283,9 @@ class _StackOpener:
         stack = _StackPixels(
             self.openers, self.names, sizes[0][1:], np.result_type(*dtypes), max(held)
         )
-        try:
+        # What a decoder raises goes through the file that is open, which makes a fault of it.
+        with stack.opened:
             yield stack
-        finally:
-            stack.close()
 
 
 class _StackPixels:
@@ -306,17 +305,17 @@ class _StackPixels:
         self.shape = (len(openers), *size)
         self.held_bytes = held_bytes
         self._number = -1
-        self._stack = ExitStack()
+        self.opened = ExitStack()
         self._pixels: Pixels | None = None
 
     def close(self) -> None:
         self._number, self._pixels = -1, None
-        self._stack.close()
+        self.opened.close()
 
     def channel_rows(self, channel: int, start: int, stop: int) -> NDArray[Any]:
         if self._pixels is None or self._number != channel:
             self.close()
-            self._pixels = self._stack.enter_context(self._openers[channel]())
+            self._pixels = self.opened.enter_context(self._openers[channel]())
             self._number = channel
         found: NDArray[Any] = self._pixels.rows(start, stop)[0].astype(self.dtype, copy=False)
         return found
