@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from ...atlas.morton import LARGEST_COORDINATE
 from ..source import ArrayColumn, CategoricalValues, NumericValues, ObsColumn, StringValues
 from .rings import IdRows
 from .table import open_table
@@ -79,7 +80,7 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
             )
     xy = np.stack([table.numbers(_X), table.numbers(_Y)], axis=1)
     positions = xy if rows is None else xy[rows]
-    bad = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
     if bad.size:
         named = ids.take(bad[:1]).to_list()[0]
         raise InputError(
@@ -138,7 +139,7 @@ def summary_columns(
     if alone:
         xy = [taken(zipped.summary[f"cell_centroid_{axis}"]) for axis in "xy"]
         survey.positions = np.stack(xy, axis=1).astype(np.float64)
-        if not np.isfinite(survey.positions).all():
+        if not (np.abs(survey.positions) <= LARGEST_COORDINATE).all():
             survey.positions = None
             raise InputError(
                 Fault(f"{zipped.path}:cell_summary", "expected finite centroids, but got others")

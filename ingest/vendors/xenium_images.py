@@ -6,16 +6,16 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
-from ...atlas.image_sources import LazyImage, file_image, open_pixels
+from ...atlas.image_sources import LazyImage, file_image, open_pixels, stack_images
 from ..reader import faults_of
 from .xenium_files import PIXEL_UM, patterns
-from .xenium_planes import stacked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,7 +99,7 @@ def find_images(folder: Folder, place: Place) -> Found:
     affine = place.affine(np.eye(3), found.pixel_um)
     if stack:
         found.images["morphology_focus"] = (
-            stacked(stack, names, affine) if len(stack) > 1 else _one(stack[0], names, affine)
+            stack_images(stack, names, affine) if len(stack) > 1 else _one(stack[0], names, affine)
         )
     elif single is not None:
         found.images["morphology_focus"] = _one(single, ("DAPI",), affine)
@@ -144,16 +144,19 @@ def _focus(folder: Folder) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """Channels of `morphology_focus/`, with the names that the first one gives all of them."""
     channels, names = _named_stack(folder)
     said = _channel_names(channels[0]) if channels else ()
-    return channels, said if len(said) == len(channels) else names
+    if len(said) == len(channels):
+        return channels, said
+    once = len(set(names)) == len(names)
+    return channels, names if once else tuple(f"{name} {k}" for k, name in enumerate(names))
 
 
 def _one(path: Path, names: Sequence[str], affine: Affine) -> LazyImage:
     """One file; a plane gets its stain's name."""
-    with open_pixels(path) as pixels:
+    with open_pixels(path, own=True) as pixels:
         planes = pixels.shape[0]
-    return stacked((path,), tuple(names[:1]), affine) if planes == 1 else file_image(
-        path, affine
-    )  # fmt: skip
+    if planes == 1:
+        return stack_images((path,), tuple(names[:1]), affine)
+    return file_image(path, affine)
 
 
 def _ome(path: Path) -> str:
@@ -172,13 +175,12 @@ def _ome(path: Path) -> str:
 def _attributes(xml: str, tag: str) -> list[dict[str, str]]:
     """Attributes of every element of a name; text of a file is never parsed as a document."""
     elements = re.findall(rf"<(?:\w+:)?{tag}\s([^<>]*)>", xml)
-    return [dict(re.findall(r'([A-Za-z:]+)="([^"]*)"', element)) for element in elements]
+    found = [re.findall(r'([A-Za-z:]+)="([^"]*)"', element) for element in elements]
+    return [{name: unescape(value) for name, value in pairs} for pairs in found]
 
 
 def _channel_names(path: Path) -> tuple[str, ...]:
-    from html import unescape
-
-    names = [unescape(one.get("Name", "")) for one in _attributes(_ome(path), "Channel")]
+    names = [one.get("Name", "") for one in _attributes(_ome(path), "Channel")]
     return tuple(names) if names and all(names) and len(set(names)) == len(names) else ()
 
 

@@ -18,6 +18,7 @@ _LARGEST = 4096  # pixels along a side of what is compared
 _HALVINGS = 7  # a cut may be made of any level of the pyramid
 _CLEAR = 20.0  # standard deviations of the correlation
 _ALONE = 1.5  # times the best of all other scales
+_NEAR = 1.03
 _FEWEST = 30  # cells on the image
 _NUCLEUS_UM = 3.0
 _REACH_UM = 12.0
@@ -86,7 +87,18 @@ def register(
             break
     if best is None or best.clearness < max(_CLEAR, _ALONE * second):
         return None
+    if not _scale_holds(bright, best, positions):
+        return None
     return best if _cells_on(best.matrix, (height, width), positions) >= _FEWEST else None
+
+
+def _scale_holds(
+    bright: NDArray[np.float64], best: Registered, positions: NDArray[np.float64]
+) -> bool:
+    """Whether pixels a little larger or smaller fit worse."""
+    scale = float(best.matrix[0, 0])
+    others = (_match(bright, scale * change, positions) for change in (1 / _NEAR, _NEAR))
+    return all(one is None or one.clearness < best.clearness for one in others)
 
 
 def _cells_on(

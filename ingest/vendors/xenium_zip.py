@@ -324,8 +324,9 @@ def open_matrix(path: Path) -> FeatureMatrix:
             [str(word) for word in attrs.get(key) or ()]
             for key in ("feature_keys", "feature_ids", "feature_types")
         )
-        check_chunks(group, str(path))
         cells, data, pointers = group["cell_id"], group["data"], group["indptr"]
+        for array in (cells, data, pointers, group["indices"]):
+            check_chunks(array, str(path))
         n, nnz, n_vars = int(cells.shape[0]), int(data.shape[0]), len(names)
         sound = (
             n_vars == len(ids) == len(kinds) > 0

@@ -697,7 +697,7 @@ def _write_json(plan: _Plan, experiment: bool) -> None:
 
 def _small(**more: Any) -> Any:
     def write(folder: Path) -> Path:
-        tissue = SimTissue(60, n_genes=20, mean_counts=12, seed=4)
+        tissue = SimTissue(60, n_genes=40, mean_counts=12, seed=4)
         options: dict[str, Any] = {"images": False, "pixel_um": 2.0, **more}
         return write_xenium(folder / "out", tissue, **options)
 
