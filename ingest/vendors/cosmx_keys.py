@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
+from .text_lines import line_blocks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CellKeys", "cell_names", "packed", "scan_counts"]
 
-_BLOCK = 2**22
 _KEY_BYTES = 32  # two whole numbers, quoted, and their commas
 _COMMA, _QUOTE, _NEWLINE, _RETURN, _ZERO = 44, 34, 10, 13, 48
 _MOST = 2**31 - 1
@@ -137,45 +135,27 @@ def _scan_lines(table: Any) -> CellKeys | None:
     outside, line = 0.0, int(table.head_rows)
     width = len(table.names)
     with faults_of(table.path, "a table of counts", parsing=True):
-        for data, starts, ends in _line_blocks(table.path, int(table.head_rows)):
+        for text in line_blocks(table.path, int(table.head_rows)):
+            data, starts, ends = _lines_of(text)
             pair, good = _two_numbers(data, starts, ends)
             if not good.all():
                 return None
             for row in np.flatnonzero(pair[1] == 0).tolist():
-                text = data[starts[row] : ends[row]].tobytes()
-                outside += _sum_line(text, width, f"{table.path} line {line + row + 1}")
+                cells = text[starts[row] : ends[row]]
+                outside += _sum_line(cells, width, f"{table.path} line {line + row + 1}")
             line += starts.size
             keys.append(pair)
     both = np.concatenate(keys, axis=1) if keys else np.empty((2, 0), np.int64)
     return CellKeys(both[0], both[1], outside)
 
 
-def _line_blocks(path: Path, skip: int) -> Iterator[tuple[Any, Any, Any]]:
+def _lines_of(text: bytes) -> tuple[Any, Any, Any]:
     """Bytes with where the lines in them start and end; empty lines are passed over."""
-    import pyarrow as pa
-
-    compression = "gzip" if path.suffix.casefold() == ".gz" else None
-    with pa.input_stream(str(path), compression=compression) as stream:
-        rest = b""
-        while True:
-            piece = stream.read(_BLOCK)
-            text = rest + piece if piece else (rest + b"\n" if rest else b"")
-            if not text:
-                return
-            cut = text.rfind(b"\n") + 1
-            if cut == 0 and len(text) > 64 * _BLOCK:
-                raise ValueError("a line of more than 256 MiB")
-            text, rest = text[:cut], text[cut:] if piece else b""
-            data = np.frombuffer(text, np.uint8)
-            ends = np.flatnonzero(data == _NEWLINE)
-            starts = np.concatenate([[0], ends[:-1] + 1]) if ends.size else ends
-            if skip:
-                passed = min(skip, ends.size)
-                starts, ends, skip = starts[passed:], ends[passed:], skip - passed
-            filled = (ends > starts) & (data[np.minimum(starts, max(0, data.size - 1))] != _RETURN)
-            yield data, starts[filled], ends[filled]
-            if not piece:
-                return
+    data = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(data == _NEWLINE)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    filled = (ends > starts) & (data[starts] != _RETURN)
+    return data, starts[filled], ends[filled]
 
 
 def _two_numbers(data: Any, starts: Any, ends: Any) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -206,6 +186,9 @@ def _sum_line(text: bytes, width: int, where: str) -> float:
     if len(cells) != width:
         raise InputError(Fault(where, f"expected {width} columns, but got {len(cells)}"))
     try:
-        return float(sum(float(cell or 0) for cell in cells[2:]))
+        total = float(sum(float(cell or 0) for cell in cells[2:]))
     except ValueError as error:
         raise InputError(Fault(where, f"expected counts, but got text: {error}")) from error
+    if not np.isfinite(total):
+        raise InputError(Fault(where, f"expected counts, but got numbers that sum up to {total}"))
+    return total

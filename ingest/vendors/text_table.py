@@ -150,7 +150,6 @@ class TextTable:
     ) -> Iterator[pa.RecordBatch]:
         """Stream rows; types that are not given are those of the first block."""
         import pyarrow as pa
-        from pyarrow import csv as text
 
         for name in columns or ():
             self.require(name)
@@ -158,28 +157,42 @@ class TextTable:
             faults_of(self.path, "a table", parsing=True),
             pa.input_stream(str(self.path), compression=_compression(self.path)) as stream,
         ):
-            try:
-                reader = text.open_csv(
-                    stream,
-                    # A row must fit into a block; wide ones have long rows.
-                    text.ReadOptions(
-                        column_names=list(self.names),
-                        skip_rows=self.head_rows,
-                        block_size=max(block_bytes, 64 * len(self.names)),
-                        use_threads=False,
-                    ),
-                    text.ParseOptions(delimiter=self.delimiter),
-                    text.ConvertOptions(
-                        include_columns=None if columns is None else list(columns),
-                        column_types=None if types is None else dict(types),
-                        null_values=_MISSING,
-                    ),
-                )
-            except pa.ArrowInvalid as error:
-                if "Empty CSV file" in str(error):
-                    return  # a header alone is a table without rows
-                raise
-            yield from reader
+            yield from self.parse(stream, columns, types, block_bytes, self.head_rows)
+
+    def parse(
+        self,
+        stream: Any,
+        columns: Sequence[str] | None,
+        types: Mapping[str, pa.DataType] | None,
+        block_bytes: int = _BLOCK,
+        skip_rows: int = 0,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream rows of text that has the table's columns: the file, or lines of it."""
+        import pyarrow as pa
+        from pyarrow import csv as text
+
+        try:
+            reader = text.open_csv(
+                stream,
+                # A row must fit into a block; wide ones have long rows.
+                text.ReadOptions(
+                    column_names=list(self.names),
+                    skip_rows=skip_rows,
+                    block_size=max(block_bytes, 64 * len(self.names)),
+                    use_threads=False,
+                ),
+                text.ParseOptions(delimiter=self.delimiter),
+                text.ConvertOptions(
+                    include_columns=None if columns is None else list(columns),
+                    column_types=None if types is None else dict(types),
+                    null_values=_MISSING,
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            if "Empty CSV file" in str(error):
+                return  # a header alone is a table without rows
+            raise
+        yield from reader
 
     def require(self, name: str) -> None:
         """Refuse a column that is not there.

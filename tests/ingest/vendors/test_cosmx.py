@@ -111,7 +111,8 @@ class TestStage(_Release):
 
 def points_of(raw: RawSection) -> pd.DataFrame:
     batches = list(raw.points["transcripts"].batches())
-    return pd.concat([batch.to_pandas() for batch in batches], ignore_index=True)
+    found: pd.DataFrame = pd.concat([b.to_pandas() for b in batches], ignore_index=True)
+    return found
 
 
 @pytest.mark.parametrize("version", list(RELEASES))
@@ -332,7 +333,7 @@ class TestFrame:
             points_of(got)[["x", "y"]], points_of(want)[["x", "y"]], atol=0.01
         )
         rings = [next(iter(raw.shapes.pieces())).vertices for raw in (got, want)]  # type: ignore[union-attr]
-        np.testing.assert_allclose(*rings, atol=0.01)
+        np.testing.assert_allclose(rings[0], rings[1], atol=0.01)
 
     def test_directions_come_from_polygons_where_cells_have_none(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
@@ -550,7 +551,7 @@ class TestAgainstSpatialDataIo:
         at = pd.Series(np.arange(len(ids)), index=ids)[list(map(str, ids_of(raw)))].to_numpy()
         assert len(ids) == raw.n_obs
         assert table.var_names.tolist() == list(feature_names(TISSUE, RELEASES["legacy"]))
-        assert (table.X[at].toarray() == matrix_of(raw).toarray()).all()  # type: ignore[index]
+        assert (table.X[at].toarray() == matrix_of(raw).toarray()).all()
         np.testing.assert_allclose(table.obsm["global"][at], raw.positions)
         points = points_of(raw)
         count = {
