@@ -40,8 +40,6 @@ class PointsSource:
     """Number of points, where it is known."""
     notes: tuple[str, ...] = ()
     """What was left out or changed; goes into the provenance."""
-    unassigned: tuple[str | int, ...] = ()
-    """Values of `instance_key` that mean no cell, beside those of `quality.points.in_no_cell`."""
 
 
 @dataclass(frozen=True, slots=True)

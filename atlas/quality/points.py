@@ -22,20 +22,18 @@ __all__ = ["PointTally", "in_no_cell"]
 _NO_CELL = ("", "UNASSIGNED", "unassigned", "Unassigned", "-1", "None", "nan", "NaN")
 
 
-def in_no_cell(
-    values: pa.ChunkedArray, unassigned: tuple[str | int, ...] = ()
-) -> NDArray[np.bool_]:
+def in_no_cell(values: pa.ChunkedArray) -> NDArray[np.bool_]:
     """(n,) whether the cell of a point is missing, or what vendors write for none.
 
-    That is null, NaN, a negative number, "", UNASSIGNED, -1, None and nan, and the values that the
-    reader of a technology names in `unassigned`.
+    That is null, NaN, a negative number, "", UNASSIGNED, -1, None and nan. Readers make null of
+    other words of their vendors, such as 0.
 
     Examples
     --------
     >>> import pyarrow as pa
     >>> in_no_cell(pa.chunked_array([["a-1", "UNASSIGNED", None]])).tolist()
     [False, True, True]
-    >>> in_no_cell(pa.chunked_array([[3, -1, 0]]), (0,)).tolist()
+    >>> in_no_cell(pa.chunked_array([[3, -1, None]])).tolist()
     [False, True, True]
     """
     import pyarrow as pa
@@ -46,10 +44,9 @@ def in_no_cell(
     none: NDArray[np.bool_]
     if kinds.is_floating(kind) or kinds.is_integer(kind):
         numbers = values.to_numpy()  # a missing number becomes NaN
-        known = np.isin(numbers, [one for one in unassigned if not isinstance(one, str)])
-        none = np.isnan(numbers) | (numbers < 0) | known
+        none = np.isnan(numbers) | (numbers < 0)
     elif kinds.is_string(kind) or kinds.is_large_string(kind):
-        words = pa.array([*_NO_CELL, *map(str, unassigned)], kind)
+        words = pa.array(_NO_CELL, kind)
         found = pc.or_(pc.is_in(values, value_set=words), pc.is_null(values))
         none = found.to_numpy(zero_copy_only=False)
     else:
@@ -121,7 +118,7 @@ class PointTally:
             self.outside[tiles] += _between(inside & none, low, high)
 
     def _without_cell(self, rows: pa.Table) -> NDArray[np.bool_]:
-        return in_no_cell(rows.column(self._source.instance_key), self._source.unassigned)
+        return in_no_cell(rows.column(self._source.instance_key))
 
     def counts(self) -> TranscriptCounts:
         """Sum up what was counted so far."""
