@@ -76,8 +76,8 @@ class SimTissue:
         return SimulationPlan(
             seed=self.seed,
             n_cells=max(self.n_cells, 100),
-            n_genes=max(self.n_genes, 20),
-            n_shared=max(self.n_genes, 20),
+            n_genes=max(self.n_genes, 40),
+            n_shared=max(self.n_genes, 40),
             timepoints=("E13.5",),
             n_embryos=1,
             depth_sd=0.0,
