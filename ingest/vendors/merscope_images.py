@@ -242,15 +242,9 @@ def mosaic_images(
     """
     images = {}
     for z in planes:
-        by_shape: dict[tuple[int, int, str], list[Mosaic]] = {}
-        for mosaic in bundle.mosaics:
-            if mosaic.z == z:
-                with stack_images((mosaic.path,), (mosaic.stain,)).open() as pixels:
-                    key = (pixels.shape[2], pixels.shape[1], str(pixels.dtype))
-                by_shape.setdefault(key, []).append(mosaic)
         # Stains of another size or number type cannot be channels of the same image.
         for k, ((width, height, _), group) in enumerate(
-            sorted(by_shape.items(), key=lambda one: -len(one[1]))
+            sorted(_by_shape(bundle, z).items(), key=lambda one: -len(one[1]))
         ):
             _note_size(placement, (width, height), group[0], notes)
             images[f"mosaic_z{z}" if k == 0 else f"mosaic_z{z}_{k + 1}"] = stack_images(
@@ -259,6 +253,21 @@ def mosaic_images(
                 placement.affine((width, height), unit, flip=flip),
             )
     return images
+
+
+def _by_shape(bundle: Bundle, z: int) -> dict[tuple[int, int, str], list[Mosaic]]:
+    """Stains of a plane by width, height and number type."""
+    found: dict[tuple[int, int, str], list[Mosaic]] = {}
+    for mosaic in bundle.mosaics:
+        if mosaic.z != z:
+            continue
+        with stack_images((mosaic.path,), (mosaic.stain,)).open() as pixels:
+            key = (pixels.shape[2], pixels.shape[1], str(pixels.dtype))
+        if 0 in key:
+            fault = Fault(str(mosaic.path), f"expected pixels, but got {key[0]} x {key[1]}")
+            raise InputError(fault)
+        found.setdefault(key, []).append(mosaic)
+    return found
 
 
 def _note_size(
