@@ -84,7 +84,7 @@ def _open_series(
         axes = "C" + axes[1:] if axes.endswith("YX") else axes
     taken = _taken(path, series, axes, plane)
     page = series.keyframe
-    _require_inside(path, series)
+    _require_inside(series)
     piece = int(np.prod(page.chunks)) * np.dtype(page.dtype).itemsize
     strips = None
     if not page.is_tiled and piece > _LARGE_STRIP:
@@ -108,16 +108,12 @@ def _open_series(
         store.close()
 
 
-def _require_inside(path: Path, series: Any) -> None:
+def _require_inside(series: Any) -> None:
     """Refuse pieces longer than their file: a reader would take memory for all of it."""
     for page in series.pages:
         longest = max(page.databytecounts, default=0)
         if longest > page.parent.filehandle.size:
-            raise _fault(
-                path,
-                f"expected pieces shorter than the file, but got one of {format_bytes(longest)}; "
-                "it may be truncated: copy it again",
-            )
+            raise ValueError(f"a piece of {format_bytes(longest)} in a file that is shorter")
 
 
 def _taken(path: Path, series: Any, axes: str, plane: int | None) -> int:
