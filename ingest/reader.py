@@ -172,6 +172,7 @@ def _readers() -> dict[str, Reader]:
     from .vendors.curio import CurioReader
     from .vendors.generic import TableReader
     from .vendors.merscope import MerscopeReader
+    from .vendors.seqfish import SeqFishReader
     from .vendors.slideseq import SlideSeqReader
     from .vendors.stereoseq import StereoSeqReader
     from .vendors.tenx_positions import TenxReader
@@ -191,6 +192,7 @@ def _readers() -> dict[str, Reader]:
         StereoSeqReader(),
         SlideSeqReader(),
         CurioReader(),
+        SeqFishReader(),
         XeniumReader(),
         MerscopeReader(),
     )

@@ -25,6 +25,7 @@ BEAD_RADIUS_UM = 5.0
 """Beads have 10 um (Rodriques et al., Science 363:1463; Stickels et al., Nat Biotechnol 39:313)."""
 _APART_UM = (7.0, 25.0)  # centers of neighboring beads: packed, or with some of them lost
 _SAMPLE = 4000
+_FAR = 1e9
 _NAMES = (
     ("barcode", "barcodes", "bead", "bead_barcode", "cell_bc", "bc", "spacemake_id"),
     ("xcoord", "x", "x_coord", "xcoordinate", "x_um", "coord_x", "sdimx", "spatial_1"),
@@ -74,11 +75,11 @@ def read_beads(path: Path) -> Beads:
         raise InputError(Fault(str(path), "expected a column of barcodes, but got none"))
     barcodes = table.strings(table.names[barcode])
     positions = np.stack([table.numbers(table.names[k]) for k in (x, y)], axis=1)
-    wrong = np.flatnonzero(~np.isfinite(positions).all(axis=1))
+    wrong = np.flatnonzero(~(np.abs(positions) < _FAR).all(axis=1))
     if wrong.size:
-        raise InputError(
-            Fault(str(path), f"expected positions of all beads, but got none in {name_rows(wrong)}")
-        )
+        rows = name_rows(wrong)
+        got = f"expected positions of all beads, but got none, or far ones, in {rows}"
+        raise InputError(Fault(str(path), got))
     if len(barcodes) == 0:
         raise InputError(Fault(str(path), "expected beads, but got none"))
     if twice := barcodes.repeated():
