@@ -191,33 +191,45 @@ class _Job:
         layouts |= tables.layouts
         write_images(path, raw, system, self.plan.image_bytes, self.tell)
         return_memory()
+        attributes = _attributes(raw, rows, columns, nnz, tile_cells) | tables.index
+        attributes["arrays"] = arrays | obs_arrays | layouts
+        return self._finish(rows, attributes, (*notes, *shape_notes), areas)
+
+    def _finish(
+        self,
+        rows: RowOrder,
+        attributes: dict[str, Any],
+        notes: tuple[str, ...],
+        areas: BoundaryAreas | None,
+    ) -> SectionSummary:
+        """Points and other elements, quality of all that was written, the index last."""
+        raw, path = self.raw, self.path
         rest = write_elements(
             path,
             raw,
             rows.frame,
-            system,
+            coordinate_system(raw.um_per_unit),
             memory=self.plan.image_bytes,
             scratch=self.folder,
             leaves=rows.leaves,
         )
-        notes = (*notes, *shape_notes, *rest.notes)
+        notes = (*notes, *rest.notes)
         write_provenance(path, raw, notes)
-        attributes = _attributes(raw, rows, columns, nnz, tile_cells) | rest.index | tables.index
-        layouts = arrays | obs_arrays | layouts | rest.layouts
+        arrays, columns = attributes["arrays"] | rest.layouts, attributes["obs"]
         quality = write_quality(
             path,
             raw,
             rows,
-            layouts=layouts,
+            layouts=arrays,
             columns=columns,
             tallies=rest.tallies,
             areas=areas,
             notes=notes,
         )
-        attributes |= {"qc": list(quality.names), "arrays": layouts | quality.layouts}
-        write_index(path, attributes)
+        names, arrays = list(quality.names), arrays | quality.layouts
+        write_index(path, attributes | rest.index | {"qc": names, "arrays": arrays})
         consolidate(path)
-        return self._summary(rows, columns, nnz, notes, quality.summary)
+        return self._summary(rows, columns, attributes["nnz"], notes, quality.summary)
 
     def _areas(self) -> BoundaryAreas | None:
         """Return where to note areas of boundaries; None without boundaries, or without a unit."""

@@ -29,6 +29,7 @@ _ROW_BYTES_RINGS = 41  # source and scaled positions 32, order, rank 4 each, whi
 _ROW_BYTES_SORT = 28  # source positions 16, order, rank and row lengths 4 each
 _ROW_BYTES_TEXT = 52  # those, offsets and lengths 16, and hashes with their order 16, less 8
 _IMAGE_BANDS = 4  # a band may be this many chunks high, where memory is there
+_QUALITY = 12 * _MIB  # one stretch of rows, and three histograms; measured 9
 _NOTHING = ReadMemory()
 _ELEMENT_BYTES = 16  # one element in a bucket: index and value, by rows and by genes
 _BLOCK_SHARE = 12  # a block is this part of the working memory; three may be alive
@@ -184,8 +185,9 @@ def plan_partition(
             resident + (min(room, POINTS_BYTES) if reading.points else 0),
             _text_stage(n_obs, reading),
             _ring_stage(n_obs, reading),
+            resident + _QUALITY,
         ),
-        scratch_bytes=entries * _ELEMENT_BYTES + n_obs * 8,
+        scratch_bytes=entries * _ELEMENT_BYTES + n_obs * 12,
     )
 
 

@@ -12,7 +12,7 @@ from .histogram import Distribution, finite, whole
 __all__ = ["QcSummary", "TranscriptCounts"]
 
 _MOST_NOTES, _LONGEST_NOTE = 5, 160
-_MOST_POINTS = 16
+_MOST_POINTS = 64
 _LARGEST_PREVIEW = 256
 _UM2_PER_MM2 = 1e6
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...atlas.errors import Corrupt
 from ...atlas.quality.section import summary_row
 from ...atlas.quality.summary import QcSummary
 from ...atlas.section import Section
@@ -106,8 +107,13 @@ def collect(
 
 
 def _counted(store: AtlasStore, entry: SectionEntry) -> SectionFigures:
-    # Not `store.section`: what it opens is kept, and here there may be a thousand.
-    quality = Section(store.storage, entry).qc
+    try:
+        # Not `store.section`: what it opens is kept, and here there may be a thousand.
+        quality = Section(store.storage, entry).qc
+    except Corrupt as error:
+        step = "run `tisseract verify`, and ingest the section again"
+        found = Flag("damaged", "warning", None, None, str(error), step)
+        return SectionFigures(entry, None, False, (found,))
     return SectionFigures(entry, quality.summary, False, preview=quality.preview)
 
 

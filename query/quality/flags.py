@@ -54,7 +54,7 @@ class Flag:
 
     code: str
     """Stable name: `empty`, `duplicated`, `controls`, `outside`, `low-counts`, `low-genes`,
-    `density`, `no-unit`, `no-image`, `notes`, `not-recorded`."""
+    `density`, `damaged`, `no-unit`, `no-image`, `notes`, `not-recorded`."""
     level: Level
     """`warning`: look before using the section. `note`: good to know."""
     value: float | None
@@ -78,6 +78,7 @@ MEANINGS: Mapping[str, str] = {
     "low-counts": "median counts far below other sections of the technology",
     "low-genes": "median genes far below other sections of the technology",
     "density": "cell density far from other sections of the technology",
+    "damaged": "the section cannot be read",
     "no-unit": "positions have no unit, so that nothing can be said in micrometers",
     "no-image": "no image, though others of the technology have one",
     "notes": "notes were taken while the input was read: parts may be missing",

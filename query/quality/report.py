@@ -7,16 +7,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import batched
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
-from ...atlas.errors import AlreadyExists, InvalidArgument
+from ...atlas.errors import AlreadyExists, Corrupt, InvalidArgument
 from ...atlas.quality.section import read_preview
 from ...atlas.section import Section
 from . import page
 from .figures import collect
+from .flags import Flag
 from .thumbnails import data_uri, density_png, image_jpeg, pixels_within
 
 if TYPE_CHECKING:
@@ -136,7 +137,12 @@ def _pieces(
         for some in batched(figures, _TOGETHER):
             jobs = [pool.submit(_picture, store, one, side, thumbnails) for one in some]
             for one, job in zip(some, jobs, strict=True):
-                yield page.row(one, plan, job.result(), derived.get(one.name, ()))
+                picture = None
+                try:
+                    picture = job.result()
+                except Corrupt as error:
+                    one = _damaged(one, error)  # noqa: PLW2901 - the same section, told of
+                yield page.row(one, plan, picture, derived.get(one.name, ()))
             done += len(some)
             if progress is not None:
                 progress("draw", done, len(figures))
@@ -156,6 +162,14 @@ def _picture(
             return data_uri(image, "image/jpeg")
     preview = one.preview if one.preview is not None else read_preview(store.storage, one.entry)
     return None if preview is None else data_uri(density_png(preview, side), "image/png")
+
+
+def _damaged(one: SectionFigures, error: Corrupt) -> SectionFigures:
+    """Tell of a picture that cannot be read; the figures are in the catalog and stay."""
+    step = "run `tisseract verify`, and ingest the section again"
+    return replace(
+        one, flags=(Flag("damaged", "warning", None, None, str(error), step), *one.flags)
+    )
 
 
 def _title(url: str) -> str:

@@ -52,13 +52,15 @@ class QueryVerbs(ModelVerbs):
 
         return values(self, column, **filters)
 
-    def qc(self, sections: Sequence[str] | None = None, *, read: bool = False) -> pd.DataFrame:
+    def qc(
+        self, sections: str | Sequence[str] | None = None, *, read: bool = False
+    ) -> pd.DataFrame:
         """Tell the quality of sections, one row each, with flags; see `docs/qc.md`.
 
         Parameters
         ----------
         sections
-            Names; None is all.
+            A name or several; None is all.
         read
             Also count what sections lack that were written before quality was counted: depth,
             pointers and positions of these are read. Otherwise nothing is read but the catalog.
@@ -71,7 +73,8 @@ class QueryVerbs(ModelVerbs):
         """
         from .query.quality.figures import quality_table
 
-        return quality_table(self, sections, read=read)
+        names = [sections] if isinstance(sections, str) else sections
+        return quality_table(self, names, read=read)
 
     def report(
         self, path: str | Path, sections: str | Sequence[str] | None = None, **options: Any

@@ -213,3 +213,20 @@ def test_text_cannot_break_out() -> None:
         assert not set(shown) & set("<>\"'\x00\u202e")
         assert len(shown) < 1300
         shown.encode("utf-8")
+
+
+def test_damage_is_told_and_the_others_are_shown(store: AtlasStore, tmp_path: Path) -> None:
+    copy = make_store(tmp_path, {})
+    for entry in store.snapshot.sections.values():
+        for key, _ in store.storage.list(entry.prefix):
+            if not (entry.section == "plain" and PREVIEW in key and "/c/" in key):
+                copy.storage.put(key, store.storage.get(key))
+    entries = store.snapshot.sections
+    gone = replace(entries["plain"], section="gone", qc={})
+    copy.commit(Change(add_sections=[*entries.values(), gone]), "one without its picture")
+    page = Page(write_report(copy, tmp_path / "qc.html").path)
+    assert page.open == []
+    assert len(page.of("tbody")) == 3
+    assert len(page.of("img")) == 1
+    assert page.text.count("damaged") >= 4
+    assert "tisseract verify" in page.text
