@@ -15,6 +15,8 @@ from pathlib import Path
 
 from ..atlas.errors import Fault, InputError, InvalidArgument
 from ..atlas.memory import format_bytes
+from .annotate import attached_of, read_attachments
+from .annotate_regions import Ground
 from .columns import SPLIT_PLACEHOLDER
 from .plan import SectionSource
 from .progress import Progress, ProgressCallback, silent
@@ -239,7 +241,22 @@ def _check_row(row: SampleRow) -> RowReport:
         return RowReport(row, faults=(Fault(row.location, str(error)),))
     faults = [_at(row, fault) for fault in seen.faults]
     files, size = ((), 0) if faults else _files(reader, row, options)
-    return RowReport(row, seen, _sources(row, seen, size), files, size, tuple(faults))
+    sources = _sources(row, seen, size)
+    if not faults and attached_of(row):
+        faults = [_at(row, fault) for source in sources for fault in _attached(reader, source)]
+    return RowReport(row, seen, sources, files, size, tuple(faults))
+
+
+def _attached(reader: Reader, source: SectionSource) -> tuple[Fault, ...]:
+    """Faults of the regions, frames and labels of one section."""
+    row = source.row
+    try:
+        raw = reader.open(row.path, read_options(source))
+        ground = Ground(raw.um_per_unit, raw.y_axis == "up")
+        found = read_attachments(row, source.split_value, ground)
+        return tuple(found.check(raw, source.metadata))
+    except InputError as error:
+        return error.faults
 
 
 def _at(row: SampleRow, fault: Fault) -> Fault:

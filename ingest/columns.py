@@ -74,8 +74,19 @@ COLUMNS: tuple[Column, ...] = (
     Column("layer", (), "reading", "where the matrix lies in an h5ad: X, raw, or a layer's name"),
     Column("spatial_key", (), "reading", "obsm key of the coordinates"),
     Column("reader_kwargs", (), "reading", "JSON object of further reader options"),
-    Column("annotation", (), "extra-file", "GeoJSON of named regions (not read yet)"),
-    Column("transform", (), "extra-file", "affine to a common frame (not read yet)"),
+    Column(
+        "annotation",
+        (),
+        "extra-file",
+        "named regions: GeoJSON, selections of Xenium Explorer, QuPath, lists of cells (Loupe)",
+    ),
+    Column(
+        "transform",
+        (),
+        "extra-file",
+        "affine into a common frame: JSON or CSV of numbers, or a CSV of landmarks",
+    ),
+    Column("labels", (), "extra-file", "table of cell ids and labels, joined by id"),
 )
 
 _CANONICAL = {name: column.name for column in COLUMNS for name in (column.name, *column.aliases)}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..atlas.errors import CommitConflict
-from ..atlas.snapshot import Change, SectionEntry
+from ..atlas.snapshot import Change, DerivedEntry, SectionEntry
 
 if TYPE_CHECKING:
     from ..atlas.store import AtlasStore
@@ -45,13 +45,17 @@ class GroupedCommits:
     ) -> None:
         self.store, self.batch, self.seconds, self.clock = store, batch, seconds, clock
         self._waiting: dict[bool, list[SectionEntry]] = {False: [], True: []}
+        self._attached: dict[str, tuple[DerivedEntry, ...]] = {}
         self._since: float | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def add(self, entry: SectionEntry, *, replace: bool) -> None:
-        """Take a sealed section; commits nothing yet."""
+    def add(
+        self, entry: SectionEntry, *, replace: bool, attached: tuple[DerivedEntry, ...] = ()
+    ) -> None:
+        """Take a sealed section and what is attached to it; commits nothing yet."""
+        self._attached[entry.attempt] = attached
         if self._since is None:
             self._since = self.clock()
         self._waiting[replace].append(entry)
@@ -85,9 +89,11 @@ class GroupedCommits:
             # A batch taken apart by conflicts shrinks each round, so this ends.
             while waiting:
                 try:
-                    self.store.commit(
-                        Change(add_sections=tuple(waiting), replace=replace), _message(waiting)
+                    attached = [one for e in waiting for one in self._attached[e.attempt]]
+                    change = Change(
+                        add_sections=tuple(waiting), add_derived=attached, replace=replace
                     )
+                    self.store.commit(change, _message(waiting))
                 except CommitConflict:
                     lost = self._lost(waiting)
                     if not lost:
@@ -110,11 +116,20 @@ class GroupedCommits:
     def _lost(self, waiting: list[SectionEntry]) -> list[tuple[SectionEntry, bool]]:
         self.store.refresh()
         there = self.store.snapshot.sections
-        return [
-            (entry, False)
-            for entry in waiting
-            if entry.section in there and there[entry.section].fingerprint != entry.fingerprint
-        ]
+        lost = []
+        for entry in waiting:
+            other = there.get(entry.section)
+            if other is None:
+                continue
+            same = other.fingerprint == entry.fingerprint
+            # From the same input, too, what is attached belongs to the other's attempt.
+            if not same or (self._attached[entry.attempt] and other.attempt != entry.attempt):
+                lost.append((entry, same))
+        return lost
+
+    def attached_to(self, entry: SectionEntry) -> tuple[DerivedEntry, ...]:
+        """Tell what was written with a section."""
+        return self._attached[entry.attempt]
 
 
 def _message(entries: list[SectionEntry]) -> str:

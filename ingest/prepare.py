@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..atlas.errors import InputError, InvalidArgument, near
 from ..atlas.store import AtlasStore
+from .annotate import attached_digest
 from .check import SheetReport, check_samples, read_options
 from .columns import canonical
 from .plan import IngestPlan, SectionSource, plan_ingest
@@ -172,6 +173,8 @@ def _fingerprinted(
             shared = replace(options.whole(), metadata={})
             of_files[row.row] = fingerprint(row.path, shared, source.format)
         own = [of_files[row.row], source.split_value, dict(source.metadata), tile_cells]
+        if attached := attached_digest(row, source.split_value):
+            own.append(attached)
         digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
         found.append(replace(source, fingerprint=f"sha256:{digest}"))
     return tuple(found)

@@ -71,6 +71,7 @@ class IngestRun:
                 planned.section_limit,
                 tile_cells,
                 item.action == "replace",
+                self.store.version,
             )
             for item in planned.writes
         ]
@@ -124,7 +125,7 @@ class IngestRun:
         if error is None and not future.cancelled():
             receipt = future.result()
             self.outcomes[task.source.section] = _written(task, receipt)
-            commits.add(receipt.entry, replace=receipt.replace)
+            commits.add(receipt.entry, replace=receipt.replace, attached=receipt.derived)
             return
         if future.cancelled() or isinstance(error, CancelledError):
             return
@@ -146,7 +147,8 @@ class IngestRun:
         for entry in committed:
             self.tell(Progress("done", entry.section, nbytes=entry.nbytes))
         for entry, same in beaten:
-            self._discard(entry.prefix, entry.manifest)
+            for one in (entry, *commits.attached_to(entry)):
+                self._discard(one.prefix, one.manifest)
             if same:
                 self.outcomes[entry.section] = SectionOutcome(
                     entry.section, "skipped", "another writer committed it from the same input"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..atlas.errors import Fault, InputError
+from .annotate_sheet import AttachedFile
 from .scalars import Scalar
 from .source import MatrixValues
 
@@ -49,6 +50,12 @@ class SampleRow:
     """obsm key of the coordinates."""
     reader_kwargs: Mapping[str, object] = field(default_factory=dict)
     """Further reader options."""
+    annotation: tuple[AttachedFile, ...] = ()
+    """Named regions."""
+    transform: tuple[AttachedFile, ...] = ()
+    """Affines into common frames."""
+    labels: tuple[AttachedFile, ...] = ()
+    """Labels of cells."""
     timepoint: str | None = None
     """Label of the timepoint."""
     time_value: float | None = None

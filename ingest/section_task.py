@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 from ..atlas.attempt import new_attempt
 from ..atlas.errors import AlreadyExists, Corrupt, StorageFull, TisseractError
 from ..atlas.keys import panel_key
-from ..atlas.snapshot import SectionEntry
+from ..atlas.snapshot import DerivedEntry, SectionEntry
+from .annotate import attached_of, read_attachments, write_attachments
+from .annotate_regions import Ground
 from .check import read_options
 from .plan import SectionSource
 from .reader import reader_for
@@ -52,6 +54,8 @@ class SectionTask:
     """Most cells in a tile."""
     replace: bool = False
     """Whether it takes the place of a committed section."""
+    version: int = 0
+    """Snapshot that the ingest looked at; for the provenance of what is attached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class SectionReceipt:
     """Whether it takes the place of a committed section."""
     seconds: float
     """Time it took."""
+    derived: tuple[DerivedEntry, ...] = ()
+    """Regions, frames and labels that the sheet attaches."""
 
 
 def write_one(task: SectionTask, stage: StageCallback | None = None) -> SectionReceipt:
@@ -116,7 +122,18 @@ def write_one(task: SectionTask, stage: StageCallback | None = None) -> SectionR
             receipt = attempt.seal()
         _store_panel(task.storage, raw.panel)
         entry = _entry(summary, receipt, source)
-    return SectionReceipt(entry, task.replace, time.perf_counter() - start)
+        derived = _attach(task, entry, raw)
+    return SectionReceipt(entry, task.replace, time.perf_counter() - start, derived)
+
+
+def _attach(task: SectionTask, entry: SectionEntry, raw: RawSection) -> tuple[DerivedEntry, ...]:
+    """Write what the sheet attaches to a section that is sealed."""
+    row = task.source.row
+    if not attached_of(row):
+        return ()
+    ground = Ground(raw.um_per_unit, raw.y_axis == "up")
+    found = read_attachments(row, task.source.split_value, ground)
+    return write_attachments(task.storage, entry, found, task.version)
 
 
 def _with_facts(raw: RawSection, source: SectionSource) -> RawSection:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from ..atlas.errors import Fault, near
+from .annotate_sheet import attached_files
 from .columns import COLUMNS, canonical, names_time_column, placeholder_faults, resembles
 from .samples import SampleRow, SampleSheet, SheetReading, Unit
 from .scalars import Scalar, infer_column, is_missing
@@ -220,13 +221,13 @@ class _Parser:
             texts["timepoint"] = timepoint
         for message in placeholder_faults(texts, word("split_by")):
             self.fault(message)
-        for name in ("annotation", "transform"):
-            if cell(name) is not None:
-                self.fault(
-                    f"{name}: {cell(name)!r} cannot be read, because this version reads no {name} "
-                    "files; leave the cell empty and keep the file for a later version"
-                )
+        splits = word("split_by") not in {None, "none"}
+        attached = {
+            name: attached_files(cell(name), name, self.base, splits, self.fault)
+            for name in ("annotation", "transform", "labels")
+        }
         return SampleRow(
+            **attached,
             row=record.row,
             sample=sample,
             data_path=data_path,

@@ -82,21 +82,14 @@ class TableReader(VendorReader):
     @override
     def survey(self, path: Path, options: ReadOptions) -> Survey:
         """Read mapping, ids, positions and names of genes; counts are not read."""
-        survey, part = Survey(path), None
+        survey = Survey(path)
         root, said, mapping = _mapping(path, options)
         part = survey.faults.part
-        cells: _Cells | None = None
-        found: FoundCounts | None = None
         with part():
             cells = _read_cells(root, mapping)
-        if cells is not None:
-            with part():
-                found = find_counts(
-                    root, mapping, cells.table, cells.ids, options, frozenset(cells.used)
-                )
-        if cells is not None and found is not None:
-            with part():
-                self._fill(survey, root, mapping, cells, found, options)
+            used = frozenset(cells.used)
+            found = find_counts(root, mapping, cells.table, cells.ids, options, used)
+            self._fill(survey, root, mapping, cells, found, options)
         survey.technology = mapping.technology
         survey.y_axis = mapping.y_axis
         survey.versions = {"mapping": said.name if said else "reader_kwargs"}
@@ -268,4 +261,4 @@ def _completeness(options: ReadOptions, where: str) -> Literal["partial", "compl
         raise InputError(
             Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
         )
-    return cast("Literal['partial', 'complete']", panel)
+    return "partial" if panel == "partial" else "complete"

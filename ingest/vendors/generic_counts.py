@@ -118,9 +118,7 @@ def _dense(  # noqa: PLR0917 - private, one caller
         )
     rest = [name for name in table.names if name not in (used if own else {part.id})]
     genes = _chosen(rest, wanted, table)
-    rows, at, notes = None, None, ()
-    if not own:
-        rows, at, notes = _rows_of(part, table, ids)
+    rows, at, notes = (None, None, tuple[str, ...]()) if own else _rows_of(part, table, ids)
     counts = DenseCounts(table, genes, rows)
     for batch in table.batches(genes[:2000], dict.fromkeys(genes[:2000], pa.float64())):
         first = batch.slice(0, _LOOKED_AT)

@@ -96,22 +96,23 @@ class TenxReader(VendorReader):
         """Read names and positions; counts are not read."""
         survey, root = Survey(path), path if path.is_dir() else path.parent
         part = survey.faults.part
-        matrix: FeatureMatrix | None = None
+        opened: list[FeatureMatrix] = []
+        tables: list[Table] = []
         files: tuple[Path, ...] = ()
         with part():
             files = _matrix_files(path)
             matrix = open_h5(files[0]) if len(files) == 1 else open_mtx(*files)
             check_ids(matrix.barcodes, f"{files[0]}:barcodes")
             survey.versions = {"software": matrix.software, **matrix.facts}
-        table: Table | None = None
+            opened.append(matrix)
         with part():
-            table = open_table(_positions_file(root, files, options))
-        if matrix is not None:
+            tables.append(open_table(_positions_file(root, files, options)))
+        for matrix in opened:
             with part():
                 _add_features(survey, matrix, options, str(files[0]))
-        if matrix is not None and table is not None:
-            with part():
-                _place(survey, matrix, table, options)
+            for table in tables:
+                with part():
+                    _place(survey, matrix, table, options)
         if survey.positions is not None:
             with part():
                 survey.unit = find_unit(

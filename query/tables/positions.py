@@ -11,10 +11,11 @@ from ..cells.fetch import read_positions
 from ..cells.rows import RunArray, count
 from ..filters.columns import Column
 from ..geometry.by_section import PlacesBySection
-from ..geometry.framed import Framed, Matrix, transform
+from ..geometry.framed import Framed, transform
 from ..geometry.touching import Touching
 
 if TYPE_CHECKING:
+    from ...atlas.frames import Matrix
     from ...atlas.section import Section
     from ..cells.question import Question
     from ..cells.selection import Selection

@@ -121,7 +121,7 @@ def test_every_fault_is_reported_at_once_with_its_row(folder: Path) -> None:
         "row 2: um_per_unit: expected micrometres per coordinate unit",
         "row 2: y_axis: expected down | up, but got 'sideways'.",
         "row 3: time_unit: time_value needs its unit",
-        "row 3: annotation: 'roi.geojson' cannot be read",
+        "row 3: annotation: expected the file 'roi.geojson'",
         "row 3: data_path: there is no 'aa.h5ad'",
         "row 4: sample: expected a name, but the cell is empty",
         "row 5: um_per_unit: expected micrometres",

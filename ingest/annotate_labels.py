@@ -1,0 +1,159 @@
+"""Labels of cells joined by id: columns of a table beside the section, spread over its cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..atlas.errors import Fault, InputError, InvalidArgument, near
+from ..atlas.keys import check_name
+from ..atlas.label_values import typed
+from ..atlas.section_columns import ColumnValues, StringValues
+from .anndata_parts import check_ids
+from .reader import faults_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CellLabels", "read_labels_file"]
+
+_IDS = ("cell_id", "barcode", "barcodes", "cell", "cellid", "instance_id", "id")
+_SHOWN = 5
+_LARGEST = 4 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class CellLabels:
+    """Columns of a table and the cells its rows name."""
+
+    source: str
+    """Name of the file."""
+    ids: StringValues
+    """(m,) cells, unique."""
+    columns: Mapping[str, ColumnValues]
+    """(m,) values, by the name they get."""
+    unknown: str
+    missing: str
+
+    def rows(self, cells: StringValues, where: str) -> NDArray[np.int64]:
+        """(n,) row of each cell, -1 for none.
+
+        Raises
+        ------
+        InputError
+            Ids that no cell has and cells that no row names, unless these are accepted.
+        """
+        found = cells.find_in(self.ids)
+        used = np.zeros(len(self.ids), bool)
+        used[found[found >= 0]] = True
+        faults = []
+        for asked, what, hint, ids, lost in (
+            (self.unknown, "ids are no cells of the section", '"unknown": "drop" leaves them out',
+             self.ids, np.flatnonzero(~used)),
+            (self.missing, "cells are not in the table", '"missing": "ok" accepts them',
+             cells, np.flatnonzero(found < 0)),
+        ):  # fmt: skip
+            if asked == "error" and lost.size:
+                listed = ", ".join(map(repr, ids.take(lost[:_SHOWN]).to_list()))
+                more = ", ..." if lost.size > _SHOWN else ""
+                faults.append(Fault(where, f"{lost.size:,} {what}: {listed}{more}; {hint}"))
+        if faults:
+            raise InputError(faults)
+        return found
+
+
+def read_labels_file(path: Path, options: Mapping[str, object]) -> CellLabels:
+    """Read a table of labels.
+
+    Parameters
+    ----------
+    path : Path
+        CSV, TSV or Parquet, a row a cell; the ids as the section's input has them. Only empty
+        cells of text are missing: `NA` is a label.
+    options : mapping
+        `on` (column of ids; else one of the usual names, else the first), `columns` (those to
+        keep), `prefix` (of their names), `unknown` and `missing` (`error`, or `drop` and `ok`).
+
+    Raises
+    ------
+    InputError
+        It cannot be read, names cells twice, or has no such columns.
+    """
+    choices = {"unknown": ("error", "drop"), "missing": ("error", "ok")}
+    for key, words in choices.items():
+        if options.get(key, "error") not in words:
+            raise InputError(
+                Fault(str(path), f"expected {key} {' | '.join(words)}, but got {options[key]!r}")
+            )
+    frame, on = _frame(path, options.get("on"))
+    names = [str(name) for name in frame.columns]
+    given = options.get("columns")
+    wanted = [name for name in names if name != on]
+    if given is not None:
+        wanted = [str(one) for one in given] if isinstance(given, list | tuple) else [str(given)]
+    lacking = [name for name in wanted if name not in names]
+    if lacking or not wanted:
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected columns of labels{' ' + repr(lacking[0]) if lacking else ''}, but got "
+                f"{', '.join(names)}.{near(lacking[0], names) if lacking else ''}",
+            )
+        )
+    ids = StringValues.from_strings(frame[on].astype(object).to_numpy())
+    check_ids(ids, f"{path}:{on}")
+    columns: dict[str, ColumnValues] = {}
+    prefix = str(options.get("prefix") or "")
+    for name in wanted:
+        try:
+            key = check_name(re.sub(r"[^A-Za-z0-9._-]+", "_", f"{prefix}{name}"), "labels")
+            columns[key] = typed(name, frame[name])
+        except InvalidArgument as error:
+            raise InputError(Fault(f"{path}:{name}", str(error))) from error
+    asked = {key: str(options.get(key, "error")) for key in choices}
+    return CellLabels(path.name, ids, columns, asked["unknown"], asked["missing"])
+
+
+def _frame(path: Path, on: object) -> tuple[Any, str]:
+    """Read the table and tell its column of ids; these are text, whatever they look like."""
+    import pandas as pd
+
+    suffix = path.name.casefold().removesuffix(".gz").rpartition(".")[2]
+    with faults_of(path, "a table of labels", parsing=True):
+        if path.stat().st_size > _LARGEST:
+            raise InputError(Fault(str(path), "expected labels below 4 GiB, but got a larger file"))
+        if suffix == "parquet":
+            found = pd.read_parquet(path)
+            if found.index.name is not None:
+                found = found.reset_index()
+            own = _id_column(path, [str(name) for name in found.columns], on)
+            return found.astype({own: str}), own
+        how: dict[str, Any] = {
+            "sep": "\t" if suffix in {"tsv", "txt"} else ",",
+            "encoding": "utf-8-sig",
+            "index_col": False,
+        }
+        header = [str(name) for name in pd.read_csv(path, nrows=0, **how).columns]
+        own = _id_column(path, header, on)
+        found = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={own: str}, **how)
+        return found, own
+
+
+def _id_column(path: Path, names: list[str], on: object) -> str:
+    if on is not None:
+        if str(on) not in names:
+            raise InputError(
+                Fault(
+                    str(path),
+                    f"expected a column {on!r} of cell ids, but got {', '.join(names)}."
+                    f"{near(str(on), names)}",
+                )
+            )
+        return str(on)
+    folded = {name.casefold(): name for name in reversed(names)}
+    return next((folded[name] for name in _IDS if name in folded), names[0] if names else "")

@@ -1,0 +1,283 @@
+"""Regions, frames and labels of the sheet: every form, units, y axes, faults, one commit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tisseract
+from tisseract.atlas.errors import InputError, InvalidArgument
+from tisseract.atlas.store import open_store
+from tisseract.ingest.annotate_frames import fit_landmarks, read_transform
+from tisseract.ingest.annotate_regions import Ground, read_region_file
+from tisseract.ingest.check import check_samples
+from tisseract.ingest.pipeline import ingest
+
+from . import h5ad_files as small
+
+UM = 0.5
+XPLORER = "#Selection name: tumor core\n#Area (µm^2): 100\nX,Y\n5,-45\n45,-45\n45,-5\n5,-5\n"
+
+
+def sheet_row(folder: Path, **more: Any) -> dict[str, Any]:
+    """A section of 100 x 100 pixels of 0.5 um, y up: stored x in 0..50, y in -50..0."""
+    path = folder / "brain.h5ad"
+    if not path.exists():
+        small.write_h5ad(path)
+    return {"sample": "s", "data_path": path, "um_per_unit": UM, "y_axis": "up", **more}
+
+
+def stored() -> Any:
+    return small.positions() * [UM, -UM]
+
+
+def square(low: float = 20.0, high: float = 80.0) -> Any:
+    return [[[low, low], [high, low], [high, high], [low, high], [low, low]]]
+
+
+def geojson(path: Path, coordinates: Any, **properties: Any) -> Path:
+    feature = {
+        "type": "Feature",
+        "properties": properties,
+        "geometry": {"type": "Polygon", "coordinates": coordinates},
+    }
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return path
+
+
+def expected(where: Any) -> set[str]:
+    return {f"cell{k}" for k in np.flatnonzero(where)}
+
+
+class TestRegions:
+    def cells(self, tmp_path: Path, annotation: Any, name: str) -> set[str]:
+        url = tmp_path / "a.atlas"
+        ingest([sheet_row(tmp_path, annotation=annotation)], url)
+        atlas = tisseract.open(url)
+        assert open_store(url).version == 1, "the section and its regions are one commit"
+        frame = atlas.region(name=name).to_anndata()
+        return {name.partition(":")[2] for name in frame.obs_names}
+
+    def test_geojson_of_qupath_in_pixels_of_the_source(self, tmp_path: Path) -> None:
+        path = geojson(
+            tmp_path / "q.geojson", square(), objectType="annotation",
+            classification={"name": "Tumor"},
+        )  # fmt: skip
+        told = check_samples([sheet_row(tmp_path, annotation=path)])
+        assert any("um_per_unit" in str(fault) and "0.5 um" in str(fault) for fault in told.faults)
+        xy = small.positions()
+        wanted = expected(((xy >= 20) & (xy <= 80)).all(axis=1))
+        given_ = {"path": str(path), "um_per_unit": "source"}
+        assert self.cells(tmp_path, given_, "Tumor") == wanted
+
+    def test_selections_of_xenium_explorer_are_micrometers(self, tmp_path: Path) -> None:
+        path = tmp_path / "selection.csv"
+        path.write_text(XPLORER, encoding="utf-8")
+        xy = stored()
+        wanted = expected((xy[:, 0] >= 5) & (xy[:, 0] <= 45) & (xy[:, 1] >= -45) & (xy[:, 1] <= -5))
+        assert self.cells(tmp_path, str(path), "tumor core") == wanted
+
+    def test_lists_of_cells_of_loupe(self, tmp_path: Path) -> None:
+        path = tmp_path / "loupe.csv"
+        path.write_text("Barcode,Region\n" + "".join(f"cell{k},left\n" for k in range(0, 60, 3)))
+        assert self.cells(tmp_path, str(path), "left") == expected(np.arange(60) % 3 == 0)
+
+    def test_several_selections_in_one_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "two.csv"
+        path.write_text("Selection,X,Y\na,0,0\na,1,0\na,1,1\nb,5,5\nb,6,5\nb,6,6\n")
+        found = read_region_file(path, {}, Ground(1.0))
+        assert found.names == ("a", "b")
+        path.write_text(XPLORER + XPLORER.replace("core", "rim"), encoding="utf-8")
+        assert read_region_file(path, {}, Ground(1.0)).names == ("tumor core", "tumor rim")
+
+    def test_regions_that_miss_the_cells_are_refused(self, tmp_path: Path) -> None:
+        path = geojson(tmp_path / "far.geojson", square(2000, 2100), name="far")
+        told = check_samples([sheet_row(tmp_path, annotation=path)])
+        assert "expected regions on the cells" in str(told.faults[0])
+
+    @pytest.mark.parametrize(
+        ("name", "text", "wanted"),
+        [
+            ("a.geojson", "{", "GeoJSON"),
+            ("a.geojson", "[]", "named polygons are wanted"),
+            ("a.csv", "A,B\n1,2\n", "expected columns X and Y"),
+            ("a.csv", "X,Y\n1,2\n3,x\n", "line 3"),
+            ("a.csv", "X,Y\n1,2\n3,4\n", "three vertices"),
+            ("a.csv", "X,Y\n0,0\n2,2\n2,0\n0,2\n", "cross itself"),
+            ("a.csv", "X,Y\n0,0\n1,nan\n1,1\n", "finite"),
+        ],
+    )
+    def test_broken_files_are_named(
+        self, tmp_path: Path, name: str, text: str, wanted: str
+    ) -> None:
+        (tmp_path / name).write_text(text)
+        told = check_samples([sheet_row(tmp_path, annotation=name)], base=tmp_path)
+        assert wanted in "\n".join(map(str, told.faults))
+        assert name in str(told.faults[0])
+
+
+class TestFrames:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.floats(-3, 3), st.floats(0.1, 9), st.floats(-500, 500), st.booleans(),
+        st.sampled_from(["similarity", "affine"]), st.integers(0, 99),
+    )  # fmt: skip
+    def test_landmarks_of_a_similarity_are_found_again(
+        self, angle: float, scale: float, shift: float, mirrored: bool, model: str, seed: int
+    ) -> None:
+        linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        linear = linear @ np.diag([1, -1]) if mirrored else linear
+        points = np.random.default_rng(seed).random((6, 2)) * 100
+        matrix, facts = fit_landmarks(np.hstack([points, points @ linear.T + shift]), model)
+        np.testing.assert_allclose(matrix[:, :2], linear, atol=1e-6)
+        np.testing.assert_allclose(matrix[:, 2], shift, atol=1e-4)
+        assert facts["residual_max"] < 1e-6
+        assert facts["mirrored"] is mirrored
+
+    def test_residuals_are_the_least(self) -> None:
+        rng = np.random.default_rng(0)
+        source = rng.random((9, 2)) * 100
+        target = source @ np.array([[1.1, 0.2], [-0.1, 0.9]]).T + 7 + rng.normal(0, 1, (9, 2))
+        both = np.hstack([source, target])
+        matrix, facts = fit_landmarks(both, "affine")
+        oracle, *_ = np.linalg.lstsq(np.column_stack([source, np.ones(9)]), target, rcond=None)
+        np.testing.assert_allclose(matrix, oracle.T, rtol=1e-6, atol=1e-6)
+        assert 0 < facts["residual_rms"] < fit_landmarks(both, "similarity")[1]["residual_rms"]
+
+    @pytest.mark.parametrize(
+        ("points", "model", "wanted"),
+        [
+            ([[0, 0], [1, 1], [2, 2]], "affine", "on one line"),
+            ([[0, 0], [0, 0]], "similarity", "several places"),
+            ([[0, 0], [1, 0]], "affine", "3 landmarks or more"),
+            ([[0, 0], [1, 0], [0, 1]], "rigid", "similarity or affine"),
+        ],
+    )
+    def test_landmarks_that_fix_nothing_are_refused(
+        self, points: Any, model: str, wanted: str
+    ) -> None:
+        with pytest.raises(InvalidArgument, match=wanted):
+            fit_landmarks(np.hstack([points, points]).astype(float), model)
+
+    def test_source_units_and_y_up(self, tmp_path: Path) -> None:
+        matrix = [[2.0, 0.0, 10.0], [0.0, 3.0, 20.0]]
+        path = tmp_path / "t.json"
+        path.write_text(json.dumps({"matrix": matrix}))
+        row = sheet_row(tmp_path, transform={"path": str(path), "frame": "ccf", "units": "source"})
+        ingest([row], tmp_path / "a.atlas")
+        info = open_store(tmp_path / "a.atlas").derived("frame", "ccf", "s").info
+        found = np.asarray(info["matrix"])
+        moved = stored() @ found[:, :2].T + found[:, 2]
+        truth = small.positions() @ np.asarray(matrix)[:, :2].T + np.asarray(matrix)[:, 2]
+        np.testing.assert_allclose(moved, truth, atol=1e-9)
+
+    def test_landmark_file_and_its_residuals(self, tmp_path: Path) -> None:
+        path = tmp_path / "marks.csv"
+        path.write_text("x_from,y_from,x_to,y_to\n0,0,100,100\n10,0,110,100\n0,10,100,110\n")
+        ingest([sheet_row(tmp_path, transform=str(path))], tmp_path / "a.atlas")
+        info = open_store(tmp_path / "a.atlas").derived("frame", "common", "s").info
+        np.testing.assert_allclose(info["matrix"], [[1, 0, 100], [0, 1, 100]], atol=1e-9)
+        assert info["model"] == "similarity"
+        assert info["residual_rms"] < 1e-9
+
+    @pytest.mark.parametrize(
+        ("text", "wanted"),
+        [
+            ("1,2\n3,4\n", "affine of 2 x 3"),
+            ("1,0,0\n2,0,0\n", "cannot be undone|squeezes"),
+            ("1,0,x\n0,1,0\n", "finite number"),
+            ("x_from,y_from,x_to\n1,2,3\n", "x_from, y_from, x_to, y_to"),
+            ('{"matrix": [[1, 0, 0]]}', "affine of 2 x 3"),
+        ],
+    )
+    def test_broken_files(self, tmp_path: Path, text: str, wanted: str) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text(text)
+        with pytest.raises(InputError, match=wanted):
+            read_transform(path, {}, Ground(1.0), "t.csv")
+
+
+class TestLabels:
+    def table(self, path: Path, n: int = 60, extra: str = "") -> Path:
+        rows = "".join(f"cell{k},type{k % 3},{k / 2}\n" for k in reversed(range(n)))
+        path.write_text("cell_id,cell type,score\n" + rows + extra)
+        return path
+
+    def test_columns_are_joined_by_id(self, tmp_path: Path) -> None:
+        path = self.table(tmp_path / "labels.csv")
+        ingest([sheet_row(tmp_path, labels=str(path))], tmp_path / "a.atlas")
+        atlas = tisseract.open(tmp_path / "a.atlas")
+        found = atlas.query("score > 20 and cell_type == 'type1'").to_anndata()
+        wanted = {f"cell{k}" for k in range(60) if k / 2 > 20 and k % 3 == 1}
+        assert {name.partition(":")[2] for name in found.obs_names} == wanted
+
+    def test_what_does_not_fit_is_listed(self, tmp_path: Path) -> None:
+        path = self.table(tmp_path / "labels.csv", 58, "ghost,type0,1\n")
+        told = "\n".join(map(str, check_samples([sheet_row(tmp_path, labels=path)]).faults))
+        assert "1 ids are no cells of the section: 'ghost'" in told
+        assert "2 cells are not in the table" in told
+        given_ = {"path": str(path), "unknown": "drop", "missing": "ok", "prefix": "my_"}
+        assert check_samples([sheet_row(tmp_path, labels=given_)]).ok
+        ingest([sheet_row(tmp_path, labels=given_)], tmp_path / "a.atlas")
+        store = open_store(tmp_path / "a.atlas")
+        assert set(store.derived_keys("annotation")) == {"my_cell_type", "my_score"}
+
+    def test_ids_twice_and_names_taken(self, tmp_path: Path) -> None:
+        path = self.table(tmp_path / "labels.csv", 60, "cell1,type0,1\n")
+        told = check_samples([sheet_row(tmp_path, labels=path)])
+        assert "'cell1'" in str(told.faults[0])
+        self.table(path)
+        row = sheet_row(tmp_path, labels=path, score="high")
+        assert "'score', which the section has already" in str(check_samples([row]).faults[0])
+
+
+def test_cells_of_the_sheet_teach(tmp_path: Path) -> None:
+    row = sheet_row(
+        tmp_path,
+        annotation="nowhere.geojson",
+        transform='{"path": "a", "modle": 1}',
+        labels="[1",
+    )
+    told = "\n".join(map(str, check_samples([row], base=tmp_path).faults))
+    assert "expected the file 'nowhere.geojson'" in told
+    assert "Did you mean 'model'" in told
+    assert "not readable as JSON" in told
+
+
+def test_a_split_takes_a_file_for_each_section(tmp_path: Path) -> None:
+    path = small.write_h5ad(tmp_path / "two.h5ad", obs={"day": np.arange(60) % 2})
+    row = {"sample": "t", "data_path": path, "um_per_unit": 1.0, "split_by": "day"}
+    told = check_samples([{**row, "labels": "l.csv"}], base=tmp_path)
+    assert "{split}" in str(told.faults[0])
+    for day in (0, 1):
+        rows = "".join(f"cell{k},d{day}\n" for k in range(day, 60, 2))
+        (tmp_path / f"l_{day}.csv").write_text("cell_id,own\n" + rows)
+    given_ = {**row, "labels": str(tmp_path / "l_{split}.csv")}
+    ingest([given_], tmp_path / "a.atlas")
+    assert open_store(tmp_path / "a.atlas").derived_keys("annotation")["own"] == ["t_0", "t_1"]
+
+
+def test_a_changed_file_is_another_input(tmp_path: Path) -> None:
+    path = geojson(tmp_path / "r.geojson", [[[1, -1], [9, -1], [9, -9], [1, -1]]], name="r")
+    url = tmp_path / "a.atlas"
+    row = sheet_row(tmp_path, annotation=path)
+    ingest([row], url)
+    assert ingest([row], url).outcomes[0].outcome == "skipped"
+    geojson(path, [[[1, -1], [8, -1], [8, -8], [1, -1]]], name="r2")
+    with pytest.raises(InputError, match="another input"):
+        ingest([row], url)
+    ingest([row], url, overwrite=True)
+    assert open_store(url).derived("regions", "regions", "s").info["regions"][0][0] == "r2"
+
+
+def test_without_the_section_nothing_is_attached(tmp_path: Path) -> None:
+    path = geojson(tmp_path / "r.geojson", square(2000, 2100), name="far")
+    with pytest.raises(InputError):
+        ingest([sheet_row(tmp_path, annotation=path)], tmp_path / "a.atlas")
+    assert not (tmp_path / "a.atlas").exists()
