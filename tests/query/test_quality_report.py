@@ -170,7 +170,8 @@ def test_old_sections_are_counted_for_the_page(store: AtlasStore, tmp_path: Path
     assert facts.flagged == {"not-recorded": 1}
     assert [event[0] for event in told] == ["count", "draw"]
     read = quality_table(old, read=True)
-    assert read.loc["plain", "median_counts"] == quality_table(store).loc["plain", "median_counts"]
+    known = quality_table(store, ["plain"])
+    assert read["median_counts"].tolist() == known["median_counts"].tolist()
     assert len(Page(facts.path).of("img")) == 1
 
 
