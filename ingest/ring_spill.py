@@ -214,7 +214,9 @@ class RingSpill:
     def _flush(self) -> None:
         """Append what is held to the file as one run."""
         held, self._held, self._held_vertices = self._held, [], 0
-        rows, counts, vertices = (np.concatenate([one[k] for one in held]) for k in range(3))
+        rows = np.concatenate([one for one, _, _ in held])
+        counts = np.concatenate([one for _, one, _ in held])
+        vertices = np.concatenate([one for _, _, one in held])
         del held
         if rows.size == 0:
             return

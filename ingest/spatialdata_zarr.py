@@ -32,6 +32,7 @@ from .frame import (
 from .matrix import MatrixFacts, StreamedMatrix
 from .read_memory import ReadMemory
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
+from .ring_spill import RING_BYTES
 from .sdata_elements import (
     ZarrNode,
     check_chunks,
@@ -349,7 +350,11 @@ def _find_images(
 
 
 def _reading(survey: _Survey) -> ReadMemory:
-    return ReadMemory(points=LEAST_POINTS_BYTES if survey.points or survey.outlines else 0)
+    polygons = survey.placed is not None and survey.placed.polygons is not None
+    return ReadMemory(
+        points=LEAST_POINTS_BYTES if survey.points or survey.outlines else 0,
+        rings=RING_BYTES if polygons else 0,
+    )
 
 
 def _provenance(

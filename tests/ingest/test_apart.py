@@ -46,7 +46,7 @@ def raw_of(matrix: Any, apart: dict[str, ApartFeatures], genes: Any, **more: Any
     return replace(raw, counts=MatrixCounts(matrix), apart=apart)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     n_obs=st.integers(1, 80),
     n_vars=st.integers(3, 20),
@@ -114,8 +114,9 @@ def test_anndata_and_spatialdata_read_the_tables(tmp_path: Path) -> None:
         instances = beside.obs["spatialdata_instance"].tolist()
         assert instances == data.shapes["cells"].index.tolist()
         assert (beside.obs["spatialdata_region"] == "cells").all()
-    assert alone.X.dtype == np.uint8
-    assert data.tables["proteins"].X.dtype == np.float32
+    stored = {"controls": alone.X, "proteins": data.tables["proteins"].X}
+    kinds = {name: str(getattr(matrix, "dtype", None)) for name, matrix in stored.items()}
+    assert kinds == {"controls": "uint8", "proteins": "float32"}
     assert alone.var_names.is_unique
     assert alone.var_names[:2].tolist() == [first.names[0], f"{first.names[0]}-1"]
 

@@ -19,6 +19,7 @@ from scipy import sparse
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.ngff import choose_system, transformation
 from tisseract.ingest.reader import Reader, ReadOptions
+from tisseract.ingest.source import Polygons
 from tisseract.ingest.spatialdata_zarr import SpatialDataReader
 
 from ..contracts import ReaderContract, ids_of, matrix_of
@@ -175,7 +176,7 @@ class TestPlace:
     @pytest.mark.parametrize("shapes", ["polygons", "parts"])
     def test_boundaries_follow_their_cells(self, tmp_path: Path, shapes: str) -> None:
         raw = READER.open(store(tmp_path / "a.zarr", shapes=shapes), ReadOptions())
-        assert raw.shapes is not None
+        assert isinstance(raw.shapes, Polygons)
         assert raw.shapes.offsets.tolist() == list(range(0, 5 * N + 1, 5))
         rings = raw.shapes.vertices.reshape(N, 5, 2)
         np.testing.assert_allclose(np.ptp(rings, axis=1), np.tile([4.0, 8.0], (N, 1)))
