@@ -12,6 +12,7 @@ from .reader import faults_of
 
 __all__ = ["image_scale", "read_lines", "read_scalefactors"]
 
+_MOST_JSON, _MOST_TEXT = 2**20, 2**29
 _IMAGES = {
     "hires": ("tissue_hires_image.png", "tissue_hires_image.jpg"),
     "lowres": ("tissue_lowres_image.png", "tissue_lowres_image.jpg"),
@@ -27,15 +28,17 @@ def read_scalefactors(path: Path) -> dict[str, float]:
         If the file is no JSON object.
     """
     with faults_of(path, "scale factors", parsing=True):
+        if (size := path.stat().st_size) > _MOST_JSON:
+            raise InputError(Fault(str(path), f"expected scale factors, but got {size} bytes"))
         facts = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(facts, dict):
             got = type(facts).__name__
             raise InputError(Fault(str(path), f"expected a JSON object, but got a {got}"))
-    return {
-        str(name): float(value)
-        for name, value in facts.items()
-        if isinstance(value, (int, float)) and math.isfinite(value) and value > 0
-    }
+        return {
+            str(name): float(value)
+            for name, value in facts.items()
+            if isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+        }
 
 
 def image_scale(image: Path) -> tuple[Path, float] | None:
@@ -54,7 +57,11 @@ def image_scale(image: Path) -> tuple[Path, float] | None:
 def read_lines(path: Path) -> list[str]:
     """Read the lines of a small text file, gzipped or not."""
     with faults_of(path, "a table", parsing=True):
-        if path.suffix == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                return file.read().splitlines()
-        return path.read_text(encoding="utf-8").splitlines()
+        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
+        with opened as file:
+            # A few megabytes of gzip can unpack into the whole memory.
+            text = file.read(_MOST_TEXT + 1)
+    if len(text) > _MOST_TEXT:
+        raise InputError(Fault(str(path), f"expected at most {_MOST_TEXT} bytes, but got more"))
+    with faults_of(path, "a table of UTF-8 text", parsing=True):
+        return text.decode("utf-8").splitlines()

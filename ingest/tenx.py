@@ -36,6 +36,7 @@ __all__ = [
 _ENTRIES = 2**17  # parsed from text at a time
 _BYTES_PER_ENTRY = 40  # of text and parsed columns, while they are in flight
 _MOST_WORDS, _MOST_LETTERS = 20, 500  # of an attribute
+_MOST_FEATURES, _MOST_BARCODES = 10_000_000, 100_000_000
 _SOFTWARE = re.compile(r'"software_version"\s*:\s*"([^"]{0,200})"')
 
 
@@ -86,6 +87,7 @@ def open_h5(path: Path) -> FeatureMatrix:
             )
         group, features = file["matrix"], file["matrix/features"]
         facts = h5_facts(group, path)
+        _check_lengths(path, facts, group["barcodes"].size, features["id"].size)
         columns = {name: h5_words(features[name]) for name in ("id", "name") if name in features}
         ids = columns.get("id", [])
         names = columns.get("name", [""] * len(ids))
@@ -120,6 +122,8 @@ def h5_facts(group: Any, path: Path) -> MatrixFacts:
     facts = MatrixFacts(n_obs, n_vars, int(data.shape[0]), np.dtype(data.dtype), "csr")
     ends = indptr.shape == (n_obs + 1,) and int(indptr[-1]) == facts.nnz
     whole = indptr.dtype.kind in "iu" and group["indices"].dtype.kind in "iu"
+    # Lists that were never written cost no bytes in the file, but many in memory.
+    ends = ends and n_vars <= _MOST_FEATURES and n_obs <= _MOST_BARCODES
     if not (ends and whole) or group["indices"].shape != data.shape or data.dtype.kind not in "iuf":
         raise InputError(
             Fault(f"{path}:matrix", "expected a compressed matrix, but its parts disagree")

@@ -137,9 +137,8 @@ class Folder:
 
 
 def _fits(name: str, pattern: str) -> bool:
-    folded, wanted = name.casefold(), pattern.casefold()
     # `*` of fnmatch passes slashes; here it must not.
-    parts, pieces = PurePosixPath(folded).parts, PurePosixPath(wanted).parts
+    parts, pieces = name.casefold().split("/"), pattern.casefold().split("/")
     return len(parts) == len(pieces) and all(map(fnmatchcase, parts, pieces))
 
 

@@ -53,6 +53,9 @@ def open_probes(path: Path, mode: object) -> tuple[FeatureMatrix, list[str]]:
             raise InputError(Fault(str(path), "expected the group matrix/features, but got none"))
         group, features = file["matrix"], file["matrix/features"]
         facts = h5_facts(group, path)
+        sizes = {features[name].size for name in _LISTS if name in features}
+        if sizes != {facts.n_vars} or group["barcodes"].size != facts.n_obs:
+            raise _disagree(path)
         words = {name: h5_words(features[name]) for name in _LISTS if name in features}
         passed = _passed(features, facts.n_vars)
         barcodes = read_text(group["barcodes"])
@@ -60,9 +63,7 @@ def open_probes(path: Path, mode: object) -> tuple[FeatureMatrix, list[str]]:
     probes = words.get("id", [])
     lengths = {len(column) for column in words.values()} | {passed.size, facts.n_vars}
     if len(lengths) > 1 or len(barcodes) != facts.n_obs or not probes:
-        raise InputError(
-            Fault(f"{path}:matrix", "expected lists as long as the shape says, but they disagree")
-        )
+        raise _disagree(path)
     counts: CountsSource = Hdf5Matrix(Hdf5Node(path, "matrix"), facts)
     kinds = words.get("feature_type") or ["Gene Expression"] * len(probes)
     names = words.get("name") or [""] * len(probes)
@@ -80,6 +81,12 @@ def open_probes(path: Path, mode: object) -> tuple[FeatureMatrix, list[str]]:
     genomes = frozenset(words.get("genome") or []) - {""}
     software = said.pop("software_version", "")
     return FeatureMatrix(barcodes, probes, names, kinds, genomes, counts, software, said), notes
+
+
+def _disagree(path: Path) -> InputError:
+    return InputError(
+        Fault(f"{path}:matrix", "expected lists as long as the shape says, but they disagree")
+    )
 
 
 def _passed(features: Any, n: int) -> NDArray[np.bool_]:

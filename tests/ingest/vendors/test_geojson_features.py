@@ -41,7 +41,7 @@ def collected(path: Path) -> tuple[list[int], list[Any]]:
     return ids, rings
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     features=st.lists(feature, max_size=5),
     piece=st.integers(1, 400),
