@@ -65,6 +65,15 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
         if name not in table.names:
             table.columns([name])  # refuses, naming near ones
     names = table.strings(_ID)
+    numbers = [table.numbers(name) for name in (_X, _Y)]
+    if {one.size for one in numbers} != {len(names)}:
+        raise InputError(
+            Fault(
+                str(table.path),
+                f"expected a number in each of {len(names)} rows of {_X} and {_Y}, but got "
+                f"{numbers[0].size} and {numbers[1].size}; copy the file again",
+            )
+        )
     rows: NDArray[np.int64] | None = None
     if not same_ids(ids, names):
         if twice := names.repeated():
@@ -78,7 +87,7 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
                 f"{len(names) - rows.size:,} cells of {table.path.name} left out: they have no row "
                 "in the matrix"
             )
-    xy = np.stack([table.numbers(_X), table.numbers(_Y)], axis=1)
+    xy = np.stack(numbers, axis=1)
     positions = xy if rows is None else xy[rows]
     bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
     if bad.size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -576,9 +575,27 @@ def _write_zip(plan: _Plan, xy: NDArray[np.float64], masks: bool) -> None:
                 _packed(group, "cell_index", owner.astype(np.uint32))
                 _packed(group, "method", np.zeros(len(owner), np.uint32))
                 _packed(group, "num_vertices", np.full(len(owner), _VERTICES + 1, np.int32))
-                _packed(group, "vertices", _rings(at, radius).reshape(len(owner), -1))
+                _write_vertices(group, at, radius)
         if masks:
             write_masks(root, xy, (centers, inner), plan.radius, plan.shape, plan.pixel_um)
+
+
+def _write_vertices(group: Any, centers: NDArray[np.float64], radius: float) -> None:
+    """Polygons chunk by chunk: a million of them would be some hundred megabytes."""
+    import numcodecs
+
+    wide = 2 * (_VERTICES + 1)
+    step = min(len(centers), 100_000)
+    array = group.create_array(
+        "vertices",
+        shape=(len(centers), wide),
+        chunks=(step, wide),
+        dtype=np.float32,
+        compressors=numcodecs.Blosc("zstd", 1),
+    )
+    for start in range(0, len(centers), step):
+        part = _rings(centers[start : start + step], radius)
+        array[start : start + step] = part.reshape(len(part), wide)
 
 
 def _write_summary(
@@ -696,41 +713,39 @@ def _write_json(plan: _Plan, experiment: bool) -> None:
 
 
 def _small(**more: Any) -> Any:
+    """Writer of an output that is as small as the kind of file allows."""
+
     def write(folder: Path) -> Path:
         tissue = SimTissue(60, n_genes=40, mean_counts=12, seed=4)
-        options: dict[str, Any] = {"images": False, "pixel_um": 2.0, **more}
-        return write_xenium(folder / "out", tissue, **options)
+        usual: dict[str, Any] = {"images": False, "transcripts": False, "boundaries": False}
+        usual |= {"cells_zip": False, "pixel_um": 2.0, **more}
+        path = write_xenium(folder / "out", tissue, **usual)
+        if more.get("matrix") == ("zarr",):
+            (path / "cell_feature_matrix.h5").unlink()
+        return path
 
     return write
 
 
+_IMAGE = "morphology_focus/morphology_focus_0000.ome.tif"
+
 KINDS = [
-    ("cells, Parquet", _small(cells_zip=False), "cells.parquet"),
-    ("cells, text", _small(cells_zip=False, text=True, version="1.4"), "cells.csv.gz"),
-    ("matrix, HDF5", _small(cells_zip=False), "cell_feature_matrix.h5"),
-    ("matrix, Zarr", None, "cell_feature_matrix.zarr.zip"),
-    ("cells, Zarr", _small(), "cells.zarr.zip"),
-    ("cells, Zarr of 1.x", _small(version="1.4"), "cells.zarr.zip"),
-    ("transcripts, Parquet", _small(cells_zip=False), "transcripts.parquet"),
-    ("transcripts, text", _small(cells_zip=False, text=True), "transcripts.csv.gz"),
-    ("boundaries, Parquet", _small(cells_zip=False), "cell_boundaries.parquet"),
-    ("nuclei, text", _small(cells_zip=False, text=True, version="1.4"),
-     "nucleus_boundaries.csv.gz"),
-    ("run", _small(cells_zip=False), "experiment.xenium"),
-    ("image", _small(cells_zip=False, images=True, compression="zlib"),
-     "morphology_focus/morphology_focus_0000.ome.tif"),
-]  # fmt: skip
-
-
-def _zarr_only(folder: Path) -> Path:
-    path = _small(matrix=("zarr",), cells_zip=False)(folder)
-    (path / "cell_feature_matrix.h5").unlink()
-    return Path(path)
-
-
-KINDS[3] = ("matrix, Zarr", _zarr_only, "cell_feature_matrix.zarr.zip")
-
-
-def kinds() -> Iterator[tuple[str, Any, str]]:
-    """Kinds of files with a small output that holds one."""
-    yield from KINDS
+    ("cells, Parquet", _small(), "cells.parquet"),
+    ("cells, text", _small(text=True, version="1.4"), "cells.csv.gz"),
+    ("matrix, HDF5", _small(), "cell_feature_matrix.h5"),
+    ("matrix, Zarr", _small(matrix=("zarr",)), "cell_feature_matrix.zarr.zip"),
+    ("matrix, text", _small(matrix=("mtx",)), "cell_feature_matrix/matrix.mtx.gz"),
+    ("features, text", _small(matrix=("mtx",)), "cell_feature_matrix/features.tsv.gz"),
+    ("cells, Zarr", _small(cells_zip=True), "cells.zarr.zip"),
+    ("cells, Zarr of 1.x", _small(cells_zip=True, version="1.4"), "cells.zarr.zip"),
+    ("transcripts, Parquet", _small(transcripts=True), "transcripts.parquet"),
+    ("transcripts, text", _small(transcripts=True, text=True), "transcripts.csv.gz"),
+    ("boundaries, Parquet", _small(boundaries=True), "cell_boundaries.parquet"),
+    ("nuclei, text", _small(boundaries=True, text=True), "nucleus_boundaries.csv.gz"),
+    ("run", _small(), "experiment.xenium"),
+    ("panel", _small(), "gene_panel.json"),
+    ("alignment", _small(images=True, he=True, compression="zlib"), "sample_he_imagealignment.csv"),
+    ("image", _small(images=True, compression="zlib"), _IMAGE),
+    ("image, JPEG 2000", _small(images=True, pixel_um=8.0), _IMAGE),
+]
+"""Kinds of files: name, writer of a small output that holds one, place of the file."""
