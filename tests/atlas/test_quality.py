@@ -25,9 +25,9 @@ from tisseract.atlas.quality.points import in_no_cell
 from tisseract.atlas.quality.section import read_preview
 from tisseract.atlas.section import Section
 from tisseract.atlas.snapshot import Snapshot
-from tisseract.ingest.source import ApartFeatures, Polygons, RingPiece, RingsSource
+from tisseract.ingest.source import ApartFeatures, ArrayColumn, Polygons, RingPiece, RingsSource
 
-from ..sections import ArrayColumn, make_raw, make_store, random_counts, write_one
+from ..sections import make_raw, make_store, random_counts, write_one
 
 WHOLE = st.lists(st.integers(0, 10**9), min_size=1, max_size=60)
 
@@ -138,7 +138,8 @@ def test_area_columns_are_known_never_guessed(
         return
     assert area is not None
     assert section.qc.section["area_from"] == column
-    assert (area.n, area.missing, area.total) == (299, 1, pytest.approx(np.nansum(areas)))
+    assert (area.n, area.missing) == (299, 1)
+    assert area.total == pytest.approx(np.nansum(areas))
 
 
 def test_controls_are_a_share_of_all_counts(tmp_path: Path) -> None:
@@ -213,9 +214,9 @@ def test_quantiles_are_near_and_small_ones_exact(values: list[int]) -> None:
         assert quantile <= exact <= quantile * (1 + 1 / 1024)
         assert exact > 2047 or quantile == exact
     assert one.zeros + sum(one.bins) == one.n == len(values)
-    edges = one.edges()
-    wanted, _ = np.histogram([v for v in values if v], edges) if one.bins else ([], None)
-    assert list(one.bins) == list(wanted)
+    if one.bins:
+        wanted, _ = np.histogram([v for v in values if v], one.edges())
+        assert list(one.bins) == wanted.tolist()
     assert Distribution.of(json.loads(json.dumps(one.as_json()))) == one
 
 
