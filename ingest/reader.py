@@ -174,6 +174,7 @@ def _readers() -> dict[str, Reader]:
     from .vendors.merscope import MerscopeReader
     from .vendors.seqfish import SeqFishReader
     from .vendors.slideseq import SlideSeqReader
+    from .vendors.st_array import StArrayReader
     from .vendors.stereoseq import StereoSeqReader
     from .vendors.tenx_positions import TenxReader
     from .vendors.visium import VisiumReader
@@ -193,6 +194,7 @@ def _readers() -> dict[str, Reader]:
         SlideSeqReader(),
         CurioReader(),
         SeqFishReader(),
+        StArrayReader(),
         XeniumReader(),
         MerscopeReader(),
     )

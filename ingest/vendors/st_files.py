@@ -1,0 +1,147 @@
+"""Files of Spatial Transcriptomics arrays: a table of counts, a list of spots, an image."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, cast
+
+from ...atlas.errors import Fault, InputError, near
+from .folder import Folder
+
+__all__ = ["SPOT_NAME", "Bundle", "is_count_table", "locate"]
+
+SPOT_NAME = re.compile(r'"?(-?\d+(?:\.\d+)?)x(-?\d+(?:\.\d+)?)"?')
+"""Names of rows: place on the array, `10x13`, or as corrected for the print, `9.98x13.04`."""
+
+_ENDINGS = re.compile(r"\.(tsv|csv|txt)(\.gz)?$")
+_SPOTS = re.compile(r".*(selection|spot|coordinates|alignment).*\.(tsv|csv|txt)(\.gz)?")
+_IMAGE = re.compile(r".*\.(jpe?g|png|tiff?)")
+_LINE = 2**24
+_MOST_LOOKED_AT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Files of one array."""
+
+    sample: str
+    """Name of the array."""
+    counts: Path
+    """Spots by genes."""
+    spots: Path | None
+    """Where the spots lie in the image."""
+    image: Path | None
+    """Image of the tissue."""
+    faults: tuple[Fault, ...] = ()
+    """Links out of the folder."""
+
+
+def is_count_table(path: Path) -> bool:
+    """Whether rows of a text file are named like spots of an array; never raises."""
+    try:
+        with _open(path) as file:
+            if not file.readline(_LINE):
+                return False
+            row = file.readline(_LINE)
+    except (OSError, EOFError, ValueError, zlib.error):
+        return False
+    words = re.split(rb"[\t,;]", row[:200])
+    return len(words) > 1 and SPOT_NAME.fullmatch(words[0].decode("latin-1").strip()) is not None
+
+
+def _open(path: Path) -> IO[bytes]:
+    packed = path.suffix.casefold() == ".gz"
+    return cast("IO[bytes]", gzip.open(path, "rb") if packed else path.open("rb"))
+
+
+def _tables(folder: Folder) -> list[str]:
+    """Names of count tables."""
+    texts = [
+        name
+        for name in folder.names
+        if _ENDINGS.search(name.casefold()) and not _SPOTS.fullmatch(_base(name).casefold())
+    ]
+    return [name for name in texts[:_MOST_LOOKED_AT] if is_count_table(folder.root / name)]
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
+def _stem(name: str) -> str:
+    return _ENDINGS.sub("", _base(name))
+
+
+def locate(path: Path, sample: object = None) -> Bundle:
+    """Find the files of an array, in a folder of one array or of many.
+
+    Parameters
+    ----------
+    path : Path
+        Folder, or the count table itself with the other files beside it.
+    sample : object
+        Name of the array, where a folder has several.
+
+    Raises
+    ------
+    InputError
+        No count table, several and none named, or several lists of spots that fit.
+    """
+    root = path if path.is_dir() else path.parent
+    folder = Folder.of(root, 3 if path.is_dir() else 0)
+    tables = {_stem(name): name for name in _tables(folder)} if path.is_dir() else {}
+    if not path.is_dir():
+        tables = {_stem(path.name): path.name}
+    if sample is not None and str(sample) not in tables:
+        raise InputError(
+            Fault(
+                f"{path}:reader_kwargs sample",
+                f"expected one of {', '.join(sorted(tables)) or 'no tables'}, but got {sample!r}."
+                f"{near(str(sample), tables)}",
+            )
+        )
+    if not tables:
+        raise InputError(
+            Fault(
+                str(path),
+                "expected a table of counts whose rows are spots such as 10x13, but got none",
+            )
+        )
+    if len(tables) > 1 and sample is None:
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected one array, but got {len(tables)} ({', '.join(sorted(tables)[:20])}); "
+                "write a row for each into the sheet, with reader_kwargs sample",
+            )
+        )
+    stem = str(sample) if sample is not None else next(iter(tables))
+    alone = len(tables) == 1 and path.is_dir()
+    spots = _fitting(folder, _SPOTS, stem, alone=alone, what="lists of spots")
+    image = _fitting(folder, _IMAGE, stem, alone=alone, what=None)
+    return Bundle(stem, root / tables[stem], spots, image, folder.faults)
+
+
+def _fitting(
+    folder: Folder, pattern: re.Pattern[str], stem: str, *, alone: bool, what: str | None
+) -> Path | None:
+    """Return the file of an array: named after it, in a folder named after it, or the only one."""
+    found = [name for name in folder.names if pattern.fullmatch(_base(name).casefold())]
+    own = re.compile(rf"(?:^|[^A-Za-z0-9]){re.escape(stem)}(?:[^A-Za-z0-9]|$)", re.IGNORECASE)
+    named = [name for name in found if own.search(_base(name))]
+    fits = named or [name for name in found if own.search(name)]
+    if not fits and alone and len(found) == 1:
+        fits = found
+    if len(fits) > 1 and what is not None:
+        raise InputError(
+            Fault(
+                str(folder.root),
+                f"expected one of the {what} for {stem!r}, but got {', '.join(fits[:4])}; put the "
+                "others elsewhere",
+            )
+        )
+    return folder.root / fits[0] if len(fits) == 1 else None
