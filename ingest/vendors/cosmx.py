@@ -18,6 +18,7 @@ from .cosmx_files import Bundle, locate, looks_like
 from .cosmx_frame import FovFrame, Positions, fit_frame, from_positions, with_positions
 from .cosmx_keys import CellKeys, scan_counts
 from .cosmx_mosaic import mosaics, without
+from .cosmx_outlined import cells_by_polygons
 from .cosmx_table import columns_of
 from .cosmx_unit import USUAL_UM, find_pixel_size, size_by_area, size_by_places
 from .dense import DenseCounts
@@ -104,8 +105,12 @@ class CosmxReader(VendorReader):
         with survey.faults.part():
             tables.counts = self._counts(survey, bundle, options)
         with survey.faults.part():
-            tables.meta = read_metadata(_opened(bundle.metadata, path, "metadata_file"))
+            tables.meta = _described(bundle)
             survey.versions |= {"sample": bundle.sample, **tables.meta.run}
+            if tables.meta.run.get("assay_type") == "Protein" and options.values is None:
+                survey.notes.append(
+                    "assay_type is Protein: set `values` to expected for intensities"
+                )
         with survey.faults.part():
             if bundle.positions is not None:
                 tables.places = read_places(open_table(bundle.positions), survey.notes)
@@ -162,13 +167,14 @@ def _compose(survey: Survey, bundle: Bundle, tables: _Tables, options: ReadOptio
     if tables.counts is None or meta is None:
         return
     dense, keys = tables.counts
-    cells = match(keys, meta, str(bundle.counts), str(bundle.metadata))
+    described = str(bundle.metadata or bundle.polygons)
+    cells = match(keys, meta, str(bundle.counts), described)
     survey.notes += cells.notes
     survey.versions["counts_outside_cells"] = keys.outside_counts
     survey.ids = cells.ids
     survey.counts = replace(dense, rows=cells.rows)
     frame = _frame(survey, bundle, meta, tables.places, options.um_per_unit)
-    survey.positions = _positions(meta, cells, frame, str(bundle.metadata))
+    survey.positions = _positions(meta, cells, frame, described)
     flip = (options.y_axis or survey.y_axis) == "up"
     scale = survey.unit.um_per_unit or 1.0
     target = Target(meta, cells, frame, scale, flip, survey.notes)
@@ -213,8 +219,14 @@ def _reach(meta: Metadata) -> float:
 
 def _elements(survey: Survey, bundle: Bundle, target: Target, kwargs: Mapping[str, object]) -> None:
     """Columns of the cells, transcripts, boundaries and images."""
-    metadata = _opened(bundle.metadata, survey.path, "metadata_file")
-    survey.obs = metadata.columns(rows=target.cells.of)
+    if bundle.metadata is not None:
+        survey.obs = open_table(bundle.metadata).columns(rows=target.cells.of)
+    else:
+        keys = {"fov": target.meta.fov, "cell_ID": target.meta.cell}
+        survey.obs = {
+            name: ArrayColumn("numeric", NumericValues(values[target.cells.of]))
+            for name, values in keys.items()
+        }
     part = survey.faults.part
     with part():
         if bundle.transcripts is not None and kwargs.get("transcripts", True) is not False:
@@ -225,7 +237,7 @@ def _elements(survey: Survey, bundle: Bundle, target: Target, kwargs: Mapping[st
     with part():
         chosen = kwargs.get("images")
         images = without(bundle.images, chosen, str(survey.path))
-        pictures, masks = mosaics(images, target)
+        pictures, masks = mosaics(images, bundle.images.get("CellLabels", {}), target)
         survey.images.update(pictures)
         survey.labels.update(masks)
         if any(name.startswith("CellLabels") for name in masks):
@@ -246,6 +258,13 @@ def _opened(path: Path | None, root: Path, what: str) -> Table:
             Fault(str(root), f"expected *{what}.csv, but got no such file; copy all flat files")
         )
     return open_table(path)
+
+
+def _described(bundle: Bundle) -> Metadata:
+    """Cells of the metadata, or of the boundaries where there is none."""
+    if bundle.metadata is None and bundle.polygons is not None:
+        return cells_by_polygons(open_table(bundle.polygons))
+    return read_metadata(_opened(bundle.metadata, bundle.root, "metadata_file"))
 
 
 def _fit(bundle: Bundle, meta: Metadata) -> FovFrame | None:
@@ -295,6 +314,11 @@ def _positions(
 
 def _missing(bundle: Bundle) -> list[str]:
     missing = []
+    if bundle.metadata is None:
+        missing.append(
+            "no *metadata_file: cells lie in the middle of the box around their boundary, as the "
+            "vendor's centers do, and have no columns of their own"
+        )
     if bundle.positions is None:
         missing.append("no *fov_positions_file: FOVs without cells have no place")
     if bundle.transcripts is None:

@@ -33,19 +33,29 @@ __all__ = ["mosaics", "without"]
 _LEAST_HITS = 0.5
 _STRIP_BYTES = 2**28  # of a band of 512 rows; wider slides become several mosaics
 _BAND_ROWS = 512
+_SLIDE_PX = 1_500_000  # two slides of 75 mm in the smallest pixels
 _PICTURES = ("uint8", "uint16", "float32")
 _THIN = 4.0  # mosaic pixels a pixel of an image: above, most of it is empty
 
 
 def mosaics(
-    images: Mapping[str, Mapping[int, Path]], target: Target
+    images: Mapping[str, Mapping[int, Path]], masks_by_fov: Mapping[int, Path], target: Target
 ) -> tuple[dict[str, LazyImage], dict[str, LazyLabels]]:
     """Put the files of each kind into one mosaic; the headers of first files are read.
+
+    Parameters
+    ----------
+    images : mapping
+        Files by kind and FOV.
+    masks_by_fov : mapping
+        Files of `CellLabels`, asked for or not: they tell directions and pixels.
+    target : Target
+        Where things go.
 
     Raises
     ------
     InputError
-        A first file is no image.
+        A first file is no image of its kind, or FOVs lie farther apart than a slide is long.
     """
     frame = target.frame
     pictures: dict[str, LazyImage] = {}
@@ -57,11 +67,14 @@ def mosaics(
                 "pixels, or fov_positions_file)"
             )
         return pictures, masks
-    reverse = _orientation(images.get("CellLabels", {}), target, frame)
+    if not images:
+        return pictures, masks
+    reverse = _orientation(masks_by_fov, target, frame)
     # Composites are made smaller in some exports; masks have the pixels of the coordinates.
     sizes = {kind: _header(kind, files[min(files)]) for kind, files in images.items()}
-    full = max(shape[1] for shape, _ in sizes.values()) if sizes else 0
-    full = sizes["CellLabels"][0][1] if "CellLabels" in sizes else full
+    full = max(shape[1] for shape, _ in sizes.values())
+    if masks_by_fov:
+        full = read_header(masks_by_fov[min(masks_by_fov)])[0][1]
     for kind, files in images.items():
         shape, dtype = sizes[kind]
         places = _corners(frame, files, full / shape[1], shape)
@@ -102,6 +115,14 @@ def _corners(
     at = frame.rows_of(fovs)
     known, size = at >= 0, np.array([shape[2], shape[1]])
     low = frame.origin[at[known]] / ratio - np.where(np.array(frame.sign) < 0, size, 0)
+    if low.size and np.ptp(low, axis=0).max() > _SLIDE_PX:
+        raise InputError(
+            Fault(
+                str(files[min(files)].parent),
+                f"expected FOVs on one slide, but got places {np.ptp(low, axis=0).max():.4g} "
+                "pixels apart; check the coordinates of metadata and fov_positions_file",
+            )
+        )
     return {
         int(fov): (float(x), float(y))
         for fov, (x, y) in zip(fovs[known].tolist(), low.tolist(), strict=True)

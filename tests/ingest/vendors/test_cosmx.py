@@ -439,9 +439,23 @@ class TestLayouts:
         told = str(raw.provenance["notes"])
         for word in ("fov_positions_file", "tx_file", "polygons", "no images"):
             assert word in told
+        assert "circles" in told
         (path / "Lung5_Rep1_metadata_file.csv").unlink()
         with pytest.raises(InputError, match="metadata_file"):
             READER.open(path, OLD)
+
+    @pytest.mark.parametrize("version", ["legacy", "atomx"])
+    def test_without_metadata_boundaries_tell_the_places(
+        self, exports: dict[str, tuple[Path, Layout]], tmp_path: Path, version: str
+    ) -> None:
+        path = Path(shutil.copytree(exports[version][0], tmp_path / "x"))
+        want = READER.open(path, options_of(version))
+        next(path.rglob("*metadata_file*")).unlink()
+        got = READER.open(path, options_of(version))
+        np.testing.assert_allclose(got.positions, want.positions, atol=1.1)
+        assert (matrix_of(got) != matrix_of(want)).nnz == 0
+        assert set(got.obs) == {"fov", "cell_ID", "cell_label"}
+        assert "no *metadata_file" in str(got.provenance["notes"])
 
     def test_cells_in_one_file_alone_are_left_out_and_told(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
@@ -606,6 +620,19 @@ def test_real_crop(real_data: Path, tmp_path: Path) -> None:
     assert shapes.contains_properly(shapes.centroid).all()
     near = np.hypot(*(np.stack([shapes.centroid.x, shapes.centroid.y], 1) - um_of(table)).T)
     assert np.median(near) < 1.0
+
+
+@pytest.mark.real
+def test_real_centers_are_the_middles_of_boxes(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "vendor" / "cosmx_crop"
+    want = READER.open(source, ReadOptions())
+    (tmp_path / "crop").mkdir()
+    for file in source.iterdir():
+        if "metadata" not in file.name:
+            (tmp_path / "crop" / file.name).write_bytes(file.read_bytes())
+    got = READER.open(tmp_path / "crop", ReadOptions())
+    at = [ids_of(want).index(name) for name in ids_of(got)]
+    np.testing.assert_allclose(got.positions, want.positions[at], atol=1.0)
 
 
 def um_of(table: Any) -> Any:
