@@ -101,7 +101,9 @@ class ParquetTable:
         text = [
             name
             for name, kind in zip(self.names, self.kinds, strict=True)
-            if pa.types.is_string(kind) or pa.types.is_binary(kind)
+            # Bytes that are asked for as bytes, such as polygons, are no words.
+            if pa.types.is_string(kind)
+            or (pa.types.is_binary(kind) and (types or {}).get(name) != pa.binary())
         ]
         with (
             faults_of(self.path, "a Parquet table", parsing=True),
@@ -110,13 +112,13 @@ class ParquetTable:
             ) as file,
         ):
             wanted = None if columns is None else list(columns)
+            checked: dict[str, Any] = {}
             for batch in file.iter_batches(rows, columns=wanted, use_threads=False):
                 # The reader keeps the order of the file, not that of the question.
                 ordered = batch if wanted is None else batch.select(wanted)
-                for column in ordered.columns:
+                for column, name in zip(ordered.columns, ordered.schema.names, strict=True):
                     if pa.types.is_dictionary(column.type):
-                        # Damaged pages point past their words, which Arrow does not look at.
-                        column.validate(full=True)
+                        checked[name] = _check_words(column, checked.get(name))
                 yield _cast(ordered, types) if types else ordered
 
     def require(self, name: str) -> None:
@@ -135,6 +137,29 @@ class ParquetTable:
                     f"{', …' if len(self.names) > 12 else ''}.{near(name, self.names)}",
                 )
             )
+
+
+def _check_words(column: Any, checked: Any) -> Any:
+    """Refuse what Arrow takes as it is from damaged pages: numbers past the words, no UTF-8.
+
+    Words are looked at once, not with every batch of a row group; `checked` are the last ones.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    words = column.dictionary
+    ends = pc.min_max(column.indices)
+    if ends["max"].is_valid and not 0 <= ends["min"].as_py() <= ends["max"].as_py() < len(words):
+        raise ValueError(f"a text of {len(words)} words has number {ends['max'].as_py()}")
+    text: Any = words.buffers()[-1]
+    known: Any = None if checked is None else checked.buffers()[-1]
+    same = text is not None and known is not None and text.address == known.address
+    if not (same and len(checked) == len(words)):
+        if pa.types.is_binary(words.type):
+            words.cast(pa.string())
+        else:
+            words.validate(full=True)
+    return words
 
 
 def _load(table: ParquetTable, names: Sequence[str]) -> dict[str, Any]:
