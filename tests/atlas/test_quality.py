@@ -38,6 +38,9 @@ def odd_raw(n: int = 900, **more: Any) -> Any:
     positions = rng.random((n, 2)) * 400.0
     positions[10:14] = positions[0]
     positions[500:520] = positions[600:620]
+    # Of one code with its neighbors, which lie between the two in the order of rows.
+    positions[700:703] = 100.0, 100.0
+    positions[701, 0] += 1e-9
     counts = random_counts(n, 15, 4).tolil()
     counts[5:45] = 0
     return make_raw(positions=positions, counts=counts.tocsr(), **more)
@@ -70,7 +73,7 @@ def test_tiles_equal_numpy_and_sum_to_the_section(section: Section) -> None:
     facts = quality.section
     assert facts["total_counts"] == quality.tiles["n_counts"].sum() == depth.sum()
     assert facts["n_empty"] == quality.tiles["n_empty"].sum() == (depth == 0).sum() >= 40
-    assert facts["n_duplicated"] == quality.tiles["n_duplicated"].sum() == 24
+    assert facts["n_duplicated"] == quality.tiles["n_duplicated"].sum() == 25
     assert facts["n_obs"] == section.n_obs == quality.tiles["n_obs"].sum()
     shares = [np.quantile(depth, q, method="inverted_cdf") for q in QUANTILES]
     assert quality.summary.counts.quantiles == tuple(shares)
@@ -284,3 +287,15 @@ def test_section_of_one_place(tmp_path: Path) -> None:
     quality = write_one(tmp_path, make_raw(positions=np.full((9, 2), 3.0))).qc
     assert quality.section["n_duplicated"] == 8
     assert quality.section["cells_per_mm2"] is None
+
+
+def test_preview_lies_as_the_section_does(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    wide = rng.random((4200, 2)) * np.array([800.0, 200.0])
+    corner = rng.random((4000, 2)) * 50 + np.array([750.0, 0.0])
+    raw = make_raw(positions=np.concatenate([wide, corner]), counts=random_counts(8200, 5, 0))
+    cells = write_one(tmp_path, raw, tile_cells=1000).qc.preview[0]
+    assert cells.shape == (16, 64)
+    right = cells[:4, -4:]
+    assert right.sum() > 4000
+    assert right.min() > cells[4:, :60].max()
