@@ -11,6 +11,7 @@ import numpy as np
 
 from ...atlas.image_sources import file_image, open_pixels
 from ..guard import open_hdf5
+from ..hdf5_heaps import check_heaps
 from ..reader import faults_of
 from .spaceranger_parts import within
 
@@ -43,6 +44,7 @@ def slice_facts(path: Path) -> dict[str, object]:
         It cannot be read.
     """
     what = "feature_slice.h5"
+    check_heaps(path)
     # Attributes of the root reach nowhere: the walk over all groups is spared.
     with faults_of(path, what, parsing=True), open_hdf5(path, what, checked=True) as file:
         facts: dict[str, object] = {}

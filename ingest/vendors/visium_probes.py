@@ -13,6 +13,7 @@ from ...atlas.errors import Fault, InputError
 from ..frame import read_text
 from ..guard import Hdf5Node, open_hdf5
 from ..hdf5 import Hdf5Matrix
+from ..hdf5_heaps import check_heaps
 from ..reader import faults_of
 from ..source import CountsSource, CsrBlock
 from ..tenx import FeatureMatrix, h5_attributes, h5_facts, h5_words
@@ -48,6 +49,7 @@ def open_probes(path: Path, mode: object) -> tuple[FeatureMatrix, list[str]]:
     if mode not in {"genes", "features"}:
         raise InputError(Fault("probes", f"expected genes or features, but got {mode!r}"))
     what = "a probe-barcode matrix"
+    check_heaps(path)
     with faults_of(path, what, parsing=True), open_hdf5(path, what) as file:
         if "matrix" not in file or "features" not in file["matrix"]:
             raise InputError(Fault(str(path), "expected the group matrix/features, but got none"))

@@ -1,0 +1,46 @@
+"""Heaps of text in HDF5 files: whole ones pass, zeroed ones are refused before they hang."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import pytest
+
+from tisseract.atlas.errors import InputError
+from tisseract.ingest.hdf5_heaps import check_heaps
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    path = tmp_path / "texts.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["software_version"] = "spaceranger-3.0.0"
+        words = [f"word {k}" * (1 + k % 50) for k in range(2_000)]
+        file.create_dataset("words", data=words, dtype=h5py.string_dtype())
+    return path
+
+
+def test_whole_heaps_pass(texts: Path) -> None:
+    check_heaps(texts)
+    assert texts.read_bytes().count(b"GCOL") > 3
+
+
+@pytest.mark.parametrize("which", [0, 3, -1])
+def test_zeros_in_a_heap_are_refused(texts: Path, which: int) -> None:
+    """The library would walk on the spot; it is never asked."""
+    data = texts.read_bytes()
+    places = [k for k in range(0, len(data), 8) if data[k : k + 4] == b"GCOL"]
+    at = places[which] + 64
+    texts.write_bytes(data[: at - 48] + b"\0" * 200 + data[at + 152 :])
+    with pytest.raises(InputError, match=rf"texts\.h5 byte {places[which]}: .* lead nowhere"):
+        check_heaps(texts)
+
+
+def test_other_files_pass_to_those_who_know(tmp_path: Path) -> None:
+    path = tmp_path / "texts.h5"
+    path.write_bytes(b"GCOL\x01\0\0\0")
+    check_heaps(path)
+    path.write_bytes(b"GCOL\x01\0\0\0" + b"\0" * 8)
+    with pytest.raises(InputError, match="byte 0"):
+        check_heaps(path)
