@@ -241,13 +241,29 @@ def _home(
 
 
 def _boundaries(places: _Places, home: str) -> tuple[str | None, tuple[str, ...]]:
-    """Parquet boundaries beside the counts, the best first; and those left over."""
+    """Parquet boundaries beside the counts, the best first; and those left over.
+
+    Where there are none, those of a folder below that has no counts of its own: `Cellpose/`.
+    """
     names = places.by_parent.get(home, ())
+    if not any(_is_boundary(name) for name in names):
+        names = tuple(
+            name
+            for parent, inside in sorted(places.by_parent.items())
+            if parent != home and str(PurePosixPath(parent).parent) == home
+            if not any(_is_table(PurePosixPath(one).name, _COUNTS) for one in inside)
+            for name in inside
+        )
     found: list[str] = []
     for pattern in _BOUNDARIES:
         fits = [name for name in names if pattern.fullmatch(PurePosixPath(name).name.casefold())]
         found += [name for name in sorted(fits) if name not in found]
     return (found[0] if found else None), tuple(found[1:])
+
+
+def _is_boundary(name: str) -> bool:
+    folded = PurePosixPath(name).name.casefold()
+    return any(pattern.fullmatch(folded) for pattern in _BOUNDARIES)
 
 
 def _old_boundaries(places: _Places, home: str) -> tuple[Path, ...]:

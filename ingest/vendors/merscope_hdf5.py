@@ -70,6 +70,9 @@ def hdf5_boundaries(
 
 
 def _features(file: Any, path: Path) -> Any:
+    """Group of all cells; a field without cells may have an empty file."""
+    if len(file) == 0:
+        return {}
     if "featuredata" not in file:
         raise InputError(
             Fault(

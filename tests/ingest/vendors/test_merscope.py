@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
-from tisseract.ingest.source import NumericValues, RawSection
+from tisseract.ingest.source import NumericValues, RawSection, RingsSource
 from tisseract.ingest.vendors.merscope import MerscopeReader
 
 from ...contracts import ReaderContract, ids_of, matrix_of
@@ -181,6 +181,18 @@ def test_the_upper_of_two_segmentations_is_read(tmp_path: Path) -> None:
     assert raw.n_obs == 60
     assert "another segmentation in vpt" in notes_of(raw)
     assert opened(tmp_path, segmentation="vpt").n_obs == 30
+
+
+def test_boundaries_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    write_merscope(tmp_path, TISSUE, SMALL, images=False)
+    (tmp_path / "Cellpose").mkdir()
+    new = tmp_path / "Cellpose" / "cellpose_micron_space.parquet"
+    (tmp_path / "cell_boundaries.parquet").rename(new)
+    (tmp_path / "Cellpose" / "cellpose_mosaic_space.parquet").write_bytes(b"pixels")
+    raw = opened(tmp_path)
+    assert isinstance(raw.shapes, RingsSource)
+    assert sum(piece.rows.size for piece in raw.shapes.pieces()) == 60
+    assert "mosaic_space.parquet not read: boundaries in pixels" in notes_of(raw)
 
 
 def test_proteins_and_signals_are_kept(tmp_path: Path) -> None:

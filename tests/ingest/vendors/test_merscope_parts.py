@@ -125,6 +125,15 @@ def test_the_largest_part_stands_for_a_cell(tmp_path: Path) -> None:
     np.testing.assert_allclose(list(area.values()), 4 * plain)
 
 
+def test_a_field_without_cells_is_no_fault(tmp_path: Path) -> None:
+    folder = write_merscope(tmp_path, TISSUE, SMALL, boundaries="hdf5", images=False)
+    with h5py.File(folder / "cell_boundaries/feature_data_-1.hdf5", "w"):
+        pass
+    with h5py.File(folder / "cell_boundaries/feature_data_999.hdf5", "w") as file:
+        file.create_group("featuredata")
+    assert len(rings_of(opened(folder))) == 60
+
+
 def test_links_inside_old_boundaries_are_refused(tmp_path: Path) -> None:
     folder = write_merscope(tmp_path / "r", TISSUE, SMALL, boundaries="hdf5", images=False)
     one = sorted((folder / "cell_boundaries").iterdir())[0]

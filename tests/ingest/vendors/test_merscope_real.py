@@ -139,7 +139,7 @@ def test_spatialdata_io_reads_the_same(tmp_path: Path) -> None:
     the bundle must not shuffle; puts blanks into `obsm`. Its table cannot be built with AnnData
     0.13 (`dtype` is no argument any more); what it would hold is built here from its own steps.
     """
-    from spatialdata_io import merscope
+    from spatialdata_io import merscope  # type: ignore[import-untyped]
 
     tissue = SimTissue(150, n_genes=40, mean_counts=20, seed=9)
     style = MerscopeStyle(um_per_px=1.0, image_planes=(3,), shuffle=False)
