@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...atlas.frames import Matrix
 from ..cells.fetch import read_positions
 from ..cells.rows import RunArray, count
 from ..filters.columns import Column
@@ -15,7 +16,6 @@ from ..geometry.framed import Framed, transform
 from ..geometry.touching import Touching
 
 if TYPE_CHECKING:
-    from ...atlas.frames import Matrix
     from ...atlas.section import Section
     from ..cells.question import Question
     from ..cells.selection import Selection
