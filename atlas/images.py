@@ -18,6 +18,7 @@ import numpy as np
 from .errors import InputError, InvalidArgument
 from .halves import halved
 from .memory import refuse_above
+from .raster_metadata import datasets_of, named_axis, placement
 
 if TYPE_CHECKING:
     import zarr
@@ -32,10 +33,8 @@ __all__ = [
     "bands",
     "check_name",
     "create_level",
-    "datasets_of",
     "is_planar",
     "least_bytes",
-    "placement",
     "plan_image",
     "write_image",
 ]
@@ -346,18 +345,13 @@ def bands(height: int, step: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, height)
 
 
-def _axis(name: str, unit: bool) -> dict[str, str]:
-    kind = {"name": name, "type": "channel" if name == "c" else "space"}
-    return kind | ({"unit": "unit"} if unit and name != "c" else {})
-
-
 def _metadata(
     name: str, plan: ImagePlan, channels: Sequence[str], affine: Affine, coordinate_system: str
 ) -> dict[str, Any]:
     """Attributes of the element, as spatialdata 0.8 writes them (raster format 0.3)."""
     multiscale = {
         "name": f"/images/{name}",
-        "axes": [_axis(axis, unit=False) for axis in "cyx"],
+        "axes": [named_axis(axis, unit=False) for axis in "cyx"],
         "datasets": datasets_of(plan.shapes),
         "coordinateTransformations": [placement(affine, coordinate_system, "cyx")],
     }
@@ -369,40 +363,3 @@ def _metadata(
         },
         "spatialdata_attrs": {"version": "0.3"},
     }
-
-
-def datasets_of(shapes: Sequence[tuple[int, ...]]) -> list[dict[str, Any]]:
-    """List the levels of a pyramid, each with its scale and shift; shapes end in y, x."""
-    datasets = []
-    full_height, full_width = shapes[0][-2:]
-    for number, (*rest, height, width) in enumerate(shapes):
-        # Exactly 2 a level, since odd last rows are left out; less where a side is down to 1.
-        scale = [1.0] * len(rest) + [
-            min(2.0**number, a / b) for a, b in ((full_height, height), (full_width, width))
-        ]
-        datasets.append(
-            {
-                "path": f"s{number}",
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": scale},
-                    {"type": "translation", "translation": [0.5 * (s - 1) for s in scale]},
-                ],
-            }
-        )
-    return datasets
-
-
-def placement(affine: Affine, coordinate_system: str, axes: str) -> dict[str, Any]:
-    """Describe how pixels go to a coordinate system; axes are those of the file, in order."""
-    (a, b, e), (c, d, f) = affine
-    one = [1.0] if "c" in axes else []
-    if b == c == e == f == 0 and a > 0 and d > 0:
-        transform: dict[str, Any] = {"type": "scale", "scale": [*one, d, a]}
-    else:
-        plane = [[d, c, f], [b, a, e]]
-        matrix = [[1.0, 0.0, 0.0, 0.0], *([0.0, *row] for row in plane)] if one else plane
-        transform = {"type": "affine", "affine": matrix}
-    named = [_axis(axis, unit=True) for axis in axes]
-    transform["input"] = {"name": axes, "axes": named}
-    transform["output"] = {"name": coordinate_system, "axes": named}
-    return transform

@@ -21,10 +21,9 @@ from .images import (
     bands,
     check_name,
     create_level,
-    datasets_of,
-    placement,
 )
 from .memory import refuse_above
+from .raster_metadata import datasets_of, placement
 
 if TYPE_CHECKING:
     import zarr
