@@ -43,6 +43,8 @@ class MerscopeStyle:
     stains: tuple[str, ...] = ("DAPI", "PolyT")
     image_planes: tuple[int, ...] = (0, 3, 6)
     um_per_px: float = MICRONS_PER_PIXEL
+    most_px: int = 12_000
+    """Longest side of a mosaic; wider tissue gets larger pixels, so that one fits in memory."""
     transform: bool = True
     manifest: bool = True
     image_compression: str | None = "zlib"
@@ -306,31 +308,34 @@ def _write_fields(
 def _write_images(folder: Path, tissue: SimTissue, style: MerscopeStyle) -> None:
     folder.mkdir(exist_ok=True)
     size_um = np.array(tissue.extent_um)
-    width, height = np.ceil(size_um / style.um_per_px).astype(int).tolist()
+    um_per_px = max(style.um_per_px, float(size_um.max()) / style.most_px)
+    width, height = np.ceil(size_um / um_per_px).astype(int).tolist()
     files = []
-    for z in style.image_planes:
-        for k, stain in enumerate(style.stains):
+    pixels = tissue.stain((height, width), um_per_px)
+    for k, stain in enumerate(style.stains):
+        if k:
+            pixels //= 2
+        for z in style.image_planes:
             name = f"mosaic_{stain}_z{z}.tif"
-            pixels = tissue.stain((height, width), style.um_per_px) // (k + 1)
             tifffile.imwrite(
                 folder / name,
-                pixels.astype(np.uint16),
+                pixels,
                 compression=style.image_compression,
                 tile=(style.tile, style.tile) if style.tile else None,
                 bigtiff=True,
                 photometric="minisblack",
             )
             files.append({"stain": stain, "z": z, "file_name": name})
-    scale = 1 / style.um_per_px
+    scale = 1 / um_per_px
     if style.transform:
         shift = [-scale * one for one in ORIGIN_UM]
         rows: list[list[float]] = [[scale, 0, shift[0]], [0, scale, shift[1]], [0, 0, 1]]
         lines = [" ".join(f"{cell!r}" for cell in row) for row in rows]
         (folder / "micron_to_mosaic_pixel_transform.csv").write_text("\n".join(lines) + "\n")
     if style.manifest:
-        end = [o + n * style.um_per_px for o, n in zip(ORIGIN_UM, (width, height), strict=True)]
+        end = [o + n * um_per_px for o, n in zip(ORIGIN_UM, (width, height), strict=True)]
         facts = {
-            "microns_per_pixel": style.um_per_px,
+            "microns_per_pixel": um_per_px,
             "mosaic_width_pixels": width,
             "mosaic_height_pixels": height,
             "bbox_microns": [*ORIGIN_UM, *end],
