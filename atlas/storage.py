@@ -35,11 +35,14 @@ class StoredKey:
         Bytes.
     modified : float
         Seconds since 1970, by the clock of the storage.
+    tag : str
+        What the storage says of its contents (ETag), "" where it says nothing.
     """
 
     key: str
     size: int
     modified: float
+    tag: str = ""
 
 
 class Storage(ABC):

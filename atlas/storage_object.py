@@ -217,7 +217,8 @@ class ObjectStorage(Storage):
             for page in obstore.list(self._store, prefix or None, chunk_size=1000):
                 for found in page:
                     modified = found["last_modified"].timestamp()
-                    yield StoredKey(found["path"], found["size"], modified)
+                    tag = found.get("e_tag") or ""
+                    yield StoredKey(found["path"], found["size"], modified, tag)
 
     @override
     def children(self, prefix: str = "") -> tuple[list[str], list[StoredKey]]:
@@ -227,7 +228,12 @@ class ObjectStorage(Storage):
         with self._naming("listing", prefix):
             found = obstore.list_with_delimiter(self._store, prefix or None)
         files = [
-            StoredKey(entry["path"], entry["size"], entry["last_modified"].timestamp())
+            StoredKey(
+                entry["path"],
+                entry["size"],
+                entry["last_modified"].timestamp(),
+                entry.get("e_tag") or "",
+            )
             for entry in found["objects"]
         ]
         folders = sorted(str(folder).rstrip("/") for folder in found["common_prefixes"])

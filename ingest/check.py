@@ -10,11 +10,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..atlas.errors import Fault, InputError, InvalidArgument
-from ..atlas.memory import format_bytes
 from .annotate import attached_of, read_attachments
 from .annotate_regions import Ground
 from .columns import SPLIT_PLACEHOLDER
@@ -24,119 +23,11 @@ from .reader import Inspection, Reader, ReadOptions, reader_for
 from .samples import SampleRow, SampleSheet
 from .scalars import Scalar, infer_column
 from .sheet import read_samples, section_name
+from .sheet_report import RowReport, SheetReport
+from .staging import require_disk, survey_remote
 from .time import CommittedTime, TimeEntry, TimeOrder, order_timepoints
 
 __all__ = ["RowReport", "SheetReport", "check_samples", "read_options"]
-
-
-@dataclass(frozen=True, slots=True)
-class RowReport:
-    """One row: what its input holds, which sections it makes, and what is wrong with it."""
-
-    row: SampleRow
-    """The row."""
-    inspection: Inspection | None = None
-    """What the reader saw; None when there is no reader for it."""
-    sources: tuple[SectionSource, ...] = ()
-    """The sections it makes; fingerprints are taken later, by who needs them."""
-    files: tuple[Path, ...] = ()
-    """Files that will be read."""
-    input_bytes: int = 0
-    """Their size."""
-    faults: tuple[Fault, ...] = ()
-    """What must be corrected."""
-
-    def to_json(self) -> dict[str, object]:
-        """Return the report as plain values."""
-        seen = self.inspection
-        return {
-            "row": self.row.row,
-            "sample": self.row.sample,
-            "data_path": self.row.data_path,
-            "format": seen.format if seen else None,
-            "technology": self.row.technology or (seen.technology if seen else None),
-            "n_obs": seen.n_obs if seen else None,
-            "n_vars": seen.n_vars if seen else None,
-            "um_per_unit": seen.um_per_unit if seen else None,
-            "unit_source": seen.unit_source if seen else None,
-            "sections": [source.section for source in self.sources],
-            "reads": [file.name for file in self.files],
-            "images": list(seen.images) if seen else [],
-            "input_bytes": self.input_bytes,
-            "disk_bytes": sum(source.disk_bytes for source in self.sources),
-            "memory_bytes": max((source.memory_bytes for source in self.sources), default=0),
-            "notes": list(seen.notes) if seen else [],
-            "faults": [str(fault) for fault in self.faults],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class SheetReport:
-    """A sheet looked through; `faults` is empty when it can be ingested as it is."""
-
-    source: str
-    """The sheet."""
-    rows: tuple[RowReport, ...]
-    """The rows that could be looked at."""
-    time: TimeOrder
-    """Order of the timepoints."""
-    sheet_faults: tuple[Fault, ...] = ()
-    """Faults of the sheet itself."""
-    notes: tuple[Fault, ...] = ()
-    """What may be a mistake."""
-    sections: tuple[SectionSource, ...] = field(default=())
-    """The sections of all rows without faults, named, placed in time."""
-    n_rows: int = 0
-    """Rows of the sheet; `rows` lacks those that could not be looked at."""
-
-    @property
-    def faults(self) -> tuple[Fault, ...]:
-        """Everything that must be corrected."""
-        rows = [fault for row in self.rows for fault in row.faults]
-        return (*self.sheet_faults, *rows)
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.faults
-
-    def raise_faults(self) -> None:
-        """Raise InputError with every fault, if there are any."""
-        if self.faults:
-            raise InputError(self.faults, self.source)
-
-    def to_json(self) -> dict[str, object]:
-        """Return the report as plain values."""
-        return {
-            "source": self.source,
-            "ok": self.ok,
-            "rows": [row.to_json() for row in self.rows],
-            "timepoints": list(self.time.labels),
-            "faults": [str(fault) for fault in self.faults],
-            "notes": [str(note) for note in self.notes],
-        }
-
-    def __str__(self) -> str:
-        n_sections = sum(len(row.sources) for row in self.rows)
-        lines = [f"{self.source}: {_count(self.n_rows, 'row')}, {_count(n_sections, 'section')}"]
-        for report in self.rows:
-            facts = report.to_json()
-            lines.append(
-                f"  {report.row.sample:<24} {facts['format'] or '?':<12} "
-                f"{facts['technology'] or '?':<24} {facts['n_obs'] or 0:>9,} x "
-                f"{facts['n_vars'] or 0:<7,} {format_bytes(report.input_bytes):>10} -> about "
-                f"{format_bytes(sum(source.disk_bytes for source in report.sources))}"
-            )
-            if len(report.sources) > 1:
-                names = ", ".join(source.section for source in report.sources)
-                lines.append(f"      sections: {names}")
-        if len(self.time.labels) > 1:
-            lines.append(f"  timepoints: {' < '.join(self.time.labels)}")
-        lines += [f"  note   {note}" for note in self.notes]
-        lines += [f"  fault  {fault}" for fault in self.faults]
-        faults = _count(len(self.faults), "fault")
-        lines.append("nothing is wrong" if self.ok else f"{faults} to correct")
-        return "\n".join(lines)
 
 
 def check_samples(
@@ -232,6 +123,8 @@ def _row_options(row: SampleRow) -> ReadOptions:
 
 def _check_row(row: SampleRow) -> RowReport:
     options = _row_options(row)
+    if row.url is not None:
+        return _check_remote(row, options)
     try:
         reader = reader_for(row.path, row.format)
         seen = reader.inspect(row.path, options)
@@ -240,11 +133,46 @@ def _check_row(row: SampleRow) -> RowReport:
     except InvalidArgument as error:
         return RowReport(row, faults=(Fault(row.location, str(error)),))
     faults = [_at(row, fault) for fault in seen.faults]
-    files, size = ((), 0) if faults else _files(reader, row, options)
-    sources = _sources(row, seen, size)
+    files = () if faults else reader.files(row.path, options)
+    sizes = tuple(file.stat().st_size if file.exists() else 0 for file in files)
+    sources = _sources(row, seen, sum(sizes))
     if not faults and attached_of(row):
         faults = [_at(row, fault) for source in sources for fault in _attached(reader, source)]
-    return RowReport(row, seen, sources, files, size, tuple(faults))
+    return RowReport(row, seen, sources, files, sum(sizes), tuple(faults), sizes)
+
+
+def _check_remote(row: SampleRow, options: ReadOptions) -> RowReport:
+    """Look at an input in a bucket by its names and sizes; it is read when it is staged."""
+    assert row.url is not None
+    if options.split_by not in {None, "none"}:
+        fault = "split_by: expected none for an input in a bucket, which is not opened before it "
+        fault += f"is read, but got {options.split_by!r}; copy the file here first"
+        return RowReport(row, faults=(Fault(row.location, fault),))
+    try:
+        remote = survey_remote(row.url, options, row.format)
+        require_disk(remote)
+    except InputError as error:
+        return RowReport(row, faults=tuple(_at(row, fault) for fault in error.faults))
+    except InvalidArgument as error:
+        return RowReport(row, faults=(Fault(row.location, str(error)),))
+    note = f"in a bucket: {len(remote.files)} of {remote.n_keys} objects are fetched when the "
+    note += "section is read; cells, genes and what is attached are checked then"
+    seen = Inspection(
+        remote.format,
+        row.path,
+        technology=options.technology or remote.technology or None,
+        organism=options.organism,
+        notes=(note,),
+    )
+    # Nothing says how many cells there are: as much as a section of a million takes.
+    source = replace(
+        _sources(row, seen, remote.nbytes)[0],
+        remote=remote,
+        memory_bytes=_least_memory(replace(seen, n_obs=10**6, n_vars=20_000)),
+    )
+    files = tuple(Path(file.key or remote.url) for file in remote.files)
+    sizes = tuple(file.size for file in remote.files)
+    return RowReport(row, seen, (source,), files, remote.nbytes, (), sizes)
 
 
 def _attached(reader: Reader, source: SectionSource) -> tuple[Fault, ...]:
@@ -264,11 +192,6 @@ def _at(row: SampleRow, fault: Fault) -> Fault:
     here = fault.location in {"", str(row.path), row.data_path}
     message = fault.message if here else f"{fault.location}: {fault.message}"
     return Fault(row.location, message)
-
-
-def _files(reader: Reader, row: SampleRow, options: ReadOptions) -> tuple[tuple[Path, ...], int]:
-    files = reader.files(row.path, options)
-    return files, sum(file.stat().st_size for file in files if file.exists())
 
 
 def _sources(row: SampleRow, seen: Inspection, input_bytes: int) -> tuple[SectionSource, ...]:
@@ -373,10 +296,6 @@ def _repeated(sources: Sequence[SectionSource]) -> list[Fault]:
     return faults
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
 def _timeless(sheet: SampleSheet, rows: Sequence[RowReport]) -> list[Fault]:
     """Fault of an order of timepoints over sections that have none."""
     sources = [source for report in rows for source in report.sources]
@@ -399,7 +318,7 @@ def _same_input(rows: Sequence[RowReport]) -> tuple[Fault, ...]:
     first: dict[tuple[object, ...], SampleRow] = {}
     for report in rows:
         row = report.row
-        read_as = (row.path.resolve(), row.split_by, row.layer, row.spatial_key)
+        read_as = (row.url or row.path.resolve(), row.split_by, row.layer, row.spatial_key)
         key = (*read_as, str(sorted(row.reader_kwargs.items())))
         other = first.setdefault(key, row)
         if other is not row:

@@ -13,6 +13,7 @@ from ..atlas.errors import Fault
 from ..atlas.memory import format_bytes, refuse_above
 from .samples import SampleRow
 from .scalars import Scalar
+from .staging import RemoteInput
 
 __all__ = ["IngestPlan", "PlannedSection", "SectionSource", "plan_ingest"]
 
@@ -45,6 +46,8 @@ class SectionSource:
     """Least memory that writing it takes."""
     metadata: Mapping[str, Scalar] = field(default_factory=dict)
     """What the catalog will say of it."""
+    remote: RemoteInput | None = None
+    """What to fetch first, when it lies in a bucket."""
 
     @property
     def disk_bytes(self) -> int:

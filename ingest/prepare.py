@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from .reader import fingerprint
 from .report import SectionOutcome
 from .run import OnError
 from .sheet import sample_name
+from .staging import is_remote, remote_fingerprint, remote_name
 from .time import CommittedTime
 from .workers import count_slots
 
@@ -40,6 +41,9 @@ _ARGUMENTS = (
 
 def sheet_rows(samples: Samples, columns: Mapping[str, object]) -> Samples:
     """Make a one-row sheet of a single input; a sheet takes no extra columns."""
+    if isinstance(samples, str) and is_remote(samples):
+        sample = columns.get("sample") or remote_name(samples).split(".")[0]
+        return [{**columns, "sample": sample, "data_path": samples}]
     if isinstance(samples, str | Path):
         path = Path(samples)
         if path.suffix.lower() not in _SHEETS or path.is_dir():
@@ -171,7 +175,11 @@ def _fingerprinted(
         row, options = source.row, read_options(source)
         if row.row not in of_files:
             shared = replace(options.whole(), metadata={})
-            of_files[row.row] = fingerprint(row.path, shared, source.format)
+            of_files[row.row] = (
+                fingerprint(row.path, shared, source.format)
+                if source.remote is None
+                else remote_fingerprint(source.remote, asdict(shared))
+            )
         own = [of_files[row.row], source.split_value, dict(source.metadata), tile_cells]
         if attached := attached_digest(row, source.split_value):
             own.append(attached)

@@ -30,6 +30,8 @@ class SampleRow:
     """Path as the sheet gives it; this is what provenance records."""
     path: Path
     """The same, resolved against the sheet's folder."""
+    url: str | None = None
+    """Where it lies when that is a bucket or web server; `path` is then its name alone."""
     format: str | None = None
     """Reader, or None to recognize it."""
     values: MatrixValues | None = None

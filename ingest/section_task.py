@@ -24,6 +24,7 @@ from .check import read_options
 from .plan import SectionSource
 from .reader import reader_for
 from .report import software_versions
+from .staging import staged
 
 if TYPE_CHECKING:
     from ..atlas.attempt import Receipt
@@ -100,10 +101,10 @@ def write_one(task: SectionTask, stage: StageCallback | None = None) -> SectionR
     from .sort_plan import return_memory
 
     start = time.perf_counter()
-    source = task.source
     # What the section before left behind would count on top of this one.
     return_memory()
-    with _located(task):
+    with _located(task), _here(task) as here:
+        source = here.source
         options = read_options(source)
         raw = _with_facts(
             reader_for(source.row.path, source.format).open(source.row.path, options), source
@@ -122,8 +123,19 @@ def write_one(task: SectionTask, stage: StageCallback | None = None) -> SectionR
             receipt = attempt.seal()
         _store_panel(task.storage, raw.panel)
         entry = _entry(summary, receipt, source)
-        derived = _attach(task, entry, raw)
+        derived = _attach(here, entry, raw)
     return SectionReceipt(entry, task.replace, time.perf_counter() - start, derived)
+
+
+@contextmanager
+def _here(task: SectionTask) -> Iterator[SectionTask]:
+    """Fetch an input that lies in a bucket; it is removed afterwards."""
+    if task.source.remote is None:
+        yield task
+        return
+    with staged(task.source.remote) as path:
+        row = replace(task.source.row, path=path)
+        yield replace(task, source=replace(task.source, row=row))
 
 
 def _attach(task: SectionTask, entry: SectionEntry, raw: RawSection) -> tuple[DerivedEntry, ...]:

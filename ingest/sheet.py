@@ -17,6 +17,7 @@ from .samples import SampleRow, SampleSheet, SheetReading, Unit
 from .scalars import Scalar, infer_column, is_missing
 from .sheet_file import Record, SheetText, read_sheet_file
 from .source import MatrixValues
+from .staging import is_remote, remote_name
 from .time import parse_unit
 
 __all__ = ["read_samples", "section_name"]
@@ -207,6 +208,7 @@ class _Parser:
             return None if value is None else str(value).strip()
 
         sample, data_path = word("sample") or "", word("data_path") or ""
+        remote = is_remote(data_path)
         self._sample(sample)
         facts["z_um"] = self._number(cell("z_um"), "z_um")
         index = self._number(cell("section_index"), "section_index")
@@ -231,7 +233,10 @@ class _Parser:
             row=record.row,
             sample=sample,
             data_path=data_path,
-            path=self._path(data_path, "data_path") or Path(),
+            path=Path(remote_name(data_path))
+            if remote
+            else self._path(data_path, "data_path") or Path(),
+            url=data_path if remote else None,
             format=word("format"),
             values=cast(
                 "MatrixValues | None",
@@ -272,8 +277,8 @@ class _Parser:
             return None
         if _URL.match(text):
             self.fault(
-                f"{column}: expected a local file or folder, but got {text!r}; copy it here first "
-                "(the atlas may be in a bucket, its inputs may not)"
+                f"{column}: expected a local file, but got {text!r}; copy it here first (only "
+                "data_path may be in a bucket)"
             )
             return None
         if "\0" in text:

@@ -143,7 +143,7 @@ def test_every_fault_is_reported_at_once_with_its_row(folder: Path) -> None:
         ("sample,data_path,\ns1,a.h5ad,1\n", "column 3 has no name"),
         ("sample,data_path\ns1,a.h5ad,1\n", "row 2: expected 2 cells, as in the header, but got 3"),
         ("sample,data_path,n_obs\ns1,a.h5ad,1\n", "'n_obs' has a name the catalog fills itself"),
-        ("sample,data_path\ns1,s3://b/x.h5ad\n", "expected a local file or folder"),
+        ("sample,data_path,image\ns1,a.h5ad,s3://b/x.tif\n", "expected a local file"),
         ("sample,data_path,reader_kwargs\ns1,a.h5ad,[1]\n", "expected a JSON object"),
         ("sample,data_path,reader_kwargs\ns1,a.h5ad,{\n", "not readable as JSON"),
         (
