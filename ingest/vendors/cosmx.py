@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -16,11 +17,12 @@ from .cosmx_cells import CELL, FOV, Cells, Metadata, frame_of, match, read_metad
 from .cosmx_elements import Target, read_polygons, read_transcripts
 from .cosmx_files import Bundle, locate, looks_like
 from .cosmx_frame import FovFrame, Positions, fit_frame, from_positions, with_positions
+from .cosmx_images import read_header
 from .cosmx_keys import CellKeys, scan_counts
 from .cosmx_mosaic import mosaics, without
 from .cosmx_outlined import cells_by_polygons
 from .cosmx_table import columns_of
-from .cosmx_unit import USUAL_UM, find_pixel_size, size_by_area, size_by_places
+from .cosmx_unit import USUAL_UM, find_pixel_size, size_by_area, size_by_places, step_of
 from .dense import DenseCounts
 from .table import Table, open_table
 from .vendor import Survey, VendorReader, features_of
@@ -194,7 +196,7 @@ def _frame(
         given,
         None if places is None else size_by_places(places, fitted),
         size_by_area(meta.area_px, meta.area_um2),
-        _reach(meta),
+        max(_reach(meta), step_of(places), _image_side(bundle)),
         f"{survey.path}:um_per_unit",
     )
     frame = fitted
@@ -215,6 +217,15 @@ def _reach(meta: Metadata) -> float:
     """Largest local pixel."""
     known = np.empty(0) if meta.local is None else meta.local[np.isfinite(meta.local)]
     return float(known.max()) if known.size else 0.0
+
+
+def _image_side(bundle: Bundle) -> float:
+    """Longer side of the images of FOVs, 0 without any; composites may be made smaller."""
+    sides = [0]
+    for files in bundle.images.values():
+        with suppress(InputError):  # told where images are read
+            sides += read_header(files[min(files)])[0][1:]
+    return float(max(sides))
 
 
 def _elements(survey: Survey, bundle: Bundle, target: Target, kwargs: Mapping[str, object]) -> None:

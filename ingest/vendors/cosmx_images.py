@@ -32,6 +32,7 @@ __all__ = ["LabelRows", "MosaicOpener", "Tile", "plane_names", "read_header", "r
 
 _MAX_PLANE = 2**30
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+_ROWS = 256
 _DTYPES = {"b": "uint8"}
 # What decoders raise on broken tags and codecs, beside what every broken file raises.
 _BROKEN = (
@@ -69,9 +70,11 @@ class LabelRows:
         low, high = np.searchsorted(self.keys, packed(np.array([fov, fov + 1]), np.zeros(2, int)))
         own = self.keys[low:high] & (2**32 - 1)
         if own.size:
-            at = np.minimum(np.searchsorted(own, labels), own.size - 1)
-            hit = own[at] == labels
-            found[hit] = (self.rows[low:high][at[hit]] + 1).astype(np.uint32)
+            for start in range(0, len(labels), _ROWS):  # places are eight bytes a pixel
+                some = labels[start : start + _ROWS]
+                at = np.minimum(np.searchsorted(own, some), own.size - 1)
+                rows = self.rows[low:high][at] + 1
+                found[start : start + _ROWS] = np.where(own[at] == some, rows, 0)
         return found
 
 
@@ -240,9 +243,10 @@ class _Mosaic:
 
     @property
     def held_bytes(self) -> int:
-        """A FOV decoded whole (JPEG), and the plane that is copied."""
+        """A plane of a FOV decoded, checked and copied; of other than TIFF all planes at once."""
         planes, height, width = self.plan.tile_shape
-        return (min(planes, 4) + 2) * height * width * self.dtype.itemsize
+        tiff = all(tile.path.suffix.casefold() in {".tif", ".tiff"} for tile in self.plan.tiles)
+        return (3 if tiff else planes + 4) * height * width * self.dtype.itemsize
 
     def rows(self, start: int, stop: int) -> NDArray[Any]:
         planes, _, width = self.shape

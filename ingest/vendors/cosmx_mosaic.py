@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["mosaics", "without"]
 
 _LEAST_HITS = 0.5
-_STRIP_BYTES = 2**28  # of a band of 512 rows; wider slides become several mosaics
+_STRIP_BYTES = 2**27  # of a band of 512 rows; wider slides become several mosaics
 _BAND_ROWS = 512
 _SLIDE_PX = 1_500_000  # two slides of 75 mm in the smallest pixels
 _PICTURES = ("uint8", "uint16", "float32")
@@ -81,7 +81,7 @@ def mosaics(
         lost = len(files) - len(places)
         if lost:
             target.notes.append(f"{kind}: {lost} FOVs without a place left out")
-        strips = _strips(places, shape, dtype)
+        strips = _strips(places, shape, 4 if kind in LABEL_KINDS else dtype.itemsize)
         for number, strip in enumerate(strips):
             name = kind if len(strips) == 1 else f"{kind}_{number + 1}"
             own = {fov: files[fov] for fov in strip}
@@ -130,10 +130,10 @@ def _corners(
 
 
 def _strips(
-    places: Mapping[int, tuple[float, float]], shape: tuple[int, int, int], dtype: Any
+    places: Mapping[int, tuple[float, float]], shape: tuple[int, int, int], pixel_bytes: int
 ) -> list[dict[int, tuple[float, float]]]:
     """FOVs in groups from left to right, so that a band of each mosaic fits into memory."""
-    widest = max(_STRIP_BYTES // (_BAND_ROWS * shape[0] * max(dtype.itemsize, 1)), shape[2])
+    widest = max(_STRIP_BYTES // (_BAND_ROWS * shape[0] * pixel_bytes), shape[2])
     strips: list[dict[int, tuple[float, float]]] = []
     left = -np.inf
     for fov, place in sorted(places.items(), key=lambda item: item[1][0]):

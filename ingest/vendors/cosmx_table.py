@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
-from .cosmx_keys import cell_names, packed
+from .cosmx_keys import cell_names, packed, whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,8 +130,8 @@ class KeyedTable:
         as_words = kinds.get(self.key)
         needs = [self.fov, self.cell, *(self.local if self.frame is not None else ())]
         own = list(dict.fromkeys([*(n for n in wanted if n not in computed), *needs]))
-        numeric = dict.fromkeys(needs, pa.float64()) | {self.fov: pa.int64(), self.cell: pa.int64()}
-        given = {name: kind for name, kind in kinds.items() if name not in computed} | numeric
+        places = dict.fromkeys(needs[2:], pa.float64())
+        given = {name: kind for name, kind in kinds.items() if name not in computed} | places
         for batch in self.table.batches(own, given):
             made = self._made(batch, set(wanted) & computed)
             if as_words is not None and self.key in made:
@@ -156,18 +156,21 @@ class KeyedTable:
         return made
 
     def _whole(self, batch: pa.RecordBatch, name: str) -> NDArray[np.int64]:
+        import pyarrow as pa
+
         column = batch.column(batch.schema.get_field_index(name))
-        values = np.asarray(column.fill_null(-1).to_numpy(zero_copy_only=False), np.int64)
-        if values.size and (values.min() < 0 or values.max() >= 2**31):
-            wrong = int(values[(values < 0) | (values >= 2**31)][0])
-            got = str(wrong) if wrong >= 0 else "an empty cell or a number below zero"
+        where = f"{self.path}:{name}"
+        if pa.types.is_integer(column.type) and column.null_count == 0:
+            values = np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
+            if not values.size or (values.min() >= 0 and values.max() < 2**31):
+                return values
+        try:
+            numbers = column.cast(pa.float64())
+        except pa.ArrowInvalid as error:
             raise InputError(
-                Fault(
-                    f"{self.path}:{name}",
-                    f"expected whole numbers of zero or more, but got {got}; export it again",
-                )
-            )
-        return values
+                Fault(where, f"expected whole numbers, but got text: {error}")
+            ) from error
+        return whole(np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64), where)
 
 
 def _names(fov: NDArray[np.int64], cell: NDArray[np.int64], prefix: str) -> Any:

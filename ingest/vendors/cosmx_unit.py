@@ -5,9 +5,10 @@ Sources, the first that is there wins and the others must agree:
 1. FOV positions in millimeters against pixels (AtoMx 1.3.2 and later), or against the places of
    the FOVs in global pixels;
 2. `Area.um2` against `Area`;
-3. the size of a FOV: 5472 x 3648 pixels are those of the first instruments, 0.18 um wide (He et
-   al., Nature Biotechnology 40:1794 (2022); its public lung set), all others have 4256 x 4256 of
-   0.12028 um (Bruker/NanoString, description of the flat files).
+3. the size of a FOV, by local pixels, images, or the step between FOVs: 5472 x 3648 pixels are
+   those of the first instruments, 0.18 um wide (He et al., Nature Biotechnology 40:1794 (2022);
+   its public lung set), all others have 4256 x 4256 of 0.12028 um (Bruker/NanoString, description
+   of the flat files).
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 
     from .cosmx_frame import FovFrame, Positions
 
-__all__ = ["EARLY_UM", "USUAL_UM", "find_pixel_size", "size_by_area", "size_by_places"]
+__all__ = ["EARLY_UM", "USUAL_UM", "find_pixel_size", "size_by_area", "size_by_places", "step_of"]
 
 USUAL_UM, EARLY_UM = 0.12028, 0.18
 _USUAL_FOV_PX = 4256
+_EARLY_FOV_PX = (5472, 3648)
+_STEP_SLACK_PX = 4
 _SLACK_PX = 64
 _AGREE, _NOTED, _REFUSED = 0.02, 0.005, 0.05
 _PLAUSIBLE_UM = (0.02, 2.0)
@@ -58,6 +61,26 @@ def size_by_places(positions: Positions, frame: FovFrame | None) -> float | None
     if np.abs(reach_mm - size * reach_px).max() > _BENT * reach_mm.max():
         return None
     return _plausible(1000 * size)
+
+
+def step_of(positions: Positions | None) -> float:
+    """Longer side of a FOV of the first instruments where FOVs lie in steps of one, else 0.
+
+    FOVs of other instruments may lie anywhere apart, so only that step is taken for a sign.
+
+    >>> from .cosmx_frame import Positions
+    >>> px = np.array([[3188.889, 155216.7], [8661.111, 155216.7], [14133.333, 155216.7]])
+    >>> step_of(Positions(np.arange(3), px, None))
+    5472.0
+    """
+    if positions is None or positions.px is None:
+        return 0.0
+    for axis, side in enumerate(_EARLY_FOV_PX):
+        steps = np.diff(np.unique(positions.px[:, axis]))
+        steps = steps[steps > _SLACK_PX]
+        if steps.size and abs(float(steps.min()) - side) < _STEP_SLACK_PX:
+            return float(_EARLY_FOV_PX[0])
+    return 0.0
 
 
 def size_by_area(
@@ -136,7 +159,7 @@ def find_pixel_size(
     early = fov_px > _USUAL_FOV_PX + _SLACK_PX
     size = EARLY_UM if early else USUAL_UM
     reason = (
-        f"assumed: FOVs of {fov_px:.0f} pixels are those of the first instruments"
+        f"assumed: FOVs of at least {fov_px:.0f} pixels are those of the first instruments"
         if early
         else "assumed: the pixels of all instruments but the first"
     )

@@ -25,7 +25,12 @@ from tisseract.ingest.vendors.cosmx import CosmxReader, control_kind
 from tisseract.ingest.vendors.cosmx_frame import FovFrame, Positions, fit_frame, from_positions
 from tisseract.ingest.vendors.cosmx_images import LabelRows, plane_names, read_header
 from tisseract.ingest.vendors.cosmx_keys import packed, scan_counts
-from tisseract.ingest.vendors.cosmx_unit import find_pixel_size, size_by_area, size_by_places
+from tisseract.ingest.vendors.cosmx_unit import (
+    find_pixel_size,
+    size_by_area,
+    size_by_places,
+    step_of,
+)
 from tisseract.ingest.vendors.table import open_table
 
 from ...contracts import ReaderContract, ids_of, matrix_of
@@ -368,6 +373,22 @@ class TestFrame:
         np.testing.assert_allclose(points_of(turned)[["x", "y"]], want[["x", "y"]], atol=0.1)
         assert "computed from local ones" in str(turned.provenance["notes"])
 
+    def test_keys_of_transcripts_written_as_floats(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)
+        want = points_of(READER.open(path, OLD))
+        file = path / "Lung5_Rep1_tx_file.csv"
+        table = pd.read_csv(file, keep_default_na=False)
+        table.astype({"fov": float, "cell_ID": float}).to_csv(file, index=False)
+        got = points_of(READER.open(path, OLD))
+        assert (
+            got["cell"].astype(object).fillna("").tolist()
+            == want["cell"].astype(object).fillna("").tolist()
+        )
+        table.assign(cell_ID=0.5).to_csv(file, index=False)
+        with pytest.raises(InputError, match=r"tx_file\.csv:cell_ID"):
+            READER.open(path, OLD).points["transcripts"].batches().__next__()
+
     def test_no_place_at_all(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
         write_cosmx(path, TISSUE, version="legacy", global_px=False, positions=False, images=False)
@@ -399,6 +420,19 @@ class TestPixelSize:
         assert (early.um_per_unit, usual.um_per_unit) == (0.18, 0.12028)
         assert "set `um_per_unit`" in early.notes[0]
         assert "assumed" in usual.how
+
+    def test_steps_and_images_of_the_first_instruments(self, tmp_path: Path) -> None:
+        px = np.array([[3188.9, 155216.7], [3188.9, 158866.7]])
+        assert step_of(Positions(np.arange(2), px, None)) == 5472
+        assert step_of(Positions(np.arange(2), px * 1.1, None)) == 0
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", images=False)
+        assert READER.open(path, NEW).um_per_unit == 0.12028
+        (path / "CellOverlay").mkdir()
+        tifffile.imwrite(
+            path / "CellOverlay" / "CellOverlay_F001.tif", np.zeros((3648, 5472), "u1")
+        )
+        assert READER.open(path, NEW).um_per_unit == 0.18
 
     def test_contradictions_are_refused(self) -> None:
         with pytest.raises(InputError, match="different exports"):
@@ -518,6 +552,26 @@ class TestLayouts:
         raw = READER.open(path, replace(NEW, reader_kwargs={"images": ["Morphology2D"]}))
         with pytest.raises(InputError, match=file.name):
             write_section(raw, tmp_path / "s.zarr", memory_limit=2**29)
+
+    def test_wide_slides_become_several_mosaics(
+        self,
+        exports: dict[str, tuple[Path, Layout]],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        import spatialdata
+
+        monkeypatch.setattr("tisseract.ingest.vendors.cosmx_mosaic._STRIP_BYTES", 512 * 4 * 800)
+        raw = READER.open(exports["atomx"][0], ReadOptions(reader_kwargs={"images": "CellLabels"}))
+        names = sorted(raw.labels)
+        assert names == [f"CellLabels_{k + 1}" for k in range(len(names))]
+        assert len(names) > 1
+        write_section(raw, tmp_path / "s.zarr", memory_limit=2**29, tile_cells=64)
+        data = spatialdata.read_zarr(tmp_path / "s.zarr")
+        table = data.tables["table"]
+        xy = np.asarray(table.obsm["spatial"])
+        found = np.max([sampled(data, "labels", name, xy)[0] for name in names], axis=0)
+        assert (found == table.obs["cell_label"].to_numpy()).mean() > 0.95
 
     def test_y_up_turns_everything(
         self, exports: dict[str, tuple[Path, Layout]], tmp_path: Path
