@@ -279,7 +279,7 @@ def _facts(one: SectionFigures, derived: Sequence[str]) -> dict[str, Any]:
         "stored entries": entry.nnz,
         "bytes": entry.nbytes,
         "tiles": entry.n_tiles,
-        f"bounds ({unit})": ", ".join(_short(value) for value in entry.bounds),
+        f"bounds ({unit})": ", ".join(f"{value:,.1f}" for value in entry.bounds),
         "derived": ", ".join(derived) or "nothing",
     }
     if summary is not None:
