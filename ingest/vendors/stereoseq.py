@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, override
 
 from ...atlas.errors import Fault, InputError
-from ...atlas.image_sources import file_image, open_pixels
-from ...atlas.labels import LazyLabels
+from ...atlas.image_sources import file_image, label_image, open_pixels
 from ..guard import is_hdf5
+from ..reader import faults_of
 from ..units import find_unit
 from .stereoseq_cells import open_cells
 from .stereoseq_clusters import cluster_columns
 from .stereoseq_files import Bundle, locate, looks_like
 from .stereoseq_gef import Gef, open_gef, open_square
-from .stereoseq_gem import chip_pitch_nm, open_gem
+from .stereoseq_gem import Gem, chip_pitch_nm, open_gem
 from .stereoseq_molecules import Gathered, gather_bins, gather_cells
 from .stereoseq_points import molecule_points
 from .vendor import Survey, VendorReader, features_of
@@ -140,7 +140,8 @@ def _fill_gef(survey: Survey, gef: Gef, size: int, options: ReadOptions) -> None
         return
     square = open_square(gef, size)
     survey.versions |= square.facts | {"bins_in_file": list(gef.bins), "bins_read": square.size}
-    found = gather_bins(gef.path, square.batches, square.n_genes, size)
+    exons = square.has_exons
+    found = gather_bins(gef.path, square.batches, square.n_genes, size, exons=exons)
     _fill_gathered(survey, found, size / 2)
     _fill_genes(survey, square.ids, square.names, options, f"{gef.path}:geneExp")
     if _with_molecules(options, str(survey.path)):
@@ -187,11 +188,11 @@ def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> No
                     f"expected a bin_size that is a multiple of the file's {own}, but got {size}",
                 )
             )
-        found = gather_bins(file, gem.batches, gem.n_genes, size)
-        _fill_gathered(survey, found, size / 2)
-    else:
-        found = gather_cells(file, gem.batches, gem.n_genes)
-        _fill_gathered(survey, found, None)
+    with faults_of(file, "a GEM file"):
+        status = file.stat()
+    gem, found = _gathered(file, (status.st_mtime_ns, status.st_size), size)
+    _fill_gathered(survey, found, size / 2 if size else None)
+    if size == 0:
         rows, molecules = found.outside
         survey.versions["outside_cells"] = {"rows": rows, "molecules": molecules}
         if rows:
@@ -203,8 +204,22 @@ def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> No
         _fill_points(survey, gem.batches, tuple(gem.genes), options)
 
 
+@lru_cache(maxsize=1)
+def _gathered(file: Path, stamp: tuple[int, int], size: int) -> tuple[Gem, Gathered]:
+    """Pass over a GEM file once for its bins or cells.
+
+    A pass over a billion rows takes minutes, and what is found is asked for when an input is
+    checked, planned and opened: the last is kept, with 60 bytes a bin, while its file is the same.
+    """
+    del stamp
+    gem = open_gem(file)
+    if size == 0:
+        return gem, gather_cells(file, gem.batches, gem.n_genes)
+    return gem, gather_bins(file, gem.batches, gem.n_genes, size, exons="exon" in gem.columns)
+
+
 def _fill_gathered(survey: Survey, found: Gathered, radius: float | None) -> None:
-    survey.ids, survey.positions, survey.obs = found.ids, found.positions, found.obs
+    survey.ids, survey.positions, survey.obs = found.ids, found.positions, dict(found.obs)
     survey.counts, survey.radius = found.counts, radius
 
 
@@ -289,7 +304,7 @@ def _fill_images(survey: Survey, bundle: Bundle, options: ReadOptions) -> None:
             if pixels.shape[0] != 1 or pixels.dtype.kind not in "iu":
                 survey.notes.append(f"{path.name} is no mask of whole numbers; left out")
                 continue
-        survey.labels[_element(path)] = LazyLabels(partial(open_pixels, path), affine)
+        survey.labels[_element(path)] = label_image(path, affine)
     if bundle.root.is_dir() and not bundle.images:
         survey.missing.append("no registered image in the folder (*_regist.tif): none is written")
 

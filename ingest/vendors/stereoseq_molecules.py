@@ -30,6 +30,7 @@ __all__ = ["Gathered", "Molecules", "Units", "decimal", "gather_bins", "gather_c
 _SHIFT = 32
 _FAR = 2**30  # spots of the largest chip: some 2**19 along an edge
 _LARGEST = 2**32 - 1
+_NAMED = 1 << 17  # bins named at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,8 @@ def gather_bins(
     batches: Callable[[], Iterator[Molecules]],
     n_genes: Callable[[], int],
     size: int,
+    *,
+    exons: bool = False,
 ) -> Gathered:
     """Find the bins that caught anything.
 
@@ -114,37 +117,42 @@ def gather_bins(
         Number of genes, asked after one pass.
     size : int
         Spots along the edge of a bin.
+    exons : bool
+        Whether the file counts molecules from exons apart.
 
     Returns
     -------
     Gathered
-        Positions are `corner + size // 2`, the vendor's center. Memory: 24 bytes a bin.
+        Positions are `corner + size // 2`, the vendor's center. Memory: some 52 bytes a bin, 100
+        while keys are merged.
 
     Raises
     ------
     InputError
         No molecule at all, or one off the chip.
     """
-    sums = KeySums(1)
-    n_entries, exons = 0, False
+    sums = KeySums(int(exons))
+    n_entries = 0
     for batch in batches():
-        exons = exons or batch.exon is not None
-        zero = np.zeros(batch.x.size, np.int64)
-        sums.add(_bin_keys(size, batch), zero if batch.exon is None else batch.exon)
+        exon = (np.zeros(batch.x.size, np.int64) if batch.exon is None else batch.exon,)
+        sums.add(_bin_keys(size, batch), *(exon if exons else ()))
         n_entries += batch.x.size
-    keys, (exon,) = sums.result()
+    keys, found = sums.result()
     _require(path, keys, "a molecule")
-    x, y = ((keys >> _SHIFT) - _FAR), ((keys & (2**_SHIFT - 1)) - _FAR)
-    corners = np.stack([x * size, y * size], axis=1)
+    x, y = _bins(keys)
+    positions = np.empty((keys.size, 2))
+    for k, numbers in enumerate((x, y)):
+        np.multiply(numbers, size, out=positions[:, k])
+    positions += size // 2
     obs: dict[str, ObsColumn] = {
-        "array_row": ArrayColumn("numeric", NumericValues(y.astype(np.int32))),
-        "array_col": ArrayColumn("numeric", NumericValues(x.astype(np.int32))),
+        "array_row": ArrayColumn("numeric", NumericValues(y)),
+        "array_col": ArrayColumn("numeric", NumericValues(x)),
     }
     if exons:
-        obs["exon_counts"] = ArrayColumn("numeric", NumericValues(exon))
+        obs["exon_counts"] = ArrayColumn("numeric", NumericValues(found[0]))
     units = partial(_bin_keys, size)
     counts = EntryCounts(partial(_pieces, batches, units, keys), keys.size, n_genes(), n_entries)
-    return Gathered(_pairs(corners), corners + float(size // 2), obs, counts)
+    return Gathered(_corner_names(keys, size), positions, obs, counts)
 
 
 def gather_cells(
@@ -214,10 +222,20 @@ def decimal(numbers: NDArray[np.int64]) -> StringValues:
     return StringValues.from_strings(pa.array(numbers).cast(pa.string()))
 
 
-def _pairs(corners: NDArray[np.int64]) -> StringValues:
+def _bins(keys: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Column and row of bins from their keys."""
+    x, y = (keys >> _SHIFT) - _FAR, (keys & (2**_SHIFT - 1)) - _FAR
+    return x.astype(np.int32), y.astype(np.int32)
+
+
+def _corner_names(keys: NDArray[np.int64], size: int) -> StringValues:
     """Name bins by their corner, as `1200_350`."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    x, y = (pa.array(np.ascontiguousarray(one)).cast(pa.string()) for one in corners.T)
-    return StringValues.from_strings(pc.binary_join_element_wise(x, y, "_"))
+    def names(start: int) -> StringValues:
+        corners = (part.astype(np.int64) * size for part in _bins(keys[start : start + _NAMED]))
+        x, y = (pa.array(one).cast(pa.string()) for one in corners)
+        return StringValues.from_strings(pc.binary_join_element_wise(x, y, "_"))
+
+    return StringValues.join(names(start) for start in range(0, keys.size, _NAMED))
