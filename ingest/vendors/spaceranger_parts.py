@@ -12,7 +12,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ...atlas.image_sources import file_image, open_pixels
-from ..spaceranger_files import read_scalefactors
+from ..spaceranger_files import image_scale, read_scalefactors
 from ..tenx import FeatureMatrix, open_h5, open_mtx
 
 if TYPE_CHECKING:
@@ -130,9 +130,12 @@ def _nothing(folder: Folder, bases: Sequence[str], stems: Mapping[str, str], wan
     there = [name for name in folder.names if "_matrix" in name.casefold()][:_SHOWN]
     packed = [name for name in there if name.casefold().endswith(_PACKED)]
     where = f" in {bases[-1]}" if bases[-1] else ""
+    step = f"; unpack {packed[0]}" if packed else ""
+    if folder.root.resolve().name == "spatial":
+        step = "; name the folder above `spatial`"
     return (
         f"expected {first}.h5 or the folder {first}{where}, but got "
-        f"{', '.join(there) or 'no matrix'}" + (f"; unpack {packed[0]}" if packed else "")
+        f"{', '.join(there) or 'no matrix'}{step}"
     )
 
 
@@ -194,7 +197,9 @@ def survey_images(
             survey.images[name] = _source(path, affine)
 
     if options.image is not None:
-        scale = options.reader_kwargs.get("image_scale", 1.0)
+        # The user may name one of the output's own images, whose scale lies beside it.
+        beside = image_scale(options.image)
+        scale = options.reader_kwargs.get("image_scale", beside[1] if beside else 1.0)
         if isinstance(scale, bool) or not isinstance(scale, (int, float)):
             raise InputError(Fault("image_scale", f"expected a number, but got {scale!r}"))
         if not 0 < float(scale) < np.inf:

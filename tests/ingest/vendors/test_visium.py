@@ -227,6 +227,8 @@ class TestLayouts:
         images: Any = READER.open(path, options).images
         assert list(images) == ["image", "hires"]
         assert images["image"].affine[0][0] == pytest.approx(2 * UM_PER_PX)
+        own: Any = READER.open(path, ReadOptions(image=image)).images
+        assert own["image"].affine == own["lowres"].affine
         assert "image_scale" in faults(path, replace(options, reader_kwargs={"image_scale": -1}))
         assert "true, false or a list" in faults(path, with_kwargs(images="hires"))
 
@@ -276,6 +278,10 @@ class TestFaults:
         assert "filtered_feature_bc_matrix" in told
         assert "copy the whole `spatial` folder" in told
         assert not READER.recognizes(tmp_path)
+
+    def test_the_folder_of_positions_alone(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        assert "name the folder above `spatial`" in faults(path / "spatial")
 
     def test_packed_parts(self, tmp_path: Path) -> None:
         (tmp_path / "V1_spatial.tar.gz").write_bytes(b"")
