@@ -17,6 +17,7 @@ from ..atlas.images import Affine, Pixels
 from ..atlas.memory import format_bytes, parse_bytes
 from .ngff import systems
 from .reader import faults_of
+from .sdata_ragged import is_ragged, read_ragged
 from .source import Polygons
 
 if TYPE_CHECKING:
@@ -156,7 +157,12 @@ def read_shapes(path: Path, name: str) -> Outlines:
 
     file = path / "shapes" / name / "shapes.parquet"
     with faults_of(file, "shapes"):
-        frame = geopandas.read_parquet(file)
+        if is_ragged(path, name):
+            ragged = read_ragged(path, name)
+            sizes = {} if ragged.radius is None else {"radius": ragged.radius}
+            frame = geopandas.GeoDataFrame(sizes, geometry=ragged.shapes, index=ragged.index)
+        else:
+            frame = geopandas.read_parquet(file)
         shapes = np.asarray(frame.geometry.array)
         kinds = shapely.get_type_id(shapes)
         notes: tuple[str, ...] = ()

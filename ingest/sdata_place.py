@@ -16,6 +16,7 @@ from .missing import missing, name_rows
 from .ngff import choose_system
 from .reader import ReadOptions
 from .sdata_elements import Outlines, element_systems, read_shapes
+from .sdata_ragged import is_ragged
 from .source import Polygons
 from .split import encode
 
@@ -73,7 +74,8 @@ def place_cells(root: Any, path: Path, options: ReadOptions, table: Annotation) 
     system = _system(matrices, options, path)
     chosen = {name: known[system] for name, known in matrices.items()}
     shaped = bool(regions) and all(
-        kind == "shapes" and (path / "shapes" / name / "shapes.parquet").is_file()
+        kind == "shapes"
+        and ((path / "shapes" / name / "shapes.parquet").is_file() or is_ragged(path, name))
         for name, (kind, _) in elements.items()
     )
     if shaped and options.reader_kwargs.get("positions") != "obsm":

@@ -19,6 +19,7 @@ from ..atlas.section_write import REGION
 from .ngff import depth_scale
 from .reader import faults_of
 from .sdata_elements import ZarrImage, ZarrNode, check_chunks, element_systems, multiscale
+from .sdata_ragged import RaggedOutlines, is_ragged
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -251,6 +252,11 @@ def read_outlines(
     for name, _, matrix in _elements(root, "shapes", target, notes):
         file = path / "shapes" / name / "shapes.parquet"
         if name in taken:
+            continue
+        if is_ragged(path, name):
+            found[_stored(name, "shapes")] = OutlinesSource(
+                RaggedOutlines(path, name, matrix).tables
+            )
             continue
         if not file.is_file():
             notes.append(f"shapes {name!r} left out: they are not stored as one GeoParquet file")
