@@ -553,6 +553,7 @@ class TestLayouts:
         with pytest.raises(InputError, match=file.name):
             write_section(raw, tmp_path / "s.zarr", memory_limit=2**29)
 
+    @pytest.mark.slow
     def test_wide_slides_become_several_mosaics(
         self,
         exports: dict[str, tuple[Path, Layout]],
@@ -599,6 +600,7 @@ class TestAgainstSpatialDataIo:
     cell_ID 0 and control features stay beside the genes; transcripts keep pixels.
     """
 
+    @pytest.mark.slow
     def test_same_cells_counts_transcripts_and_image_shapes(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -635,7 +637,8 @@ class TestAgainstSpatialDataIo:
 @pytest.mark.parametrize(("kind", "write", "file"), KINDS, ids=[kind for kind, _, _ in KINDS])
 def test_mutants(kind: str, write: Any, file: str, tmp_path: Path) -> None:
     source = write(tmp_path / "export")
-    report = run_mutants(source, file, READER, OLD, tmp_path, n=20, write=True)
+    n = 10 if source.joinpath("CellLabels").exists() else 20
+    report = run_mutants(source, file, READER, OLD, tmp_path, n=n, write=True)
     assert not report.failures
 
 
