@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from .sort_genes import merge_pieces
 from .sort_order import RowOrder, sort_rows
 from .sort_plan import PartitionPlan, plan_partition, return_memory
 from .sort_scatter import BadEntryError, Scattered, scatter
-from .source import CountsSource, RawSection
+from .source import CountsSource, Polygons, RawSection, RingsSource
 from .write_elements import write_elements
 from .write_parts import (
     write_frame,
@@ -133,10 +133,21 @@ def write_section(
     plan = plan_partition(
         raw.n_obs, raw.n_vars, counts.nnz, memory_limit=memory_limit, reading=raw.reading | rings
     )
+    plan = replace(plan, scratch_bytes=_scratch_bytes(plan, raw))
     tell = progress or (lambda stage, fraction: None)
     with _scratch_folder(scratch or path.parent) as folder, ThreadPoolExecutor(2) as pool:
         job = _Job(raw, path, plan, folder, pool, tell)
         return job.run(tile_cells)
+
+
+def _scratch_bytes(plan: PartitionPlan, raw: RawSection) -> int:
+    """Scratch space with that of boundaries, which are gone when the matrix is sorted."""
+    vertices = raw.shapes.n_vertices or 0 if isinstance(raw.shapes, RingsSource) else 0
+    if isinstance(raw.shapes, Polygons):
+        vertices = raw.shapes.vertices.shape[0]
+    # What was split off is there twice while it is sorted into buckets.
+    beside = 4 * (plan.nnz + raw.n_obs * len(raw.apart)) if raw.apart else 0
+    return max(plan.scratch_bytes + beside, 16 * vertices + 8 * raw.n_obs)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError
 from ..atlas.shapes import RingGroup
+from .ring_checks import LEAST_VERTICES, kept_rings, opened, ragged, sound_rings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -35,9 +36,7 @@ _GROUP_ROWS = 1 << 13  # rows of a row group: what a region must decode for each
 _GROUP_VERTICES = 1 << 18  # a row group ends before it has more, so that it fits in memory
 _RUN_VERTICES = 1 << 18
 _JUDGED = 1 << 16  # vertices looked at together
-_LEAST, _MOST = 3, 1 << 16  # vertices of a ring
-# Farther from its cell than any section is wide; larger ones would make every search look there.
-_FARTHEST = 1e6
+_MOST = 1 << 16  # vertices of a ring
 _CORNERS = 8
 _ANGLES = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
 _OCTAGON = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
@@ -191,12 +190,13 @@ class RingSpill:
         """Keep sound rings of cells that have none so far."""
         seen = self._counted
         ours = rows >= 0
-        fits = ours & (counts >= _LEAST) & (counts <= _MOST)
-        rows, counts, vertices = _keep(fits, rows, counts, vertices)
-        counts, vertices = _opened(counts, vertices)
-        vertices = vertices * self._factors
-        sound = _sound(counts, vertices, self._positions[rows])
-        rows, counts, vertices = _keep(sound, rows, counts, vertices)
+        fits = ours & (counts >= LEAST_VERTICES) & (counts <= _MOST)
+        rows, counts, vertices = kept_rings(fits, rows, counts, vertices)
+        counts, vertices = opened(counts, vertices)
+        with np.errstate(over="ignore"):
+            vertices = vertices * self._factors
+        sound = sound_rings(counts, vertices, self._positions[rows])
+        rows, counts, vertices = kept_rings(sound, rows, counts, vertices)
         seen.foreign += int(ours.size - ours.sum())
         seen.unusable += int(ours.sum()) - rows.size
         _, first = np.unique(rows, return_index=True)
@@ -204,7 +204,7 @@ class RingSpill:
         new[first] = True
         new &= ~self._has[rows]
         seen.repeated += int(new.size - new.sum())
-        rows, counts, vertices = _keep(new, rows, counts, vertices)
+        rows, counts, vertices = kept_rings(new, rows, counts, vertices)
         self._has[rows] = True
         if self._held and self._held_vertices + vertices.shape[0] > _RUN_VERTICES:
             self._flush()
@@ -223,7 +223,7 @@ class RingSpill:
         ranks = self._rank[rows]
         by_row = np.argsort(ranks)
         ranks, sizes = ranks[by_row], counts[by_row]
-        vertices = vertices[_ragged((np.cumsum(counts) - counts)[by_row], sizes)]
+        vertices = vertices[ragged((np.cumsum(counts) - counts)[by_row], sizes)]
         self._stretches.add(len(self._runs), ranks, sizes)
         self._runs.append(_Run(self._file.seek(0, os.SEEK_END), rows.size))
         for part in (ranks, sizes.astype(np.uint32), vertices):
@@ -297,7 +297,7 @@ class RingSpill:
             low, high = np.searchsorted(local, [start, stop])
             skipped, wanted = int(lengths[:low].sum()), int(lengths[low:high].sum())
             read = self._read(offset + 16 * skipped, np.dtype(np.float64), 2 * wanted)
-            at = _ragged(starts[local[low:high] - start], lengths[low:high])
+            at = ragged(starts[local[low:high] - start], lengths[low:high])
             vertices[at] = read.reshape(-1, 2)
         rows = self._order[first + start : first + stop]
         centers = self._positions[rows]
@@ -331,62 +331,6 @@ def pieces_of(rings: Polygons | RingsSource) -> Iterator[RingPiece]:
         edges = rings.offsets[start : min(start + _PIECE_RINGS, n) + 1]
         rows = np.arange(start, start + edges.size - 1)
         yield RingPiece(rows, np.diff(edges), rings.vertices[edges[0] : edges[-1]])
-
-
-def _ragged(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions of stretches that begin at `starts`, one stretch after another."""
-    shift = starts - (np.cumsum(counts) - counts)
-    places: NDArray[np.int64] = np.arange(int(counts.sum())) + np.repeat(shift, counts)
-    return places
-
-
-def _keep(
-    mask: NDArray[np.bool_],
-    rows: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    vertices: NDArray[np.float64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Rings of the mask."""
-    if mask.all():
-        return rows, counts, vertices
-    return rows[mask], counts[mask], vertices[np.repeat(mask, counts)]
-
-
-def _opened(
-    counts: NDArray[np.int64], vertices: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Rings without a last vertex that repeats the first; each has one vertex at least."""
-    if counts.size == 0:
-        return counts, vertices
-    ends = np.cumsum(counts)
-    closed = (vertices[ends - counts] == vertices[ends - 1]).all(axis=1)
-    if not closed.any():
-        return counts, vertices
-    kept = np.ones(vertices.shape[0], np.bool_)
-    kept[ends[closed] - 1] = False
-    return counts - closed, vertices[kept]
-
-
-def _sound(
-    counts: NDArray[np.int64], vertices: NDArray[np.float64], centers: NDArray[np.float64]
-) -> NDArray[np.bool_]:
-    """Rings of three vertices or more that are finite, have an area, and lie at their cells."""
-    if counts.size == 0:
-        return np.zeros(0, np.bool_)
-    ends = np.cumsum(counts)
-    starts = ends - counts
-    # Relative to the cell: differences of large coordinates would lose the area of a small ring.
-    with np.errstate(over="ignore", invalid="ignore"):
-        x, y = (vertices - np.repeat(centers, counts, axis=0)).T
-        following = np.arange(1, vertices.shape[0] + 1)
-        following[ends - 1] = starts
-        area = np.abs(np.add.reduceat(x * y[following] - x[following] * y, starts))
-        far = np.maximum.reduceat(np.maximum(np.abs(x), np.abs(y)), starts)
-        wide = np.maximum.reduceat(x, starts) - np.minimum.reduceat(x, starts)
-        high = np.maximum.reduceat(y, starts) - np.minimum.reduceat(y, starts)
-        # Not finite compares false; rounding leaves a little area even to a line.
-        sound: NDArray[np.bool_] = (far <= _FARTHEST) & (area > 1e-9 * wide * high)
-    return sound & (counts >= _LEAST)
 
 
 def _write_all(file: Any, values: NDArray[Any]) -> None:

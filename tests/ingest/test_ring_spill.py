@@ -1,6 +1,7 @@
 """Boundaries that come in any order, several times or not at all, end in row order."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def ring(rng: np.random.Generator, center: Any, n: int) -> Any:
 
 def spoiled(rng: np.random.Generator, one: Any) -> Any:
     """Something that is no boundary."""
-    kind = rng.integers(6)
+    kind = rng.integers(7)
     if kind == 0:
         return one[:2]
     if kind == 1:
@@ -41,6 +42,10 @@ def spoiled(rng: np.random.Generator, one: Any) -> Any:
         return one[:1] + np.arange(len(one))[:, None] * np.array([[1.0, 2.0]])  # a line
     if kind == 4:
         return one + 1e12
+    if kind == 5:
+        return np.where(
+            np.arange(len(one))[:, None] == 1, rng.choice([1e300, np.inf, 1.7e308]), one
+        )
     return one[:0]
 
 
@@ -157,6 +162,10 @@ def test_a_section_with_rings_is_read_by_spatialdata(tmp_path: Path) -> None:
         "boundaries: two were one",
         "boundaries: 1 of 300 cells have no usable boundary: each is drawn as an octagon",
     )
+    known = write_section(
+        replace(raw, shapes=replace(source, n_vertices=10**9)), tmp_path / "k", memory_limit=LIMIT
+    )
+    assert known.plan.scratch_bytes > 16 * 10**9 > summary.plan.scratch_bytes
     data = spatialdata.read_zarr(tmp_path / "s.zarr")
     cells, table = data.shapes["cells"], data.tables["table"]
     centers = np.stack([cells.geometry.centroid.x, cells.geometry.centroid.y], axis=1)
