@@ -215,8 +215,8 @@ def _left_out(keys: CellKeys, meta: Metadata, counted: int, described: int, n: i
     outside = int((keys.cell == 0).sum())
     if outside:
         notes.append(
-            f"{outside} rows of cell_ID 0 are counts outside cells: {keys.outside_counts:.0f} "
-            "counts are in no cell"
+            f"rows of cell_ID 0 ({outside}) hold what lies outside cells: "
+            f"{keys.outside_counts:.0f} counts are in no cell"
         )
     if counted > n:
         notes.append(f"{counted - n} cells without metadata left out: they have no place")
