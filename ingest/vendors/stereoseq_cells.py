@@ -20,7 +20,7 @@ from ..source import (
     RingPiece,
     RingsSource,
 )
-from .stereoseq_gef import field_names, gene_lists
+from .stereoseq_gef import field_names, gene_lists, require_stored
 from .stereoseq_molecules import decimal
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ def open_cells(gef: Gef) -> CellGef:
         if not 0 < group["cell"].shape[0] <= _MOST_CELLS:
             got = group["cell"].shape[0]
             raise InputError(Fault(f"{where}/cell", f"expected cells, but got {got:,}"))
+        for part in {"cell", "cellExp", "gene", "cellBorder"} & set(group):
+            require_stored(group[part], f"{where}/{part}")
         table = group["cell"].fields([one for one in names if one in _WANTED])[:]
         genes = group["gene"][:]
         field_names(group["gene"], set(), f"{where}/gene")

@@ -16,7 +16,16 @@ from .stereoseq_molecules import Molecules
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Gef", "SquareGef", "attributes", "field_names", "gene_lists", "open_gef", "open_square"]
+__all__ = [
+    "Gef",
+    "SquareGef",
+    "attributes",
+    "field_names",
+    "gene_lists",
+    "open_gef",
+    "open_square",
+    "require_stored",
+]
 
 _ROWS = 1 << 18
 _MOST_GENES = 1 << 22
@@ -87,6 +96,8 @@ def attributes(node: Any) -> dict[str, object]:
 
 
 _MOST_VALUES = 64
+_SMALL = 2**20
+_MOST_PACKED = 1100  # deflate shrinks no more than a thousandfold
 
 
 def field_names(node: Any, wanted: set[str], what: str) -> tuple[str, ...]:
@@ -108,6 +119,26 @@ def field_names(node: Any, wanted: set[str], what: str) -> tuple[str, ...]:
             )
         )
     return names
+
+
+def require_stored(node: Any, what: str) -> None:
+    """Refuse a dataset that claims far more values than the file holds.
+
+    Raises
+    ------
+    InputError
+        Reading it would go on for hours, or fill the memory, with nothing but zeros.
+    """
+    size = int(node.size) * int(node.dtype.itemsize)
+    held = int(node.id.get_storage_size())
+    if size > _SMALL and size > _MOST_PACKED * held:
+        raise InputError(
+            Fault(
+                what,
+                f"expected the values of {node.size:,} entries, but got {held:,} bytes for "
+                f"{size:,}; the file is damaged: copy it again",
+            )
+        )
 
 
 def gene_lists(genes: Any, what: str) -> tuple[list[str], list[str] | None]:
@@ -219,6 +250,8 @@ def open_square(gef: Gef, size: int) -> SquareGef:
         field_names(group["expression"], {"x", "y", "count"}, f"{where}/expression")
         _require_whole(group["expression"], ("x", "y", "count"), f"{where}/expression")
         field_names(group["gene"], {"offset", "count"}, f"{where}/gene")
+        for part in ("expression", "gene"):
+            require_stored(group[part], f"{where}/{part}")
         genes = group["gene"][:]
         n_rows = int(group["expression"].shape[0])
         starts = np.concatenate([genes["offset"].astype(np.int64), [n_rows]])

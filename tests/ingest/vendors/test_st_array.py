@@ -150,7 +150,7 @@ def test_real_sections_as_first_published(real_data: Path, tmp_path: Path) -> No
     import anndata as ad
     import pandas as pd
 
-    table = ad.read_h5ad(real_data / "her2st" / "C2.h5ad")
+    table: Any = ad.read_h5ad(real_data / "her2st" / "C2.h5ad")
     names = [f"{x}x{y}" for x, y in table.obs[["x", "y"]].astype(int).to_numpy().tolist()]
     matrix = table.X if isinstance(table.X, np.ndarray) else table.X.toarray()
     seen = matrix.sum(axis=0) > 0  # what their own tables list
@@ -169,7 +169,7 @@ def test_real_sections_as_first_published(real_data: Path, tmp_path: Path) -> No
     by_place = spots.set_index(["x", "y"])
     after = by_place.rename(index=lambda x: x - 1, level="x")
     apart = (after - by_place).dropna()[["pixel_x", "pixel_y"]]
-    steps = np.hypot(apart["pixel_x"], apart["pixel_y"])
+    steps: Any = np.hypot(apart["pixel_x"], apart["pixel_y"])
     assert raw.um_per_unit == pytest.approx(200 / steps.median(), rel=0.005)
     unit = raw.um_per_unit or 0
     upright = dark(raw.images["image"], raw.positions * unit)

@@ -340,6 +340,17 @@ class TestFaults:
         with pytest.raises(InputError, match=r"geneExp/bin50/gene.*disagree"):
             READER.open(path, ReadOptions())
 
+    def test_more_entries_than_bytes(self, tmp_path: Path) -> None:
+        path = bundle.write_gef(tmp_path / "a.gef", TISSUE, bins=(50,))
+        with h5py.File(path, "r+") as file:
+            entry = file["geneExp/bin50/expression"].dtype
+            del file["geneExp/bin50/expression"]
+            file["geneExp/bin50"].create_dataset(
+                "expression", (10**12,), entry, chunks=(65536,), compression="gzip"
+            )
+        with pytest.raises(InputError, match="expected the values of 1,000,000,000,000 entries"):
+            READER.open(path, ReadOptions())
+
     def test_links_out_of_a_file(self, tmp_path: Path) -> None:
         path = tmp_path / "a.gef"
         with h5py.File(path, "w") as file:
