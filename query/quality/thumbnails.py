@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...atlas.errors import Corrupt
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -109,22 +111,40 @@ def image_jpeg(section: Section, side: int) -> bytes | None:
     """Shrink the coarsest level of the first image of a section; None where there is none.
 
     Levels above 32 MiB are left alone: a source without a pyramid is not read for a thumbnail.
+
+    Raises
+    ------
+    Corrupt
+        The image is not as OME-Zarr is, or a part of it is missing.
     """
     from PIL import Image
 
     names = section.elements.get("images", ())
     if not names:
         return None
-    group: Any = section.group[f"images/{names[0]}"]
+    try:
+        pixels = _coarsest(section, names[0], side)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise Corrupt(
+            f"an image in OME-Zarr is wanted in section {section.name!r}, but {names[0]!r} cannot "
+            f"be read: {str(error)[:80]}; run `tisseract verify`"
+        ) from error
+    if pixels is None:
+        return None
+    picture = Image.fromarray(_colors(pixels))
+    picture.thumbnail((side, side))
+    return _saved(picture, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+
+
+def _coarsest(section: Section, name: str, side: int) -> NDArray[Any] | None:
+    """(c, y, x) pixels of the coarsest level, every so many; None where that is too large."""
+    group: Any = section.group[f"images/{name}"]
     datasets = group.attrs.get("ome", group.attrs)["multiscales"][0]["datasets"]
     level = group[datasets[-1]["path"]]
     if level.ndim != 3 or level.nbytes > _LARGEST_LEVEL:
         return None
     step = max(1, max(level.shape[1:]) // (4 * side))
-    pixels = _colors(np.asarray(level[:, ::step, ::step]))
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((side, side))
-    return _saved(picture, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    return np.asarray(level[:, ::step, ::step])
 
 
 def _colors(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tisseract import open as open_atlas
 from tisseract.atlas.errors import AlreadyExists, InvalidArgument, SectionNotFound
+from tisseract.atlas.image_sources import file_image
 from tisseract.atlas.quality.section import PREVIEW
 from tisseract.atlas.snapshot import Change, SectionEntry
 from tisseract.atlas.store import AtlasStore
@@ -231,3 +235,29 @@ def test_damage_is_told_and_the_others_are_shown(store: AtlasStore, tmp_path: Pa
     assert len(page.of("img")) == 1
     assert page.text.count("damaged") >= 4
     assert "tisseract verify" in page.text
+
+
+def test_images_are_shown_where_there_are_any(tmp_path: Path) -> None:
+    pixels = np.zeros((200, 300, 3), np.uint8)
+    pixels[:, 150:, 0] = 250
+    Image.fromarray(pixels).save(tmp_path / "he.png")
+    raw = make_raw(images={"he": file_image(tmp_path / "he.png")})
+    store = make_store(tmp_path, {"with": raw, "without": make_raw(seed=1)})
+    page = Page(write_report(store, tmp_path / "qc.html", thumbnails="image").path)
+    kinds = [str(image["src"]).partition(";")[0] for image in page.of("img")]
+    assert kinds == ["data:image/jpeg", "data:image/png"]
+    data = base64.b64decode(str(page.of("img")[0]["src"]).split(",")[1])
+    with Image.open(io.BytesIO(data)) as he:
+        assert he.size == (64, 43)
+        colors = np.asarray(he).astype(int)
+    assert colors[:, 40:, 0].min() > 200
+    assert colors[:, :24, 0].max() < 50
+    entry = store.snapshot.sections["with"]
+    group = store.storage.local_path(f"{entry.prefix}/images/he")
+    assert group is not None
+    for file in [*group.rglob("c/**/*")]:
+        if file.is_file():
+            file.unlink()
+    broken = Page(write_report(store, tmp_path / "broken.html", thumbnails="image").path)
+    assert "damaged" in broken.text
+    assert len(broken.of("img")) == 1
