@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GeneRows", "open_gene_rows"]
 
-_BLOCK = 2**22
+_BLOCK = 2**21
 _LONGEST_LINE = 2**26  # some ten million cells
 _LONGEST_NUMBER = 32
 _TAB, _COMMA, _ZERO, _QUOTE = 9, 44, 48, 34
@@ -35,7 +35,7 @@ _MOST_COMMENTS = 100
 class GeneRows:
     """A table of genes by cells.
 
-    Memory: 4 MiB of text and four times that while it is cut, or a line if that is longer.
+    Memory: 2 MiB of text and some thirty times that while it is cut, or a line if that is longer.
     """
 
     path: Path
