@@ -69,6 +69,7 @@ class SectionIndex:
         frame = _frame(attributes.get("frame"))
         quality = _names(attributes.get("qc", []), "qc")
         beside = _mapping(attributes.get("apart", {}), "apart")
+        _names(list(beside), "apart")
         apart = {
             name: ApartInfo.of(name, _mapping(one, f"apart {name!r}"), layouts, entry.n_obs)
             for name, one in beside.items()

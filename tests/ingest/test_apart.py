@@ -1,5 +1,6 @@
 """Features that are no genes become tables of their own, row-aligned and read by AnnData."""
 
+import json
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -179,4 +180,35 @@ def test_sections_without_tables_have_none(tmp_path: Path) -> None:
     section = write_one(tmp_path, make_raw())
     assert section.apart_names == ()
     with pytest.raises(ColumnNotFound, match="but has none"):
+        section.apart("controls")
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"n_vars": -1}, "must have numbers of columns and entries"),
+        ({"nnz": True}, "must have numbers of columns and entries"),
+        ({"nnz": "9"}, "must have numbers of columns and entries"),
+        ({"n_vars": 3}, r"must have \(3,\) values at var/name"),
+        ({"nnz": 7}, r"must have \(7,\) values at X/indices"),
+        (None, "must hold an object as apart 'controls'"),
+        ("../controls", r"must list names as apart"),
+    ],
+)
+def test_an_index_that_contradicts_itself_is_refused(
+    tmp_path: Path, change: Any, match: str
+) -> None:
+    matrix, apart, genes = mixed(40, 9, 1, proteins=False)
+    section = write_one(tmp_path, raw_of(matrix, apart, genes))
+    file = tmp_path / "atlas" / section.entry.prefix / "tisseract/zarr.json"
+    node = json.loads(file.read_text())
+    tables = node["attributes"]["apart"]
+    if isinstance(change, dict):
+        tables["controls"] |= change
+    elif change is None:
+        tables["controls"] = 3
+    else:
+        tables[change] = tables.pop("controls")
+    file.write_text(json.dumps(node))
+    with pytest.raises(Corrupt, match=match):
         section.apart("controls")
