@@ -260,7 +260,7 @@ class MtxTriples:
     def _pieces(self) -> Iterator[Entries]:
         import pyarrow as pa
 
-        names = ("first", "second", "number")
+        names: tuple[str, ...] = ("first", "second", "number")
         table = TextTable.of(self.path, delimiter=" ", names=names, skip_rows=self.head_rows)
         types = dict(zip(names, (pa.int64(), pa.int64(), pa.float64()), strict=True))
         total = 0

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["TenxReader"]
 
 _MATRIX = ("*filtered*matrix*.h5", "*feature_bc_matrix*.h5", "*gene_bc_matri*.h5", "*matrix*.h5")
-_MTX = ("matrix.mtx.gz", "matrix.mtx", "*_matrix.mtx.gz", "*_matrix.mtx")
+_MTX = tuple(
+    f"{place}matrix.mtx{packed}"
+    for place in ("", "*_", "*bc_matri*/", "*bc_matri*/*/")  # Cell Ranger 2 names the genome, too
+    for packed in (".gz", "")
+)
 _ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".parquet")
 _STEMS = ("*position*", "*coord*", "*centroid*", "*location*", "*spatial*", "cells", "*metadata*")
 _PLACES = tuple(f"{stem}{ending}" for stem in _STEMS for ending in _ENDINGS)
@@ -77,7 +81,7 @@ class TenxReader(VendorReader):
         try:
             if not path.is_dir() or (path / "spatial").is_dir() or (path / "outs").is_dir():
                 return False
-            folder = Folder.of(path, 0)
+            folder = Folder.of(path, 2)
             matrix = [one for one in folder.all(*_MATRIX) if is_hdf5(one)] or folder.all(*_MTX)
             return bool(matrix and folder.all(*_PLACES)) and not folder.all(*_OTHERS)
         except (InputError, OSError):
@@ -131,7 +135,7 @@ def _matrix_files(path: Path) -> tuple[Path, ...]:
             return (path,)
         found: Path | None = path
     else:
-        folder = Folder.of(path, 0)
+        folder = Folder.of(path, 2)
         hdf5 = [one for one in folder.all(*_MATRIX) if is_hdf5(one)]
         if len(hdf5) > 1:
             found = folder.find(*_MATRIX)  # refuses several, or takes the filtered one
