@@ -72,6 +72,7 @@ def test_wheel_equals_tree(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     package = ROOT / "src" / "tisseract"
     expected = {"tisseract/__init__.py", "tisseract/py.typed"}
+    expected |= {f"tisseract/query/quality/page.{kind}" for kind in ("css", "js")}
     for folder in FOLDERS:
         expected |= python_files(ROOT / folder, f"tisseract/{folder}")
     for name in OWN:
