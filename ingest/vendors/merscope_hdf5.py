@@ -177,4 +177,5 @@ def _coordinates(plane: Any, part: str, path: Path) -> NDArray[np.float64]:
 
 def _area(ring: NDArray[np.float64]) -> float:
     x, y = ring[:, 0], ring[:, 1]
-    return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))
+    with np.errstate(over="ignore", invalid="ignore"):  # the writer judges coordinates
+        return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))

@@ -179,7 +179,8 @@ def largest_rings(geometry: Any, rows: NDArray[np.int64]) -> RingPiece:
     except shapely.errors.ShapelyError as error:  # no ValueError, though it is one
         raise ValueError(f"no well-known binary: {error}") from error
     parts, owner = shapely.get_parts(shapes, return_index=True)
-    order = np.lexsort((-shapely.area(parts), owner))
+    with np.errstate(over="ignore", invalid="ignore"):  # the writer judges coordinates
+        order = np.lexsort((-shapely.area(parts), owner))
     first = order[np.unique(owner[order], return_index=True)[1]]
     rings = shapely.get_exterior_ring(parts[first])
     vertices = shapely.get_coordinates(rings)
