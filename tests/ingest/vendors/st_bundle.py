@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .tissue import SimTissue
 
-PIXEL_UM = 0.75
+PIXEL_UM = 2.0
 COLUMNS = 12
 """Spots along a row of the array."""
 
