@@ -175,7 +175,7 @@ def step_into(group: Any, name: str, path: Path) -> Any:
     place = f"{group.name.rstrip('/')}/{name}"
     if name not in group:
         raise InputError(Fault(f"{path}:{place}", "expected data, but got nothing there"))
-    kind = group.id.links.get_info(name.encode()).type
+    kind = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type
     if kind != h5py.h5l.TYPE_HARD:
         raise InputError(_outside(path, place, "a link"))
     item = group[name]

@@ -164,11 +164,17 @@ def _coordinates(plane: Any, part: str, path: Path) -> NDArray[np.float64]:
     shape: tuple[int, ...] = tuple(getattr(data, "shape", ()) or ())
     # One ring a part, with or without an axis for it.
     flat = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
-    if len(flat) != 2 or flat[1] not in {2, 3} or flat[0] > _MOST_VERTICES:
+    kind = getattr(getattr(data, "dtype", None), "kind", "")
+    if (
+        len(flat) != 2
+        or flat[1] not in {2, 3}
+        or flat[0] > _MOST_VERTICES
+        or kind not in {"f", "i", "u"}
+    ):
         raise InputError(
             Fault(
                 f"{path}:{data.name}",
-                f"expected coordinates of shape (1, vertices, 2), but got {shape}",
+                f"expected numbers of shape (1, vertices, 2), but got {shape} of kind {kind!r}",
             )
         )
     found: NDArray[np.float64] = np.asarray(data[()], np.float64).reshape(flat)[:, :2]

@@ -134,6 +134,18 @@ def test_a_field_without_cells_is_no_fault(tmp_path: Path) -> None:
     assert len(rings_of(opened(folder))) == 60
 
 
+@pytest.mark.parametrize("wrong", [np.zeros((1, 4)), np.zeros((4, 5)), np.array([[b"a", b"b"]])])
+def test_coordinates_of_another_kind_name_their_dataset(tmp_path: Path, wrong: object) -> None:
+    folder = write_merscope(tmp_path, TISSUE, SMALL, boundaries="hdf5", images=False)
+    one = sorted((folder / "cell_boundaries").iterdir())[0]
+    with h5py.File(one, "a") as file:
+        cell = f"featuredata/{next(iter(file['featuredata']))}/zIndex_1/p_0/coordinates"
+        del file[cell]
+        file[cell] = wrong
+    with pytest.raises(InputError, match=rf"{one.name}:/{cell}.*shape \(1, vertices, 2\)"):
+        rings_of(opened(folder))
+
+
 def test_links_inside_old_boundaries_are_refused(tmp_path: Path) -> None:
     folder = write_merscope(tmp_path / "r", TISSUE, SMALL, boundaries="hdf5", images=False)
     one = sorted((folder / "cell_boundaries").iterdir())[0]
