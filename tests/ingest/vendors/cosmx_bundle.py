@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,13 +13,10 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image
 
 from .tissue import SimBlock, SimTissue
 
-_STAINS = ("Histone", "DAPI", "rRNA/18S")
 _WHERE = (3188.889, 15521.667)  # global px of the first FOV: never zero on a slide
 
 
@@ -41,9 +37,12 @@ class Release:
     prefix: str = "Run1_S1"
     folder: str = ""
     control: str = "Negative"
+    fov_px: tuple[int, int] = (4256, 4256)
 
 
-LEGACY = Release("legacy", 0.18, False, "px", False, False, "Lung5_Rep1", "", "NegPrb")
+LEGACY = Release(
+    "legacy", 0.18, False, "px", False, False, "Lung5_Rep1", "", "NegPrb", (3648, 5472)
+)
 ATOMX = Release("atomx", 0.12028, True, "px+mm", True, True, "BRST_S2", "flatFiles/BRST_S2")
 STAGE = Release("stage", 0.12028, False, "mm", False, False, "", "")
 RELEASES = {one.name: one for one in (LEGACY, ATOMX, STAGE)}
@@ -137,16 +136,21 @@ def write_cosmx(
     tissue: SimTissue,
     *,
     version: str = "atomx",
-    fov_px: tuple[int, int] = (400, 500),
+    fov_px: tuple[int, int] | None = None,
     images: bool = True,
     transcripts: bool = True,
     polygons: bool = True,
     positions: bool = True,
     global_px: bool = True,
 ) -> Layout:
-    """Write an export; memory is that of a block of the tissue."""
+    """Write an export; memory is that of a block of the tissue.
+
+    FOVs are `fov_px` high and wide; None takes those of the instrument, and small ones for small
+    tissues, so that there are several.
+    """
     release = RELEASES[version]
-    layout = Layout(tissue, release, fov_px)
+    usual = (400, 500) if tissue.n_cells < 5000 else release.fov_px
+    layout = Layout(tissue, release, fov_px or usual)
     home = folder / release.folder
     home.mkdir(parents=True, exist_ok=True)
     name = f"{release.prefix}_" if release.prefix else ""
@@ -173,7 +177,9 @@ def write_cosmx(
     if positions:
         _write_positions(home / f"{name}fov_positions_file{end}", layout)
     if images:
-        _write_images(folder, layout)
+        from .cosmx_pictures import write_images
+
+        write_images(folder, layout)
     return layout
 
 
@@ -197,7 +203,7 @@ def _dense(file: IO[bytes], layout: Layout) -> Any:
             _rows(file, used, np.zeros(used.size, np.int64), outside[used])
             return
         block = cells.block
-        free = block.cell < 0
+        free = np.flatnonzero(block.cell < 0)
         fov, _ = layout.places(block.molecules_um[free, :2])
         np.add.at(outside, (fov, block.feature[free]), 1)
         for start in range(0, block.n, 2000):
@@ -322,67 +328,6 @@ def _write_positions(path: Path, layout: Layout) -> None:
     table = pa.table(columns)
     with gzip.open(path, "wb") if path.suffix == ".gz" else path.open("wb") as file:
         pacsv.write_csv(table, file)
-
-
-def _write_images(folder: Path, layout: Layout) -> None:
-    """Composite (JPEG), stains (TIFF, a page each) and masks of every FOV that has cells."""
-    height, width = layout.fov_px
-    release, tissue = layout.release, layout.tissue
-    parts = list(cells_of(layout))
-    fov, cell, local = (
-        np.concatenate([getattr(p, k) for p in parts]) for k in ("fov", "cell", "local")
-    )
-    image = layout.local(local)  # its own inverse
-    radius = max(2, round(0.7 * tissue.radius_share * tissue.spacing_um / release.um))
-    stem = "{0}_F{1:03d}" if not release.named else "{0}_F{1:05d}"
-    description = json.dumps(
-        {
-            "ChannelOrder": "BGU",
-            "MorphologyKit": {
-                "MorphologyReagents": [
-                    {"BiologicalTarget": name, "Fluorophore": {"ChannelId": letter}}
-                    for name, letter in zip(_STAINS, "BUG", strict=True)
-                ]
-            },
-        }
-    )
-    for number in np.unique(fov).tolist():
-        own = fov == number
-        mask = np.zeros((height, width), np.uint16)
-        disks(mask, image[own], cell[own], radius)
-        gray = np.where(mask > 0, 200, 20).astype(np.uint8)
-        gray[: height // 8, : width // 8] = 90  # a mark in one corner tells directions apart
-        for kind in ("CellComposite", "CellLabels", "CompartmentLabels", "Morphology2D"):
-            (folder / kind).mkdir(exist_ok=True)
-        picture = Image.fromarray(np.stack([gray] * 3, axis=-1))
-        picture.save(folder / "CellComposite" / f"{stem.format('CellComposite', number)}.jpg")
-        tifffile.imwrite(
-            folder / "CellLabels" / f"{stem.format('CellLabels', number)}.tif",
-            mask,
-            compression="zlib",
-        )
-        tifffile.imwrite(
-            folder / "CompartmentLabels" / f"{stem.format('CompartmentLabels', number)}.tif",
-            (mask > 0).astype(np.uint8),
-        )
-        stains = np.stack([gray.astype(np.uint16) * k for k in (10, 20, 30)])
-        tifffile.imwrite(
-            folder / "Morphology2D" / f"20240101_120000_S1_C902_P99_N99_F{number:05d}.TIF",
-            stains,
-            photometric="minisblack",
-            description=description,
-        )
-
-
-def disks(mask: Any, at: Any, values: Any, radius: int) -> None:
-    """Paint disks of the values around some pixels (x, y)."""
-    steps = np.arange(-radius, radius + 1)
-    dy, dx = (a.ravel() for a in np.meshgrid(steps, steps, indexing="ij"))
-    near = dy**2 + dx**2 <= radius**2
-    rows = np.floor(at[:, 1, None]).astype(np.int64) + dy[near]
-    columns = np.floor(at[:, 0, None]).astype(np.int64) + dx[near]
-    fits = (rows >= 0) & (rows < mask.shape[0]) & (columns >= 0) & (columns < mask.shape[1])
-    mask[rows[fits], columns[fits]] = np.broadcast_to(values[:, None], rows.shape)[fits]
 
 
 def write_small(folder: Path, *, images: bool = False) -> Path:

@@ -1,0 +1,256 @@
+"""What the CosMx reader is made of: keys of cells, frames of FOVs, pixel sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tisseract.atlas.errors import InputError
+from tisseract.ingest.vendors.cosmx import control_kind
+from tisseract.ingest.vendors.cosmx_frame import FovFrame, Positions, fit_frame, from_positions
+from tisseract.ingest.vendors.cosmx_images import LabelRows
+from tisseract.ingest.vendors.cosmx_keys import packed, scan_counts
+from tisseract.ingest.vendors.cosmx_unit import (
+    find_pixel_size,
+    size_by_area,
+    size_by_places,
+    step_of,
+)
+from tisseract.ingest.vendors.table import open_table
+
+from .cosmx_bundle import RELEASES, write_cosmx
+from .cosmx_truth import FOV_PX, NEW, OLD, READER, TISSUE, options_of, points_of
+
+
+class TestKeys:
+    @settings(max_examples=40, deadline=None)
+    @given(data=st.data())
+    def test_scanned_keys_are_those_pandas_reads(
+        self, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    ) -> None:
+        rows = data.draw(
+            st.lists(st.tuples(st.integers(0, 999), st.integers(0, 99_999)), max_size=30)
+        )
+        end = data.draw(st.sampled_from(["\n", "\r\n"]))
+        last = data.draw(st.booleans())
+        quote = data.draw(st.sampled_from(["", '"']))
+        text = ['"fov","cell_ID","A"', *(f"{quote}{f}{quote},{c},{f % 7}" for f, c in rows)]
+        path = tmp_path_factory.mktemp("keys") / "x.csv"
+        path.write_bytes((end.join(text) + end * last).encode())
+        found = scan_counts(open_table(path), "fov", "cell_ID", ("A",))
+        assert list(zip(found.fov.tolist(), found.cell.tolist(), strict=True)) == rows
+        assert found.outside_counts == sum(f % 7 for f, c in rows if c == 0)
+
+    def test_columns_in_any_order(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text("A,cell_ID,fov\n5,0,1\n1,2,1\n")
+        found = scan_counts(open_table(path), "fov", "cell_ID", ("A",))
+        assert (found.fov.tolist(), found.cell.tolist(), found.outside_counts) == (
+            [1, 1],
+            [0, 2],
+            5,
+        )
+
+    def test_numbers_written_as_floats(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text("fov,cell_ID,A\n1.0,0.0,3\n1.0,7.0,1\n")
+        found = scan_counts(open_table(path), "fov", "cell_ID", ("A",))
+        assert (found.cell.tolist(), found.outside_counts) == ([0, 7], 3)
+
+    @pytest.mark.parametrize("wrong", ["x", "-3", "1.5", ""])
+    def test_what_is_no_number_names_its_row(self, tmp_path: Path, wrong: str) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text(f"fov,cell_ID,A\n1,1,0\n1,{wrong},0\n")
+        with pytest.raises(InputError, match=r"x\.csv"):
+            scan_counts(open_table(path), "fov", "cell_ID", ("A",))
+
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("Negative12", "Negative Probe"),
+            ("NegPrb3", "Negative Probe"),
+            ("SystemControl5", "System Control"),
+            ("FalseCode_2", "False Code"),
+            ("Custom1", "Custom"),
+            ("NEGR1", ""),
+            ("Aph1b/c", ""),
+            ("Customer", ""),
+        ],
+    )
+    def test_controls_by_name(self, name: str, kind: str) -> None:
+        assert control_kind(name) == kind
+
+    def test_labels_are_unique_over_fovs(self) -> None:
+        keys = packed(np.array([1, 1, 2]), np.array([1, 4, 1]))
+        labels = LabelRows(keys, np.array([2, 0, 1]))
+        mask = np.array([[0, 1], [4, 9]], np.uint16)
+        assert labels.of(1, mask).tolist() == [[0, 3], [1, 0]]
+        assert labels.of(2, mask).tolist() == [[0, 2], [0, 0]]
+        assert labels.of(3, mask).tolist() == [[0, 0], [0, 0]]
+
+
+class TestFrame:
+    @settings(max_examples=60, deadline=None)
+    @given(
+        st.integers(0, 10_000),
+        st.sampled_from([(1, 1), (1, -1), (-1, 1), (-1, -1)]),
+        st.integers(1, 5),
+    )
+    def test_directions_and_places_are_found(
+        self, seed: int, sign: tuple[int, int], n_fovs: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        fov = np.repeat(np.arange(1, n_fovs + 1), 6)
+        local, origin = rng.random((fov.size, 2)) * 4256, rng.random((n_fovs, 2)) * 1e5
+        whole = origin[fov - 1] + np.array(sign) * local + rng.normal(0, 0.3, local.shape)
+        found = fit_frame(fov, local, whole, "cells", "x.csv")
+        assert found is not None
+        assert found.sign == sign
+        np.testing.assert_allclose(found.origin, origin, atol=1.5)
+        np.testing.assert_allclose(found.to_global(fov, local), whole, atol=3)
+
+    def test_pixels_of_another_size_are_refused(self) -> None:
+        local = np.array([[0.0, 0], [100, 50], [20, 80]])
+        with pytest.raises(InputError, match="different exports"):
+            fit_frame(np.ones(3, np.int64), local, 2 * local, "cells", "x.csv")
+
+    def test_one_cell_a_fov_tells_nothing(self) -> None:
+        local = np.array([[5.0, 5], [9, 9]])
+        assert fit_frame(np.array([1, 2]), local, local + 100, "cells", "x.csv") is None
+
+    @pytest.mark.parametrize(("both", "y"), [(True, -1), (False, 1)])
+    def test_header_decides_where_nothing_else_does(self, both: bool, y: int) -> None:
+        px = np.array([[0.0, 0], [4256, 0]])
+        found = from_positions(
+            Positions(np.array([2, 1]), px, px * 0.00012028 if both else None), 0.12028, None
+        )
+        assert (found.sign, found.fov.tolist()) == ((1, y), [1, 2])
+        assert found.origin[0].tolist() == [4256, 0]
+        assert found.notes
+
+    @pytest.mark.parametrize("version", list(RELEASES))
+    def test_without_global_pixels(self, tmp_path: Path, version: str) -> None:
+        """Metadata, transcripts and polygons with local pixels alone: positions decide."""
+        whole, local = tmp_path / "whole", tmp_path / "local"
+        write_cosmx(whole, TISSUE, version=version, fov_px=FOV_PX, images=False)
+        write_cosmx(local, TISSUE, version=version, fov_px=FOV_PX, images=False, global_px=False)
+        want = READER.open(whole, options_of(version))
+        got = READER.open(local, options_of(version))
+        np.testing.assert_allclose(got.positions, want.positions, atol=0.01)
+        np.testing.assert_allclose(
+            points_of(got)[["x", "y"]], points_of(want)[["x", "y"]], atol=0.01
+        )
+        rings = [next(iter(raw.shapes.pieces())).vertices for raw in (got, want)]  # type: ignore[union-attr]
+        np.testing.assert_allclose(rings[0], rings[1], atol=0.01)
+
+    def test_directions_come_from_polygons_where_cells_have_none(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)
+        want = READER.open(path, OLD).positions
+        edit(path / "Lung5_Rep1_metadata_file.csv", drop="global")
+        # Both units in the header would mean that y runs the other way.
+        places = pd.read_csv(path / "Lung5_Rep1_fov_positions_file.csv")
+        places["x_global_mm"], places["y_global_mm"] = places.x_global_px, places.y_global_px
+        places[["x_global_mm", "y_global_mm"]] *= 0.18e-3
+        places.to_csv(path / "Lung5_Rep1_fov_positions_file.csv", index=False)
+        raw = READER.open(path, NEW)
+        np.testing.assert_allclose(raw.positions, want, atol=0.6)
+        assert raw.um_per_unit == pytest.approx(0.18)
+
+    def test_swapped_and_turned_coordinates(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)
+        want = points_of(READER.open(path, OLD))
+        file = path / "Lung5_Rep1_tx_file.csv"
+        table = pd.read_csv(file, keep_default_na=False)
+        names = {"x_local_px": "x_global_px", "y_local_px": "y_global_px"}
+        names |= {b: a for a, b in names.items()}
+        table.rename(columns=names).to_csv(file, index=False)
+        swapped = READER.open(path, OLD)
+        np.testing.assert_allclose(points_of(swapped)[["x", "y"]], want[["x", "y"]], atol=1e-6)
+        assert "under each other's names" in str(swapped.provenance["notes"])
+        table["x_global_px"] -= 2 * table["x_local_px"]
+        table["y_global_px"] -= 2 * table["y_local_px"]
+        table.to_csv(file, index=False)
+        turned = READER.open(path, OLD)
+        np.testing.assert_allclose(points_of(turned)[["x", "y"]], want[["x", "y"]], atol=0.1)
+        assert "computed from local ones" in str(turned.provenance["notes"])
+
+    def test_keys_of_transcripts_written_as_floats(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)
+        want = points_of(READER.open(path, OLD))
+        file = path / "Lung5_Rep1_tx_file.csv"
+        table = pd.read_csv(file, keep_default_na=False)
+        table.astype({"fov": float, "cell_ID": float}).to_csv(file, index=False)
+        got = points_of(READER.open(path, OLD))
+        assert (
+            got["cell"].astype(object).fillna("").tolist()
+            == want["cell"].astype(object).fillna("").tolist()
+        )
+        table.assign(cell_ID=0.5).to_csv(file, index=False)
+        with pytest.raises(InputError, match=r"tx_file\.csv:cell_ID"):
+            READER.open(path, OLD).points["transcripts"].batches().__next__()
+
+    def test_no_place_at_all(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", global_px=False, positions=False, images=False)
+        with pytest.raises(InputError, match="fov_positions_file"):
+            READER.open(path, OLD)
+
+
+def edit(path: Path, drop: str) -> None:
+    table = pd.read_csv(path)
+    table[[name for name in table.columns if drop not in name]].to_csv(path, index=False)
+
+
+class TestPixelSize:
+    @pytest.mark.parametrize(("um", "turn"), [(0.12028, 0), (0.18, 1)])
+    def test_by_places(self, um: float, turn: int) -> None:
+        px = np.random.default_rng(0).random((9, 2)) * 4e4
+        mm = px * um / 1000
+        stage = mm[:, ::-1] * [-1, 1] if turn else mm
+        assert size_by_places(Positions(np.arange(9), px, stage), None) == pytest.approx(um)
+        assert size_by_places(Positions(np.arange(9), None, mm), None) is None
+        frame = FovFrame(np.arange(9), px, (1, 1), "")
+        assert size_by_places(Positions(np.arange(9), None, stage), frame) == pytest.approx(um)
+        shuffled = np.random.default_rng(1).permutation(px)
+        assert size_by_places(Positions(np.arange(9), shuffled, mm), None) is None
+
+    def test_assumed_is_noted(self) -> None:
+        early = find_pixel_size(None, None, None, 5400.0, "x")
+        usual = find_pixel_size(None, None, None, 4250.0, "x")
+        assert (early.um_per_unit, usual.um_per_unit) == (0.18, 0.12028)
+        assert "set `um_per_unit`" in early.notes[0]
+        assert "assumed" in usual.how
+
+    def test_steps_and_images_of_the_first_instruments(self, tmp_path: Path) -> None:
+        px = np.array([[3188.9, 155216.7], [3188.9, 158866.7]])
+        assert step_of(Positions(np.arange(2), px, None)) == 5472
+        assert step_of(Positions(np.arange(2), px * 1.1, None)) == 0
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", images=False)
+        assert READER.open(path, NEW).um_per_unit == 0.12028
+        (path / "CellOverlay").mkdir()
+        tifffile.imwrite(
+            path / "CellOverlay" / "CellOverlay_F001.tif", np.zeros((3648, 5472), "u1")
+        )
+        assert READER.open(path, NEW).um_per_unit == 0.18
+
+    def test_contradictions_are_refused(self) -> None:
+        with pytest.raises(InputError, match="different exports"):
+            find_pixel_size(None, 0.18, 0.12028, 4200, "x")
+        with pytest.raises(InputError, match=r"um_per_unit is 0\.18, but a pixel is 0\.12028 um"):
+            find_pixel_size(0.18, 0.12028, None, 4200, "x")
+        assert find_pixel_size(0.1215, 0.12028, None, 4200, "x").notes
+        assert find_pixel_size("unknown", 0.12028, None, 4200, "x").um_per_unit is None
+
+    def test_areas_without_meaning(self) -> None:
+        assert size_by_area(np.zeros(3), np.ones(3)) is None
+        assert size_by_area(np.ones(3), None) is None
