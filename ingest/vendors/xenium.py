@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,14 +25,14 @@ from .xenium_cells import (
     same_ids,
     summary_columns,
 )
-from .xenium_features import open_matrix_h5, tables_of
+from .xenium_features import open_matrix_h5, open_matrix_zip, tables_of
 from .xenium_files import locate, looks_like, read_run
 from .xenium_images import image_files
 from .xenium_parts import Parts
 from .xenium_points import add_points
 from .xenium_raster import add_images, add_labels
 from .xenium_rings import cell_rings, nucleus_outlines, zip_outlines
-from .xenium_zip import open_cells, open_matrix
+from .xenium_zip import open_cells
 
 if TYPE_CHECKING:
     pass
@@ -157,7 +158,7 @@ def _counts(parts: Parts) -> None:
     if len(files.matrix) == 3:
         matrix = open_mtx(*files.matrix)
     else:
-        matrix = open_matrix_h5(first) if first.suffix == ".h5" else open_matrix(first)
+        matrix = open_matrix_h5(first) if first.suffix == ".h5" else open_matrix_zip(first)
     where = str(first)
     if twice := matrix.barcodes.repeated():
         raise InputError(Fault(where, f"expected every cell once, but got {twice[0]!r} twice"))
@@ -208,7 +209,11 @@ def _cells(parts: Parts) -> None:
         survey.missing.append("no cells.parquet: positions and areas are those of cells.zarr.zip")
     if zipped is not None:
         assert parts.zip_rows is not None
-        at = None if same_ids(survey.ids, zipped.ids) else survey.ids.find_in(zipped.ids)
+        same = same_ids(survey.ids, zipped.ids)
+        if same:
+            # One copy of the ids is enough.
+            parts.zipped = zipped = replace(zipped, ids=survey.ids)
+        at = None if same else survey.ids.find_in(zipped.ids)
         extra = summary_columns(zipped, at, survey, files.cells is None)
         survey.obs |= {name: column for name, column in extra.items() if name not in survey.obs}
     survey.obs |= cluster_columns(files.folder, survey.ids, survey.obs)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ...atlas.morton import LARGEST_COORDINATE
-from ..source import ArrayColumn, CategoricalValues, NumericValues, ObsColumn, StringValues
+from ..source import CategoricalValues, NumericValues, ObsColumn, StringValues
 from .rings import IdRows
 from .table import open_table
 
@@ -142,35 +142,19 @@ def summary_columns(
             return {}
         _require_all(rows, survey.ids, zipped.path)
 
-    def taken(values: NDArray[np.generic]) -> NDArray[np.generic]:
-        return values if rows is None else values[rows]
-
     if alone:
-        xy = [taken(zipped.summary[f"cell_centroid_{axis}"]) for axis in "xy"]
-        survey.positions = np.stack(xy, axis=1).astype(np.float64)
-        if not (np.abs(survey.positions) <= LARGEST_COORDINATE).all():
-            survey.positions = None
+        axes = (zipped.column(f"cell_centroid_{axis}", rows).read().values for axis in "xy")
+        positions = np.stack([np.asarray(one, np.float64) for one in axes], axis=1)
+        if not (np.abs(positions) <= LARGEST_COORDINATE).all():
             raise InputError(
                 Fault(f"{zipped.path}:cell_summary", "expected finite centroids, but got others")
             )
+        survey.positions = positions
     skipped = _SAME - ({"cell_area", "nucleus_area"} if alone else set())
-    found: dict[str, ObsColumn] = {
-        name: ArrayColumn("numeric", NumericValues(_narrow(taken(values))))
-        for name, values in zipped.summary.items()
-        if name not in skipped
-    }
-    if zipped.labels is not None:
-        found["cell_labels"] = ArrayColumn("numeric", NumericValues(taken(zipped.labels)))
-    return found
-
-
-def _narrow(values: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Whole numbers as integers."""
-    numbers = np.asarray(values, np.float64)
-    whole = np.isfinite(numbers).all() and (numbers == np.floor(numbers)).all()
-    if whole and np.abs(numbers).max(initial=0) < 2**31:
-        return numbers.astype(np.int32)
-    return values
+    names = [name for name in zipped.summary if name not in skipped]
+    if zipped.labeled:
+        names.append("cell_labels")
+    return {name: zipped.column(name, rows) for name in names}
 
 
 @dataclass(frozen=True, slots=True)

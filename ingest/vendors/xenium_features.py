@@ -1,25 +1,30 @@
-"""Features of a Xenium matrix: which are genes, and proteins that are stored as whole numbers."""
+"""Matrices of Xenium outputs: which features are genes, proteins by scale, rows of features."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ...atlas.panel import GENE_EXPRESSION
 from ..guard import open_hdf5
+from ..sdata_elements import check_chunks
 from ..source import CountsSource, CsrBlock
 from ..tenx import FeatureMatrix, open_h5
+from ..triples import Entries, sorted_blocks
+from .xenium_zip import cell_names, open_zip, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ScaledCounts", "open_matrix_h5", "tables_of"]
+__all__ = ["FeatureRows", "ScaledCounts", "open_matrix_h5", "open_matrix_zip", "tables_of"]
 
+_MOST_CELLS = 50_000_000
+_ENTRIES = 1 << 20  # of a matrix by features, at a time
 _PROTEINS = {"protein expression", "antibody capture"}
 # Prefixes of the names of controls, for matrices without types.
 _CONTROLS = (
@@ -114,3 +119,98 @@ class ScaledCounts:
             columns = np.clip(block.indices, 0, self.divisors.size - 1)
             data = (np.asarray(block.data, np.float64) / self.divisors[columns]).astype(np.float32)
             yield CsrBlock(block.start_row, block.indptr, block.indices, data)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRows:
+    """A matrix whose rows are features, sorted by cell out of core while it is streamed."""
+
+    path: Path
+    """The file."""
+    n_obs: int
+    """Cells."""
+    n_vars: int
+    """Features."""
+    nnz: int | None
+    """Stored entries."""
+    dtype: np.dtype[Any]
+    """Number type."""
+
+    def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
+        """Yield all cells once, in order.
+
+        Raises
+        ------
+        InputError
+            Pointers or cells that lie outside.
+        """
+        yield from sorted_blocks(
+            self._entries(), self.n_obs, self.dtype, nnz=self.nnz, budget_bytes=budget_bytes
+        )
+
+    def _entries(self) -> Iterator[Entries]:
+        with open_zip(self.path, "a feature matrix as zipped Zarr") as root:
+            group = root["cell_features"]
+            data, cells = whole(group["data"]), whole(group["indices"])
+            pointers = np.asarray(whole(group["indptr"])[:]).astype(np.int64)
+            nnz = int(data.shape[0])
+            if pointers[0] != 0 or (np.diff(pointers) < 0).any() or pointers[-1] != nnz:
+                raise InputError(
+                    Fault(f"{self.path}:indptr", "expected ascending pointers, but got others")
+                )
+            for start in range(0, nnz, _ENTRIES):
+                stop = min(start + _ENTRIES, nnz)
+                rows = np.asarray(cells[start:stop]).astype(np.int64)
+                if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < self.n_obs:
+                    raise InputError(
+                        Fault(
+                            f"{self.path}:indices",
+                            f"expected cells of 0 to {self.n_obs - 1}, but got one outside",
+                        )
+                    )
+                at = np.searchsorted(pointers, np.arange(start, stop), side="right") - 1
+                yield Entries(rows, at.astype(np.int32), np.asarray(data[start:stop]))
+
+
+def open_matrix_zip(path: Path) -> FeatureMatrix:
+    """Open `cell_feature_matrix.zarr.zip`; names are read, counts are not.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, or its parts disagree.
+    """
+    with open_zip(path, "a feature matrix as zipped Zarr") as root:
+        if "cell_features" not in root:
+            raise InputError(Fault(str(path), "expected a group cell_features, but got none"))
+        group = root["cell_features"]
+        attrs = group.attrs.asdict()
+        names, ids, kinds = (
+            [str(word) for word in attrs.get(key) or ()]
+            for key in ("feature_keys", "feature_ids", "feature_types")
+        )
+        cells, data, pointers = group["cell_id"], group["data"], group["indptr"]
+        for array in (cells, data, pointers, group["indices"]):
+            check_chunks(array, str(path))
+        n, nnz, n_vars = int(cells.shape[0]), int(data.shape[0]), len(names)
+        sound = (
+            n_vars == len(ids) == len(kinds) > 0
+            and 0 < n <= _MOST_CELLS
+            and group["indices"].shape == data.shape
+            and pointers.shape == (n_vars + 1,)
+            and data.dtype.kind in "iuf"
+            and all(group[key].dtype.kind in "iu" for key in ("indices", "indptr", "cell_id"))
+        )
+        if not sound:
+            raise InputError(
+                Fault(f"{path}:cell_features", "expected a sparse matrix, but its parts disagree")
+            )
+        return FeatureMatrix(
+            cell_names(np.asarray(whole(cells)[:])),
+            ids,
+            names,
+            kinds,
+            frozenset(),
+            FeatureRows(path, n, n_vars, nnz, np.dtype(data.dtype)),
+            "",
+        )

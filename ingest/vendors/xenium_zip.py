@@ -1,4 +1,4 @@
-"""Zipped Zarr stores of Xenium outputs: cell ids, summary, masks, polygons, and the matrix."""
+"""Zipped Zarr stores of Xenium outputs: cell ids, summary, masks, polygons."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from ...atlas.errors import Fault, InputError
 from ...atlas.image_sources import ArrayPixels
 from ..reader import faults_of
 from ..sdata_elements import check_chunks
-from ..source import CsrBlock, RingPiece, RingsSource, StringValues
-from ..tenx import FeatureMatrix
-from ..triples import Entries, sorted_blocks
+from ..source import NumericValues, RingPiece, RingsSource, StringValues
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ...atlas.images import Pixels
+    from ..source import ColumnKind
 
-__all__ = ["CellsZip", "MaskPixels", "cell_names", "open_cells", "open_matrix", "open_zip"]
+__all__ = [
+    "CellsZip",
+    "MaskPixels",
+    "ZipColumn",
+    "cell_names",
+    "open_cells",
+    "open_zip",
+    "whole",
+]
 
 _MOST_CELLS = 50_000_000
 _PIECE = 1 << 14  # polygons at a time
-_ENTRIES = 1 << 20
 _NUCLEI, _CELLS = 0, 1
 
 
@@ -100,16 +106,21 @@ class CellsZip:
     """The file."""
     ids: StringValues
     """(n,) names of the cells."""
-    summary: dict[str, NDArray[np.float64]]
-    """Columns of `cell_summary`, (n,)."""
+    summary: tuple[str, ...]
+    """Columns of `cell_summary`."""
     masks: tuple[int, ...]
     """Masks there are: 0 nuclei, 1 cells."""
     transform: NDArray[np.float64] | None
     """(3, 3) micrometers to pixels of the masks, None when not said."""
     polygons: str
     """`polygon_sets` (2.0 on), `polygon_vertices` (1.x), or "" when there are none."""
-    labels: NDArray[np.int64] | None
-    """(n,) number of each cell in its mask, None when not said."""
+    labeled: bool
+    """Whether it says which number each cell has in the mask of cells."""
+
+    def column(self, name: str, rows: NDArray[np.int64] | None) -> ZipColumn:
+        """Column of the summary, or `cell_labels`; `rows` are those of each cell."""
+        number = self.summary.index(name) if name in self.summary else -1
+        return ZipColumn(self.path, number, rows)
 
     def rings(self, kind: int, rows: NDArray[np.int64]) -> RingsSource:
         """Polygons of nuclei (0) or cells (1); `rows` is the row of each cell of this file."""
@@ -117,12 +128,12 @@ class CellsZip:
 
 
 def open_cells(path: Path) -> CellsZip:
-    """Open `cells.zarr.zip`: ids and summary are read, masks and polygons are not.
+    """Open `cells.zarr.zip`: ids are read, the summary, masks and polygons are not.
 
     Raises
     ------
     InputError
-        It cannot be read, or its parts disagree. Cost: 80 bytes a cell.
+        It cannot be read, or its parts disagree. Cost: 30 bytes a cell.
     """
     with open_zip(path, "cells as zipped Zarr") as root:
         node = root["cell_id"]
@@ -136,25 +147,25 @@ def open_cells(path: Path) -> CellsZip:
         polygons = next((k for k in ("polygon_sets", "polygon_vertices") if k in root), "")
         return CellsZip(
             path,
-            cell_names(np.asarray(_whole(node)[:])),
+            cell_names(np.asarray(whole(node)[:])),
             _summary(root, n, path),
             masks,
             _transform(root),
             polygons,
-            _labels(root, n),
+            _has_labels(root, n),
         )
 
 
-def _whole(array: Any) -> Any:
+def whole(array: Any) -> Any:
     """Make a missing chunk an error."""
     return array.with_config({"read_missing_chunks": False})
 
 
-def _summary(root: Any, n: int, path: Path) -> dict[str, NDArray[np.float64]]:
+def _summary(root: Any, n: int, path: Path) -> tuple[str, ...]:
     if "cell_summary" not in root:
-        return {}
+        return ()
     node = root["cell_summary"]
-    names = node.attrs.get("column_names") or ()
+    names = tuple(str(name) for name in node.attrs.get("column_names") or ())
     if node.ndim != 2 or node.shape != (n, len(names)) or node.dtype.kind not in "iuf":
         raise InputError(
             Fault(
@@ -163,8 +174,37 @@ def _summary(root: Any, n: int, path: Path) -> dict[str, NDArray[np.float64]]:
             )
         )
     check_chunks(node, str(path))
-    table = np.asarray(_whole(node)[:], np.float64)
-    return {str(name): np.ascontiguousarray(table[:, k]) for k, name in enumerate(names)}
+    return names
+
+
+@dataclass(frozen=True, slots=True)
+class ZipColumn:
+    """A column of numbers of `cells.zarr.zip`, read when its turn comes."""
+
+    path: Path
+    """The file."""
+    number: int
+    """Column of `cell_summary`; -1 for the numbers of the cells in their mask."""
+    rows: NDArray[np.int64] | None
+    """Row of each cell; None where both have one order."""
+
+    @property
+    def kind(self) -> ColumnKind:
+        """Numeric."""
+        return "numeric"
+
+    def read(self) -> NumericValues:
+        """Read the column; whole numbers come as integers."""
+        with open_zip(self.path, "cells as zipped Zarr") as root:
+            if self.number < 0:
+                values: NDArray[Any] = _labels(root, int(root["cell_id"].shape[0]))
+            else:
+                values = np.asarray(whole(root["cell_summary"])[:, self.number], np.float64)
+        taken = values if self.rows is None else values[self.rows]
+        integral = np.isfinite(taken).all() and (taken == np.floor(taken)).all()
+        if integral and np.abs(taken).max(initial=0) < 2**31:
+            taken = taken.astype(np.int32)
+        return NumericValues(np.ascontiguousarray(taken))
 
 
 def _transform(root: Any) -> NDArray[np.float64] | None:
@@ -178,28 +218,31 @@ def _transform(root: Any) -> NDArray[np.float64] | None:
     return matrix if good else None
 
 
-def _labels(root: Any, n: int) -> NDArray[np.int64] | None:
-    """Find the number of each cell in the mask of cells: its polygon's place from 2.0 on."""
+def _has_labels(root: Any, n: int) -> bool:
+    """Whether the file says which number each cell has in the mask of cells."""
     if "polygon_sets/1/cell_index" in root:
         node = root["polygon_sets/1/cell_index"]
-        if node.ndim != 1 or not 0 < node.shape[0] <= _MOST_CELLS or node.dtype.kind not in "iu":
-            return None
-        index = np.asarray(_whole(node)[:]).astype(np.int64)
-        own = (index >= 0) & (index < n)
-        labels = np.zeros(n, np.int64)
-        labels[index[own]] = np.flatnonzero(own) + 1
-        return labels
-    if "seg_mask_value" in root and root["seg_mask_value"].shape == (n,):
-        return np.asarray(_whole(root["seg_mask_value"])[:]).astype(np.int64)
-    return None
+        return node.ndim == 1 and 0 < node.shape[0] <= _MOST_CELLS and node.dtype.kind in "iu"
+    return "seg_mask_value" in root and root["seg_mask_value"].shape == (n,)
+
+
+def _labels(root: Any, n: int) -> NDArray[np.int64]:
+    """Find the number of each cell in the mask of cells: its polygon's place from 2.0 on."""
+    if "polygon_sets/1/cell_index" not in root:
+        return np.asarray(whole(root["seg_mask_value"])[:]).astype(np.int64)
+    index = np.asarray(whole(root["polygon_sets/1/cell_index"])[:]).astype(np.int64)
+    own = (index >= 0) & (index < n)
+    labels = np.zeros(n, np.int64)
+    labels[index[own]] = np.flatnonzero(own) + 1
+    return labels
 
 
 def _ring_pieces(cells: CellsZip, kind: int, rows: NDArray[np.int64]) -> Iterator[RingPiece]:
     with open_zip(cells.path, "polygons of cells") as root:
         if cells.polygons == "polygon_sets":
             group = root[f"polygon_sets/{kind}"]
-            lengths, vertices = _whole(group["num_vertices"]), _whole(group["vertices"])
-            owner = np.asarray(_whole(group["cell_index"])[:]).astype(np.int64)
+            lengths, vertices = whole(group["num_vertices"]), whole(group["vertices"])
+            owner = np.asarray(whole(group["cell_index"])[:]).astype(np.int64)
         else:
             lengths, vertices = root["polygon_num_vertices"], root["polygon_vertices"]
             owner = np.arange(int(lengths.shape[1]))
@@ -254,98 +297,3 @@ class MaskPixels:
             size = int(np.prod(array.chunks)) * array.dtype.itemsize
             across = -(-int(array.shape[1]) // int(array.chunks[1]))
             yield ArrayPixels(array, "yx", (), held_bytes=size * across)
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureRows:
-    """A matrix whose rows are features, sorted by cell out of core while it is streamed."""
-
-    path: Path
-    """The file."""
-    n_obs: int
-    """Cells."""
-    n_vars: int
-    """Features."""
-    nnz: int | None
-    """Stored entries."""
-    dtype: np.dtype[Any]
-    """Number type."""
-
-    def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
-        """Yield all cells once, in order.
-
-        Raises
-        ------
-        InputError
-            Pointers or cells that lie outside.
-        """
-        yield from sorted_blocks(
-            self._entries(), self.n_obs, self.dtype, nnz=self.nnz, budget_bytes=budget_bytes
-        )
-
-    def _entries(self) -> Iterator[Entries]:
-        with open_zip(self.path, "a feature matrix as zipped Zarr") as root:
-            group = root["cell_features"]
-            data, cells = _whole(group["data"]), _whole(group["indices"])
-            pointers = np.asarray(_whole(group["indptr"])[:]).astype(np.int64)
-            nnz = int(data.shape[0])
-            if pointers[0] != 0 or (np.diff(pointers) < 0).any() or pointers[-1] != nnz:
-                raise InputError(
-                    Fault(f"{self.path}:indptr", "expected ascending pointers, but got others")
-                )
-            for start in range(0, nnz, _ENTRIES):
-                stop = min(start + _ENTRIES, nnz)
-                rows = np.asarray(cells[start:stop]).astype(np.int64)
-                if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < self.n_obs:
-                    raise InputError(
-                        Fault(
-                            f"{self.path}:indices",
-                            f"expected cells of 0 to {self.n_obs - 1}, but got one outside",
-                        )
-                    )
-                at = np.searchsorted(pointers, np.arange(start, stop), side="right") - 1
-                yield Entries(rows, at.astype(np.int32), np.asarray(data[start:stop]))
-
-
-def open_matrix(path: Path) -> FeatureMatrix:
-    """Open `cell_feature_matrix.zarr.zip`; names are read, counts are not.
-
-    Raises
-    ------
-    InputError
-        It cannot be read, or its parts disagree.
-    """
-    with open_zip(path, "a feature matrix as zipped Zarr") as root:
-        if "cell_features" not in root:
-            raise InputError(Fault(str(path), "expected a group cell_features, but got none"))
-        group = root["cell_features"]
-        attrs = group.attrs.asdict()
-        names, ids, kinds = (
-            [str(word) for word in attrs.get(key) or ()]
-            for key in ("feature_keys", "feature_ids", "feature_types")
-        )
-        cells, data, pointers = group["cell_id"], group["data"], group["indptr"]
-        for array in (cells, data, pointers, group["indices"]):
-            check_chunks(array, str(path))
-        n, nnz, n_vars = int(cells.shape[0]), int(data.shape[0]), len(names)
-        sound = (
-            n_vars == len(ids) == len(kinds) > 0
-            and 0 < n <= _MOST_CELLS
-            and group["indices"].shape == data.shape
-            and pointers.shape == (n_vars + 1,)
-            and data.dtype.kind in "iuf"
-            and all(group[key].dtype.kind in "iu" for key in ("indices", "indptr", "cell_id"))
-        )
-        if not sound:
-            raise InputError(
-                Fault(f"{path}:cell_features", "expected a sparse matrix, but its parts disagree")
-            )
-        return FeatureMatrix(
-            cell_names(np.asarray(_whole(cells)[:])),
-            ids,
-            names,
-            kinds,
-            frozenset(),
-            FeatureRows(path, n, n_vars, nnz, np.dtype(data.dtype)),
-            "",
-        )

@@ -28,7 +28,6 @@ PLAIN: dict[str, Any] = {"images": False, "masks": False, "pixel_um": 2.0}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "1": {"version": "1"},
     "1.4 text": {"version": "1.4", "text": True, "matrix": ("mtx",), "cells_zip": False},
-    "2": {"version": "2"},
     "3 zarr": {"version": "3", "matrix": ("zarr",)},
     "4": {"version": "4", "boundaries": False},
 }

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from .tissue import SimBlock, SimTissue
+from .tissue import SimTissue
 from .xenium_pictures import write_he, write_masks, write_stain
+from .xenium_plan import (
+    NUCLEUS,
+    PIXEL_UM,
+    PROTEIN_SCALE,
+    VERTICES,
+    Features,
+    Plan,
+    cell_ids,
+    cell_numbers,
+    nuclei_of,
+    nucleus_centers,
+    rings_of,
+)
+from .xenium_tables import Sinks
 
-PIXEL_UM = 0.2125
-_VERTICES = 12
-_NUCLEUS = 0.55  # of the radius of a cell
+__all__ = ["KINDS", "PROTEIN_SCALE", "Features", "cell_ids", "write_xenium"]
+
 _STAINS = ("DAPI", "ATP1A1/CD45/E-Cadherin", "18S", "AlphaSMA/Vimentin")
 _RELEASES = {
     "1": "xenium-1.0.1",
@@ -30,7 +38,7 @@ _RELEASES = {
     "3": "xenium-3.1.0.4",
     "4": "xenium-4.0.1.0",
 }
-_CONTROLS = {
+CONTROLS = {
     "1": (("BLANK", "Blank Codeword"),),
     "1.4": (("UnassignedCodeword", "Unassigned Codeword"),),
     "2": (
@@ -40,64 +48,17 @@ _CONTROLS = {
     "3": (("UnassignedCodeword", "Unassigned Codeword"), ("Intergenic_Region", "Genomic Control")),
     "4": (("UnassignedCodeword", "Unassigned Codeword"), ("Intergenic_Region", "Genomic Control")),
 }  # fmt: skip
-_ALWAYS = (
+ALWAYS = (
     ("NegControlProbe", "Negative Control Probe"),
     ("NegControlCodeword", "Negative Control Codeword"),
 )
-PROTEIN_SCALE = 100.0
-
-
-@dataclass(frozen=True)
-class Features:
-    """Rows of the matrix."""
-
-    names: list[str]
-    ids: list[str]
-    kinds: list[str]
-    proteins: int = 0
-
-    @classmethod
-    def of(cls, tissue: SimTissue, version: str, proteins: int) -> Features:
-        genes = list(tissue.gene_names)
-        controls, kinds = [], []
-        for k in range(len(tissue.control_names)):
-            stem, kind = (*_ALWAYS, *_CONTROLS[version])[k % (2 + len(_CONTROLS[version]))]
-            controls.append(f"{stem}_{k:05d}")
-            kinds.append(kind)
-        markers = [f"CD{k + 3}" for k in range(proteins)]
-        return cls(
-            genes + controls + markers,
-            [f"ENSMUSG{k + 1:011d}" for k in range(len(genes))] + controls + markers,
-            ["Gene Expression"] * len(genes) + kinds + ["Protein Expression"] * proteins,
-            proteins,
-        )
-
-
-@dataclass
-class _Plan:
-    """What is written, and how."""
-
-    folder: Path
-    tissue: SimTissue
-    version: str
-    features: Features
-    text: bool
-    """Tables as CSV in place of Parquet."""
-    shape: tuple[int, int]
-    pixel_um: float
-
-    @property
-    def old(self) -> bool:
-        return self.version.startswith("1")
-
-    @property
-    def numbered(self) -> bool:
-        """Whether cells are integers."""
-        return self.version == "1"
-
-    @property
-    def radius(self) -> float:
-        return self.tissue.radius_share * self.tissue.spacing_um
+_RELEASES = {
+    "1": "xenium-1.0.1",
+    "1.4": "xenium-1.4.0.6",
+    "2": "xenium-2.0.0.10",
+    "3": "xenium-3.1.0.4",
+    "4": "xenium-4.0.1.0",
+}
 
 
 def write_xenium(
@@ -145,10 +106,10 @@ def write_xenium(
     fits = (int(np.ceil(height / pixel)), int(np.ceil(width / pixel)))
     shape = fits if image_px is None else (image_px, image_px)
     features = Features.of(tissue, str(version), proteins)
-    plan = _Plan(folder, tissue, str(version), features, text, shape, pixel)
+    plan = Plan(folder, tissue, str(version), features, text, shape, pixel)
     xy = np.empty((tissue.n_cells, 2))
     with ExitStack() as stack:
-        sinks = _Sinks.open(plan, stack, matrix, transcripts, boundaries)
+        sinks = Sinks.open(plan, stack, matrix, transcripts, boundaries)
         for block in tissue.blocks():
             xy[block.start : block.start + block.n] = block.positions_um
             sinks.add(block)
@@ -160,359 +121,9 @@ def write_xenium(
     if images:
         _write_images(plan, xy, stains, compression)
     if he:
-        write_he(folder, xy, plan.radius * _NUCLEUS, plan.shape, pixel)
+        write_he(folder, xy, plan.radius * NUCLEUS, plan.shape, pixel)
     _write_json(plan, experiment)
     return folder
-
-
-def cell_numbers(cells: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """Prefixes of cell ids: scattered, each once."""
-    return ((cells.astype(np.uint64) * 2654435761 + 12345) % 2**32).astype(np.uint32)
-
-
-def cell_ids(cells: NDArray[np.int64], version: str) -> list[str]:
-    """Names of cells: letters and a suffix, or numbers from 1 in release 1.0."""
-    if version == "1":
-        return [str(k + 1) for k in cells.tolist()]
-    letters = np.frombuffer(b"abcdefghijklmnop", np.uint8)
-    shifts = np.arange(28, -4, -4, dtype=np.uint32)
-    codes = letters[(cell_numbers(cells)[:, None] >> shifts) & 15]
-    return [f"{word.decode()}-1" for word in codes.view("S8").ravel().tolist()]
-
-
-def nuclei_of(cells: NDArray[np.int64], old: bool) -> NDArray[np.int64]:
-    """Nuclei of each cell: one; from release 2 on some have two, some none."""
-    found = np.ones(cells.size, np.int64)
-    if not old:
-        found[cells % 33 == 32] = 0
-        found[cells % 50 == 49] = 2
-    return found
-
-
-def nucleus_centers(
-    cells: NDArray[np.int64], xy: NDArray[np.float64], radius: float, old: bool
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Cell of each nucleus (place in `cells`), and its center."""
-    n = nuclei_of(cells, old)
-    of = np.repeat(np.arange(cells.size), n)
-    second = np.arange(of.size) - np.repeat(np.cumsum(n) - n, n)
-    shift = np.where(n[of] == 2, (second - 0.5) * radius * 0.9, 0.0)
-    return of, xy[of] + np.stack([shift, np.zeros(of.size)], axis=1)
-
-
-@dataclass
-class _Writer:
-    """A table as Parquet or gzipped text."""
-
-    plan: _Plan
-    name: str
-    stack: ExitStack
-    binary: tuple[str, ...] = ()
-    """Text columns without the mark of text, as releases before 2 write them."""
-    _sink: Any = None
-
-    def write(self, columns: dict[str, Any]) -> None:
-        arrays = {
-            name: pa.array(v) if isinstance(v, (np.ndarray, list)) else v
-            for name, v in columns.items()
-        }
-        if not self.plan.text:
-            arrays = {
-                name: v.cast(pa.binary())
-                if name in self.binary and pa.types.is_string(v.type)
-                else v
-                for name, v in arrays.items()
-            }
-        table = pa.table(arrays)
-        if self._sink is None:
-            self._sink = self._open(table.schema)
-        self._sink.write_table(table)
-
-    def _open(self, schema: pa.Schema) -> Any:
-        folder = self.plan.folder
-        if self.plan.text:
-            sink = self.stack.enter_context(
-                pa.CompressedOutputStream(str(folder / f"{self.name}.csv.gz"), "gzip")
-            )
-            return self.stack.enter_context(pacsv.CSVWriter(sink, schema))
-        return self.stack.enter_context(
-            pq.ParquetWriter(folder / f"{self.name}.parquet", schema, compression="zstd")
-        )
-
-
-@dataclass
-class _Sinks:
-    """Open files of one output."""
-
-    plan: _Plan
-    cells: _Writer
-    cell_boundaries: _Writer | None
-    nucleus_boundaries: _Writer | None
-    transcripts: _Writer | None
-    h5: _H5 | None
-    mtx: _Mtx | None
-    n_nuclei: int = 0
-    n_transcripts: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def open(
-        cls,
-        plan: _Plan,
-        stack: ExitStack,
-        matrix: tuple[str, ...],
-        transcripts: bool,
-        boundaries: bool,
-    ) -> _Sinks:
-        text = ("cell_id", "feature_name", "fov_name") if plan.old else ()
-        return cls(
-            plan,
-            _Writer(plan, "cells", stack, text),
-            _Writer(plan, "cell_boundaries", stack, text) if boundaries else None,
-            _Writer(plan, "nucleus_boundaries", stack, text) if boundaries else None,
-            _Writer(plan, "transcripts", stack, text) if transcripts else None,
-            _H5.open(plan, stack) if {"h5", "zarr"} & set(matrix) else None,
-            _Mtx.open(plan, stack) if "mtx" in matrix else None,
-        )
-
-    def add(self, block: SimBlock) -> None:
-        plan = self.plan
-        cells = np.arange(block.start, block.start + block.n)
-        names = cell_ids(cells, plan.version)
-        key = cells + 1 if plan.numbered else np.asarray(names)
-        ids = pa.array(key.astype(np.int32)) if plan.numbered else pa.array(names, pa.string())
-        counts = _with_proteins(block, plan.features)
-        of, centers = nucleus_centers(cells, block.positions_um, plan.radius, plan.old)
-        self.cells.write(_cell_columns(plan, block, ids, counts, cells))
-        if self.cell_boundaries is not None and self.nucleus_boundaries is not None:
-            self.cell_boundaries.write(
-                _vertices(plan, ids, block.positions_um, plan.radius, cells + 1)
-            )
-            labels = np.arange(self.n_nuclei, self.n_nuclei + of.size) + 1
-            inner = plan.radius * _NUCLEUS
-            self.nucleus_boundaries.write(
-                _vertices(plan, ids.take(pa.array(of)), centers, inner, labels)
-            )
-        self.n_nuclei += of.size
-        if self.transcripts is not None:
-            self.transcripts.write(self._molecules(block, ids))
-        if self.h5 is not None:
-            self.h5.add(names, counts)
-        if self.mtx is not None:
-            self.mtx.add(names, counts)
-
-    def finish(self) -> None:
-        if self.h5 is not None:
-            self.h5.finish()
-        if self.mtx is not None:
-            self.mtx.finish()
-
-    def _molecules(self, block: SimBlock, ids: Any) -> dict[str, Any]:
-        plan, m = self.plan, block.cell.size
-        rng = np.random.default_rng([plan.tissue.seed, 77, block.start])
-        nobody = pa.array([-1], pa.int32()) if plan.numbered else pa.array(["UNASSIGNED"])
-        every = pa.concat_arrays([ids, nobody])
-        at = np.where(block.cell < 0, block.n, block.cell)
-        inside = block.cell >= 0
-        place = block.positions_um[np.where(inside, block.cell, 0)]
-        away = np.hypot(*(block.molecules_um[:, :2] - place).T) - plan.radius * _NUCLEUS
-        xyz = block.molecules_um.astype(np.float32)
-        names = pa.array(plan.features.names)
-        quality = np.minimum(40.0, rng.normal(34, 9, m)).clip(0).astype(np.float32)
-        columns: dict[str, Any] = {
-            "transcript_id": (np.arange(m) + self.n_transcripts).astype(np.uint64),
-            "cell_id": every.take(pa.array(at)),
-            "overlaps_nucleus": (inside & (away <= 0)).astype(np.uint8),
-            "feature_name": names.take(pa.array(block.feature)),
-            "x_location": xyz[:, 0].copy(),
-            "y_location": xyz[:, 1].copy(),
-            "z_location": xyz[:, 2].copy(),
-            "qv": quality,
-        }
-        self.n_transcripts += m
-        if plan.version != "1":
-            fov = pa.array([f"A{k}" for k in range(1, 25)])
-            columns["fov_name"] = fov.take(pa.array(np.arange(m) // 5000 % 24))
-            columns["nucleus_distance"] = np.maximum(away, 0).astype(np.float32)
-        if not plan.old:
-            columns["codeword_index"] = block.feature.astype(np.int32)
-        if plan.version in {"3", "4"}:
-            kinds = pa.array([_category(kind) for kind in plan.features.kinds])
-            columns["codeword_category"] = kinds.take(pa.array(block.feature))
-            columns["is_gene"] = block.feature < plan.tissue.n_genes
-        return columns
-
-
-def _category(kind: str) -> str:
-    return "predesigned_gene" if kind == "Gene Expression" else kind.lower().replace(" ", "_")
-
-
-def _with_proteins(block: SimBlock, features: Features) -> Any:
-    """Counts as int32, with intensities of proteins as whole numbers of hundredths."""
-    from scipy import sparse
-
-    counts = block.counts.astype(np.int32)
-    if not features.proteins:
-        return counts
-    rng = np.random.default_rng([5, block.start])
-    marks = rng.integers(0, 2000, (block.n, features.proteins), dtype=np.int32)
-    return sparse.hstack([counts, sparse.csr_matrix(marks)]).tocsr()
-
-
-def _cell_columns(
-    plan: _Plan, block: SimBlock, ids: Any, counts: Any, cells: NDArray[np.int64]
-) -> dict[str, Any]:
-    """Columns of cells.parquet in the order of the release."""
-    kinds = np.array(plan.features.kinds)
-
-    def total(kind: str) -> NDArray[np.int32]:
-        found: NDArray[np.int32] = np.asarray(counts[:, np.flatnonzero(kinds == kind)].sum(axis=1))
-        return found.ravel().astype(np.int32)
-
-    nuclei = nuclei_of(cells, plan.old)
-    area = np.pi * plan.radius**2
-    columns: dict[str, Any] = {
-        "cell_id": ids,
-        "x_centroid": block.positions_um[:, 0].copy(),
-        "y_centroid": block.positions_um[:, 1].copy(),
-        "transcript_counts": total("Gene Expression"),
-        "control_probe_counts": total("Negative Control Probe"),
-    }
-    if plan.version in {"3", "4"}:
-        columns["genomic_control_counts"] = total("Genomic Control")
-    columns["control_codeword_counts"] = total("Negative Control Codeword")
-    if plan.version != "1":
-        columns["unassigned_codeword_counts"] = total("Unassigned Codeword")
-    if not plan.old:
-        columns["deprecated_codeword_counts"] = total("Deprecated Codeword")
-    molecules = np.flatnonzero(kinds != "Protein Expression")
-    columns["total_counts"] = np.asarray(counts[:, molecules].sum(axis=1)).ravel().astype(np.int32)
-    columns["cell_area"] = np.full(block.n, area)
-    inner = pa.array(area * _NUCLEUS**2 * nuclei, mask=nuclei == 0)
-    columns["nucleus_area"] = inner
-    if not plan.old:
-        columns["nucleus_count"] = nuclei.astype(np.float64)
-        method = pa.array(
-            ["Segmented by nucleus expansion of 5.0µm", "Segmented by boundary stain"]
-        )
-        columns["segmentation_method"] = method.take(pa.array(cells % 2))
-    return columns
-
-
-def _vertices(
-    plan: _Plan, ids: Any, centers: NDArray[np.float64], radius: float, labels: NDArray[np.int64]
-) -> dict[str, Any]:
-    """A vertex a row; rings end with their first vertex."""
-    ring = _rings(centers, radius)
-    n = ring.shape[1]
-    columns: dict[str, Any] = {
-        "cell_id": ids.take(pa.array(np.repeat(np.arange(len(centers)), n))),
-        "vertex_x": ring[:, :, 0].ravel(),
-        "vertex_y": ring[:, :, 1].ravel(),
-    }
-    if not plan.old:
-        columns["label_id"] = np.repeat(labels, n).astype(np.int32)
-    return columns
-
-
-def _rings(centers: NDArray[np.float64], radius: float) -> NDArray[np.float32]:
-    angle = np.arange(_VERTICES + 1) % _VERTICES * 2 * np.pi / _VERTICES
-    circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return (centers[:, None, :] + radius * circle).astype(np.float32)
-
-
-@dataclass
-class _H5:
-    """cell_feature_matrix.h5, grown block by block."""
-
-    file: Any
-    features: Features
-    barcodes: list[NDArray[np.bytes_]] = field(default_factory=list)
-    lengths: list[NDArray[np.int64]] = field(default_factory=list)
-
-    @classmethod
-    def open(cls, plan: _Plan, stack: ExitStack) -> _H5:
-        path = plan.folder / "cell_feature_matrix.h5"
-        file = stack.enter_context(h5py.File(path, "w"))
-        file.attrs["filetype"] = "matrix"
-        file.attrs["library_ids"] = np.array([b"0000000_0000000"])
-        file.attrs["original_gem_groups"] = np.array([1])
-        file.attrs["version"] = 2
-        if plan.features.proteins:
-            file.attrs["protein_scaling_factor"] = PROTEIN_SCALE
-        group = file.create_group("matrix")
-        packed = {"chunks": (80_000,), "maxshape": (None,), "compression": "gzip"}
-        group.create_dataset("data", (0,), np.int32, compression_opts=1, **packed)
-        group.create_dataset("indices", (0,), np.int64, compression_opts=1, **packed)
-        parts = {
-            "id": plan.features.ids,
-            "name": plan.features.names,
-            "feature_type": plan.features.kinds,
-            "genome": ["Unknown"] * len(plan.features.names),
-        }
-        features = group.create_group("features")
-        for name, words in parts.items():
-            features.create_dataset(name, data=np.char.encode(words), compression="gzip")
-        features["_all_tag_keys"] = np.array([b"genome"])
-        return cls(file, plan.features)
-
-    def add(self, names: list[str], counts: Any) -> None:
-        group = self.file["matrix"]
-        for key, values in (("data", counts.data), ("indices", counts.indices)):
-            node = group[key]
-            start = node.shape[0]
-            node.resize((start + values.size,))
-            node[start:] = values
-        self.barcodes.append(np.asarray(names, dtype="S"))
-        self.lengths.append(np.diff(counts.indptr))
-
-    def finish(self) -> None:
-        group = self.file["matrix"]
-        indptr = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64)
-        group.create_dataset("indptr", data=indptr, compression="gzip", compression_opts=1)
-        barcodes = np.concatenate(self.barcodes)
-        group.create_dataset("barcodes", data=barcodes, compression="gzip", compression_opts=1)
-        group["shape"] = np.array([len(self.features.names), barcodes.size], np.int32)
-
-
-@dataclass
-class _Mtx:
-    """Folder cell_feature_matrix; entries wait in a file until their number is known."""
-
-    folder: Path
-    features: Features
-    body: Any
-    names: list[str] = field(default_factory=list)
-    n: int = 0
-
-    @classmethod
-    def open(cls, plan: _Plan, stack: ExitStack) -> _Mtx:
-        folder = plan.folder / "cell_feature_matrix"
-        folder.mkdir(exist_ok=True)
-        return cls(folder, plan.features, stack.enter_context((folder / "body").open("wb")))
-
-    def add(self, names: list[str], counts: Any) -> None:
-        rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr)) + len(self.names) + 1
-        for gene, cell, number in zip(counts.indices + 1, rows, counts.data, strict=True):
-            self.body.write(b"%d %d %d\n" % (gene, cell, number))
-        self.n += counts.nnz
-        self.names += names
-
-    def finish(self) -> None:
-        self.body.flush()
-        body = (self.folder / "body").read_bytes()
-        (self.folder / "body").unlink()
-        head = "%%MatrixMarket matrix coordinate integer general\n"
-        head += '%metadata_json: {"software_version": "xenium-sim", "format_version": 2}\n'
-        head += f"{len(self.features.names)} {len(self.names)} {self.n}\n"
-        rows = zip(self.features.ids, self.features.names, self.features.kinds, strict=True)
-        texts = {
-            "matrix.mtx.gz": head.encode() + body,
-            "barcodes.tsv.gz": "".join(f"{one}\n" for one in self.names).encode(),
-            "features.tsv.gz": "".join("\t".join(row) + "\n" for row in rows).encode(),
-        }
-        for name, content in texts.items():
-            (self.folder / name).write_bytes(gzip.compress(content, 1))
 
 
 def _packed(zarr_group: Any, name: str, values: NDArray[Any]) -> Any:
@@ -532,14 +143,14 @@ def _zip_root(path: Path, stack: ExitStack, attributes: dict[str, Any]) -> Any:
     return zarr.create_group(store, zarr_format=2, attributes=attributes)
 
 
-def _id_numbers(plan: _Plan) -> NDArray[np.uint32]:
+def _id_numbers(plan: Plan) -> NDArray[np.uint32]:
     cells = np.arange(plan.tissue.n_cells)
     if plan.numbered:
         return (cells + 1).astype(np.uint32)
     return np.stack([cell_numbers(cells), np.ones(cells.size, np.uint32)], axis=1)
 
 
-def _write_zip(plan: _Plan, xy: NDArray[np.float64], masks: bool) -> None:
+def _write_zip(plan: Plan, xy: NDArray[np.float64], masks: bool) -> None:
     """cells.zarr.zip: ids, summary, masks, and polygons in the layout of the release."""
     cells = np.arange(plan.tissue.n_cells)
     of, centers = nucleus_centers(cells, xy, plan.radius, plan.old)
@@ -552,17 +163,17 @@ def _write_zip(plan: _Plan, xy: NDArray[np.float64], masks: bool) -> None:
         "polygon_set_names": ["nucleus", "cell"],
         "segmentation_methods": ["Segmented by nucleus expansion of 5.0µm"],
     }
-    inner = plan.radius * _NUCLEUS
+    inner = plan.radius * NUCLEUS
     with ExitStack() as stack:
         root = _zip_root(plan.folder / "cells.zarr.zip", stack, attributes)
         _packed(root, "cell_id", _id_numbers(plan))
         _write_summary(plan, root, xy, cells)
         if plan.old:
-            both = np.stack([_rings(centers, inner), _rings(xy, plan.radius)])
+            both = np.stack([rings_of(centers, inner), rings_of(xy, plan.radius)])
             flat = both.reshape(2, cells.size, -1)
             chunks = (1, min(cells.size, 50_000), flat.shape[2])
             root.create_array("polygon_vertices", data=flat, chunks=chunks)
-            counts = np.full((2, cells.size), _VERTICES + 1, np.int32)
+            counts = np.full((2, cells.size), VERTICES + 1, np.int32)
             root.create_array("polygon_num_vertices", data=counts, chunks=(1, cells.size))
             if plan.version == "1.4":
                 _packed(root, "seg_mask_value", (cells + 1).astype(np.uint32))
@@ -574,7 +185,7 @@ def _write_zip(plan: _Plan, xy: NDArray[np.float64], masks: bool) -> None:
                 group = sets.create_group(str(kind))
                 _packed(group, "cell_index", owner.astype(np.uint32))
                 _packed(group, "method", np.zeros(len(owner), np.uint32))
-                _packed(group, "num_vertices", np.full(len(owner), _VERTICES + 1, np.int32))
+                _packed(group, "num_vertices", np.full(len(owner), VERTICES + 1, np.int32))
                 _write_vertices(group, at, radius)
         if masks:
             write_masks(root, xy, (centers, inner), plan.radius, plan.shape, plan.pixel_um)
@@ -584,7 +195,7 @@ def _write_vertices(group: Any, centers: NDArray[np.float64], radius: float) -> 
     """Polygons chunk by chunk: a million of them would be some hundred megabytes."""
     import numcodecs
 
-    wide = 2 * (_VERTICES + 1)
+    wide = 2 * (VERTICES + 1)
     step = min(len(centers), 100_000)
     array = group.create_array(
         "vertices",
@@ -594,19 +205,19 @@ def _write_vertices(group: Any, centers: NDArray[np.float64], radius: float) -> 
         compressors=numcodecs.Blosc("zstd", 1),
     )
     for start in range(0, len(centers), step):
-        part = _rings(centers[start : start + step], radius)
+        part = rings_of(centers[start : start + step], radius)
         array[start : start + step] = part.reshape(len(part), wide)
 
 
 def _write_summary(
-    plan: _Plan, root: Any, xy: NDArray[np.float64], cells: NDArray[np.int64]
+    plan: Plan, root: Any, xy: NDArray[np.float64], cells: NDArray[np.int64]
 ) -> None:
     import numcodecs
 
     names = ["cell_centroid_x", "cell_centroid_y", "cell_area", "nucleus_centroid_x",
              "nucleus_centroid_y", "nucleus_area", "z_level"]  # fmt: skip
     area = np.full(len(xy), np.pi * plan.radius**2)
-    columns = [*xy.T, area, *xy.T, area * _NUCLEUS**2, np.full(len(xy), 3.0)]
+    columns = [*xy.T, area, *xy.T, area * NUCLEUS**2, np.full(len(xy), 3.0)]
     if not plan.old:
         names.append("nucleus_count")
         columns.append(nuclei_of(cells, plan.old).astype(np.float64))
@@ -620,7 +231,7 @@ def _write_summary(
     )
 
 
-def _write_zarr_matrix(plan: _Plan) -> None:
+def _write_zarr_matrix(plan: Plan) -> None:
     """cell_feature_matrix.zarr.zip: rows are features. Made of the .h5 file, for small outputs."""
     from scipy import sparse
 
@@ -649,10 +260,10 @@ def _write_zarr_matrix(plan: _Plan) -> None:
             _packed(group, name, getattr(by_feature, name).astype(np.uint32))
 
 
-def _write_images(plan: _Plan, xy: NDArray[np.float64], stains: int, compression: Any) -> None:
+def _write_images(plan: Plan, xy: NDArray[np.float64], stains: int, compression: Any) -> None:
     def write(path: Path, bright: int = 4000, **more: Any) -> None:
         write_stain(
-            path, xy, plan.radius * _NUCLEUS, plan.shape, plan.pixel_um,
+            path, xy, plan.radius * NUCLEUS, plan.shape, plan.pixel_um,
             compression=compression, bright=bright, **more,
         )  # fmt: skip
 
@@ -672,7 +283,7 @@ def _write_images(plan: _Plan, xy: NDArray[np.float64], stains: int, compression
         write(folder / file, 4000 - 700 * k, names=names, channel=k, files=files)
 
 
-def _write_json(plan: _Plan, experiment: bool) -> None:
+def _write_json(plan: Plan, experiment: bool) -> None:
     """experiment.xenium, gene_panel.json and metrics_summary.csv."""
     tissue = plan.tissue
     said = {
