@@ -105,7 +105,7 @@ def fit_frame(
     Returns
     -------
     FovFrame or None
-        None when no FOV has two points apart.
+        None when no FOV has two points apart, or when FOVs are turned by a quarter.
 
     Raises
     ------
@@ -130,7 +130,11 @@ def fit_frame(
     spread = (apart**2).sum(axis=0)
     if (spread < _LEAST_SPREAD).any():
         return None
-    slope = (apart * (whole - mean_whole[of])).sum(axis=0) / spread
+    moved = whole - mean_whole[of]
+    slope = (apart * moved).sum(axis=0) / spread
+    crossed = np.abs((apart * moved[:, ::-1]).sum(axis=0) / spread)
+    if (np.abs(slope) < _SLOPE_OFF).all() and (np.abs(crossed - 1) < _SLOPE_OFF).all():
+        return None
     if (np.abs(np.abs(slope) - 1) > _SLOPE_OFF).any():
         raise InputError(
             Fault(

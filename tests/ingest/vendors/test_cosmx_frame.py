@@ -120,6 +120,10 @@ class TestFrame:
         with pytest.raises(InputError, match="different exports"):
             fit_frame(np.ones(3, np.int64), local, 2 * local, "cells", "x.csv")
 
+    def test_quarter_turns_have_no_frame(self) -> None:
+        local = np.random.default_rng(0).random((50, 2)) * 4000
+        assert fit_frame(np.ones(50, np.int64), local, local[:, ::-1] + 9, "cells", "x.csv") is None
+
     def test_one_cell_a_fov_tells_nothing(self) -> None:
         local = np.array([[5.0, 5], [9, 9]])
         assert fit_frame(np.array([1, 2]), local, local + 100, "cells", "x.csv") is None
