@@ -296,8 +296,10 @@ class _Parts:
 
         schema = self.stored_schema()
         floats = [one.name for one in schema if kinds.is_floating(one.type)]
-        # Ids of transcripts never repeat: a dictionary of them doubles the time of the whole group.
-        wide = [one.name for one in schema if kinds.is_integer(one.type) and one.type.bit_width > 32]
+        # Ids of transcripts never repeat: a dictionary of them doubles the time of the group.
+        wide = [
+            one.name for one in schema if kinds.is_integer(one.type) and one.type.bit_width > 32
+        ]
         text = [one.name for one in schema if one.name not in {*floats, *wide}]
         path = self.section / part_path(self.name, len(self.part_bytes))
         self._sink = pa.OSFile(str(path), "wb")
