@@ -13,6 +13,7 @@ import numpy as np
 from scipy import sparse
 
 _CHUNK = 80_000  # what Cell Ranger takes
+_SMALL_CHUNK = 4_096  # of small files, which tests open by the hundred
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,15 @@ class H5Matrix:
     """Writes the HDF5 form; `append` takes cells x features."""
 
     def __init__(
-        self, path: Path, features: FeatureList, attrs: dict[str, str], level: int = 4
+        self,
+        path: Path,
+        features: FeatureList,
+        attrs: dict[str, str],
+        level: int = 4,
+        *,
+        small: bool = False,
     ) -> None:
+        self.chunk = _SMALL_CHUNK if small else _CHUNK
         self.file = h5py.File(path, "w")
         for name, value in attrs.items():
             self.file.attrs[name] = value
@@ -43,7 +51,12 @@ class H5Matrix:
         options: Any = {"compression": "gzip", "compression_opts": level, "shuffle": True}
         for name, kind in (("data", np.int32), ("indices", np.int64), ("indptr", np.int64)):
             self.group.create_dataset(
-                name, (int(name == "indptr"),), kind, maxshape=(None,), chunks=(_CHUNK,), **options
+                name,
+                (int(name == "indptr"),),
+                kind,
+                maxshape=(None,),
+                chunks=(self.chunk,),
+                **options,
             )
         self.options = options
 
@@ -51,7 +64,12 @@ class H5Matrix:
         names = np.asarray(barcodes, dtype="S")
         if "barcodes" not in self.group:
             self.group.create_dataset(
-                "barcodes", (0,), names.dtype, maxshape=(None,), chunks=(_CHUNK,), **self.options
+                "barcodes",
+                (0,),
+                names.dtype,
+                maxshape=(None,),
+                chunks=(self.chunk,),
+                **self.options,
             )
         matrix = sparse.csr_matrix(counts)
         matrix.sort_indices()

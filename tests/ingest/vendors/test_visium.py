@@ -74,6 +74,7 @@ class TestH5(_Bundle):
         return bundle(tmp_path / "out")
 
 
+@pytest.mark.slow
 class TestProbes(_Bundle):
     @pytest.fixture
     def source(self, tmp_path: Path) -> Path:

@@ -21,6 +21,7 @@ HEADER = "barcode,in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fu
 UM_PER_PX = 0.7246
 _ANGLE = 0.03  # of the array in the image, radians
 _HIRES, _LOWRES = 0.15, 0.045
+_MANY = 1_000  # cells
 
 Matrix = Literal["h5", "mtx", "raw", "raw_mtx", "probe"]
 
@@ -127,7 +128,12 @@ def write_visium(
         write_mtx(place, features, blocks, software=attrs["software_version"])
     else:
         name = "raw" if matrix == "raw" else "filtered"
-        out = H5Matrix(folder / f"{prefix}{name}_feature_bc_matrix.h5", features, attrs)
+        out = H5Matrix(
+            folder / f"{prefix}{name}_feature_bc_matrix.h5",
+            features,
+            attrs,
+            small=tissue.n_cells < _MANY,
+        )
         for barcodes, counts in _blocks(tissue, array, n_antibodies, whole=matrix == "raw"):
             out.append(barcodes, counts)
         out.close()
@@ -219,7 +225,7 @@ def _write_probes(
     }
     ids = [f"{genes.ids[g]}|{name}" for g, name in zip(gene.tolist(), names, strict=True)]
     features = FeatureList(ids, names, ["Gene Expression"] * gene.size, extra=extra)
-    out = H5Matrix(path, features, attrs)
+    out = H5Matrix(path, features, attrs, small=tissue.n_cells < _MANY)
     for barcodes, counts in _blocks(tissue, array, 0, whole=True):
         first = counts.copy()
         first.data = first.data // 2

@@ -185,7 +185,11 @@ def _write_bins(
     place = folder / "binned_outputs" / f"square_{int(grid.um):03d}um"
     (place / "spatial").mkdir(parents=True, exist_ok=True)
     out = H5Matrix(
-        place / "filtered_feature_bc_matrix.h5", features, {"software_version": software}, level
+        place / "filtered_feature_bc_matrix.h5",
+        features,
+        {"software_version": software},
+        level,
+        small=grid.n < 1_000,
     )
     for index, counts in rows:
         out.append(grid.barcodes(index), counts)
@@ -286,7 +290,10 @@ def _write_cells(
     """Matrix and polygons; the file of polygons begins like those of Space Ranger 4."""
     _write_spatial(folder / "spatial", grid, image_um, bin_um=None)
     out = H5Matrix(
-        folder / "filtered_feature_cell_matrix.h5", _features(cells), {"software_version": software}
+        folder / "filtered_feature_cell_matrix.h5",
+        _features(cells),
+        {"software_version": software},
+        small=cells.n_cells < 1_000,
     )
     names = ("cell", "nucleus")
     files = [(folder / f"{name}_segmentations.geojson").open("w") for name in names]
