@@ -26,7 +26,7 @@ from .folder import Folder
 from .ome_pixels import pixel_um
 from .seqfish_files import Roi, choose, rois_of
 from .seqfish_rings import geojson_rings
-from .table import open_table
+from .table import Table, open_table
 from .transcripts import transcripts
 from .vendor import Survey, VendorReader, features_of
 
@@ -109,15 +109,7 @@ def _wanted(options: ReadOptions, name: str) -> bool:
 
 def _fill_cells(survey: Survey, roi: Roi, options: ReadOptions) -> None:
     """Read ids, positions, columns and genes; the matrix has the order of its own file."""
-    lacking = [kind for kind in ("counts", "cells") if kind not in roi.files]
-    if lacking:
-        names = {"counts": "*CellxGene*.csv", "cells": "*CellCoordinates*.csv"}
-        raise InputError(
-            [
-                Fault(str(survey.path), f"expected {names[kind]}, but got none; copy it there")
-                for kind in lacking
-            ]
-        )
+    _require_both(survey, roi)
     counts, cells = open_table(roi.files["counts"]), open_table(roi.files["cells"])
     key, where = counts.names[0], str(roi.files["counts"])
     ids = counts.strings(key)
@@ -144,20 +136,38 @@ def _fill_cells(survey: Survey, roi: Roi, options: ReadOptions) -> None:
     if wrong.size:
         got = f"expected positions of all cells, but got none in {name_rows(wrong)}"
         raise InputError(Fault(str(roi.files["cells"]), got))
+    _fill_features(survey, counts, None if kept.size == at.size else kept, options)
+    survey.ids, survey.positions = ids.take(kept), positions
+    others = [name for name in cells.names if name not in {label, "center_x", "center_y"}]
+    survey.obs = cells.columns(others, rows)
+
+
+def _require_both(survey: Survey, roi: Roi) -> None:
+    names = {"counts": "*CellxGene*.csv", "cells": "*CellCoordinates*.csv"}
+    faults = [
+        Fault(str(survey.path), f"expected {names[kind]}, but got none; copy it there")
+        for kind in names
+        if kind not in roi.files
+    ]
+    if faults:
+        raise InputError(faults)
+
+
+def _fill_features(
+    survey: Survey, table: Table, kept: NDArray[np.int64] | None, options: ReadOptions
+) -> None:
+    """Tell genes from controls."""
     # A tab at the end of each line makes a column without a name.
-    genes = tuple(name for name in counts.names[1:] if not name.startswith("column_"))
+    genes = tuple(name for name in table.names[1:] if not name.startswith("column_"))
     found = features_of(
         genes,
         ["controls" if name.casefold().startswith(_CONTROLS) else "" for name in genes],
         options=options,
-        where=where,
+        where=str(table.path),
         completeness=completeness(_as_complete(options), str(survey.path)),
     )
     survey.panel, survey.apart = found.panel, found.apart
-    survey.counts = DenseCounts(counts, genes, None if kept.size == at.size else kept)
-    survey.ids, survey.positions = ids.take(kept), positions
-    others = [name for name in cells.names if name not in {label, "center_x", "center_y"}]
-    survey.obs = cells.columns(others, rows)
+    survey.counts = DenseCounts(table, genes, kept)
 
 
 def _as_complete(options: ReadOptions) -> ReadOptions:

@@ -173,22 +173,7 @@ def _joined(
             )
         )
     at = _matched(table, steps)
-    kept = at >= 0
-    if not kept.any():
-        some = ", ".join(map(str, ids.take(np.arange(min(_SHOWN, len(ids)))).to_list()))
-        raise InputError(
-            Fault(str(path), f"expected the spots of the counts ({some}), but got none of them")
-        )
-    if lost := int((~kept).sum()) if not kept.all() else 0:
-        survey.notes.append(f"{lost} spots of the counts are not in {path.name}: left out")
-    if "selected" in table.names and options.reader_kwargs.get("selected_only", True) is not False:
-        chosen = np.nan_to_num(table.numbers("selected")) != 0
-        apart = kept & ~chosen[np.maximum(at, 0)]
-        if apart.any():
-            survey.notes.append(f"{int(apart.sum())} spots that are not selected left out")
-        kept &= ~apart
-        if not kept.any():
-            raise InputError(Fault(str(path), "expected selected spots, but got none"))
+    kept = _selected(survey, table, at, ids, options)
     rows = np.flatnonzero(kept)
     in_pixels = {"pixel_x", "pixel_y"} <= set(table.names)
     if in_pixels:
@@ -206,6 +191,30 @@ def _joined(
     others = [name for name in table.names if name not in {"x", "y"}]
     others = [name for name in others if not name.startswith("column_")]
     return rows, places, table.columns(others, at[rows]), in_pixels
+
+
+def _selected(
+    survey: Survey, table: Table, at: NDArray[np.int64], ids: StringValues, options: ReadOptions
+) -> NDArray[np.bool_]:
+    """Spots of the counts that the list has and selects; at least one."""
+    path = table.path
+    kept = at >= 0
+    if not kept.any():
+        some = ", ".join(map(str, ids.take(np.arange(min(_SHOWN, len(ids)))).to_list()))
+        raise InputError(
+            Fault(str(path), f"expected the spots of the counts ({some}), but got none of them")
+        )
+    if lost := int((~kept).sum()) if not kept.all() else 0:
+        survey.notes.append(f"{lost} spots of the counts are not in {path.name}: left out")
+    if "selected" in table.names and options.reader_kwargs.get("selected_only", True) is not False:
+        chosen = np.nan_to_num(table.numbers("selected")) != 0
+        apart = kept & ~chosen[np.maximum(at, 0)]
+        if apart.any():
+            survey.notes.append(f"{int(apart.sum())} spots that are not selected left out")
+        kept &= ~apart
+        if not kept.any():
+            raise InputError(Fault(str(path), "expected selected spots, but got none"))
+    return kept
 
 
 def _matched(table: Table, steps: NDArray[np.float64]) -> NDArray[np.int64]:

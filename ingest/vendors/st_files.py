@@ -96,6 +96,16 @@ def locate(path: Path, sample: object = None) -> Bundle:
     tables = {_stem(name): name for name in _tables(folder)} if path.is_dir() else {}
     if not path.is_dir():
         tables = {_stem(path.name): path.name}
+    _require_one(path, tables, sample)
+    stem = str(sample) if sample is not None else next(iter(tables))
+    alone = len(tables) == 1 and path.is_dir()
+    spots = _fitting(folder, _SPOTS, stem, alone=alone, what="lists of spots")
+    image = _fitting(folder, _IMAGE, stem, alone=alone, what=None)
+    return Bundle(stem, root / tables[stem], spots, image, folder.faults)
+
+
+def _require_one(path: Path, tables: dict[str, str], sample: object) -> None:
+    """Refuse a folder without an array, or with several and none of them named."""
     if sample is not None and str(sample) not in tables:
         raise InputError(
             Fault(
@@ -119,11 +129,6 @@ def locate(path: Path, sample: object = None) -> Bundle:
                 "write a row for each into the sheet, with reader_kwargs sample",
             )
         )
-    stem = str(sample) if sample is not None else next(iter(tables))
-    alone = len(tables) == 1 and path.is_dir()
-    spots = _fitting(folder, _SPOTS, stem, alone=alone, what="lists of spots")
-    image = _fitting(folder, _IMAGE, stem, alone=alone, what=None)
-    return Bundle(stem, root / tables[stem], spots, image, folder.faults)
 
 
 def _fitting(

@@ -90,33 +90,10 @@ def locate(path: Path, file: str | None = None) -> Bundle:
         There is none, or there are several equally good ones.
     """
     if not path.is_dir():
-        if not path.exists():
-            raise InputError(Fault(str(path), "expected a GEM or GEF file, but got nothing there"))
-        kind = _rank(path.name)[0]
-        both = path if kind == "cells" else None
-        return Bundle(path, None if both else path, both, (), (), None, ())
+        return _alone(path)
     folder = Folder.of(path)
     found = [name for name in folder.names if name.casefold().endswith(_ENDINGS)]
-    chosen: dict[Kind, str | None] = {"square": None, "cells": None}
-    if file is not None:
-        if file not in found:
-            raise InputError(
-                Fault(
-                    f"{path}:reader_kwargs file",
-                    f"expected one of {', '.join(found) or 'no files'}, but got {file!r}."
-                    f"{near(file, found)}",
-                )
-            )
-        chosen[_rank(file)[0]] = file
-    else:
-        chosen = {kind: _best(path, found, kind) for kind in chosen}
-    if not any(chosen.values()):
-        raise InputError(
-            Fault(
-                str(path),
-                "expected a .gef, .gem or .gem.gz file, but got none; copy the whole output folder",
-            )
-        )
+    chosen = _chosen(path, found, file)
     images = tuple(_fits(folder, _IMAGE))
     clusters = _fits(folder, _CLUSTERS)
     square, cells = chosen["square"], chosen["cells"]
@@ -130,6 +107,41 @@ def locate(path: Path, file: str | None = None) -> Bundle:
         tuple(name for name in found if name not in chosen.values()),
         folder.faults,
     )
+
+
+def _alone(path: Path) -> Bundle:
+    if not path.exists():
+        raise InputError(Fault(str(path), "expected a GEM or GEF file, but got nothing there"))
+    cells = path if _rank(path.name)[0] == "cells" else None
+    return Bundle(path, None if cells else path, cells, (), (), None, ())
+
+
+def _chosen(path: Path, found: list[str], file: str | None) -> dict[Kind, str | None]:
+    """Names of the files with square bins and with cells: the one asked for, or the best."""
+    if file is None:
+        chosen: dict[Kind, str | None] = {
+            "square": _best(path, found, "square"),
+            "cells": _best(path, found, "cells"),
+        }
+        if not any(chosen.values()):
+            raise InputError(
+                Fault(
+                    str(path),
+                    "expected a .gef, .gem or .gem.gz file, but got none; copy the whole output "
+                    "folder",
+                )
+            )
+        return chosen
+    if file not in found:
+        raise InputError(
+            Fault(
+                f"{path}:reader_kwargs file",
+                f"expected one of {', '.join(found) or 'no files'}, but got {file!r}."
+                f"{near(file, found)}",
+            )
+        )
+    cells = _rank(file)[0] == "cells"
+    return {"square": None if cells else file, "cells": file if cells else None}
 
 
 def _fits(folder: Folder, pattern: re.Pattern[str]) -> list[Path]:

@@ -254,15 +254,7 @@ def open_square(gef: Gef, size: int) -> SquareGef:
             require_stored(group[part], f"{where}/{part}")
         genes = group["gene"][:]
         n_rows = int(group["expression"].shape[0])
-        starts = np.concatenate([genes["offset"].astype(np.int64), [n_rows]])
-        if starts[0] != 0 or (np.diff(starts) != genes["count"]).any():
-            raise InputError(
-                Fault(
-                    f"{where}/gene",
-                    f"expected genes that take up {n_rows:,} entries one after the other, but got "
-                    "offsets and counts that disagree; the file is damaged",
-                )
-            )
+        starts = _starts(genes, n_rows, f"{where}/gene")
         ids, names = gene_lists(genes, f"{where}/gene")
         exons = "exon" in group and group["exon"].shape == (n_rows,)
         facts = attributes(group["expression"])
@@ -271,6 +263,20 @@ def open_square(gef: Gef, size: int) -> SquareGef:
         gef.path, own, n_rows, tuple(ids), None if names is None else tuple(names), starts, facts,
         exons,
     )  # fmt: skip
+
+
+def _starts(genes: NDArray[Any], n_rows: int, what: str) -> NDArray[np.int64]:
+    """First entry of each gene; they must take up all entries, one after the other."""
+    starts = np.concatenate([genes["offset"].astype(np.int64), [n_rows]])
+    if starts[0] != 0 or (np.diff(starts) != genes["count"]).any():
+        raise InputError(
+            Fault(
+                what,
+                f"expected genes that take up {n_rows:,} entries one after the other, but got "
+                "offsets and counts that disagree; the file is damaged",
+            )
+        )
+    return starts
 
 
 def _require_whole(node: Any, names: tuple[str, ...], what: str) -> None:
