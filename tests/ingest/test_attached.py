@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tisseract.ingest.check import check_samples
 from tisseract.ingest.pipeline import ingest
 
 from . import h5ad_files as small
+from .vendors.mutants import _DAMAGE
 
 UM = 0.5
 XPLORER = "#Selection name: tumor core\n#Area (µm^2): 100\nX,Y\n5,-45\n45,-45\n45,-5\n5,-5\n"
@@ -281,3 +283,35 @@ def test_without_the_section_nothing_is_attached(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         ingest([sheet_row(tmp_path, annotation=path)], tmp_path / "a.atlas")
     assert not (tmp_path / "a.atlas").exists()
+
+
+FILES: dict[str, tuple[str, Any]] = {
+    "r.geojson": ("annotation", None),
+    "x.csv": ("annotation", XPLORER),
+    "cells.csv": ("annotation", "Barcode,Region\n" + "".join(f"cell{k},a\n" for k in range(9))),
+    "t.json": ("transform", '{"matrix": [[1, 0, 5], [0, 1, 5]]}'),
+    "marks.csv": ("transform", "x_from,y_from,x_to,y_to\n0,0,1,1\n9,0,10,1\n0,9,1,10\n"),
+    "l.csv": ("labels", "cell_id,a\n" + "".join(f"cell{k},{k % 3}\n" for k in range(60))),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FILES)
+def test_mutants_of_attached_files(tmp_path: Path, name: str) -> None:
+    column, text = FILES[name]
+    path = tmp_path / name
+    if text is None:
+        geojson(path, [[[1, -1], [9, -1], [9, -9], [1, -1]]], name="r")
+    else:
+        path.write_text(text, encoding="utf-8")
+    row, whole = sheet_row(tmp_path, **{column: path}), path.read_bytes()
+    assert check_samples([row]).ok
+    rng = np.random.default_rng(len(whole))
+    refused = 0
+    for k in range(int(os.environ.get("TISSERACT_MUTANTS", "20"))):
+        path.write_bytes(_DAMAGE[k % len(_DAMAGE)][1](whole, rng))
+        told = check_samples([row])
+        refused += not told.ok
+        for fault in told.faults:
+            assert any(word in str(fault) for word in (name, column, "annotation")), fault
+    assert refused

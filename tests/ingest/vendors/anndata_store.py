@@ -73,7 +73,10 @@ def write_zip(path: Path, version: int = 3, layout: str = "csr", inner: str = ""
 
 
 def _small(folder: Path) -> Path:
-    return write_store(folder / "brain.zarr", version=2)
+    path = write_store(folder / "brain.zarr", version=2)
+    # Else the headers of single arrays are not looked at.
+    (path / ".zmetadata").unlink(missing_ok=True)
+    return path
 
 
 def _zipped(folder: Path) -> Path:
