@@ -98,6 +98,16 @@ def locate(path: Path, sample: str | None = None) -> Bundle:
     ------
     InputError
         Several samples and none chosen, or no sample of that name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for part in ("exprMat_file.csv", "metadata_file.csv.gz"):
+    ...         _ = Path(name, f"Lung5_Rep1_{part}").write_bytes(b"")
+    ...     found = locate(Path(name))
+    >>> found.sample, found.metadata.name, found.polygons
+    ('Lung5_Rep1', 'Lung5_Rep1_metadata_file.csv.gz', None)
     """
     folder = Folder.of(path, _DEPTH)
     found: dict[tuple[str, str], dict[str, list[str]]] = {}

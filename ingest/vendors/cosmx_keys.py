@@ -61,7 +61,7 @@ def cell_names(fov: Any, cell: Any, prefix: str = "") -> Any:
 
 
 def scan_counts(table: Table, fov: str, cell: str, features: tuple[str, ...]) -> CellKeys:
-    """Read the keys of a table of counts, and sum what lies outside cells.
+    r"""Read the keys of a table of counts, and sum what lies outside cells.
 
     Text whose first two columns are the keys is not parsed beyond them: 1 GB takes about a
     second. Memory: 16 bytes a row.
@@ -70,6 +70,18 @@ def scan_counts(table: Table, fov: str, cell: str, features: tuple[str, ...]) ->
     ------
     InputError
         A key that is no whole number of zero or more, or counts outside cells that are none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from tisseract.ingest.vendors.table import open_table
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     path = Path(name, "x.csv")
+    ...     _ = path.write_text("fov,cell_ID,Sox2\n1,0,40\n1,1,3\n")
+    ...     found = scan_counts(open_table(path), "fov", "cell_ID", ("Sox2",))
+    >>> found.cell.tolist(), found.outside_counts
+    ([0, 1], 40.0)
     """
     delimiter = getattr(table, "delimiter", None)
     if delimiter == "," and table.names[:2] == (fov, cell):

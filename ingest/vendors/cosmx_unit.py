@@ -68,7 +68,7 @@ def step_of(positions: Positions | None) -> float:
 
     FOVs of other instruments may lie anywhere apart, so only that step is taken for a sign.
 
-    >>> from .cosmx_frame import Positions
+    >>> from tisseract.ingest.vendors.cosmx_frame import Positions
     >>> px = np.array([[3188.889, 155216.7], [8661.111, 155216.7], [14133.333, 155216.7]])
     >>> step_of(Positions(np.arange(3), px, None))
     5472.0
