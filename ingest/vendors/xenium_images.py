@@ -97,10 +97,10 @@ def find_images(folder: Folder, place: Place) -> Found:
     first = next((one for one in (*stack, single, mip) if one is not None), None)
     found.pixel_um, found.pixel_said = _pixel(first, place)
     affine = place.affine(np.eye(3), found.pixel_um)
-    if stack:
-        found.images["morphology_focus"] = (
-            stack_images(stack, names, affine) if len(stack) > 1 else _one(stack[0], names, affine)
-        )
+    if len(stack) == 1:
+        found.images["morphology_focus"] = _one(stack[0], names, affine)
+    elif stack:
+        found.images["morphology_focus"] = stack_images(stack, names, affine)
     elif single is not None:
         found.images["morphology_focus"] = _one(single, ("DAPI",), affine)
     if mip is not None:

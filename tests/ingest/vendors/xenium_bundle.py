@@ -137,8 +137,9 @@ def _packed(zarr_group: Any, name: str, values: NDArray[Any]) -> Any:
 
 def _zip_root(path: Path, stack: ExitStack, attributes: dict[str, Any]) -> Any:
     import zarr
+    from zarr.storage import ZipStore
 
-    store = zarr.storage.ZipStore(path, mode="w")
+    store = ZipStore(path, mode="w")
     stack.callback(store.close)
     return zarr.create_group(store, zarr_format=2, attributes=attributes)
 
