@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["estimated_seconds", "spoken_seconds"]
+__all__ = ["element_bytes", "estimated_seconds", "spoken_seconds"]
 
 # Bytes of input read and written as a section in a second, on one core of a two-core machine
 # (benchmarks/ingest): compressed matrices unpack to several times their size, text must be parsed.
@@ -26,6 +26,8 @@ _RATES = {
     ".zip": 10e6,
 }
 _OTHERS = 20e6
+_IMAGES = frozenset({".tif", ".tiff", ".png", ".jpg", ".jpeg", ".btf"})
+_ELEMENTS = ("transcript", "tx_file", "boundar", "polygon", "spots", "edges", "points")
 _LEAST = 0.3
 _NETWORK = 40e6  # staging from a bucket, before it is read
 
@@ -53,6 +55,27 @@ def estimated_seconds(sizes: list[tuple[str, int]], *, remote: bool = False) -> 
     read = sum(size / _RATES.get(Path(name).suffix.casefold(), _OTHERS) for name, size in sizes)
     fetched = sum(size for _, size in sizes) / _NETWORK if remote else 0.0
     return _LEAST + read + fetched
+
+
+def element_bytes(sizes: list[tuple[str, int]]) -> int:
+    """Estimate what images, transcripts and boundaries take in the atlas: what they take now.
+
+    Parameters
+    ----------
+    sizes : list of (str, int)
+        Name and bytes of each file that is read.
+
+    Examples
+    --------
+    >>> element_bytes([("transcripts.parquet", 30), ("he.tif", 4), ("matrix.h5", 9)])
+    34
+    """
+    return sum(
+        size
+        for name, size in sizes
+        if Path(name).suffix.casefold() in _IMAGES
+        or any(word in name.casefold() for word in _ELEMENTS)
+    )
 
 
 def spoken_seconds(seconds: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..atlas.errors import Fault, InputError
 from ..atlas.memory import format_bytes
 from .annotate import attached_of
-from .estimates import estimated_seconds, spoken_seconds
+from .estimates import element_bytes, estimated_seconds, spoken_seconds
 
 if TYPE_CHECKING:
     from .plan import SectionSource
@@ -46,15 +46,18 @@ class RowReport:
         """Rough time that taking it in will take; 0 where it has faults."""
         if not self.files:
             return 0.0
-        named = [(file.name, size) for file, size in zip(self.files, self.sizes, strict=True)]
-        return estimated_seconds(named, remote=self.row.url is not None)
+        return estimated_seconds(self._named, remote=self.row.url is not None)
+
+    @property
+    def _named(self) -> list[tuple[str, int]]:
+        return [(file.name, size) for file, size in zip(self.files, self.sizes, strict=True)]
 
     @property
     def disk_bytes(self) -> int:
         """Estimate of the size of its sections; of what was not opened, that of the input."""
         if self.row.url is not None:
             return self.input_bytes
-        return sum(source.disk_bytes for source in self.sources)
+        return sum(source.disk_bytes for source in self.sources) + element_bytes(self._named)
 
     @property
     def memory_bytes(self) -> int:

@@ -116,3 +116,18 @@ def test_one_input_under_two_names_is_noted_and_told(toy: ModuleType, tmp_path: 
     (note,) = report.notes
     assert "as row 1 (a) does" in note.message
     assert [event.message for event in events if event.kind == "note"] == [str(note)]
+
+
+def test_it_tells_what_is_read_and_what_it_takes(tmp_path: Path) -> None:
+    from .vendors.tables_bundle import small, write_tables
+
+    folder = write_tables(tmp_path / "tables", small(), "long")
+    report = check_samples([{"sample": "a", "data_path": folder}])
+    facts = report.rows[0].to_json()
+    assert facts["technology"] == "STARmap"
+    assert "spots.csv" in str(facts["reads"])
+    assert report.rows[0].seconds > 0
+    assert report.rows[0].disk_bytes >= (folder / "spots.csv").stat().st_size
+    text = str(report)
+    for words in ("reads spots.csv", "takes roughly", "of memory", "together roughly", "of disk"):
+        assert words in text
