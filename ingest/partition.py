@@ -187,7 +187,7 @@ class _Job:
         self.tell("order", 1.0)
         arrays = write_frame(path, raw, rows, self.pool)
         areas = self._areas()
-        shape_notes = write_shapes(path, raw, rows, system, self.folder, areas)
+        shape_notes = write_shapes(path, raw, rows, system, scratch=self.folder, areas=areas)
         # Written, and not to be held while the matrix is sorted.
         rows = rows.without_positions()
         obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)

@@ -128,6 +128,7 @@ def write_shapes(
     raw: RawSection,
     rows: RowOrder,
     system: str,
+    *,
     scratch: Path,
     areas: BoundaryAreas | None = None,
 ) -> tuple[str, ...]:
