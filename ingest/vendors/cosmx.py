@@ -248,7 +248,7 @@ def _elements(survey: Survey, bundle: Bundle, target: Target, kwargs: Mapping[st
     with part():
         chosen = kwargs.get("images")
         images = without(bundle.images, chosen, str(survey.path))
-        pictures, masks = mosaics(images, bundle.images.get("CellLabels", {}), target)
+        pictures, masks = mosaics(images, bundle.images, target)
         survey.images.update(pictures)
         survey.labels.update(masks)
         if any(name.startswith("CellLabels") for name in masks):

@@ -18,19 +18,16 @@ from .cosmx_images import (
     place_tiles,
     plane_names,
     read_header,
-    read_planes,
 )
+from .cosmx_turn import orientation
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ...atlas.images import Affine
     from .cosmx_elements import Target
     from .cosmx_frame import FovFrame
 
 __all__ = ["mosaics", "without"]
 
-_LEAST_HITS = 0.5
 _STRIP_BYTES = 2**27  # of a band of 512 rows; wider slides become several mosaics
 _BAND_ROWS = 512
 _SLIDE_PX = 1_500_000  # two slides of 75 mm in the smallest pixels
@@ -39,7 +36,9 @@ _THIN = 4.0  # mosaic pixels a pixel of an image: above, most of it is empty
 
 
 def mosaics(
-    images: Mapping[str, Mapping[int, Path]], masks_by_fov: Mapping[int, Path], target: Target
+    images: Mapping[str, Mapping[int, Path]],
+    there: Mapping[str, Mapping[int, Path]],
+    target: Target,
 ) -> tuple[dict[str, LazyImage], dict[str, LazyLabels]]:
     """Put the files of each kind into one mosaic; the headers of first files are read.
 
@@ -47,8 +46,8 @@ def mosaics(
     ----------
     images : mapping
         Files by kind and FOV.
-    masks_by_fov : mapping
-        Files of `CellLabels`, asked for or not: they tell directions and pixels.
+    there : mapping
+        Files of all kinds, asked for or not: they tell directions and pixels.
     target : Target
         Where things go.
 
@@ -69,12 +68,12 @@ def mosaics(
         return pictures, masks
     if not images:
         return pictures, masks
-    reverse = _orientation(masks_by_fov, target, frame)
+    reverse = orientation(there, target, frame)
     # Composites are made smaller in some exports; masks have the pixels of the coordinates.
     sizes = {kind: _header(kind, files[min(files)]) for kind, files in images.items()}
     full = max(shape[1] for shape, _ in sizes.values())
-    if masks_by_fov:
-        full = read_header(masks_by_fov[min(masks_by_fov)])[0][1]
+    if "CellLabels" in there:
+        full = read_header(there["CellLabels"][min(there["CellLabels"])])[0][1]
     for kind, files in images.items():
         shape, dtype = sizes[kind]
         places = _corners(frame, files, full / shape[1], shape)
@@ -171,67 +170,6 @@ def _affine(corner: tuple[float, float], step: float, flip: bool) -> Affine:
     """Pixels of a mosaic to stored units."""
     sign = -1.0 if flip else 1.0
     return (step, 0.0, corner[0] * step), (0.0, sign * step, sign * corner[1] * step)
-
-
-def _orientation(masks: Mapping[int, Path], target: Target, frame: FovFrame) -> tuple[bool, bool]:
-    """Whether columns and rows of images run against global x and y.
-
-    By rule columns follow local x, and rows run against global y. Where there are masks the
-    centers of the cells of one FOV are looked up in its mask in all four directions.
-    """
-    rule = (frame.sign[0] < 0, True)
-    meta = target.meta
-    fovs, count = np.unique(meta.fov[meta.cell > 0], return_counts=True)
-    usable = [fov for fov in fovs[np.argsort(-count)].tolist() if fov in masks]
-    if not usable:
-        return rule
-    own = (meta.fov == usable[0]) & (meta.cell > 0)
-    mask = next(iter(read_planes(masks[usable[0]])), None)
-    if mask is None or mask.ndim != 2:
-        return rule
-    local = _local(target, frame, own)
-    hits = {
-        (x, y): _hits(
-            mask, local, meta.cell[own], (x != (frame.sign[0] < 0), y != (frame.sign[1] < 0))
-        )
-        for x in (False, True)
-        for y in (False, True)
-    }
-    best = max(hits, key=lambda way: (hits[way], way == rule))
-    if hits[best] < _LEAST_HITS:
-        target.notes.append(
-            f"CellLabels: only {hits[best]:.0%} of the centers of FOV {usable[0]} lie on their cell"
-        )
-        return rule
-    if best != rule:
-        target.notes.append(
-            f"images are turned: columns run {'against' if best[0] else 'along'} global x and rows "
-            f"{'against' if best[1] else 'along'} global y, by the masks ({hits[best]:.0%})"
-        )
-    return best
-
-
-def _local(target: Target, frame: FovFrame, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-    meta = target.meta
-    if meta.local is not None:
-        return meta.local[own]
-    assert meta.whole is not None
-    at = frame.rows_of(meta.fov[own])
-    return np.asarray((meta.whole[own] - frame.origin[at]) * np.array(frame.sign))
-
-
-def _hits(
-    mask: NDArray[Any],
-    local: NDArray[np.float64],
-    cells: NDArray[np.int64],
-    turned: tuple[bool, bool],
-) -> float:
-    """Share of the centers that lie on their own cell, with columns or rows turned about."""
-    size = np.array([mask.shape[1], mask.shape[0]])
-    at = np.where(turned, size - local, local)
-    good = np.isfinite(at).all(axis=1) & (at >= 0).all(axis=1) & (at < size).all(axis=1)
-    columns, rows = np.floor(at[good]).astype(np.int64).T
-    return float((mask[rows, columns] == cells[good]).sum() / max(1, local.shape[0]))
 
 
 def without(

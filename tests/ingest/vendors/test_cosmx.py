@@ -231,9 +231,23 @@ class TestLayouts:
         with pytest.raises(InputError, match="'CellLabels'"):
             READER.open(path, ReadOptions(reader_kwargs={"images": ["CellLabel"]}))
 
-    def test_images_turned_about_are_righted_by_the_masks(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("masks", [True, False])
+    def test_images_turned_about_are_righted(self, tmp_path: Path, masks: bool) -> None:
         path = tmp_path / "x"
-        write_cosmx(path, TISSUE, version="atomx", fov_px=FOV_PX)
+        tissue = replace(TISSUE, n_cells=250)
+        write_cosmx(path, tissue, version="atomx", fov_px=(900, 900))
+        if not masks:
+            shutil.rmtree(path / "CellLabels")
+            shutil.rmtree(path / "CellComposite")
+            straight = READER.open(path, NEW)
+            assert straight.images["Morphology2D"].open.reverse == (False, True)  # type: ignore[attr-defined]
+            for file in (path / "Morphology2D").iterdir():
+                turned = tifffile.imread(file)[:, ::-1, ::-1]
+                tifffile.imwrite(file, turned, photometric="minisblack")
+            raw = READER.open(path, NEW)
+            assert raw.images["Morphology2D"].open.reverse == (True, False)  # type: ignore[attr-defined]
+            assert "images are turned" in str(raw.provenance["notes"])
+            return
         for kind in ("CellLabels", "CompartmentLabels"):
             for file in (path / kind).iterdir():
                 tifffile.imwrite(file, tifffile.imread(file)[::-1, ::-1])
