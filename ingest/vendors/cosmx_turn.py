@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +83,7 @@ def _scores(
     sign: tuple[int, int],
 ) -> dict[_Way, float]:
     """Share of centers on their own cell, or brightness under them, for each direction."""
-    ways: list[_Way] = list(product((False, True), repeat=2))
+    ways: list[_Way] = [(x, y) for x in (False, True) for y in (False, True)]
     scores = dict.fromkeys(ways, 0.0)
     for plane in planes:
         if plane.ndim != 2:
