@@ -24,7 +24,7 @@ __all__ = ["Ground", "cell_regions", "names_cells", "read_region_file"]
 
 _LARGEST = 512 * 2**20
 _IDS = ("barcode", "barcodes", "cell_id", "cell")
-_SELECTION = "#selection name"
+_SELECTION = "selection name"
 _REACH = 0.6  # of the distance to the nearest cell: discs of a hexagonal lattice then join
 _MOST_CELLS = 200_000
 
@@ -88,7 +88,7 @@ def names_cells(path: Path) -> bool:
     if path.suffix.casefold() not in {".csv", ".tsv"}:
         return False
     header = _header(path)
-    return bool(header) and header[0] in _IDS and not {"x", "y"} <= set(header)
+    return any(name in header for name in _IDS) and not {"x", "y"} <= set(header)
 
 
 def _header(path: Path) -> list[str]:
@@ -187,7 +187,8 @@ def _selections(path: Path) -> Iterator[tuple[str, Any, Any]]:
     ):
         for number, cells in enumerate(csv.reader(file, delimiter=_separator(path)), start=1):
             line = ",".join(cells).strip()
-            if line.casefold().startswith(_SELECTION):
+            said = line.lstrip("# ").casefold()
+            if line.startswith("#") and said.startswith(_SELECTION):
                 name = line.partition(":")[2].strip().strip(",").strip('"')
                 at = {}
             elif not line or line.startswith("#"):

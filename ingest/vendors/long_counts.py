@@ -262,7 +262,8 @@ class MtxTriples:
 
         names: tuple[str, ...] = ("first", "second", "number")
         table = TextTable.of(self.path, delimiter=" ", names=names, skip_rows=self.head_rows)
-        types = dict(zip(names, (pa.int64(), pa.int64(), pa.float64()), strict=True))
+        kinds = (pa.int64(), pa.int64(), pa.float64())
+        types: dict[str, pa.DataType] = dict(zip(names, kinds, strict=True))
         total = 0
         for batch in table.batches(names, types):
             one, two, numbers = (

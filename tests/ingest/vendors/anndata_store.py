@@ -53,7 +53,7 @@ def _toy(layout: str) -> Any:
     )
     data = anndata.AnnData(matrix, obs=obs, var=pd.DataFrame(index=small.gene_names()))
     data.obsm["spatial"] = small.positions()
-    data.layers["log"] = data.X.copy()
+    data.layers["log"] = matrix.copy()
     return data
 
 

@@ -249,7 +249,7 @@ def test_memory_follows_the_budget(tmp_path: Path) -> None:
     folder = write_tables(tmp_path / "tables", SimTissue(4000, 40, 60.0), "long")
     raw = READER.open(folder, ReadOptions())
     tracemalloc.start()
-    total = sum(int(block.data.sum()) for block in raw.counts.blocks(2**22))
+    total = sum(int(np.sum(np.asarray(block.data, np.int64))) for block in raw.counts.blocks(2**22))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert total == SimTissue(4000, 40, 60.0).whole().counts.sum()
