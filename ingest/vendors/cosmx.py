@@ -281,7 +281,7 @@ def _described(bundle: Bundle) -> Metadata:
 def _fit(bundle: Bundle, meta: Metadata) -> FovFrame | None:
     """Frame by the cells; else by vertices or transcripts that have both kinds of pixels."""
     if meta.local is not None and meta.whole is not None:
-        own = meta.cell > 0
+        own = slice(None) if (meta.cell > 0).all() else meta.cell > 0
         found = fit_frame(
             meta.fov[own], meta.local[own], meta.whole[own], "cells", str(bundle.metadata)
         )

@@ -30,6 +30,7 @@ __all__ = ["FovFrame", "Positions", "fit_frame", "from_positions", "with_positio
 
 _SLOPE_OFF = 0.05  # of 1 or -1; local and global pixels are the same pixels
 _NOTED_PX = 2.0
+_SAMPLE = 200_000
 _LEAST_SPREAD = 4.0  # px squared; below it a regression says nothing
 
 
@@ -121,16 +122,39 @@ def fit_frame(
     ((1, -1), [[10.0, 90.0], [50.0, 90.0]])
     """
     good = np.isfinite(local).all(axis=1) & np.isfinite(whole).all(axis=1)
-    fovs, of = np.unique(fov[good], return_inverse=True)
-    local, whole = local[good], whole[good]
+    if not good.all():
+        fov, local, whole = fov[good], local[good], whole[good]
+    n = fov.size
+    fovs, of = np.unique(fov, return_inverse=True)
     if not fovs.size:
         return None
     mean_local, mean_whole = _means(of, local, fovs.size), _means(of, whole, fovs.size)
-    apart = local - mean_local[of]
+    step = max(1, n // _SAMPLE)  # directions need no more; places take every point
+    of, local, whole = of[::step], local[::step], whole[::step]
+    sign = _directions(local - mean_local[of], whole - mean_whole[of], where)
+    if sign is None:
+        return None
+    origin = mean_whole - sign * mean_local
+    off = np.abs(origin[of] + sign * local - whole).max(axis=1)
+    lost = float((off > _NOTED_PX).mean())
+    notes = (
+        (f"{lost:.1%} of the {what} lie more than {_NOTED_PX:g} px off the place of their FOV",)
+        if lost
+        else ()
+    )
+    directions = (int(sign[0]), int(sign[1]))
+    way = "against" if directions[1] < 0 else "along"
+    how = f"local y runs {way} global y, by {n} {what} of {fovs.size} FOVs"
+    return FovFrame(fovs, origin, directions, how, notes)
+
+
+def _directions(
+    apart: NDArray[np.float64], moved: NDArray[np.float64], where: str
+) -> NDArray[np.float64] | None:
+    """Sign of global over local steps within FOVs; None where they say nothing."""
     spread = (apart**2).sum(axis=0)
     if (spread < _LEAST_SPREAD).any():
         return None
-    moved = whole - mean_whole[of]
     slope = (apart * moved).sum(axis=0) / spread
     crossed = np.abs((apart * moved[:, ::-1]).sum(axis=0) / spread)
     if (np.abs(slope) < _SLOPE_OFF).all() and (np.abs(crossed - 1) < _SLOPE_OFF).all():
@@ -144,19 +168,7 @@ def fit_frame(
                 "different exports",
             )
         )
-    sign = np.sign(slope)
-    origin = mean_whole - sign * mean_local
-    off = np.abs(origin[of] + sign * local - whole).max(axis=1)
-    lost = float((off > _NOTED_PX).mean())
-    notes = (
-        (f"{lost:.1%} of the {what} lie more than {_NOTED_PX:g} px off the place of their FOV",)
-        if lost
-        else ()
-    )
-    directions = (int(sign[0]), int(sign[1]))
-    way = "against" if directions[1] < 0 else "along"
-    how = f"local y runs {way} global y, by {off.size} {what} of {fovs.size} FOVs"
-    return FovFrame(fovs, origin, directions, how, notes)
+    return np.sign(slope)
 
 
 def _means(of: NDArray[np.int64], points: NDArray[np.float64], n: int) -> NDArray[np.float64]:
