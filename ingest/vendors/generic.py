@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, cast, override
@@ -17,11 +17,13 @@ from ..anndata_parts import check_ids
 from ..missing import name_rows
 from ..reader import ReadOptions
 from ..source import StringValues
+from ..split import MaskedCounts
 from ..units import find_unit
 from .generic_counts import FoundCounts, find_counts
 from .rings import vertex_rings
 from .table import Table, open_table
 from .table_mapping import MAPPING_NAMES, TableMapping, inside, read_mapping
+from .table_sections import chosen_rows, refuse_several
 from .transcripts import transcripts
 from .vendor import Survey, VendorReader, features_of
 
@@ -49,12 +51,15 @@ class TableReader(VendorReader):
     would say, or its path. See docs/platforms/table.md.
 
     reader_kwargs: `mapping`, `panel` (`partial` when genes that are not listed may have been
-    measured), `image_scale` (pixels of `image` per coordinate unit).
+    measured), `image_scale` (pixels of `image` per coordinate unit), `where` (of several
+    sections in one table: the values of columns that one has, such as `{"section": "A"}`).
     """
 
     format: str = "table"
     technology: str = "table"
-    known_options: ClassVar[frozenset[str]] = frozenset({"image_scale", "mapping", "panel"})
+    known_options: ClassVar[frozenset[str]] = frozenset(
+        {"image_scale", "mapping", "panel", "where"}
+    )
     # Who writes a mapping beside the files means it.
     goes_over: ClassVar[frozenset[str]] = frozenset({"*"})
 
@@ -104,7 +109,9 @@ class TableReader(VendorReader):
         found: FoundCounts,
         options: ReadOptions,
     ) -> None:
-        at, part = found.cells, survey.faults.part
+        part = survey.faults.part
+        found = _one_section(cells, found, mapping, options)
+        at = found.cells
         positions = cells.positions if at is None else cells.positions[at]
         ids = cells.ids if at is None else cells.ids.take(at)
         with part():
@@ -233,6 +240,38 @@ def _read_cells(root: Path, mapping: TableMapping) -> _Cells:
         ids = table.strings(part.id)
         check_ids(ids, f"{table.path}:{part.id}")
     return _Cells(table, ids, positions, {part.x, part.y, *([part.id] if part.id else [])})
+
+
+def _one_section(
+    cells: _Cells, found: FoundCounts, mapping: TableMapping, options: ReadOptions
+) -> FoundCounts:
+    """Keep the cells of one section, or see that there is only one."""
+    at = np.arange(len(cells.ids)) if found.cells is None else found.cells
+    given = options.reader_kwargs.get("where")
+    if given is not None and not isinstance(given, Mapping):
+        raise InputError(
+            Fault("reader_kwargs", f"expected where as columns and values, but got {given!r:.60}")
+        )
+    asked = dict(mapping.cells.where or {}) | {str(k): str(v) for k, v in (given or {}).items()}
+    if asked:
+        if mapping.transcripts is not None:
+            raise InputError(
+                Fault(
+                    "transcripts",
+                    "expected no transcripts with `where`, since nothing says of which section "
+                    "they are; write a table for each section",
+                )
+            )
+        keep = np.flatnonzero(chosen_rows(cells.table, asked)[at])
+        if keep.size == 0:
+            raise InputError(Fault(str(cells.table.path), f"expected cells of {asked}, got none"))
+        found = replace(found, counts=MaskedCounts(found.counts, keep), cells=at[keep])
+        at = at[keep]
+    if options.split_by is None:
+        left = cells.used | found.used
+        names = [name for name in cells.table.names if name not in left]
+        refuse_several(cells.table, cells.positions[at], names, at)
+    return found
 
 
 def _require(table: Table, names: Sequence[str], key: str) -> None:

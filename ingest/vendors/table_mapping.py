@@ -48,6 +48,8 @@ class CellsPart:
     z: str | None = None
     obs: tuple[str, ...] | None = None
     """Columns kept; None keeps all that are nothing else."""
+    where: Mapping[str, str] | None = None
+    """Rows that are cells: those with these values."""
     delimiter: str | None = None
 
 
@@ -288,6 +290,8 @@ class _Parser:
             return self.choice(name, given, key, choices, choices[0])
         if kind.startswith("tuple"):
             return self.words(name, given, key)
+        if kind.startswith("Mapping"):
+            return self.pairs(name, given[key], key)
         if kind == "bool":
             return self.choice(name, given, key, ("true", "false"), "true") == "true"
         if kind.startswith("float"):
@@ -332,6 +336,16 @@ class _Parser:
             return tuple(str(one) for one in value)
         self.fault(f"{name}.{key}".lstrip("."), f"expected a list of words, but got {value!r:.60}")
         return None
+
+    def pairs(self, name: str, value: object, key: str) -> dict[str, str]:
+        plain = isinstance(value, Mapping) and all(
+            isinstance(one, str | int | float) for one in value.values()
+        )
+        if not plain:
+            self.fault(f"{name}.{key}", f"expected columns and their values, but got {value!r:.60}")
+            return {}
+        assert isinstance(value, Mapping)
+        return {str(column): str(one) for column, one in value.items()}
 
     def number(self, name: str, value: object, key: str) -> float | None:
         try:

@@ -172,6 +172,41 @@ class TestJoins:
         assert matrix_of(READER.open(folder, ReadOptions())).sum() == total
 
 
+class TestSections:
+    def write(self, folder: Path) -> Path:
+        write_tables(folder, small(), "long")
+        lines = (folder / "cells.csv").read_text().splitlines()
+        block = small().whole()
+        rows = [lines[0] + ",section"]
+        for k, line in enumerate(lines[1:]):
+            name, _, _, domain = line.split(",")
+            x, y = block.positions_um[k // 2] / PIXEL_UM  # two sections upon one another
+            rows.append(f"{name},{x},{y},{domain},{'AB'[k % 2]}")
+        (folder / "cells.csv").write_text("\n".join(rows) + "\n")
+        text = (folder / "tisseract.yaml").read_text()
+        (folder / "tisseract.yaml").write_text(text[: text.index("transcripts:")])
+        return folder
+
+    def test_several_sections_are_refused_until_one_is_chosen(self, tmp_path: Path) -> None:
+        folder = self.write(tmp_path / "tables")
+        told = faults(folder)
+        assert "'section' tells apart" in told
+        assert '{"where": {"section": VALUE}}' in told
+        given: Any = {"where": {"section": "B"}}
+        raw = READER.open(folder, ReadOptions(reader_kwargs=given))
+        kept = small().whole().counts.toarray()[1::2]
+        assert (matrix_of(raw).toarray() == kept).all()
+        assert ids_read(raw) == ids_of(small().whole())[1::2]
+        assert len(raw.obs["domain"].read().codes) == 30  # type: ignore[union-attr]
+        assert READER.open(folder, ReadOptions(split_by="none")).n_obs == 60
+
+    def test_values_that_are_not_there(self, tmp_path: Path) -> None:
+        folder = self.write(tmp_path / "tables")
+        for where, wanted in (({"section": "C"}, "got A, B"), ({"sectoin": "A"}, "'section'")):
+            given: Any = {"where": where}
+            assert wanted in faults(folder, ReadOptions(reader_kwargs=given))
+
+
 class TestFaultsTeach:
     def test_columns_that_are_there_are_listed(self, tmp_path: Path) -> None:
         folder = write_tables(tmp_path / "tables", small(), "long")

@@ -1,0 +1,90 @@
+"""One section of a table: rows chosen by a column, and tables that look like several refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...atlas.errors import Fault, InputError, near
+from ..several import judge, worth_reading
+from ..split import encode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .table import Table
+
+__all__ = ["chosen_rows", "refuse_several"]
+
+_SHOWN = 8
+
+
+def chosen_rows(table: Table, where: Mapping[str, str]) -> NDArray[np.bool_]:
+    """(n,) True for rows whose columns hold the values asked for.
+
+    Raises
+    ------
+    InputError
+        No such column, or no such row; names the values that there are.
+    """
+    kept = np.ones(table.n_rows, bool)
+    for column, value in where.items():
+        if column not in table.names:
+            raise InputError(
+                Fault(
+                    f"{table.path} (cells.where)",
+                    f"expected a column {column!r}, but got {', '.join(table.names[:12])}."
+                    f"{near(column, table.names)}",
+                )
+            )
+        codes, labels = encode(table.strings(column))
+        if value not in labels:
+            raise InputError(
+                Fault(
+                    f"{table.path}:{column}",
+                    f"expected {value!r} in some row, but got {', '.join(labels[:_SHOWN])}."
+                    f"{near(value, labels)}",
+                )
+            )
+        kept &= codes == labels.index(value)
+    if not kept.any():
+        raise InputError(Fault(f"{table.path} (cells.where)", "expected cells, but got none"))
+    return kept
+
+
+def refuse_several(
+    table: Table, positions: NDArray[np.float64], names: Sequence[str], rows: NDArray[np.int64]
+) -> None:
+    """Refuse a table that looks like several sections.
+
+    Parameters
+    ----------
+    table : Table
+        Of the cells.
+    positions : ndarray (k, 2)
+        Of the rows.
+    names : sequence of str
+        Columns that are neither id, position nor gene.
+    rows : ndarray (k,)
+        Rows of the table that are cells.
+
+    Raises
+    ------
+    InputError
+        Naming the columns that show it.
+    """
+    kinds = {name: column.kind for name, column in table.columns(names).items()}
+    looked = [name for name in names if worth_reading(name, kinds.get(name))]
+    columns = {name: encode(table.strings(name))[0][rows] for name in looked}
+    shown = [evidence.column for evidence in judge(positions, columns)]
+    if shown:
+        raise InputError(
+            Fault(
+                str(table.path),
+                f"expected one section, but got a table that {shown[0]!r} tells apart into several; "
+                "choose one in each row with reader_kwargs "
+                f'{{"where": {{"{shown[0]}": VALUE}}}}, or set split_by to none',
+            )
+        )
