@@ -83,7 +83,7 @@ def refuse_several(
         raise InputError(
             Fault(
                 str(table.path),
-                f"expected one section, but got a table that {shown[0]!r} tells apart into several; "
+                f"expected one section, but got a table that {shown[0]!r} tells into several; "
                 "choose one in each row with reader_kwargs "
                 f'{{"where": {{"{shown[0]}": VALUE}}}}, or set split_by to none',
             )

@@ -22,6 +22,7 @@ from .folder import Folder
 from .generic_counts import join_cells
 from .table import Table, open_table
 from .table_mapping import inside
+from .table_sections import refuse_several
 from .vendor import Survey, VendorReader, features_of
 from .xenium_features import tables_of
 
@@ -227,6 +228,8 @@ def _place(survey: Survey, matrix: FeatureMatrix, table: Table, options: ReadOpt
     survey.counts = matrix.counts if rows is None else MaskedCounts(matrix.counts, rows)
     kept = [name for name in table.names if name not in {barcode, x, y}]
     survey.obs = table.columns(kept, at)
+    if options.split_by is None:
+        refuse_several(table, positions, kept, np.arange(len(own)) if at is None else at)
     survey.notes += notes
     survey.versions |= {"positions": table.path.name, "columns": [barcode, x, y]}
 

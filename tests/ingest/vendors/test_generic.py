@@ -190,7 +190,7 @@ class TestSections:
     def test_several_sections_are_refused_until_one_is_chosen(self, tmp_path: Path) -> None:
         folder = self.write(tmp_path / "tables")
         told = faults(folder)
-        assert "'section' tells apart" in told
+        assert "'section' tells into several" in told
         assert '{"where": {"section": VALUE}}' in told
         given: Any = {"where": {"section": "B"}}
         raw = READER.open(folder, ReadOptions(reader_kwargs=given))
