@@ -115,8 +115,9 @@ def _match(
     from scipy import fft, ndimage
 
     low = positions.min(axis=0) - _REACH_UM
-    size = np.ceil((positions.max(axis=0) + _REACH_UM - low) / scale).astype(np.int64)
-    if size.max() > _LARGEST:
+    with np.errstate(over="ignore"):
+        size = np.ceil((positions.max(axis=0) + _REACH_UM - low) / scale)
+    if not size.max() <= _LARGEST:
         return None
     at = ((positions - low) / scale).astype(np.int64)
     cells = np.zeros((int(size[1]), int(size[0])))

@@ -15,7 +15,7 @@ from .xenium_bundle import KINDS
 from .xenium_checks import READER
 
 # 500 of each kind were run; `TISSERACT_MUTANTS=500` runs them again.
-_N = int(os.environ.get("TISSERACT_MUTANTS", "20"))
+_N = int(os.environ.get("TISSERACT_MUTANTS", "10"))
 
 
 @pytest.mark.slow
