@@ -22,6 +22,7 @@ from ..contracts import ids_of, matrix_of
 from .test_spatialdata_zarr import store
 
 READER = SpatialDataReader()
+pytestmark = pytest.mark.slow  # spatialdata writes what is made old
 
 
 def as_first_release(path: Path) -> Path:

@@ -89,6 +89,7 @@ def test_a_file_is_read_and_skipped_until_it_changes(
         ingest([row], atlas)
 
 
+@pytest.mark.slow
 def test_a_zarr_store_of_many_objects(tmp_path: Path, bucket: str, scratch: Path) -> None:
     url = put(f"{bucket}/brain.zarr", template(2, "csr"))
     ingest([{"sample": "z", "data_path": url, "um_per_unit": 1.0}], tmp_path / "a.atlas")

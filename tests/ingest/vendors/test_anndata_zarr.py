@@ -57,6 +57,12 @@ class TestContract(ReaderContract):
             "gene_ids": small.gene_names(),
         }
 
+    @pytest.mark.slow
+    def test_no_guest_error_gets_out_of_a_truncated_input(
+        self, reader: Reader, source: Path, options: ReadOptions
+    ) -> None:
+        super().test_no_guest_error_gets_out_of_a_truncated_input(reader, source, options)
+
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_columns_of_every_kind(tmp_path: Path, version: int) -> None:
