@@ -20,7 +20,7 @@ from .reader import fingerprint
 from .report import SectionOutcome
 from .run import OnError
 from .sheet import sample_name
-from .staging import is_remote, remote_fingerprint, remote_name
+from .staging import is_remote, most_at_once, remote_fingerprint, remote_name
 from .time import CommittedTime
 from .workers import count_slots
 
@@ -129,6 +129,9 @@ def prepare(
     ]
     sources = _fingerprinted(report.sections, tile_cells, tell)
     on_cluster = place is not None and not isinstance(place, str)
+    if not on_cluster:  # there, nobody can say which sections share a disk
+        fetched = (source.remote for source in sources if source.remote is not None)
+        total = min(total, most_at_once(fetched) or total)
     committed = {} if store is None else store.snapshot.sections
     planned = plan_ingest(
         sources,

@@ -15,7 +15,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ __all__ = [
     "RemoteFile",
     "RemoteInput",
     "is_remote",
+    "most_at_once",
     "remote_fingerprint",
     "remote_name",
     "require_disk",
@@ -240,7 +241,7 @@ def remote_fingerprint(remote: RemoteInput, facts: object) -> str:
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def require_disk(remote: RemoteInput, at_once: int = 1, scratch: Path | None = None) -> None:
+def require_disk(remote: RemoteInput, scratch: Path | None = None) -> None:
     """Refuse to stage what the scratch disk cannot hold.
 
     Raises
@@ -250,15 +251,24 @@ def require_disk(remote: RemoteInput, at_once: int = 1, scratch: Path | None = N
     """
     folder = scratch or Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder).free - _SPARE
-    if remote.nbytes * at_once > free:
+    if remote.nbytes > free:
         raise InputError(
             Fault(
                 remote.url,
-                f"expected {format_bytes(remote.nbytes * at_once)} of scratch disk for its "
+                f"expected {format_bytes(remote.nbytes)} of scratch disk for its "
                 f"{len(remote.files)} files, but got {format_bytes(max(0, free))} in {folder}; "
                 "free some, or set TMPDIR to a larger disk",
             )
         )
+
+
+def most_at_once(remotes: Iterable[RemoteInput], scratch: Path | None = None) -> int | None:
+    """Tell how many inputs the scratch disk holds at once, the largest of them; None for any."""
+    largest = max((remote.nbytes for remote in remotes), default=0)
+    if not largest:
+        return None
+    free = shutil.disk_usage(scratch or Path(tempfile.gettempdir())).free - _SPARE
+    return max(1, free // largest)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -124,6 +125,17 @@ def test_a_disk_too_small_is_refused(
     monkeypatch.setattr(staging, "_SPARE", 2**60)
     told = check_samples([{"sample": "a", "data_path": url}])
     assert "of scratch disk" in str(told.faults[0])
+
+
+def test_no_more_are_staged_at_once_than_the_disk_holds(
+    tmp_path: Path, bucket: str, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = put(bucket, small.write_h5ad(tmp_path / "brain.h5ad"))
+    remote = survey_remote(url, ReadOptions())
+    assert staging.most_at_once([]) is None
+    usage = SimpleNamespace(free=staging._SPARE + int(2.5 * remote.nbytes))
+    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: usage)
+    assert staging.most_at_once([remote]) == 2
 
 
 def test_what_changed_meanwhile_is_refused(tmp_path: Path, bucket: str, scratch: Path) -> None:
