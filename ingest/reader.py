@@ -275,10 +275,15 @@ _GUESTS = frozenset(
 )
 
 
-def _shapely_errors() -> tuple[type[Exception], ...]:
-    """Errors of shapely, which derive from no builtin one; none while it is not loaded."""
-    errors = sys.modules.get("shapely.errors")
-    return () if errors is None else (errors.ShapelyError,)
+def _guest_errors() -> tuple[type[Exception], ...]:
+    """What libraries raise on broken files; errors of shapely derive from no builtin one."""
+    import csv
+    import zlib
+
+    errors: list[type[Exception]] = [OSError, EOFError, zlib.error, csv.Error, KeyError, ValueError]
+    errors += [RuntimeError, TypeError, OverflowError]
+    loaded = sys.modules.get("shapely.errors")
+    return (*errors, *([] if loaded is None else [loaded.ShapelyError]))
 
 
 def _raised_by_guest(error: BaseException) -> bool:
@@ -324,9 +329,6 @@ def faults_of(path: Path, what: str, *, parsing: bool = False) -> Iterator[None]
         Whether the block does nothing but parse the file, so that what our own code raises is the
         file's fault as well.
     """
-    import csv
-    import zlib
-
     try:
         yield
     except InputError:
@@ -340,8 +342,7 @@ def faults_of(path: Path, what: str, *, parsing: bool = False) -> Iterator[None]
         raise InputError(
             Fault(str(path), f"expected {what}, but got no permission to read it")
         ) from error
-    except (OSError, EOFError, zlib.error, csv.Error, UnicodeDecodeError, KeyError, ValueError,
-            RuntimeError, TypeError, OverflowError, *_shapely_errors()) as error:  # fmt: skip
+    except _guest_errors() as error:
         if getattr(error, "errno", None) == 28:  # no space left is no fault of the input
             raise
         if not (parsing or isinstance(error, _ALWAYS_THE_FILE) or _raised_by_guest(error)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,7 @@ def entries_of(matrix: Any, seed: int, pieces: int) -> list[Entries]:
     rows, columns = rows[order], columns[order].astype(np.int32)
     cuts = np.linspace(0, rows.size, pieces + 1).astype(int)
     return [
-        Entries(rows[a:b], columns[a:b], matrix[rows[a:b], columns[a:b]])
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+        Entries(rows[a:b], columns[a:b], matrix[rows[a:b], columns[a:b]]) for a, b in pairwise(cuts)
     ]
 
 
