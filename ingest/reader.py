@@ -276,7 +276,7 @@ _GUESTS = frozenset(
 
 
 def _guest_errors() -> tuple[type[Exception], ...]:
-    """What libraries raise on broken files; errors of shapely derive from no builtin one."""
+    """List what libraries raise on broken files; errors of shapely derive from no builtin one."""
     import csv
     import zlib
 
