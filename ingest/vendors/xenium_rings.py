@@ -90,6 +90,8 @@ def _streamed(table: Table) -> Iterator[_Rings]:
     labeled = _LABEL in table.names
     names = [_CELL, _X, _Y, *([_LABEL] if labeled else [])]
     types = {_X: pa.float64(), _Y: pa.float64()} | ({_LABEL: pa.int64()} if labeled else {})
+    if table.path.suffix.casefold() != ".parquet":
+        types[_CELL] = pa.string()  # where it is none, the table tells so
     joined = _Joined()
     for batch in table.batches(names, types):
         if batch.num_rows:
