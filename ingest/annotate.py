@@ -208,7 +208,11 @@ def _drawn(
     codes, names = encode(labels.columns[column])
     if isinstance(labels.columns[column], CategoricalValues):
         names = tuple(map(str, names))
-    return cell_regions(positions, np.append(codes, -1)[rows], names, f"annotation {key!r}")
+    try:
+        return cell_regions(positions, np.append(codes, -1)[rows], names, f"annotation {key!r}")
+    except InputError as error:
+        named = [Fault(f"{labels.source}: {f.location}", f.message) for f in error.faults]
+        raise InputError(named) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..atlas.errors import Fault, InputError, InvalidArgument, near
+from ..atlas.errors import Fault, InputError, near
 from ..atlas.keys import check_name
 from ..atlas.label_values import typed
 from ..atlas.section_columns import ColumnValues, StringValues
@@ -113,7 +113,7 @@ def read_labels_file(path: Path, options: Mapping[str, object]) -> CellLabels:
         try:
             key = check_name(re.sub(r"[^A-Za-z0-9._-]+", "_", f"{prefix}{name}"), "labels")
             columns[key] = typed(name, frame[name])
-        except InvalidArgument as error:
+        except (ValueError, OverflowError) as error:  # also numbers beyond 64 bits
             raise InputError(Fault(f"{path}:{name}", str(error))) from error
     asked = {key: str(options.get(key, "error")) for key in choices}
     return CellLabels(path.name, ids, columns, asked["unknown"], asked["missing"])

@@ -315,3 +315,9 @@ def test_mutants_of_attached_files(tmp_path: Path, name: str) -> None:
         for fault in told.faults:
             assert any(word in str(fault) for word in (name, column, "annotation")), fault
     assert refused
+
+
+def test_numbers_beyond_64_bits_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("cell_id,a\ncell0,99999999999999999999\n")
+    told = check_samples([sheet_row(tmp_path, labels="l.csv")], base=tmp_path)
+    assert "l.csv:a" in str(told.faults[0])
