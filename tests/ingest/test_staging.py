@@ -134,7 +134,7 @@ def test_no_more_are_staged_at_once_than_the_disk_holds(
     remote = survey_remote(url, ReadOptions())
     assert staging.most_at_once([]) is None
     usage = SimpleNamespace(free=staging._SPARE + int(2.5 * remote.nbytes))
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     assert staging.most_at_once([remote]) == 2
 
 
