@@ -82,8 +82,8 @@ class ParquetTable:
         group = GroupedRead(partial(_load, self), flat, self.n_rows)
         return {
             name: cast("ObsColumn", GroupedColumn(group, name, kind, rows))
-            for name in flat
-            if (kind := kinds[name]) is not None
+            for name, kind in kinds.items()
+            if kind is not None
         }
 
     def batches(
@@ -154,7 +154,7 @@ def _check_words(column: Any, checked: Any) -> Any:
     text: Any = words.buffers()[-1]
     known: Any = None if checked is None else checked.buffers()[-1]
     same = text is not None and known is not None and text.address == known.address
-    if not (same and len(checked) == len(words)):
+    if not (same and checked is not None and len(checked) == len(words)):
         if pa.types.is_binary(words.type):
             words.cast(pa.string())
         else:

@@ -87,9 +87,13 @@ class TextTable:
         """Give the columns other names."""
         return replace(self, names=tuple(names))
 
-    @cached_property
+    @property
     def n_rows(self) -> int:
         """Rows, counted by reading the file once."""
+        return self._n_rows
+
+    @cached_property
+    def _n_rows(self) -> int:
         return sum(batch.num_rows for batch in self.batches(self.names[:1]))
 
     @cached_property
