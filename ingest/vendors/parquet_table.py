@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from ..source import ObsColumn
+    from ..source import ColumnKind, ObsColumn
 
 __all__ = ["ParquetTable"]
 
@@ -77,7 +77,7 @@ class ParquetTable:
         for name in chosen:
             self.require(name)
         types = dict(zip(self.names, self.kinds, strict=True))
-        kinds = {name: kind_of_type(types[name]) for name in chosen}
+        kinds: dict[str, ColumnKind | None] = {name: kind_of_type(types[name]) for name in chosen}
         flat = tuple(name for name in chosen if kinds[name] is not None)
         group = GroupedRead(partial(_load, self), flat, self.n_rows)
         return {
