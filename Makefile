@@ -54,6 +54,7 @@ bench: install
 
 bench-ingest: install
 	$(BIN)/python benchmarks/bench_ingest.py
+	$(BIN)/python benchmarks/bench_platforms.py
 
 bench-region: install
 	$(BIN)/python benchmarks/bench_region.py
