@@ -140,8 +140,8 @@ class SummedCounts:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """Number type of the entries."""
-        return self.counts.dtype
+        """Number type of the entries: wide, as sums of small numbers are not small."""
+        return np.dtype(np.float64 if self.counts.dtype.kind == "f" else np.int64)
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield the rows with their columns summed.
@@ -167,12 +167,12 @@ class SummedCounts:
             keys = rows[kept] * self.n_vars + columns[kept]
             order = np.argsort(keys, kind="stable")
             unique, start = np.unique(keys[order], return_index=True)
-            data = block.data[kept][order]
+            data = block.data[kept][order].astype(self.dtype, copy=False)
             summed = np.add.reduceat(data, start) if start.size else data
             where = np.searchsorted(unique, np.arange(block.n_rows + 1) * self.n_vars)
             yield CsrBlock(
                 block.start_row,
                 where.astype(np.int64),
                 (unique % self.n_vars).astype(np.int32) if self.n_vars else unique.astype(np.int32),
-                summed.astype(block.data.dtype, copy=False),
+                summed,
             )
