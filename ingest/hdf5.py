@@ -20,6 +20,7 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError
 from .matrix import MatrixFacts
+from .scratch import scratch_folder
 from .source import CsrBlock, as_int32
 
 if TYPE_CHECKING:
@@ -216,8 +217,6 @@ class Hdf5Matrix:
     """Opens the group or dataset."""
     facts: MatrixFacts
     """What its header says."""
-    scratch: Path | None = None
-    """Folder for the temporary files of CSC; the system's own without."""
 
     @property
     def n_obs(self) -> int:
@@ -239,6 +238,12 @@ class Hdf5Matrix:
         """Number type."""
         return self.facts.dtype
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Disk that CSC takes while it is sorted by rows."""
+        entry = _record(self.facts).itemsize
+        return (self.facts.nnz or 0) * entry if self.facts.layout == "csc" else 0
+
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order, in blocks that stay within `budget_bytes`."""
         with self.open() as node, ThreadPoolExecutor(2, "tisseract-inflate") as pool:
@@ -247,7 +252,7 @@ class Hdf5Matrix:
             elif self.facts.layout == "csr":
                 yield from _csr(node, self.facts, budget_bytes, pool)
             else:
-                with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+                with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
                     yield from _csc(node, self.facts, budget_bytes, pool, Path(folder))
 
 
@@ -303,7 +308,7 @@ def _csc(
     most = max(1, budget_bytes // (3 * (8 + item) + 8))
     ranges = max(1, -(-2 * nnz // most))  # rows differ in length: aim at half
     step = max(1, -(-facts.n_obs // ranges))
-    record = np.dtype([("row", "<i4"), ("column", "<i4"), ("value", facts.dtype)])
+    record = _record(facts)
     files = [folder / f"rows-{k}" for k in range(-(-facts.n_obs // step))]
     _scatter_csc(node, facts, pool, files, step, max(1, most // 2), record)
     for k, file in enumerate(files):
@@ -318,6 +323,10 @@ def _csc(
             np.ascontiguousarray(entries["column"]),
             np.ascontiguousarray(entries["value"]),
         )
+
+
+def _record(facts: MatrixFacts) -> np.dtype[Any]:
+    return np.dtype([("row", "<i4"), ("column", "<i4"), ("value", facts.dtype)])
 
 
 def _scatter_csc(  # noqa: PLR0917 - private, one caller

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError
 from .source import CsrBlock, as_int32
-from .triples import Entries, sorted_blocks
+from .triples import Entries, sorted_blocks, sorting_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,6 +107,12 @@ class StreamedMatrix:
     def dtype(self) -> np.dtype[np.generic]:
         """Number type."""
         return self.facts.dtype
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Disk that CSC takes while it is sorted by rows."""
+        facts = self.facts
+        return sorting_bytes(facts.nnz, facts.dtype) if facts.layout == "csc" else 0
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order, in blocks that stay within `budget_bytes`.

@@ -29,6 +29,7 @@ from .cell_areas import BoundaryAreas
 from .quality import write_quality
 from .read_memory import ReadMemory
 from .ring_spill import RING_BYTES
+from .scratch import scratch_bytes_of, scratch_in
 from .sort_gather import RepeatedGeneError, gather
 from .sort_genes import merge_pieces
 from .sort_order import RowOrder, sort_rows
@@ -137,7 +138,8 @@ def write_section(
     tell = progress or (lambda stage, fraction: None)
     with _scratch_folder(scratch or path.parent) as folder, ThreadPoolExecutor(2) as pool:
         job = _Job(raw, path, plan, folder, pool, tell)
-        return job.run(tile_cells)
+        with scratch_in(folder):
+            return job.run(tile_cells)
 
 
 def _scratch_bytes(plan: PartitionPlan, raw: RawSection) -> int:
@@ -147,6 +149,8 @@ def _scratch_bytes(plan: PartitionPlan, raw: RawSection) -> int:
         vertices = raw.shapes.vertices.shape[0]
     # What was split off is there twice while it is sorted into buckets.
     beside = 4 * (plan.nnz + raw.n_obs * len(raw.apart)) if raw.apart else 0
+    # What the source has sorted is there until it was scattered.
+    beside += scratch_bytes_of(raw.counts)
     return max(plan.scratch_bytes + beside, 16 * vertices + 8 * raw.n_obs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,7 +224,9 @@ def ahead[T](items: Iterator[T]) -> Iterator[T]:
             return
         offer((False, None))
 
-    thread = threading.Thread(target=work, name="tisseract-read-ahead", daemon=True)
+    thread = threading.Thread(
+        target=copy_context().run, args=(work,), name="tisseract-read-ahead", daemon=True
+    )
     thread.start()
     try:
         while True:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .scratch import scratch_bytes_of
 from .source import (
     BooleanValues,
     CategoricalValues,
@@ -98,6 +99,11 @@ class MaskedCounts:
     def dtype(self) -> np.dtype[np.generic]:
         """Number type of the entries."""
         return self.counts.dtype
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Disk that streaming the whole matrix takes."""
+        return scratch_bytes_of(self.counts)
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield the kept rows of each block of the whole matrix, numbered anew."""

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .scratch import scratch_folder
 from .source import CsrBlock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Entries", "sorted_blocks"]
+__all__ = ["Entries", "sorted_blocks", "sorting_bytes"]
 
 _FEWEST = 1 << 15  # entries sorted at once, whatever the budget: some 2 MiB
 _MOST_FILES = 256  # ranges that a piece is scattered to at a time
@@ -76,7 +77,8 @@ def sorted_blocks(
     sum_duplicates : bool
         Add up entries of one cell and gene; otherwise both are handed on, and refused later.
     scratch : Path, optional
-        Where the temporary folder is made; disk: 8 bytes and the number, for each entry.
+        Where the temporary folder is made; None is the scratch folder of the section that is
+        being written. Disk: see `sorting_bytes`.
 
     Yields
     ------
@@ -90,14 +92,29 @@ def sorted_blocks(
     >>> block.indptr.tolist(), block.indices.tolist(), block.data.tolist()
     ([0, 1, 2], [2, 3], [7, 5])
     """
-    record = np.dtype([("row", "<i8"), ("column", "<i4"), ("value", dtype)])
+    record = _record(dtype)
     most = max(_FEWEST, budget_bytes // (_COPIES * record.itemsize + 16))
-    with tempfile.TemporaryDirectory(dir=scratch, prefix=".triples-") as name:
+    with tempfile.TemporaryDirectory(dir=scratch or scratch_folder(), prefix=".triples-") as name:
         job = _Job(Path(name), record, most, sum_duplicates)
         # Rows differ in length: aim at half.
         ranges = 1 + 2 * (nnz if nnz is not None else most * _MOST_FILES // 4) // most
         packed = (_packed(piece, record) for piece in pieces)
         yield from _divided(job, packed, (0, n_obs), ranges, "r")
+
+
+def sorting_bytes(nnz: int | None, dtype: np.dtype[Any]) -> int:
+    """Disk that sorting some entries takes; 0 where nobody knows how many there are.
+
+    Examples
+    --------
+    >>> sorting_bytes(1000, np.dtype(np.float64))
+    20000
+    """
+    return (nnz or 0) * _record(dtype).itemsize
+
+
+def _record(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype([("row", "<i8"), ("column", "<i4"), ("value", dtype)])
 
 
 def _packed(piece: Entries, record: np.dtype[Any]) -> NDArray[Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..triples import Entries, sorted_blocks
+from ..triples import Entries, sorted_blocks, sorting_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,8 +34,7 @@ class EntryPiece:
 class EntryCounts:
     """A `CountsSource` over entries in any order; those of one row and column are summed.
 
-    Memory: what a piece takes, and the budget of a block. Scratch space: 20 bytes an entry, in the
-    system's temporary folder.
+    Memory: what a piece takes, and the budget of a block. Scratch space: 20 bytes an entry.
     """
 
     pieces: Callable[[], Iterator[EntryPiece]]
@@ -49,8 +47,6 @@ class EntryCounts:
     """Entries at most, before those that repeat are summed."""
     whole: bool = True
     """Whether values are whole numbers: int64 instead of float64."""
-    scratch: Path | None = None
-    """Folder for temporary files; the system's own without."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -62,6 +58,11 @@ class EntryCounts:
         """Upper bound of the entries; how many repeat only reading tells."""
         return min(self.n_entries, self.n_obs * self.n_vars)
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Disk that sorting the entries takes."""
+        return sorting_bytes(self.n_entries, self.dtype)
+
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order, each block within `budget_bytes`."""
         return sorted_blocks(
@@ -71,7 +72,6 @@ class EntryCounts:
             nnz=self.n_entries,
             budget_bytes=budget_bytes,
             sum_duplicates=True,
-            scratch=self.scratch,
         )
 
 

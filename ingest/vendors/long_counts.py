@@ -13,7 +13,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError, near
 from ..reader import faults_of
 from ..source import CsrBlock, StringValues
-from ..triples import Entries, sorted_blocks
+from ..triples import Entries, sorted_blocks, sorting_bytes
 from .column_values import as_text
 from .text_table import TextTable
 
@@ -69,6 +69,11 @@ class LongCounts:
     def dtype(self) -> np.dtype[np.generic]:
         """Of the entries."""
         return np.dtype(np.float64)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Disk that sorting the entries takes."""
+        return sorting_bytes(self.nnz, np.dtype(np.float64))
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order."""
@@ -240,6 +245,11 @@ class MtxTriples:
     def dtype(self) -> np.dtype[np.generic]:
         """Of the entries."""
         return np.dtype(np.float64)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Disk that sorting the entries takes."""
+        return sorting_bytes(self.nnz, np.dtype(np.float64))
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order.

@@ -15,7 +15,8 @@ from ..guard import open_hdf5
 from ..sdata_elements import check_chunks
 from ..source import CountsSource, CsrBlock
 from ..tenx import FeatureMatrix, open_h5
-from ..triples import Entries, sorted_blocks
+from ..scratch import scratch_bytes_of
+from ..triples import Entries, sorted_blocks, sorting_bytes
 from .xenium_zip import cell_names, open_zip, whole
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ class ScaledCounts:
         """float32."""
         return np.dtype(np.float32)
 
+    @property
+    def scratch_bytes(self) -> int:
+        """Disk that sorting the entries takes."""
+        return scratch_bytes_of(self.counts)
+
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield the blocks of the matrix, divided."""
         for block in self.counts.blocks(budget_bytes // 2):
@@ -135,6 +141,11 @@ class FeatureRows:
     """Stored entries."""
     dtype: np.dtype[Any]
     """Number type."""
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Disk that sorting the entries takes."""
+        return sorting_bytes(self.nnz, self.dtype)
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all cells once, in order.

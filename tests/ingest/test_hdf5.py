@@ -47,7 +47,7 @@ def written(path: Path, matrix: Any, kind: str, index: str = "i4", **storage: An
             group.create_dataset("indptr", data=converted.indptr.astype(index))
     with opener(path)() as node:
         facts = matrix_facts(node)
-    return Hdf5Matrix(opener(path), facts, scratch=path.parent)
+    return Hdf5Matrix(opener(path), facts)
 
 
 def assemble(source: Hdf5Matrix, budget: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from tisseract.ingest import triples
+from tisseract.ingest.partition import plan_partition, write_section
+from tisseract.ingest.scratch import scratch_bytes_of, scratch_folder
+from tisseract.ingest.split import MaskedCounts
 from tisseract.ingest.triples import Entries, sorted_blocks
+from tisseract.ingest.vendors.entries import EntryCounts, EntryPiece
+from tisseract.ingest.vendors.xenium_features import ScaledCounts
+
+from ..sections import LIMIT, make_raw
 
 
 def entries_of(matrix: Any, seed: int, pieces: int) -> list[Entries]:
@@ -73,3 +81,34 @@ def test_duplicates_are_summed_when_asked() -> None:
     twice = [Entries(np.array([0, 0, 1]), np.array([2, 2, 2], np.int32), np.array([1, 2, 4]))] * 2
     found = sorted_blocks(twice, 2, np.dtype(np.int64), nnz=6, budget_bytes=1, sum_duplicates=True)
     assert whole(found, 3).tolist() == [[0, 0, 6], [0, 0, 8]]
+
+
+def test_entries_are_sorted_beside_the_section_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In threads that read ahead, too; the plan counts the files."""
+    matrix = np.random.default_rng(0).poisson(0.6, (200, 30))
+    places: list[Path] = []
+    inner = triples._block
+
+    def watched(*args: Any) -> Any:
+        places.extend(tmp_path.rglob(".triples-*"))
+        return inner(*args)
+
+    def pieces() -> Iterator[EntryPiece]:
+        for one in entries_of(matrix, 0, 3):
+            yield EntryPiece(one.rows, one.columns.astype(np.int64), one.values)
+
+    monkeypatch.setattr(triples, "_block", watched)
+    n = int((matrix > 0).sum())
+    raw = make_raw(counts=EntryCounts(pieces, 200, 30, n))
+    summary = write_section(raw, tmp_path / "s.zarr", memory_limit=LIMIT)
+    assert summary.nnz == n
+    assert places
+    assert all(place.is_relative_to(tmp_path) for place in places)
+    assert scratch_folder() is None
+    plain = plan_partition(200, 30, n, memory_limit=LIMIT, reading=raw.reading)
+    assert summary.plan.scratch_bytes == plain.scratch_bytes + 20 * n
+    masked = MaskedCounts(ScaledCounts(raw.counts, np.ones(30)), np.arange(7))
+    assert scratch_bytes_of(masked) == 20 * n
+    assert scratch_bytes_of(object()) == 0
