@@ -13,6 +13,7 @@ from ..missing import name_rows
 from ..source import StringValues
 from ..units import FoundUnit, find_unit
 from .table import open_table
+from .text_table import first_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,10 +52,11 @@ def read_beads(path: Path) -> Beads:
     InputError
         Columns that cannot be told apart, positions that are no numbers, barcodes that repeat.
     """
-    table = open_table(path)
-    headless = _count_numbers(table.names) >= min(2, len(table.names) - 1)
-    if headless:
-        table = open_table(path, names=[f"column_{k}" for k in range(len(table.names))])
+    # Without a header the first line may have one number twice.
+    first = () if path.suffix.casefold() == ".parquet" else first_words(path)
+    headless = len(first) > 0 and _count_numbers(first) >= min(2, len(first) - 1)
+    names = [f"column_{k}" for k in range(len(first))] if headless else None
+    table = open_table(path, names=names)
     folded = [name.casefold() for name in table.names]
     found = [next((folded.index(n) for n in known if n in folded), None) for known in _NAMES]
     x, y = found[1], found[2]

@@ -21,6 +21,7 @@ from .long_counts import LongCounts, MtxTriples, distinct
 from .parquet_table import ParquetTable
 from .table import Table, open_table
 from .table_mapping import CountsPart, TableMapping, inside
+from .text_table import first_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -247,9 +248,11 @@ def _genes(
     if part is None:
         return None, None, ""
     path = inside(root, part.path, "genes.path")
-    table = open_table(path, delimiter=part.delimiter)
-    if not part.header:
-        names = tuple(f"column_{k}" for k in range(len(table.names)))
+    if part.header or path.suffix.casefold() == ".parquet":
+        table = open_table(path, delimiter=part.delimiter)
+    else:
+        words = first_words(path, part.delimiter)
+        names = tuple(f"column_{k}" for k in range(len(words)))
         table = open_table(path, delimiter=part.delimiter, names=names)
     column = part.id or table.names[0]
     lacking = [one for one in (column, part.symbol) if one and one not in table.names]

@@ -79,7 +79,8 @@ def open_table(
     path : Path
         .parquet, or text: .csv, .tsv, .txt, gzipped or not.
     delimiter : str, optional
-        Of text; None takes tab, comma, semicolon or space, whichever the header has most of.
+        Of text; None takes the first of tab, comma, semicolon and space that the header has outside
+        quotes and that splits the next line alike.
     names : sequence of str, optional
         Columns of text that has no header.
     skip_rows : int

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..source import ObsColumn
 
-__all__ = ["TextTable"]
+__all__ = ["TextTable", "first_words"]
 
 _BLOCK = 2**22
 _HEADER_BYTES = 2**24  # a header of 20,000 genes has some 200 KB
@@ -61,23 +63,18 @@ class TextTable:
             for _ in range(skip_rows):
                 file.readline(_HEADER_BYTES)
             line = file.readline(_HEADER_BYTES).decode("utf-8-sig").rstrip("\r\n")
-            found = delimiter or max(_DELIMITERS, key=line.count)
+            below = file.readline(_HEADER_BYTES).decode("utf-8", "replace").rstrip("\r\n")
+            found = delimiter or _delimiter(line, below)
             cells = next(csv.reader([line], delimiter=found), [])
             if names is None and len(cells) > 0:
                 # R writes one name less than columns where rows have names.
-                below = file.readline(_HEADER_BYTES).decode("utf-8").rstrip("\r\n")
                 wide = len(next(csv.reader([below], delimiter=found), [])) if below else 0
                 cells = ["", *cells] if wide == len(cells) + 1 else cells
         if not cells:
             raise InputError(Fault(str(path), "expected a table, but got an empty file"))
         given = tuple(names) if names is not None else tuple(cells)
         titles = tuple(cell.strip() or f"column_{k}" for k, cell in enumerate(given))
-        twice = (
-            sorted({name for name in titles if titles.count(name) > 1})
-            if len(set(titles)) < len(titles)
-            else []
-        )
-        if twice:
+        if twice := sorted(name for name, times in Counter(titles).items() if times > 1):
             raise InputError(
                 Fault(f"{path} line 1", f"expected every column once, but got {twice[0]!r} twice")
             )
@@ -214,6 +211,28 @@ class TextTable:
                     f"{', …' if len(self.names) > 12 else ''}.{near(name, self.names)}",
                 )
             )
+
+
+def first_words(path: Path, delimiter: str | None = None) -> tuple[str, ...]:
+    """Cells of the first line, which may repeat: a header, or data where there is none."""
+    with faults_of(path, "a table", parsing=True), _open_bytes(path) as file:
+        line, below = (
+            file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace").rstrip("\r\n")
+            for _ in range(2)
+        )
+        return tuple(next(csv.reader([line], delimiter=delimiter or _delimiter(line, below)), []))
+
+
+def _delimiter(line: str, below: str) -> str:
+    """Tell the delimiter by the first two lines: the first of the rank that splits both alike."""
+    bare, under = (re.sub('"[^"]*"', "", text) for text in (line, below))
+    ranked = [one for one in _DELIMITERS if one in bare]
+    for one in ranked:
+        # R writes one name less than columns where rows have names.
+        if not below or under.count(one) - bare.count(one) in {0, 1}:
+            return one
+    # Spaces alone are as likely in the name of an only column.
+    return next((one for one in ranked if one != " "), "\t")
 
 
 def _load(table: TextTable, names: Sequence[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import pickle
+import time
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,33 @@ def test_what_turns_to_text_further_down_is_text(
     assert isinstance(second, StringValues)
     assert second.to_list()[300] == "R&D"
     assert isinstance(first, NumericValues | StringValues)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Cell ID,Centroid X um,Centroid Y um\n1,2,3\n", ("Cell ID", "Centroid X um", "Centroid Y um")),
+        ("Cell ID,Centroid X um,Centroid Y um\n", ("Cell ID", "Centroid X um", "Centroid Y um")),
+        ("Cell ID;Area (um2, mean)\n1;25\n", ("Cell ID", "Area (um2, mean)")),
+        ('"a, b"\tc\n1\t2\n', ("a, b", "c")),
+        ('"a b" "c"\n1 2\n', ("a b", "c")),
+        ("x,y\nr1,1,2\n", ("column_0", "x", "y")),
+        ("Cell ID\n17\n", ("Cell ID",)),
+    ],
+)  # fmt: skip
+def test_delimiters_have_a_rank(tmp_path: Path, text: str, names: tuple[str, ...]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    assert open_table(path).names == names
+
+
+def test_one_name_twice_among_many_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",".join([*(f"g{k}" for k in range(60_000)), "g7"]) + "\n")
+    started = time.process_time()
+    with pytest.raises(InputError, match="'g7' twice"):
+        open_table(path)
+    assert time.process_time() - started < 3
 
 
 def test_a_wrong_line_is_named(tmp_path: Path) -> None:
