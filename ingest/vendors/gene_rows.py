@@ -7,6 +7,7 @@ separators and only what is not a lone `0` is parsed as a number.
 from __future__ import annotations
 
 import gzip
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -70,8 +71,9 @@ def open_gene_rows(path: Path) -> GeneRows:
         while line.startswith(b"#") and head_rows < _MOST_COMMENTS:
             head_rows, line = head_rows + 1, _line(file, path)
     text = line.decode("utf-8-sig", "strict") if _is_utf8(line) else ""
-    separator = _TAB if text.count("\t") >= text.count(",") else _COMMA
-    words = [word.strip().strip('"') for word in text.rstrip("\r\n").split(chr(separator))]
+    separator = _COMMA if "," in text and "\t" not in re.sub('"[^"]*"', "", text) else _TAB
+    header = _cut(text.rstrip("\r\n").encode() + b"\n", separator)
+    words = [_word(header.field(k)) for k in range(header.width)]
     if len(words) < 2:
         raise InputError(
             Fault(
@@ -165,11 +167,28 @@ def _blocks(table: GeneRows) -> Iterator[_Block]:
 def _cut(text: bytes, separator: int) -> _Block:
     codes = np.frombuffer(text.replace(b"\r\n", b"\n"), np.uint8)
     ends = np.flatnonzero((codes == separator) | (codes == 10))
+    if b'"' in text:
+        ends = ends[~_quoted(codes, ends)]
     starts = np.concatenate([[0], ends[:-1] + 1])
     lengths = ends - starts
     last = np.flatnonzero(codes[ends] == 10)
     zero = (lengths == 1) & (codes[starts] == _ZERO)
     return _Block(codes, starts, lengths, last, zero)
+
+
+def _quoted(codes: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Tell separators within quotes: an odd number of them before, an even one in the line."""
+    # Sums wrap at 256, which keeps them odd or even.
+    odd = (np.cumsum(codes == _QUOTE, dtype=np.uint8)[ends] & 1).astype(bool)
+    lines = codes[ends] == 10
+    at_ends = odd[lines]
+    line = np.cumsum(lines) - lines
+    at_starts = np.concatenate([[False], at_ends[:-1]])
+    return (odd != at_starts[line]) & (at_ends == at_starts)[line] & ~lines
+
+
+def _word(field: bytes) -> str:
+    return field.decode("utf-8").strip().strip('"')
 
 
 def _names(block: _Block, table: GeneRows, wide: int, before: int) -> list[str]:
@@ -189,7 +208,7 @@ def _names(block: _Block, table: GeneRows, wide: int, before: int) -> list[str]:
     # A gene called 0 would be counted as an entry that is none: names are no zeros.
     block.zero[first] = False
     with faults_of(table.path, "names of genes", parsing=True):
-        return [block.field(k).decode("utf-8").strip().strip('"') for k in first.tolist()]
+        return [_word(block.field(k)) for k in first.tolist()]
 
 
 def _pieces(table: GeneRows, rows: NDArray[np.int64]) -> Iterator[EntryPiece]:

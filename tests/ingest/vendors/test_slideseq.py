@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
 from tisseract.ingest.source import CategoricalValues, NumericValues
+from tisseract.ingest.vendors.beads import read_beads
 from tisseract.ingest.vendors.curio import CurioReader
 from tisseract.ingest.vendors.gene_rows import open_gene_rows
 from tisseract.ingest.vendors.slideseq import SlideSeqReader
@@ -109,6 +111,18 @@ class TestPositions:
             told = str(CURIO.inspect(folder, ReadOptions()).faults[0])
         assert "expected beads of 10 um side by side" in told
         assert "set um_per_unit" in told
+
+
+def test_genes_of_one_symbol_are_told_apart_by_their_ids(tmp_path: Path) -> None:
+    folder = bundle.write_slideseq(tmp_path / "p", TISSUE, layout="mtx")
+    names = [*TISSUE.gene_names[:-1], TISSUE.gene_names[0]]
+    ids = [f"ENSMUSG{k:011d}" for k in range(len(names))]
+    lines = "".join(f"{a}\t{b}\n" for a, b in zip(ids, names, strict=True))
+    (folder / "genes.tsv.gz").write_bytes(gzip.compress(lines.encode()))
+    raw = PUCK.open(folder, ReadOptions())
+    assert raw.panel.gene_id.tolist() == ids
+    assert raw.panel.symbol.tolist() == names
+    assert (matrix_of(raw).toarray() == counts()).all()
 
 
 class TestGeneRows:
@@ -224,3 +238,20 @@ def test_curio_same_as_spatialdata_io(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (matrix_of(raw).toarray() == table.X.toarray()).all()
     assert (raw.positions == table.obsm["spatial"]).all()
     assert set(raw.obs) <= set(table.obs)
+
+
+def test_positions_without_a_header_may_repeat_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "positions.csv"
+    path.write_text("AAA,5.0,5.0\nCCC,1.0,2.0\n")
+    beads = read_beads(path)
+    assert beads.barcodes.to_list() == ["AAA", "CCC"]
+    assert beads.positions.tolist() == [[5.0, 5.0], [1.0, 2.0]]
+
+
+def test_genes_in_quotes_may_hold_separators(tmp_path: Path) -> None:
+    path = tmp_path / "genes.csv"
+    path.write_text('"","a,1",b\n"RP11-1,2",1,0\n5" end,0,3\nplain,2,0\n')
+    table = open_gene_rows(path)
+    assert (table.cells, table.genes) == (("a,1", "b"), ("RP11-1,2", '5" end', "plain"))
+    blocks = table.counts(np.arange(2), 2).blocks(2**20)
+    assert [(b.indices.tolist(), b.data.tolist()) for b in blocks] == [([0, 2, 1], [1, 2, 3])]
