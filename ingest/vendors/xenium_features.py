@@ -12,10 +12,10 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ...atlas.panel import GENE_EXPRESSION
 from ..guard import open_hdf5
+from ..scratch import scratch_bytes_of
 from ..sdata_elements import check_chunks
 from ..source import CountsSource, CsrBlock
 from ..tenx import FeatureMatrix, open_h5
-from ..scratch import scratch_bytes_of
 from ..triples import Entries, sorted_blocks, sorting_bytes
 from .xenium_zip import cell_names, open_zip, whole
 
