@@ -209,6 +209,8 @@ class MosaicOpener:
     """Whether columns and rows of a FOV run against those of the mosaic."""
     labels: LabelRows | None = None
     """Makes numbers of cells unique."""
+    mask: bool = False
+    """Whether 0 is background, which covers nothing where FOVs overlap."""
 
     def __call__(self) -> AbstractContextManager[Pixels]:
         """Open the mosaic."""
@@ -272,7 +274,8 @@ class _Mosaic:
             rows = np.frombuffer(file.read(n * step), self.dtype).reshape(n, width)
             rows = rows[::-1] if self.plan.reverse[1] else rows
             rows = rows[:, ::-1] if self.plan.reverse[0] else rows
-            into[plane, :, tile.column : tile.column + width] = rows
+            place = into[plane, :, tile.column : tile.column + width]
+            np.copyto(place, rows, where=rows != 0 if self.plan.mask else True)
 
     def _decoded(self, number: int, tile: Tile) -> IO[bytes]:
         """Scratch file with the raw planes of a FOV."""

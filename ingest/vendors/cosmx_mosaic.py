@@ -161,9 +161,10 @@ def _mosaic(
     if kind == "CellLabels":
         order = np.argsort(target.cells.keys)
         labels = LabelRows(target.cells.keys[order], order)
-    names = ("label",) if kind in LABEL_KINDS else plane_names(first, shape[0])
+    mask = kind in LABEL_KINDS
+    names = ("label",) if mask else plane_names(first, shape[0])
     whole = (shape[0], rows, columns)
-    return MosaicOpener(tiles, whole, shape, dtype.name, names, reverse, labels), corner
+    return MosaicOpener(tiles, whole, shape, dtype.name, names, reverse, labels, mask), corner
 
 
 def _affine(corner: tuple[float, float], step: float, flip: bool) -> Affine:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.vendors.cosmx import control_kind
 from tisseract.ingest.vendors.cosmx_frame import FovFrame, Positions, fit_frame, from_positions
-from tisseract.ingest.vendors.cosmx_images import LabelRows
+from tisseract.ingest.vendors.cosmx_images import LabelRows, MosaicOpener, Tile
 from tisseract.ingest.vendors.cosmx_keys import packed, scan_counts
 from tisseract.ingest.vendors.cosmx_unit import (
     find_pixel_size,
@@ -93,6 +93,21 @@ class TestKeys:
         assert labels.of(1, mask).tolist() == [[0, 3], [1, 0]]
         assert labels.of(2, mask).tolist() == [[0, 2], [0, 0]]
         assert labels.of(3, mask).tolist() == [[0, 0], [0, 0]]
+
+    @pytest.mark.parametrize(("is_mask", "middle"), [(True, [1, 3]), (False, [0, 3])])
+    def test_background_covers_no_label_where_fovs_overlap(
+        self, tmp_path: Path, is_mask: bool, middle: list[int]
+    ) -> None:
+        tiles = []
+        for fov, row in ((1, [[1, 1, 1, 1]] * 2), (2, [[0, 3, 3, 0]] * 2)):
+            path = tmp_path / f"F{fov}.tif"
+            tifffile.imwrite(path, np.array(row, np.uint16))
+            tiles.append(Tile(path, fov, 0, 2 * (fov - 1)))
+        mosaic = MosaicOpener(
+            tuple(tiles), (1, 2, 6), (1, 2, 4), "uint16", ("label",), (False, False), mask=is_mask
+        )
+        with mosaic() as pixels:
+            assert pixels.rows(0, 2).tolist() == [[[1, 1, *middle, 3, 0]] * 2]
 
 
 class TestFrame:
