@@ -92,7 +92,7 @@ def parquet_boundaries(
 ) -> Boundaries:
     """Find the planes of a Parquet file and open one; the column of planes is read.
 
-    Memory: while it is read, 4 bytes a cell, and only if some cell lacks the chosen plane.
+    Memory: where there are several planes 4 bytes a cell, kept if some cell lacks the chosen one.
 
     Parameters
     ----------
@@ -122,8 +122,7 @@ def parquet_boundaries(
         raise InputError(Fault(str(path), "expected boundaries, but got a table without any"))
     plane = choose_plane(cells, z_layer, str(path))
     names = (cell, geometry, "ZIndex")
-    complete = len(cells) == 1 or cells[plane] >= len(ids)
-    best = None if complete else _nearest(table, cell, ids, plane)
+    best = _nearest(table, cell, ids, plane) if len(cells) > 1 else None
     rings = RingsSource(partial(_parquet_pieces, table, names, ids, (plane, best)))
     rest = [z for z in sorted(cells) if z != plane]
     opened = {
@@ -213,8 +212,10 @@ def _distance(z: NDArray[np.float64], plane: int) -> NDArray[np.int32]:
     return (2 * np.minimum(apart, 2.0**29) + (z > plane)).astype(np.int32)
 
 
-def _nearest(table: ParquetTable, cell: str, ids: StringValues, plane: int) -> NDArray[np.int32]:
-    """(n,) rank of the nearest plane that has each cell."""
+def _nearest(
+    table: ParquetTable, cell: str, ids: StringValues, plane: int
+) -> NDArray[np.int32] | None:
+    """(n,) rank of the nearest plane that has each cell; None where that is the one for all."""
     import pyarrow as pa
 
     rows = IdRows(ids)
@@ -223,7 +224,7 @@ def _nearest(table: ParquetTable, cell: str, ids: StringValues, plane: int) -> N
         row = rows.of(batch.column(0))
         rank = _distance(batch.column(1).to_numpy(zero_copy_only=False), plane)
         np.minimum.at(best, row[row >= 0], rank[row >= 0])
-    return best
+    return best if ((best > 0) & (best < _FAR)).any() else None
 
 
 def _parquet_pieces(

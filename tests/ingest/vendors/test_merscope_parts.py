@@ -113,6 +113,22 @@ def test_a_cell_absent_in_the_plane_takes_the_nearest(tmp_path: Path) -> None:
             assert abs(shapely.Polygon(found[row]).area - shapely.Polygon(ring).area) < 1e-9
 
 
+def test_outlines_of_cells_without_counts_count_for_no_plane(tmp_path: Path) -> None:
+    folder = write_merscope(tmp_path, TISSUE, SMALL, images=False)
+    path = folder / "cell_boundaries.parquet"
+    table = pq.read_table(path)
+    cell, z = (np.asarray(table[name]) for name in ("EntityID", "ZIndex"))
+    lost = (cell == np.unique(cell)[4]) & (z == 1)
+    other = table.filter(z == 1).slice(0, 5)
+    other = other.set_column(
+        table.schema.get_field_index("EntityID"), "EntityID", pa.array(np.arange(5))
+    )
+    pq.write_table(pa.concat_tables([table.filter(~lost), other]), path)
+    raw = opened(folder)
+    assert "outlines of plane 1;" in notes_of(raw)
+    assert sorted(rings_of(raw)) == list(range(60))
+
+
 def test_the_largest_part_stands_for_a_cell(tmp_path: Path) -> None:
     folder = write_merscope(tmp_path, TISSUE, SMALL, boundaries="hdf5", images=False)
     for one in (folder / "cell_boundaries").iterdir():
