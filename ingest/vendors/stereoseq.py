@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, override
 
@@ -32,12 +31,15 @@ if TYPE_CHECKING:
 
     from ...atlas.images import Affine
     from ..reader import ReadOptions
+    from ..source import RawSection
     from .stereoseq_molecules import Molecules
 
 __all__ = ["StereoSeqReader"]
 
 _DEFAULT_BIN = 50
 _LARGEST_BIN = 10_000
+_BIN_BYTES = 60  # of what is found, a bin or cell
+_KEPT_BYTES = 64 * 2**20  # of what is kept between looking at an input and opening it
 _OPTIONS = frozenset({"bin_size", "file", "images", "molecules", "panel"})
 
 
@@ -95,6 +97,14 @@ class StereoSeqReader(VendorReader):
                 _fill_clusters(survey, bundle.clusters)
         _tell_others(survey, bundle, size)
         return survey
+
+    @override
+    def open(self, path: Path, options: ReadOptions) -> RawSection:
+        """Open the section, which alone holds from then on what a pass over GEM text found."""
+        try:
+            return super().open(path, options)
+        finally:
+            _last_gem.clear()
 
 
 def _located(path: Path, options: ReadOptions) -> Bundle:
@@ -204,18 +214,28 @@ def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> No
         _fill_points(survey, gem.batches, tuple(gem.genes), options)
 
 
-@lru_cache(maxsize=1)
+# What the last pass over a GEM file found, by file, time and size of its bins; at most one.
+_last_gem: dict[tuple[Path, tuple[int, int], int], tuple[Gem, Gathered]] = {}
+
+
 def _gathered(file: Path, stamp: tuple[int, int], size: int) -> tuple[Gem, Gathered]:
     """Pass over a GEM file once for its bins or cells.
 
     A pass over a billion rows takes minutes, and what is found is asked for when an input is
-    checked, planned and opened: the last is kept, with 60 bytes a bin, while its file is the same.
+    checked and when it is opened: between them the last is kept, if it takes below 64 MiB.
     """
-    del stamp
+    key = (file, stamp, size)
+    if key in _last_gem:
+        return _last_gem[key]
     gem = open_gem(file)
     if size == 0:
-        return gem, gather_cells(file, gem.batches, gem.n_genes)
-    return gem, gather_bins(file, gem.batches, gem.n_genes, size, exons="exon" in gem.columns)
+        found = gather_cells(file, gem.batches, gem.n_genes)
+    else:
+        found = gather_bins(file, gem.batches, gem.n_genes, size, exons="exon" in gem.columns)
+    _last_gem.clear()
+    if _BIN_BYTES * len(found.ids) <= _KEPT_BYTES:
+        _last_gem[key] = gem, found
+    return gem, found
 
 
 def _fill_gathered(survey: Survey, found: Gathered, radius: float | None) -> None:

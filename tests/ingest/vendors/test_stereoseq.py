@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from tisseract.atlas.errors import InputError
 from tisseract.ingest.partition import write_section
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
 from tisseract.ingest.source import CategoricalValues, NumericValues, RawSection
+from tisseract.ingest.vendors import stereoseq
 from tisseract.ingest.vendors.stereoseq import StereoSeqReader
 from tisseract.ingest.vendors.stereoseq_gem import chip_pitch_nm
 
@@ -213,6 +216,31 @@ class TestGemCells:
         apart = np.hypot(*(raw.positions * 0.5 - block.positions_um[centers.index - 1]
                            - np.array(bundle.ORIGIN) * 0.5).T)  # fmt: skip
         assert np.median(apart) < 1.0
+
+    def test_what_a_pass_found_goes_with_its_section(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Looking and opening pass once; nothing is kept after, nor when it is large."""
+        path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
+        passes: list[Path] = []
+        inner = stereoseq.gather_bins
+
+        def counted(file: Path, *rest: Any, **more: Any) -> Any:
+            passes.append(file)
+            return inner(file, *rest, **more)
+
+        monkeypatch.setattr(stereoseq, "gather_bins", counted)
+        READER.inspect(path, size(50))
+        raw = READER.open(path, size(50))
+        assert len(passes) == 1
+        held = weakref.ref(raw.positions)
+        del raw
+        gc.collect()
+        assert held() is None
+        monkeypatch.setattr(stereoseq, "_KEPT_BYTES", 0)
+        READER.inspect(path, size(50))
+        READER.open(path, size(50))
+        assert len(passes) == 3
 
     def test_no_cells_in_plain_gem(self, tmp_path: Path) -> None:
         path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
