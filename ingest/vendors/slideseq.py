@@ -88,6 +88,7 @@ class SlideSeqReader(VendorReader):
             if table is not None:
                 found = open_gene_rows(table)
                 genes: Sequence[str] = found.genes
+                gene_ids: Sequence[str] | None = None
                 cells, where = StringValues.from_strings(list(found.cells)), str(table)
                 if beads is not None:
                     rows, n = match_beads(survey, beads, cells, where)
@@ -95,7 +96,8 @@ class SlideSeqReader(VendorReader):
             else:
                 assert mtx is not None
                 matrix = open_bead_mtx(mtx)
-                genes, cells, where = matrix.genes, matrix.barcodes, str(mtx.matrix)
+                genes, gene_ids = matrix.genes, matrix.ids
+                cells, where = matrix.barcodes, str(mtx.matrix)
                 if beads is not None:
                     rows, n = match_beads(survey, beads, cells, where)
                     survey.counts = kept_rows(matrix.counts, rows, n)
@@ -104,6 +106,7 @@ class SlideSeqReader(VendorReader):
                 [""] * len(genes),
                 options=options,
                 where=where,
+                gene_ids=gene_ids,
                 completeness=completeness(options, str(path)),
             ).panel
         if beads is not None:
