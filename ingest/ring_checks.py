@@ -6,13 +6,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .cell_areas import ring_areas
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["LEAST_VERTICES", "kept_rings", "opened", "ragged", "sound_rings"]
+__all__ = [
+    "LEAST_VERTICES",
+    "MOST_VERTICES",
+    "kept_rings",
+    "largest_first",
+    "largest_part",
+    "opened",
+    "ragged",
+    "sound_rings",
+]
 
 LEAST_VERTICES = 3
 """Vertices of the smallest ring, the first not repeated."""
+MOST_VERTICES = 1 << 16
+"""Vertices of the largest ring; who streams rings holds no more of one."""
 # Farther from its cell than any section is wide; larger ones would make every search look there.
 _FARTHEST = 1e6
 
@@ -49,6 +62,34 @@ def opened(
     kept = np.ones(vertices.shape[0], np.bool_)
     kept[ends[closed] - 1] = False
     return counts - closed, vertices[kept]
+
+
+def largest_first(areas: NDArray[np.floating], owner: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(u,) place of the largest ring of each owner, owners ascending; the first of equal ones.
+
+    One rule for all readers: of several polygons of a cell the largest is its boundary.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> largest_first(np.array([1.0, 4.0, 2.0, np.nan]), np.array([7, 7, 3, 3])).tolist()
+    [2, 1]
+    """
+    order = np.lexsort((-areas, owner))
+    _, first = np.unique(owner[order], return_index=True)
+    places: NDArray[np.int64] = order[first]
+    return places
+
+
+def largest_part(rings: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """(v, 2) the ring of the largest area of some, each (v, 2)."""
+    if len(rings) == 1:
+        return rings[0]
+    counts = np.array([len(ring) for ring in rings])
+    areas = np.zeros(len(rings))
+    with np.errstate(over="ignore", invalid="ignore"):  # the writer judges coordinates
+        areas[counts > 0] = ring_areas(np.concatenate(rings), counts[counts > 0])
+    return rings[int(largest_first(areas, np.zeros(len(rings), np.int64))[0])]
 
 
 def sound_rings(

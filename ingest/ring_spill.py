@@ -2,8 +2,9 @@
 
 Rings are sorted as they stream: a few megabytes at a time are put in row order and appended to one
 scratch file as a *run*. A row group of the shapes file is then gathered from the stretch of it that
-each run holds. Beside that, memory is the row of each cell, which cells have a ring, and one entry
-for each row group that a run touches.
+each run holds. Of several rings of a cell the largest is taken: a larger one that comes later is
+appended too, and the last of a row counts. Beside that, memory is the row of each cell, the area of
+its ring, and one entry for each row group that a run touches.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError
 from ..atlas.shapes import RingGroup
-from .ring_checks import LEAST_VERTICES, kept_rings, opened, ragged, sound_rings
+from .cell_areas import ring_areas
+from .ring_checks import (
+    LEAST_VERTICES,
+    MOST_VERTICES,
+    kept_rings,
+    largest_first,
+    opened,
+    ragged,
+    sound_rings,
+)
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -36,7 +46,6 @@ _GROUP_ROWS = 1 << 13  # rows of a row group: what a region must decode for each
 _GROUP_VERTICES = 1 << 18  # a row group ends before it has more, so that it fits in memory
 _RUN_VERTICES = 1 << 18
 _JUDGED = 1 << 16  # vertices looked at together
-_MOST = 1 << 16  # vertices of a ring
 _CORNERS = 8
 _ANGLES = np.arange(_CORNERS) * (2 * np.pi / _CORNERS)
 _OCTAGON = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
@@ -102,7 +111,7 @@ class RingSpill:
     path : Path
         Scratch file; must not exist. It takes 16 bytes a vertex and 8 a ring.
     order : (n,) uint32
-        Source row of each row. Memory: 5 bytes a cell, and `RING_BYTES`.
+        Source row of each row. Memory: 8 bytes a cell, and `RING_BYTES`.
     positions : (n, 2) float64
         Positions in stored units and source order.
     factors : (2,) float64
@@ -124,7 +133,7 @@ class RingSpill:
         self._radius = np.broadcast_to(np.asarray(radius, np.float64), order.shape)
         self._rank = np.empty_like(order)
         self._rank[order] = np.arange(order.size, dtype=np.uint32)
-        self._has = np.zeros(order.size, np.bool_)
+        self._area = np.full(order.size, -1, np.float32)  # -1: no ring so far
         self._counted = _Seen()
         self._runs: list[_Run] = []
         self._stretches = _Stretches()
@@ -145,7 +154,7 @@ class RingSpill:
         self._path.unlink(missing_ok=True)
 
     def add(self, piece: RingPiece) -> None:
-        """Take some rings; what is no boundary, or a second one of a cell, is left out.
+        """Take some rings; what is no boundary, or not the largest of a cell, is left out.
 
         Raises
         ------
@@ -153,6 +162,7 @@ class RingSpill:
             A row outside the section, or counts that do not add up to the vertices.
         """
         self._check(piece)
+        self._counted.repeated += piece.n_further
         ends = np.cumsum(piece.counts)
         start = 0
         while start < ends.size:
@@ -187,10 +197,10 @@ class RingSpill:
     def _judge(
         self, rows: NDArray[np.int64], counts: NDArray[np.int64], vertices: NDArray[np.float64]
     ) -> None:
-        """Keep sound rings of cells that have none so far."""
+        """Keep sound rings that are larger than those their cells have so far."""
         seen = self._counted
         ours = rows >= 0
-        fits = ours & (counts >= LEAST_VERTICES) & (counts <= _MOST)
+        fits = ours & (counts >= LEAST_VERTICES) & (counts <= MOST_VERTICES)
         rows, counts, vertices = kept_rings(fits, rows, counts, vertices)
         counts, vertices = opened(counts, vertices)
         with np.errstate(over="ignore"):
@@ -199,13 +209,14 @@ class RingSpill:
         rows, counts, vertices = kept_rings(sound, rows, counts, vertices)
         seen.foreign += int(ours.size - ours.sum())
         seen.unusable += int(ours.sum()) - rows.size
-        _, first = np.unique(rows, return_index=True)
+        areas = ring_areas(vertices, counts).astype(np.float32)
         new = np.zeros(rows.size, np.bool_)
-        new[first] = True
-        new &= ~self._has[rows]
-        seen.repeated += int(new.size - new.sum())
+        new[largest_first(areas, rows)] = True
+        new &= areas > self._area[rows]
+        replaced = int((self._area[rows[new]] >= 0).sum())
+        seen.repeated += int(new.size - new.sum()) + replaced
+        self._area[rows[new]] = areas[new]
         rows, counts, vertices = kept_rings(new, rows, counts, vertices)
-        self._has[rows] = True
         if self._held and self._held_vertices + vertices.shape[0] > _RUN_VERTICES:
             self._flush()
         self._held.append((rows, counts, vertices))
@@ -221,18 +232,19 @@ class RingSpill:
         if rows.size == 0:
             return
         ranks = self._rank[rows]
-        by_row = np.argsort(ranks)
+        by_row = np.argsort(ranks, kind="stable")
+        by_row = by_row[np.append(np.diff(ranks[by_row]) != 0, True)]  # the last of each row
         ranks, sizes = ranks[by_row], counts[by_row]
         vertices = vertices[ragged((np.cumsum(counts) - counts)[by_row], sizes)]
         self._stretches.add(len(self._runs), ranks, sizes)
-        self._runs.append(_Run(self._file.seek(0, os.SEEK_END), rows.size))
+        self._runs.append(_Run(self._file.seek(0, os.SEEK_END), ranks.size))
         for part in (ranks, sizes.astype(np.uint32), vertices):
             _write_all(self._file, part)
 
     def notes(self) -> tuple[str, ...]:
         """Tell what was left out or made up; call it when all rings were added."""
-        seen, n = self._counted, self._has.size
-        without = n - int(self._has.sum())
+        seen, n = self._counted, self._area.size
+        without = int((self._area < 0).sum())
         lines = []
         if without:
             of_these = f", {seen.unusable} rings being none" if seen.unusable else ""
@@ -243,7 +255,10 @@ class RingSpill:
         elif seen.unusable:
             lines.append(f"{seen.unusable} rings that are no boundary were left out")
         if seen.repeated:
-            lines.append(f"{seen.repeated} further boundaries of cells that have one were left out")
+            lines.append(
+                f"{seen.repeated} further boundaries of cells that have several were left out: the "
+                "largest of each is taken"
+            )
         if seen.foreign:
             lines.append(f"{seen.foreign} boundaries of no cell of the section were left out")
         return tuple(lines)
@@ -261,7 +276,8 @@ class RingSpill:
     def _group(self, first: int, stop: int, stretches: NDArray[np.int64]) -> Iterator[RingGroup]:
         """Rings of some rows; in several parts where they have many vertices."""
         sizes = np.zeros(stop - first, np.int64)
-        found = []
+        last = np.full(stop - first, -1, np.int64)  # the stretch that holds the ring of each row
+        found: list[tuple[int, NDArray[Any], NDArray[np.int64]]] = []
         for run, ring, n_rings, vertex in stretches.tolist():
             at = self._runs[run]
             local = self._read(at.offset + 4 * ring, np.dtype(np.uint32), n_rings) - first
@@ -269,6 +285,7 @@ class RingSpill:
                 at.offset + 4 * (at.n_rings + ring), np.dtype(np.uint32), n_rings
             ).astype(np.int64)
             sizes[local] = counts
+            last[local] = len(found)
             found.append((at.vertices + 16 * vertex, local, counts))
         missing = sizes == 0
         sizes[missing] = _CORNERS
@@ -278,7 +295,7 @@ class RingSpill:
             before = int(ends[start - 1]) if start else 0
             end = int(np.searchsorted(ends, before + _GROUP_VERTICES, side="right"))
             end = max(end, start + 1)
-            yield self._part(first, start, end, sizes, missing, found)
+            yield self._part(first, start, end, sizes, missing, last, found)
             start = end
 
     def _part(  # noqa: PLR0917 - private, one caller
@@ -288,17 +305,19 @@ class RingSpill:
         stop: int,
         sizes: NDArray[np.int64],
         missing: NDArray[np.bool_],
+        last: NDArray[np.int64],
         found: list[tuple[int, NDArray[Any], NDArray[np.int64]]],
     ) -> RingGroup:
         counts = sizes[start:stop]
         starts = np.cumsum(counts) - counts
         vertices = np.empty((int(counts.sum()), 2))
-        for offset, local, lengths in found:
+        for number, (offset, local, lengths) in enumerate(found):
             low, high = np.searchsorted(local, [start, stop])
             skipped, wanted = int(lengths[:low].sum()), int(lengths[low:high].sum())
             read = self._read(offset + 16 * skipped, np.dtype(np.float64), 2 * wanted)
-            at = ragged(starts[local[low:high] - start], lengths[low:high])
-            vertices[at] = read.reshape(-1, 2)
+            rows, own = local[low:high], lengths[low:high]
+            rows, own, read = kept_rings(last[rows] == number, rows, own, read.reshape(-1, 2))
+            vertices[ragged(starts[rows - start], own)] = read
         rows = self._order[first + start : first + stop]
         centers = self._positions[rows]
         alone = np.flatnonzero(missing[start:stop])

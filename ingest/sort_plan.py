@@ -25,7 +25,7 @@ _GENEROUS = 640 * _MIB
 _LEAST_WORKING = 24 * _MIB
 
 _ROW_BYTES_ORDER = 52  # source and scaled positions 32, codes 8, order 8, sorting 4
-_ROW_BYTES_RINGS = 41  # source and scaled positions 32, order, rank 4 each, which have a ring 1
+_ROW_BYTES_RINGS = 44  # source and scaled positions 32; order, rank and areas 4 each
 _ROW_BYTES_SORT = 28  # source positions 16, order, rank and row lengths 4 each
 _ROW_BYTES_TEXT = 52  # those, offsets and lengths 16, and hashes with their order 16, less 8
 _IMAGE_BANDS = 4  # a band may be this many chunks high, where memory is there

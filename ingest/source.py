@@ -164,6 +164,8 @@ class RingPiece:
     """(k,) vertices of each ring."""
     vertices: NDArray[np.float64]
     """(counts.sum(), 2) x, y in source units."""
+    n_further: int = 0
+    """Other polygons of these cells, already left out for the largest of each; for the notes."""
 
 
 @dataclass(frozen=True, slots=True)

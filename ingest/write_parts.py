@@ -136,7 +136,7 @@ def write_shapes(
 
     Areas of polygons are noted in `areas`, where it is given.
 
-    Boundaries are sorted in `scratch`; memory: 5 bytes a cell and `ring_spill.RING_BYTES`.
+    Boundaries are sorted in `scratch`; memory: 8 bytes a cell and `ring_spill.RING_BYTES`.
 
     Raises
     ------

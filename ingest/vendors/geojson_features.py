@@ -19,6 +19,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
+from ..ring_checks import largest_part
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,8 +47,8 @@ class Rings:
     """(k,) vertices of each ring."""
     vertices: NDArray[np.float64]
     """(counts.sum(), 2)"""
-    n_parts: int = 0
-    """Features of several polygons, of which the one of most vertices was taken."""
+    n_further: int = 0
+    """Polygons left out, as their feature has a larger one."""
 
 
 def feature_texts(path: Path) -> Iterator[bytes]:
@@ -84,6 +85,9 @@ def _fault(path: Path, wanted: str, got: str) -> InputError:
 
 def _after_head(file: IO[bytes], path: Path) -> bytes:
     head = file.read(_HEAD)
+    bare = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if bare.startswith(b"["):  # of QuPath
+        return bare[1:]
     found = _LIST.search(head)
     if found is None:
         raise _fault(
@@ -199,8 +203,8 @@ def _plain_rings(lines: bytes, key: str) -> Rings | None:
 
 
 def _any_rings(lines: bytes, key: str, path: Path) -> Rings:
-    """Read polygons and multipolygons, one feature after another."""
-    ids, counts, vertices, n_parts = [], [], [], 0
+    """Read polygons, and the largest of multipolygons, one feature after another."""
+    ids, counts, vertices, n_further = [], [], [], 0
     for line in lines.split(b"\n"):
         feature = json.loads(line)
         geometry = feature["geometry"]
@@ -208,20 +212,26 @@ def _any_rings(lines: bytes, key: str, path: Path) -> Rings:
         if kind not in {"Polygon", "MultiPolygon"}:
             raise _fault(path, "polygons", f"a feature of type {kind!r}")
         rings = [ring for one in ([parts] if kind == "Polygon" else parts) for ring in one[:1]]
-        n_parts += len(rings) > 1
-        ring = np.array([point[:2] for point in max(rings, key=len)], np.float64)
+        n_further += len(rings) - 1
+        ring = largest_part([_points(one, path) for one in rings])
         name = _name(feature, key, path)
         ids.append(name)
         counts.append(len(ring))
-        if ring.ndim != 2 or ring.shape[1] != 2:
-            raise _fault(path, "rings of x and y", f"{str(parts)[:60]!r}")
         vertices.append(ring)
     return Rings(
         np.array(ids, np.int64),
         np.array(counts, np.int64),
         np.concatenate(vertices) if vertices else np.empty((0, 2)),
-        n_parts,
+        n_further,
     )
+
+
+def _points(ring: Any, path: Path) -> NDArray[np.float64]:
+    """(v, 2) x and y."""
+    found: NDArray[np.float64] = np.array([point[:2] for point in ring], np.float64)
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise _fault(path, "rings of x and y", f"{str(ring)[:60]!r}")
+    return found
 
 
 def _name(feature: Any, key: str, path: Path) -> int:

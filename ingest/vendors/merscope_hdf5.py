@@ -11,6 +11,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..guard import open_hdf5, step_into
+from ..ring_checks import largest_part
 from ..source import RingPiece, RingsSource, StringValues
 from .merscope_boundaries import Boundaries, choose_plane, left_out
 from .rings import IdRows
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["hdf5_boundaries"]
 
 _WHAT = "boundaries of cells (MERSCOPE HDF5)"
-_SAMPLE = 256  # cells looked at to learn the planes of a file
+# Cells looked at to learn the planes: in all, and at least in each file.
+_SAMPLE = 256
+_FEWEST = 8
 _MOST_VERTICES = 1_000_000  # of one part of one cell
 
 
@@ -30,7 +33,7 @@ def hdf5_boundaries(
 ) -> Boundaries:
     """Open the outlines of old outputs, one file a field of view.
 
-    The first file with cells tells the planes; the others are opened when their turn comes.
+    The first cells of every file tell the planes: a field may lack some of them.
 
     Parameters
     ----------
@@ -45,10 +48,10 @@ def hdf5_boundaries(
         A file is no HDF5, reaches outside itself, or there is no such plane.
     """
     cells: dict[int, int] = {}
+    n_cells = max(_FEWEST, _SAMPLE // len(paths))
     for path in paths:
-        cells = _planes_in(path)
-        if cells:
-            break
+        for z, n in _planes_in(path, n_cells).items():
+            cells[z] = cells.get(z, 0) + n
     if not cells:
         raise InputError(
             Fault(str(paths[0]), "expected outlines in some plane, but got none in any file")
@@ -92,13 +95,13 @@ def _group(parent: Any, name: str, path: Path) -> Any:
     return found
 
 
-def _planes_in(path: Path) -> dict[int, int]:
+def _planes_in(path: Path, n_cells: int) -> dict[int, int]:
     """Outlines in each plane among the first cells of a file."""
     cells: dict[int, int] = {}
     with open_hdf5(path, _WHAT, checked=True) as file:
         features = _features(file, path)
         for k, name in enumerate(features):
-            if k == _SAMPLE:
+            if k == n_cells:
                 break
             for z in _filled(_group(features, name, path), path):
                 cells[z] = cells.get(z, 0) + 1
@@ -155,7 +158,7 @@ def _ring(cell: Any, plane: int, path: Path, *, nearest: bool) -> NDArray[np.flo
     if chosen is None:
         return None
     parts = [_coordinates(chosen, part, path) for part in chosen if part.startswith("p_")]
-    return max(parts, key=_area)
+    return largest_part(parts)
 
 
 def _coordinates(plane: Any, part: str, path: Path) -> NDArray[np.float64]:
@@ -179,9 +182,3 @@ def _coordinates(plane: Any, part: str, path: Path) -> NDArray[np.float64]:
         )
     found: NDArray[np.float64] = np.asarray(data[()], np.float64).reshape(flat)[:, :2]
     return found
-
-
-def _area(ring: NDArray[np.float64]) -> float:
-    x, y = ring[:, 0], ring[:, 1]
-    with np.errstate(over="ignore", invalid="ignore"):  # the writer judges coordinates
-        return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.outlines import OutlinesSource
+from ..ring_checks import largest_first
 from ..source import RingPiece, RingsSource, StringValues
 from .column_values import as_text
 
@@ -180,12 +181,11 @@ def largest_rings(geometry: Any, rows: NDArray[np.int64]) -> RingPiece:
         raise ValueError(f"no well-known binary: {error}") from error
     parts, owner = shapely.get_parts(shapes, return_index=True)
     with np.errstate(over="ignore", invalid="ignore"):  # the writer judges coordinates
-        order = np.lexsort((-shapely.area(parts), owner))
-    first = order[np.unique(owner[order], return_index=True)[1]]
+        first = largest_first(shapely.area(parts), owner)
     rings = shapely.get_exterior_ring(parts[first])
     vertices = shapely.get_coordinates(rings)
     counts = shapely.get_num_coordinates(rings).astype(np.int64)
-    return RingPiece(rows[owner[first]], counts, vertices)
+    return RingPiece(rows[owner[first]], counts, vertices, len(parts) - len(first))
 
 
 def ring_outlines(

@@ -12,6 +12,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
+from ..ring_checks import largest_first
 from ..source import RingPiece, RingsSource
 from .geojson_features import feature_rings, feature_texts
 from .stereoseq_molecules import decimal
@@ -72,7 +73,8 @@ def _key(lines: bytes, path: Path) -> str | None:
 
 def _named(path: Path, key: str, ids: StringValues) -> Iterator[RingPiece]:
     for rings in feature_rings(path, key):
-        yield RingPiece(decimal(rings.ids).find_in(ids), rings.counts, rings.vertices)
+        rows = decimal(rings.ids).find_in(ids)
+        yield RingPiece(rows, rings.counts, rings.vertices, rings.n_further)
 
 
 def _ordered(path: Path) -> Iterator[RingPiece]:
@@ -87,10 +89,11 @@ def _ordered(path: Path) -> Iterator[RingPiece]:
             parts, owner = shapely.get_parts(shapes, return_index=True)
             inner, index = shapely.get_parts(parts, return_index=True)
             owner = owner[index]
-            order = np.lexsort((-shapely.area(inner), owner))
-            own, first = np.unique(owner[order], return_index=True)
-            rings = shapely.get_exterior_ring(inner[order[first]])
+            chosen = largest_first(shapely.area(inner), owner)
+            own = owner[chosen]
+            rings = shapely.get_exterior_ring(inner[chosen])
             counts = shapely.get_num_coordinates(rings).astype(np.int64)
             vertices = shapely.get_coordinates(rings)
-        yield RingPiece(start + own.astype(np.int64), counts, vertices)
+        further = len(inner) - len(chosen)
+        yield RingPiece(start + own.astype(np.int64), counts, vertices, further)
         start += len(shapes)

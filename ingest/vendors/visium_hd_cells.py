@@ -75,7 +75,7 @@ class CellRings:
             place = np.minimum(np.searchsorted(self.numbers, rings.ids), self.numbers.size - 1)
             rows = np.where(self.numbers[place] == rings.ids, self.order[place], -1)
             rows[rings.counts < _LEAST_RING] = -1
-            yield RingPiece(rows, rings.counts, rings.vertices)
+            yield RingPiece(rows, rings.counts, rings.vertices, rings.n_further)
 
 
 def centroids(rings: CellRings) -> tuple[NDArray[np.float64], int]:

@@ -123,3 +123,16 @@ def test_other_files_and_gzip(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(whole.read_bytes())[:-9])
     with pytest.raises(InputError, match="geojson"):
         collected(packed)
+
+
+def test_of_a_multipolygon_the_largest_area_is_taken(tmp_path: Path) -> None:
+    """Debris of many vertices is not the cell."""
+    angles = np.arange(20) * (2 * np.pi / 20)
+    debris = np.stack([500 + np.cos(angles), 500 + np.sin(angles)], axis=1).tolist()
+    square = [[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]
+    parts = {"type": "MultiPolygon", "coordinates": [[debris], [square], [debris]]}
+    one = {"type": "Feature", "geometry": parts, "properties": {"cell_id": 1}}
+    path = written(tmp_path / "a.geojson", json.dumps(one) + "]}")
+    (piece,) = feature_rings(path, "cell_id")
+    assert piece.vertices.tolist() == square
+    assert piece.n_further == 2
