@@ -60,11 +60,13 @@ def plan_sort(nbytes: int | None, memory: int) -> SortPlan:
     (0, 4)
     """
     bucket = max(1 << 20, memory // _BUCKET_SHARE)
-    levels = _MAX_LEVELS
-    if nbytes is not None:
-        # Tissue fills its square unevenly: half full on average, so that few are split.
-        levels = next((k for k in range(_MAX_LEVELS) if nbytes <= (4**k) * bucket // 2), levels)
+    levels = _MAX_LEVELS if nbytes is None else _levels(nbytes, bucket)
     return SortPlan(levels, max(1 << 20, memory // _BATCH_SHARE), bucket)
+
+
+def _levels(nbytes: int, bucket: int) -> int:
+    # Tissue fills its square unevenly: half full on average, so that few are split.
+    return next((k for k in range(_MAX_LEVELS) if nbytes <= (4**k) * bucket // 2), _MAX_LEVELS)
 
 
 def sorted_tables(
@@ -124,7 +126,8 @@ def _sort(
             else:
                 deeper = folder / f"{shift}-{bucket}"
                 deeper.mkdir()
-                levels = min(_MAX_LEVELS, shift // 2)
+                # No finer than needed: crumbs of rows by the thousand cost more than they hold.
+                levels = min(_levels(nbytes, plan.bucket_bytes), shift // 2)
                 further = SortPlan(levels, plan.batch_bytes, plan.bucket_bytes)
                 yield from _sort(stream, further, deeper, shift - 2 * levels)
         path.unlink()
@@ -146,7 +149,7 @@ def _scatter(
     sinks: dict[int, Any] = {}
     sizes: dict[int, int] = {}
     try:
-        for batch in batches:
+        for batch in _joined(batches, batch_bytes):
             for piece in _cut(batch, batch_bytes):
                 for bucket, rows in _by_bucket(piece, shift, n):
                     if bucket not in sinks:
@@ -159,6 +162,22 @@ def _scatter(
         for sink in sinks.values():
             sink.close()
     return {bucket: (folder / f"{bucket}.arrow", size) for bucket, size in sizes.items()}
+
+
+def _joined(batches: Iterable[pa.RecordBatch], nbytes: int) -> Iterator[pa.RecordBatch]:
+    """Join small batches: each is cut into as many pieces as there are files."""
+    import pyarrow as pa
+
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        if held and size + batch.nbytes > nbytes:
+            yield held[0] if len(held) == 1 else pa.concat_batches(held)
+            held, size = [], 0
+        held.append(batch)
+        size += batch.nbytes
+    if held:
+        yield held[0] if len(held) == 1 else pa.concat_batches(held)
 
 
 def _cut(batch: pa.RecordBatch, nbytes: int) -> Iterator[pa.RecordBatch]:

@@ -207,27 +207,29 @@ class _Parts:
         self.part_bytes: list[int] = []
         self._writer: Any = None
         self._sink: Any = None
-        self._pending: Any = None
+        self._pending: list[Any] = []
 
     def append(self, table: pa.Table) -> None:
         import pyarrow as pa
 
-        if self._pending is not None:
-            table = pa.concat_tables([self._pending, table])
+        self._pending.append(table)
+        if sum(one.num_rows for one in self._pending) <= _MOST_GROUP:
+            return  # joined once: small tables by the thousand would be copied with every next one
+        table = pa.concat_tables(self._pending)
         while table.num_rows > _MOST_GROUP:
             cut = _cut_at(table.column(CODE).slice(0, _MOST_GROUP + 1).to_numpy())
             self._write(table.slice(0, cut))
             table = table.slice(cut)
         # A copy: a slice would keep the bucket it was cut from.
-        self._pending = table.take(np.arange(table.num_rows)) if table.num_rows else None
+        self._pending = [table.take(np.arange(table.num_rows))] if table.num_rows else []
 
     def finish(self) -> None:
         """Write what is left; an element without points has one empty file."""
-        if self._pending is not None or not self.rows:
-            if self._pending is None:
-                self._pending = self._empty()
-            self._write(self._pending)
-            self._pending = None
+        import pyarrow as pa
+
+        if self._pending or not self.rows:
+            self._write(pa.concat_tables(self._pending or [self._empty()]))
+            self._pending = []
         self._close_part()
 
     def close(self) -> None:
