@@ -61,7 +61,8 @@ def _joined(frames: list[Any]) -> "gpd.GeoDataFrame":
         return gpd.GeoDataFrame(empty, geometry=gpd.GeoSeries([]), index=pd.Index([], dtype=object))
     if len(frames) == 1:
         return gpd.GeoDataFrame(frames[0])
-    sections = [name for frame in frames for name in frame["section"].cat.categories]
+    # A section gives one frame for each of its row groups.
+    sections = list(dict.fromkeys(s for frame in frames for s in frame["section"].cat.categories))
     for frame in frames:
         frame["section"] = frame["section"].cat.set_categories(sections)
     return gpd.GeoDataFrame(pd.concat(frames), geometry="geometry")
