@@ -16,15 +16,19 @@ from ..atlas.label_values import typed
 from ..atlas.section_columns import ColumnValues, StringValues
 from .anndata_parts import check_ids
 from .reader import faults_of
+from .text_values import typed_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CellLabels", "read_labels_file"]
+__all__ = ["CellLabels", "labels_bytes", "read_labels_file"]
 
 _IDS = ("cell_id", "barcode", "barcodes", "cell", "cellid", "instance_id", "id")
+_TRUTH = {None, "True", "TRUE", "true", "False", "FALSE", "false"}
 _SHOWN = 5
-_LARGEST = 4 * 2**30
+# Memory of text by the bytes of its file, unpacked or not, and of a value of Parquet: pandas holds
+# each text as an object.
+_TEXT_TIMES, _PACKED_TIMES, _VALUE_BYTES = 12, 60, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ def read_labels_file(path: Path, options: Mapping[str, object]) -> CellLabels:
     ----------
     path : Path
         CSV, TSV or Parquet, a row a cell; the ids as the section's input has them. Only empty
-        cells of text are missing: `NA` is a label.
+        cells of text are missing: `NA` is a label. `007`, dates and numbers of more digits than are
+        kept stay text.
     options : mapping
         `on` (column of ids; else one of the usual names, else the first), `columns` (those to
         keep), `prefix` (of their names), `unknown` and `missing` (`error`, or `drop` and `ok`).
@@ -119,14 +124,30 @@ def read_labels_file(path: Path, options: Mapping[str, object]) -> CellLabels:
     return CellLabels(path.name, ids, columns, asked["unknown"], asked["missing"])
 
 
+def labels_bytes(path: Path) -> int:
+    """Memory that a table of labels takes while it is read, by its size.
+
+    Raises
+    ------
+    InputError
+        The file cannot be looked at.
+    """
+    with faults_of(path, "a table of labels", parsing=True):
+        size = path.stat().st_size
+        if path.suffix.casefold() != ".parquet":
+            return (_PACKED_TIMES if path.suffix.casefold() == ".gz" else _TEXT_TIMES) * size
+        from pyarrow import parquet
+
+        found = parquet.read_metadata(path)
+        return 2 * size + int(found.num_rows * found.num_columns) * _VALUE_BYTES
+
+
 def _frame(path: Path, on: object) -> tuple[Any, str]:
     """Read the table and tell its column of ids; these are text, whatever they look like."""
     import pandas as pd
 
     suffix = path.name.casefold().removesuffix(".gz").rpartition(".")[2]
     with faults_of(path, "a table of labels", parsing=True):
-        if path.stat().st_size > _LARGEST:
-            raise InputError(Fault(str(path), "expected labels below 4 GiB, but got a larger file"))
         if suffix == "parquet":
             found = pd.read_parquet(path)
             if found.index.name is not None:
@@ -140,8 +161,24 @@ def _frame(path: Path, on: object) -> tuple[Any, str]:
         }
         header = [str(name) for name in pd.read_csv(path, nrows=0, **how).columns]
         own = _id_column(path, header, on)
-        found = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={own: str}, **how)
+        found = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str, **how)
+        for name in found.columns:
+            if str(name) != own:
+                found[name] = _valued(found[name])
         return found, own
+
+
+def _valued(words: Any) -> Any:
+    """Numbers or truth values where all words of a column are such, else the words."""
+    import pyarrow as pa
+
+    text = pa.array(words, pa.string(), from_pandas=True)
+    # pandas turns integers into float64 where some are missing.
+    kind = pa.float64() if text.null_count else pa.null()
+    if text.null_count < len(text) and set(text.unique().to_pylist()) <= _TRUTH:
+        kind = pa.bool_()
+    values = typed_words(text, kind, missing=("",))
+    return words if pa.types.is_string(values.type) else values.to_pandas().set_axis(words.index)
 
 
 def _id_column(path: Path, names: list[str], on: object) -> str:

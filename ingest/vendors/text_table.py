@@ -7,7 +7,7 @@ import gzip
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -17,6 +17,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError, near
 from ..reader import faults_of
 from ..source import StringValues
+from ..text_values import MISSING, first_guess, typed_words
 from .column_values import GroupedColumn, GroupedRead, kind_of_type
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ __all__ = ["TextTable", "first_words"]
 _BLOCK = 2**22
 _HEADER_BYTES = 2**24  # a header of 20,000 genes has some 200 KB
 _DELIMITERS = ("\t", ",", ";", " ")
-_MISSING = ["", "NA", "NaN", "nan", "null", "NULL", "None"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ class TextTable:
     """Between the cells."""
     head_rows: int
     """Lines before the data."""
+    _settled: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -91,20 +92,65 @@ class TextTable:
 
     @cached_property
     def _n_rows(self) -> int:
-        return sum(batch.num_rows for batch in self.batches(self.names[:1]))
+        import pyarrow as pa
+
+        first = self.names[:1]
+        return sum(one.num_rows for one in self.batches(first, dict.fromkeys(first, pa.string())))
 
     @cached_property
     def _types(self) -> dict[str, Any]:
         """Types by the first block."""
         import pyarrow as pa
 
-        for batch in self.batches():
-            # Bytes that are no UTF-8 come as binary; asked for as text they name their row.
-            kinds = [
-                pa.string() if pa.types.is_binary(kind) else kind for kind in batch.schema.types
-            ]
+        for batch in self._read(None, None):
+            kinds = [first_guess(kind) for kind in batch.schema.types]
             return dict(zip(batch.schema.names, kinds, strict=True))
         return dict.fromkeys(self.names, pa.string())
+
+    def _by_words(self, names: Sequence[str]) -> dict[str, Any]:
+        """Types by the words of the first block."""
+        found = {name: self._types[name] for name in names}
+        numbers = [name for name, kind in found.items() if not _is_text(kind)]
+        for batch in self._words(numbers):
+            for name, words in zip(numbers, batch.columns, strict=True):
+                found[name] = typed_words(words, found[name]).type
+            break
+        return found
+
+    def _words(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        import pyarrow as pa
+
+        return self._read(names, dict.fromkeys(names, pa.string())) if names else iter(())
+
+    def _settle(self, names: Sequence[str]) -> dict[str, Any]:
+        """Types that every row of the columns fits, found once.
+
+        Cost: a pass over files larger than a block; a second one where the first block misled.
+        """
+        if open_ := [name for name in names if name not in self._settled]:
+            found = self._by_words(open_)
+            if _compression(self.path) or self.path.stat().st_size > _BLOCK:
+                found = self._widened(found)
+            self._settled.update({name: _certain(kind) for name, kind in found.items()})
+        return {name: self._settled[name] for name in names}
+
+    def _widened(self, kinds: dict[str, Any]) -> dict[str, Any]:
+        from pyarrow import types
+
+        numbers = [name for name, kind in kinds.items() if not _is_text(kind)]
+        if not any(types.is_null(kinds[name]) for name in numbers):
+            try:
+                for _ in self._read(numbers, {name: kinds[name] for name in numbers}):
+                    pass
+            except _ValueError:
+                pass
+            else:
+                return kinds
+        found = dict(kinds)
+        for batch in self._words(numbers):
+            for name, words in zip(numbers, batch.columns, strict=True):
+                found[name] = typed_words(words, found[name]).type
+        return found
 
     def strings(self, name: str) -> StringValues:
         """Read a column as text."""
@@ -136,7 +182,7 @@ class TextTable:
         for name in chosen:
             self.require(name)
         group = GroupedRead(partial(_load, self), chosen, self.n_rows)
-        types = self._types
+        types = self._by_words(chosen)
         return {
             name: cast("ObsColumn", GroupedColumn(group, name, kind, rows))
             for name in chosen
@@ -147,18 +193,37 @@ class TextTable:
         self,
         columns: Sequence[str] | None = None,
         types: Mapping[str, pa.DataType] | None = None,
-        block_bytes: int = _BLOCK,
+        block_bytes: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Stream rows; types that are not given are those of the first block."""
-        import pyarrow as pa
-
+        """Stream rows; types that are not given are those that every row fits."""
+        given = dict(types or {})
+        wanted = self.names if columns is None else columns
         for name in columns or ():
             self.require(name)
+        given |= self._settle([name for name in wanted if name not in given])
+        yield from self._read(columns, given, block_bytes)
+
+    def _read(
+        self,
+        columns: Sequence[str] | None,
+        types: Mapping[str, pa.DataType] | None,
+        block_bytes: int | None = None,
+    ) -> Iterator[pa.RecordBatch]:
+        """Stream rows; Arrow infers types that are not given by the first block."""
+        import pyarrow as pa
+
         with (
             faults_of(self.path, "a table", parsing=True),
             pa.input_stream(str(self.path), compression=_compression(self.path)) as stream,
         ):
-            yield from self.parse(stream, columns, types, block_bytes, self.head_rows)
+            try:
+                yield from self.parse(stream, columns, types, block_bytes or _BLOCK, self.head_rows)
+            except pa.ArrowInvalid as error:
+                if "conversion error" not in str(error):
+                    raise
+                raise _ValueError(
+                    Fault(str(self.path), f"expected values of one kind, but got: {error}")
+                ) from error
 
     def parse(
         self,
@@ -186,7 +251,7 @@ class TextTable:
                 text.ConvertOptions(
                     include_columns=None if columns is None else list(columns),
                     column_types=None if types is None else dict(types),
-                    null_values=_MISSING,
+                    null_values=list(MISSING),
                 ),
             )
         except pa.ArrowInvalid as error:
@@ -235,32 +300,31 @@ def _delimiter(line: str, below: str) -> str:
     return next((one for one in ranked if one != " "), "\t")
 
 
+class _ValueError(InputError):
+    """A cell that is no value of its column's type."""
+
+
 def _load(table: TextTable, names: Sequence[str]) -> dict[str, Any]:
     """Read some columns; what is no number further down is text."""
     import pyarrow as pa
 
     types = {name: table._types[name] for name in names}
-    for fallback in (None, pa.float64(), pa.string()):
-        wanted = {
-            name: kind
-            if fallback is None or not _is_number(kind) or pa.types.is_string(kind)
-            else fallback
-            for name, kind in types.items()
-        }
-        try:
-            found = pa.Table.from_batches(list(table.batches(names, wanted)))
-        except InputError as error:
-            if fallback == pa.string() or "onversion error" not in str(error):
-                raise
-        else:
-            return {name: found.column(name) for name in names}
-    raise AssertionError("the last fallback returns or raises")
+    wanted = {name: pa.string() for name in names}
+    found = pa.Table.from_batches(list(table.batches(names, wanted)), pa.schema(wanted))
+    return {name: typed_words(found.column(name), types[name]) for name in names}
 
 
-def _is_number(kind: Any) -> bool:
+def _certain(kind: Any) -> Any:
+    """Type of a column that is empty from top to bottom: numbers."""
+    import pyarrow as pa
+
+    return pa.float64() if pa.types.is_null(kind) else kind
+
+
+def _is_text(kind: Any) -> bool:
     import pyarrow.types as kinds
 
-    return bool(not kinds.is_string(kind))
+    return bool(kinds.is_string(kind))
 
 
 def _compression(path: Path) -> str | None:

@@ -132,11 +132,65 @@ def test_what_turns_to_text_further_down_is_text(
     assert isinstance(first, NumericValues | StringValues)
 
 
+def test_transcripts_whose_first_block_misleads_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_table, "_BLOCK", 2048)
+    path = tmp_path / "spots.csv"
+    lines = [f"{k},2,G,5,NA,1.5,{k}" for k in range(3000)]
+    lines[2500] = "1,2,G,12.75,7,R&D,3"
+    path.write_text("x,y,gene,intensity,late,mixed,n\n" + "\n".join(lines) + "\n")
+    source = transcripts(open_table(path), x="x", y="y", gene="gene")
+    found = pa.Table.from_batches(list(source.batches())).to_pandas()
+    assert found["intensity"].tolist() == [12.75 if k == 2500 else 5 for k in range(3000)]
+    assert found["late"].dropna().tolist() == [7]
+    assert found["mixed"].tolist()[2499:2501] == ["1.5", "R&D"]
+    assert found["n"].dtype == np.int64
+
+
+def test_a_cell_of_another_kind_is_no_truncated_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n3,x\n")
+    with pytest.raises(InputError) as refused:
+        open_table(path).numbers("b")
+    assert "truncated" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        (["007", "12"], StringValues),
+        (["-07", "12"], StringValues),
+        (["12345678901234567890", "1"], StringValues),
+        (["1234567890123456", "1.5"], StringValues),
+        (["2024-01-31", "2024-02-01"], StringValues),
+        (["2024-01-31 10:00:00", "2024-02-01 10:00:00"], StringValues),
+        (["1234567890123456789", "1"], NumericValues),
+        (["0", "0.5"], NumericValues),
+        (["-0.5", " 12"], NumericValues),
+    ],
+)
+def test_words_that_numbers_would_lose_are_text(
+    tmp_path: Path, words: list[str], kind: type
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("id,value\n" + "".join(f"{k},{w}\n" for k, w in enumerate(words * 20)))
+    column = open_table(path).columns()["value"]
+    values = column.read()
+    text = isinstance(values, StringValues | CategoricalValues)
+    assert text == (kind is StringValues) == (column.kind == "string")
+    if isinstance(values, CategoricalValues):
+        assert sorted(values.categories) == sorted(words)
+    if isinstance(values, NumericValues):
+        written = [type(value)(word) for word, value in zip(words, values.values, strict=False)]
+        assert written == values.values[: len(words)].tolist()
+
+
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("Cell ID,Centroid X um,Centroid Y um\n1,2,3\n", ("Cell ID", "Centroid X um", "Centroid Y um")),
-        ("Cell ID,Centroid X um,Centroid Y um\n", ("Cell ID", "Centroid X um", "Centroid Y um")),
+        ("Cell ID,Mid X um,Mid Y um\n1,2,3\n", ("Cell ID", "Mid X um", "Mid Y um")),
+        ("Cell ID,Mid X um,Mid Y um\n", ("Cell ID", "Mid X um", "Mid Y um")),
         ("Cell ID;Area (um2, mean)\n1;25\n", ("Cell ID", "Area (um2, mean)")),
         ('"a, b"\tc\n1\t2\n', ("a, b", "c")),
         ('"a b" "c"\n1 2\n', ("a b", "c")),
