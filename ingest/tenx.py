@@ -17,6 +17,7 @@ from .guard import Hdf5Node, open_hdf5
 from .hdf5 import Hdf5Matrix
 from .hdf5_heaps import check_heaps
 from .matrix import MatrixFacts
+from .mtx_text import mtx_pieces
 from .reader import faults_of
 from .source import CountsSource, CsrBlock, StringValues
 from .spaceranger_files import read_lines
@@ -269,16 +270,9 @@ class MtxCounts:
             _open_text(self.path) as file,
         ):
             _header(file, self.path)
-            rest = b""
-            while chunk := file.read(_ENTRIES * 12):
-                text, _, rest = (rest + chunk).rpartition(b"\n")
-                if text:
-                    piece = self._parse(text, last)
-                    total, last = total + piece[0].size, int(piece[0][-1])
-                    yield piece
-            if rest.strip():
-                piece = self._parse(rest, last)
-                total += piece[0].size
+            for genes, cells, numbers in mtx_pieces(file, self.dtype):
+                piece = self._checked(genes, cells, numbers, last)
+                total, last = total + cells.size, int(piece[0][-1])
                 yield piece
         if total != self.nnz:
             raise InputError(
@@ -289,24 +283,9 @@ class MtxCounts:
                 )
             )
 
-    def _parse(self, text: bytes, last: int) -> _Entries:
-        import pyarrow as pa
-        from pyarrow import csv
-
-        names = ["gene", "cell", "number"]
-        table = csv.read_csv(
-            pa.BufferReader(text),
-            read_options=csv.ReadOptions(column_names=names, use_threads=False),
-            parse_options=csv.ParseOptions(delimiter=" "),
-            convert_options=csv.ConvertOptions(
-                column_types={
-                    "gene": pa.int64(),
-                    "cell": pa.int64(),
-                    "number": pa.from_numpy_dtype(self.dtype),
-                }
-            ),
-        )
-        genes, cells, numbers = (np.asarray(table[name]) for name in names)
+    def _checked(
+        self, genes: NDArray[Any], cells: NDArray[Any], numbers: NDArray[Any], last: int
+    ) -> _Entries:
         genes, cells = genes - 1, cells - 1
         if genes.min() < 0 or genes.max() >= self.n_vars or cells.max() >= self.n_obs:
             raise InputError(

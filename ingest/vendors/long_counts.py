@@ -6,16 +6,16 @@ import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError, near
+from ..mtx_text import mtx_pieces
 from ..reader import faults_of
 from ..source import CsrBlock, StringValues
 from ..triples import Entries, sorted_blocks, sorting_bytes
 from .column_values import as_text
-from .text_table import TextTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -268,21 +268,18 @@ class MtxTriples:
         )
 
     def _pieces(self) -> Iterator[Entries]:
-        import pyarrow as pa
-
-        names: tuple[str, ...] = ("first", "second", "number")
-        table = TextTable.of(self.path, delimiter=" ", names=names, skip_rows=self.head_rows)
-        kinds = (pa.int64(), pa.int64(), pa.float64())
-        types: dict[str, pa.DataType] = dict(zip(names, kinds, strict=True))
         total = 0
-        for batch in table.batches(names, types):
-            one, two, numbers = (
-                np.asarray(column.to_numpy(zero_copy_only=False)) for column in batch.columns
-            )
-            rows, columns = (one, two) if self.by_cell else (two, one)
-            rows, columns = self._inside(rows, self.n_obs), self._inside(columns, self.n_vars)
-            total += rows.size
-            yield Entries(rows, columns.astype(np.int32), numbers)
+        with (
+            faults_of(self.path, "a Matrix Market file", parsing=True),
+            _opened(self.path) as file,
+        ):
+            for _ in range(self.head_rows):
+                file.readline(65_536)
+            for one, two, numbers in mtx_pieces(file, np.dtype(np.float64)):
+                rows, columns = (one, two) if self.by_cell else (two, one)
+                rows, columns = self._inside(rows, self.n_obs), self._inside(columns, self.n_vars)
+                total += rows.size
+                yield Entries(rows, columns.astype(np.int32), numbers)
         if total != self.nnz:
             raise InputError(
                 Fault(
@@ -305,11 +302,16 @@ class MtxTriples:
         return numbers.astype(np.int64) - 1
 
 
+def _opened(path: Path) -> IO[bytes]:
+    packed = path.suffix.casefold() == ".gz"
+    return cast("IO[bytes]", gzip.open(path, "rb") if packed else path.open("rb"))
+
+
 def _sizes(path: Path) -> tuple[Sequence[int], int]:
     """Rows, columns and entries of a coordinate file, and its lines before the entries."""
     with (
         faults_of(path, "a Matrix Market file", parsing=True),
-        gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file,
+        _opened(path) as file,
     ):
         first = file.readline(1024).decode("ascii", "replace").casefold().split()
         if first[:3] != ["%%matrixmarket", "matrix", "coordinate"] or first[4:] != ["general"]:
