@@ -48,6 +48,7 @@ _LATTICE = re.compile(r"lattice:\s*(\d+(?:\.\d+)?)(?:\s*um)?", re.IGNORECASE)
 _PLAUSIBLE_UM = (3.0, 100.0)
 # Printing is exact to 1 %; spot_diameter_fullres, a usual source of wrong units, is 7 to 22 % off.
 _NOTED, _REFUSED = 0.05, 0.25
+_ROUNDED = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ def find_unit(
     *,
     technology: str | None = None,
     from_file: tuple[float | str, str] | None = None,
+    stated: bool = False,
     where: str = "um_per_unit",
 ) -> FoundUnit:
     """Find micrometres per unit: what the user gives, else the file, else the assay.
@@ -101,6 +103,8 @@ def find_unit(
         Assay as the sheet names it.
     from_file : (unit, reason), optional
         What the file itself says.
+    stated : bool
+        Whether the vendor's files leave no doubt, so that what is given must agree with them.
     where : str
         Place to name in messages.
 
@@ -117,7 +121,10 @@ def find_unit(
     if given is not None:
         found = _resolve(positions, given, "as given", where)
         said = technology_unit(technology) or (from_file[0] if from_file else None)
-        return replace(found, notes=_against_lattice(positions, found, said, technology, where))
+        notes = _against_lattice(positions, found, said, technology, where)
+        if stated and from_file is not None:
+            notes += _against_files(found, from_file, where)
+        return replace(found, notes=notes)
     if from_file is not None:
         return _resolve(positions, from_file[0], from_file[1], where)
     implied = technology_unit(technology)
@@ -175,6 +182,23 @@ def _from_lattice(
         pitch_um / fit.pitch,
         f"{fit.kind} lattice of pitch {fit.pitch:.6g} units taken as {pitch_um:g} um, {reason}",
     )
+
+
+def _against_files(
+    found: FoundUnit, from_file: tuple[float | str, str], where: str
+) -> tuple[str, ...]:
+    """Compare a given unit with the one that the vendor states; notes small differences."""
+    given, (said, reason) = found.um_per_unit, from_file
+    if given is None or isinstance(said, str):
+        return ()
+    ratio = max(given / said, said / given)
+    if said == 1.0 and ratio > 1 + _ROUNDED:
+        message = f"expected no um_per_unit, since the files are micrometers ({reason})"
+        raise InputError(Fault(where, f"{message}, but got {given:g}; leave it empty"))
+    message = f"um_per_unit is {given:g}, but the files say {said:.5g} ({reason})"
+    if ratio > 1 + _REFUSED:
+        raise InputError(Fault(where, f"{message}; leave it empty to take the files'"))
+    return (message,) if ratio > 1 + _NOTED else ()
 
 
 def _against_lattice(

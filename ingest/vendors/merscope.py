@@ -121,6 +121,7 @@ def _fill_unit(survey: Survey, bundle: Bundle, cells: Cells, options: ReadOption
         options.um_per_unit,
         technology=options.technology,
         from_file=(1.0, "center_x and center_y of cell_metadata are micrometers"),
+        stated=True,
         where=f"{survey.path}:um_per_unit",
     )
 

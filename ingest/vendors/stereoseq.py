@@ -305,6 +305,7 @@ def _fill_unit(survey: Survey, size: int, options: ReadOptions) -> None:
         survey.positions,
         options.um_per_unit,
         from_file=(pitch / 1000, how),
+        stated=isinstance(said, int) and said > 0,
         where=f"{survey.path}:um_per_unit",
     )
 

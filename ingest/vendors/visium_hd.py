@@ -237,6 +237,7 @@ def _bin_unit(
         options.um_per_unit,
         technology=None,
         from_file=from_file,
+        stated=True,
         where=f"{survey.path}:um_per_unit",
     )
     scale = survey.unit.um_per_unit
@@ -275,6 +276,7 @@ def _add_cells(  # noqa: PLR0917 - private, one caller
         survey.positions,
         options.um_per_unit,
         from_file=None if said is None else (said, "microns_per_pixel of scalefactors_json.json"),
+        stated=True,
         where=f"{where}:um_per_unit",
     )
     nuclei = folder.find(*within((place.base,), _NUCLEI, f"{_NUCLEI}.gz"))

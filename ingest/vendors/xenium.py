@@ -228,6 +228,7 @@ def _unit(parts: Parts) -> None:
         options.um_per_unit,
         technology=options.technology,
         from_file=(1.0, "Xenium output: x_centroid, y_centroid in micrometers"),
+        stated=True,
         where=f"{survey.path}:um_per_unit",
     )
 

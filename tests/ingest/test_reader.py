@@ -94,6 +94,16 @@ class TestFingerprint:
 class TestUnits:
     XY = np.column_stack([np.tile(np.arange(9.0), 9), np.repeat(np.arange(9.0), 9)]) * 50
 
+    def test_what_the_vendor_states_wins(self) -> None:
+        said = (0.5, "the vendor")
+        assert not find_unit(self.XY, 0.51, from_file=said, stated=True).notes
+        assert find_unit(self.XY, 2.0, from_file=said).um_per_unit == 2.0
+        assert find_unit(self.XY, "unknown", from_file=said, stated=True).um_per_unit is None
+        (note,) = find_unit(self.XY, 0.45, from_file=said, stated=True).notes
+        assert "um_per_unit is 0.45, but the files say 0.5 (the vendor)" in note
+        with pytest.raises(InputError, match="leave it empty to take the files'"):
+            find_unit(self.XY, 0.2, from_file=said, stated=True)
+
     @pytest.mark.parametrize(
         ("given", "expected"),
         [(0.5, 0.5), ("0.5", 0.5), ("unknown", None), ("lattice:200", 4.0), ("lattice:100um", 2.0)],

@@ -244,15 +244,15 @@ def test_pixels_agree_with_the_vendors_transform(wide: Path, tmp_path: Path, sou
     np.testing.assert_allclose(pixel @ affine.T, raw.positions, atol=0.01)
 
 
-def test_unit_and_flip_move_image_and_cells_together(wide: Path, tmp_path: Path) -> None:
-    raw = READER.open(wide, ReadOptions(um_per_unit=2.0, y_axis="up"))
+def test_flip_moves_image_and_cells_together(wide: Path) -> None:
+    raw = READER.open(wide, ReadOptions(y_axis="up"))
     affine = affine_of(raw)
-    stored = raw.positions * [2.0, -2.0]
+    stored = raw.positions * [1.0, -1.0]
     assert under_cells(pixels_of(raw)[0], affine, stored) > 0.99
     assert "lie on" not in notes_of(raw)
     batch = next(iter(raw.points["transcripts"].batches()))
     plain = next(iter(opened(wide).points["transcripts"].batches()))
-    for name, factor in (("x", 2), ("y", -2), ("z", 1)):
+    for name, factor in (("x", 1), ("y", -1), ("z", 1)):
         np.testing.assert_allclose(np.asarray(batch[name]), factor * np.asarray(plain[name]))
 
 
@@ -273,6 +273,11 @@ def test_stains_of_a_plane_are_channels(tmp_path: Path) -> None:
     shutil.copy(folder / "images/mosaic_DAPI_z1.tif", folder / "images/old_mosaic_DAPI_z1.tif")
     with pytest.raises(InputError, match=r"one image of DAPI in plane 1"):
         opened(folder)
+
+def test_another_unit_than_micrometers_is_refused(wide: Path) -> None:
+    with pytest.raises(InputError, match=r"files are micrometers.*got 2; leave it empty"):
+        READER.open(wide, ReadOptions(um_per_unit=2.0))
+
 
 
 def test_smaller_copies_of_the_mosaics_keep_their_place(wide: Path, tmp_path: Path) -> None:

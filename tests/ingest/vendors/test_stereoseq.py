@@ -181,7 +181,9 @@ class TestBins:
             file["geneExp/bin50/expression"].attrs["resolution"] = np.array([715], "<u4")
         raw = READER.open(gef, ReadOptions())
         assert raw.um_per_unit == pytest.approx(0.715)
-        assert READER.open(gef, ReadOptions(um_per_unit=0.4)).um_per_unit == 0.4
+        assert READER.open(gef, ReadOptions(um_per_unit=0.7)).um_per_unit == 0.7
+        with pytest.raises(InputError, match="leave it empty"):
+            READER.open(gef, ReadOptions(um_per_unit=0.4))
 
     def test_molecules_as_points(self, tmp_path: Path) -> None:
         path = bundle.write_gem(tmp_path / "a.gem", TISSUE, cells=True)

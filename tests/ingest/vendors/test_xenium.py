@@ -231,13 +231,13 @@ class TestTranscripts:
         assert "below 20 left out, as asked" in str(raw.points["transcripts"].notes)
         assert "min_qv as a number" in faults(bundle, min_qv="high")
 
-    def test_units_and_a_flipped_axis(self, bundle: Path) -> None:
+    def test_a_flipped_axis(self, bundle: Path) -> None:
         plain = molecules(opened(bundle))
-        options = ReadOptions(um_per_unit=2.0, y_axis="up")
+        options = ReadOptions(um_per_unit=1.0, y_axis="up")
         raw = READER.open(bundle, options)
         moved = molecules(raw)
-        np.testing.assert_allclose(moved["x"], 2 * plain["x"], rtol=1e-6)
-        np.testing.assert_allclose(moved["y"], -2 * plain["y"], rtol=1e-6)
+        np.testing.assert_allclose(moved["x"], plain["x"], rtol=1e-6)
+        np.testing.assert_allclose(moved["y"], -plain["y"], rtol=1e-6)
         assert outlines(raw)["geometry"][0].bounds[3] < 0
 
     def test_only_a_zip_of_transcripts(self, own: Path) -> None:
@@ -255,6 +255,10 @@ class TestBoundaries:
         assert sorted(first) == list(range(60))
         for row, ring in first.items():
             np.testing.assert_allclose(ring.mean(axis=0), BLOCK.positions_um[row], atol=0.5)
+    def test_micrometers_are_no_pixels(self, bundle: Path) -> None:
+        with pytest.raises(InputError, match=r"files are micrometers.*got 0.2125; leave it empty"):
+            READER.open(bundle, ReadOptions(um_per_unit=0.2125))
+
         (path / "cell_boundaries.parquet").unlink()
         (path / "nucleus_boundaries.parquet").unlink()
         raw = opened(path)
