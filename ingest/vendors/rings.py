@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.outlines import OutlinesSource
-from ..ring_checks import largest_first
+from ..ring_checks import MOST_VERTICES, largest_first
 from ..source import RingPiece, RingsSource, StringValues
 from .column_values import as_text
 
@@ -102,7 +102,7 @@ def _vertex_pieces(
 
 
 def _split_runs(table: Any, rows: IdRows, *, last: bool) -> tuple[RingPiece | None, Any]:
-    """Rings that are complete, and the rows of the one that may go on."""
+    """Rings that are complete, and the rows of the one that may go on, as far as it may."""
     import pyarrow.compute as pc
 
     table = table.combine_chunks()
@@ -113,13 +113,14 @@ def _split_runs(table: Any, rows: IdRows, *, last: bool) -> tuple[RingPiece | No
     names = runs.values
     if not last:
         ends, names = ends[:-1], names.slice(0, len(names) - 1)
-    if not ends.size:
-        return None, table
-    stop = int(ends[-1])
+    stop = int(ends[-1]) if ends.size else 0
+    # Slices keep what they were cut from alive: the rest is copied. A run longer than any ring is
+    # cut: it stays too long, and takes no more memory.
+    rest = table.slice(stop).take(np.arange(min(table.num_rows - stop, MOST_VERTICES + 1)))
+    if not stop:
+        return None, rest
     vertices = np.stack([table.column(k).slice(0, stop).to_numpy() for k in (1, 2)], axis=1)
     counts = np.diff(ends, prepend=0)
-    # Slices keep what they were cut from alive: the rest is copied.
-    rest = table.slice(stop).take(np.arange(table.num_rows - stop))
     return RingPiece(rows.of(names), counts, vertices), rest
 
 
@@ -215,7 +216,7 @@ def _outline_tables(
 
     factor = np.array([scale, -scale if flip else scale])
     for piece in rings.pieces():
-        own = (piece.rows >= 0) & (piece.counts >= _LEAST_RING)
+        own = (piece.rows >= 0) & (piece.counts >= _LEAST_RING) & (piece.counts <= MOST_VERTICES)
         counts = piece.counts[own]
         if not counts.size:
             continue

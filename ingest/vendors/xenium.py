@@ -259,9 +259,8 @@ def _nuclei(parts: Parts) -> None:
             open_table(files.nucleus_boundaries), scale=parts.scale, flip=parts.flip
         )
     elif zipped is not None and zipped.polygons:
-        rings = zipped.rings(0, np.arange(len(zipped.ids)))
         survey.outlines["nucleus_boundaries"] = zip_outlines(
-            rings, zipped.ids, scale=parts.scale, flip=parts.flip
+            zipped, scale=parts.scale, flip=parts.flip
         )
         survey.missing.append("no nucleus_boundaries: polygons of cells.zarr.zip are taken")
     else:

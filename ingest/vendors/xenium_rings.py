@@ -11,6 +11,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ...atlas.outlines import OutlinesSource
+from ..ring_checks import MOST_VERTICES, ragged
 from ..source import RingPiece, RingsSource, StringValues
 from .column_values import as_text
 from .rings import IdRows
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .table import Table
+    from .xenium_zip import CellsZip
 
 __all__ = ["cell_rings", "nucleus_outlines", "zip_outlines"]
 
@@ -51,14 +53,15 @@ class _Joined:
 
         if self.held is not None:
             new = self._with_held(self.held, new)
-        last = int(new.counts[-1])
-        split = len(new.vertices) - last
+        split = len(new.vertices) - int(new.counts[-1])
+        # A run longer than any ring is cut: it stays too long, and takes no more memory.
+        longest = min(int(new.counts[-1]), MOST_VERTICES + 1)
         labels = new.labels
         self.held = _Rings(
             pa.array(new.names.slice(len(new.names) - 1).to_pylist(), pa.large_string()),
             None if labels is None else labels[-1:].copy(),
-            new.counts[-1:].copy(),
-            new.vertices[split:].copy(),
+            np.array([longest]),
+            new.vertices[split : split + longest].copy(),
         )
         if len(new.counts) == 1:
             return None
@@ -139,7 +142,7 @@ def _changes(cells: Any) -> NDArray[np.bool_]:
 
 
 def cell_rings(table: Table, ids: StringValues) -> RingsSource:
-    """Boundaries of the cells.
+    """Boundaries of the cells; of several rings of a cell the writer takes the largest.
 
     Parameters
     ----------
@@ -165,7 +168,8 @@ def _require(table: Table) -> None:
 
 def _cell_pieces(table: Table, ids: StringValues) -> Iterator[RingPiece]:
     rows = IdRows(ids)
-    for rings in _streamed(table):
+    for found in _streamed(table):
+        rings = found if found.labels is not None else _split(found)
         yield RingPiece(rows.of(rings.names), rings.counts, rings.vertices)
 
 
@@ -203,40 +207,21 @@ def _nucleus_tables(table: Table, scale: float, flip: bool) -> Iterator[pa.Table
 
 
 def _split(rings: _Rings) -> _Rings:
-    """Cut runs where a ring has closed and rows follow; as many passes as a cell has nuclei."""
-    starts = np.concatenate([[0], np.cumsum(rings.counts)[:-1]])
-    ends = starts + rings.counts
-    xy = rings.vertices
-    out_start, out_end, out_of = [], [], []
-    of = np.arange(len(starts))
-    while starts.size:
-        run = np.repeat(np.arange(starts.size), ends - starts)
-        at = np.arange(run.size) + np.repeat(
-            starts - np.concatenate([[0], np.cumsum(ends - starts)[:-1]]), ends - starts
-        )
-        closes = (xy[at] == xy[starts[run]]).all(axis=1) & (at >= starts[run] + _LEAST_RING)
-        # First row of each run that closes it; the end of the run where none does.
-        stop = ends.copy()
-        hit, first = np.unique(run[closes], return_index=True)
-        stop[hit] = at[closes][first] + 1
-        out_start.append(starts)
-        out_end.append(stop)
-        out_of.append(of)
-        more = ends - stop > _LEAST_RING
-        starts, ends, of = stop[more], ends[more], of[more]
-    start, end = np.concatenate(out_start), np.concatenate(out_end)
-    own = np.concatenate(out_of)
-    order = np.argsort(start, kind="stable")
-    counts = (end - start)[order]
-    kept = np.repeat(start[order] - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-    return _Rings(rings.names.take(own[order]), None, counts, xy[kept + np.arange(kept.size)])
+    """Cut runs where a ring has closed and rows follow, in one pass."""
+    from .ring_kernels import closed_rings
+
+    n = len(rings.counts) + len(rings.vertices) // _LEAST_RING
+    starts, stops, runs = (np.empty(n, np.int64) for _ in range(3))
+    n = closed_rings(rings.vertices, rings.counts, _LEAST_RING, MOST_VERTICES, starts, stops, runs)
+    starts, counts = starts[:n], (stops - starts)[:n]
+    return _Rings(rings.names.take(runs[:n]), None, counts, rings.vertices[ragged(starts, counts)])
 
 
 def _outline_table(rings: _Rings, scale: float, flip: bool) -> pa.Table:
     import pyarrow as pa
     import shapely
 
-    enough = rings.counts >= _LEAST_RING
+    enough = (rings.counts >= _LEAST_RING) & (rings.counts <= MOST_VERTICES)
     finite = np.isfinite(rings.vertices).all(axis=1)
     sound = enough & (np.add.reduceat(~finite, np.cumsum(rings.counts) - rings.counts) == 0)
     counts = rings.counts[sound]
@@ -253,26 +238,25 @@ def _outline_table(rings: _Rings, scale: float, flip: bool) -> pa.Table:
     return pa.table(columns)
 
 
-def zip_outlines(
-    rings: RingsSource, ids: StringValues, *, scale: float = 1.0, flip: bool = False
-) -> OutlinesSource:
-    """Nuclei of `cells.zarr.zip`, numbered as in its mask.
+def zip_outlines(zipped: CellsZip, *, scale: float = 1.0, flip: bool = False) -> OutlinesSource:
+    """Nuclei of `cells.zarr.zip`, with their number in its mask as `label_id` where it is said.
 
     Parameters
     ----------
-    rings : RingsSource
-        Its polygons; rows are those of `ids`.
-    ids : StringValues, (n,)
-        Names of the cells of the file.
+    zipped : CellsZip
+        The file; the `cell_id` of a nucleus without a cell is missing.
+    scale, flip
+        Stored units a source unit; whether y points up in the source.
     """
-    return OutlinesSource(partial(_zip_tables, rings, ids, scale, flip))
+    return OutlinesSource(partial(_zip_tables, zipped, scale, flip))
 
 
-def _zip_tables(
-    rings: RingsSource, ids: StringValues, scale: float, flip: bool
-) -> Iterator[pa.Table]:
-    for piece in rings.pieces():
+def _zip_tables(zipped: CellsZip, scale: float, flip: bool) -> Iterator[pa.Table]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for piece, labels in zipped.nuclei():
         if piece.counts.size:
-            rows = np.maximum(piece.rows, 0)
-            names = ids.take(rows).to_arrow()
-            yield _outline_table(_Rings(names, None, piece.counts, piece.vertices), scale, flip)
+            names = zipped.ids.take(np.maximum(piece.rows, 0)).to_arrow()
+            own = pc.if_else(pa.array(piece.rows >= 0), names, pa.scalar(None, names.type))
+            yield _outline_table(_Rings(own, labels, piece.counts, piece.vertices), scale, flip)

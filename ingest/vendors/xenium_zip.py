@@ -124,7 +124,11 @@ class CellsZip:
 
     def rings(self, kind: int, rows: NDArray[np.int64]) -> RingsSource:
         """Polygons of nuclei (0) or cells (1); `rows` is the row of each cell of this file."""
-        return RingsSource(partial(_ring_pieces, self, kind, rows))
+        return RingsSource(partial(_only_rings, self, kind, rows))
+
+    def nuclei(self) -> Iterator[tuple[RingPiece, NDArray[np.int64] | None]]:
+        """Polygons of the nuclei, and their numbers in the mask where the file tells them."""
+        return _ring_pieces(self, _NUCLEI, np.arange(len(self.ids)))
 
 
 def open_cells(path: Path) -> CellsZip:
@@ -237,15 +241,25 @@ def _labels(root: Any, n: int) -> NDArray[np.int64]:
     return labels
 
 
-def _ring_pieces(cells: CellsZip, kind: int, rows: NDArray[np.int64]) -> Iterator[RingPiece]:
+def _only_rings(cells: CellsZip, kind: int, rows: NDArray[np.int64]) -> Iterator[RingPiece]:
+    return (piece for piece, _ in _ring_pieces(cells, kind, rows))
+
+
+def _ring_pieces(
+    cells: CellsZip, kind: int, rows: NDArray[np.int64]
+) -> Iterator[tuple[RingPiece, NDArray[np.int64] | None]]:
+    """Polygons with their numbers in the mask: their places from 2.0 on."""
+    numbers: NDArray[np.int64] | None
     with open_zip(cells.path, "polygons of cells") as root:
         if cells.polygons == "polygon_sets":
             group = root[f"polygon_sets/{kind}"]
             lengths, vertices = whole(group["num_vertices"]), whole(group["vertices"])
             owner = np.asarray(whole(group["cell_index"])[:]).astype(np.int64)
+            numbers = np.arange(1, owner.size + 1)
         else:
             lengths, vertices = root["polygon_num_vertices"], root["polygon_vertices"]
             owner = np.arange(int(lengths.shape[1]))
+            numbers = _labels(root, owner.size) if _has_labels(root, owner.size) else None
         check_chunks(vertices, str(cells.path))
         n, wide = int(vertices.shape[-2]), int(vertices.shape[-1])
         old = vertices.ndim == 3
@@ -257,7 +271,8 @@ def _ring_pieces(cells: CellsZip, kind: int, rows: NDArray[np.int64]) -> Iterato
             at: Any = slice(start, start + _PIECE)
             counts = np.asarray(lengths[kind, at] if old else lengths[at]).astype(np.int64)
             xy = np.asarray(vertices[kind, at] if old else vertices[at], np.float64)
-            yield _ring_piece(counts, xy.reshape(len(counts), wide // 2, 2), owner[at], rows)
+            piece = _ring_piece(counts, xy.reshape(len(counts), wide // 2, 2), owner[at], rows)
+            yield piece, None if numbers is None else numbers[at][counts > 0]
 
 
 def _ring_piece(
