@@ -20,26 +20,41 @@ _SIGNATURE = b"GCOL\x01\0\0\0"
 _PIECE = 2**22
 _HEADER = 16  # of a heap, and of an object in it
 _MOST = 2**28  # bytes of one heap; they have 4,096 unless one text is longer
+_OVER = 3  # objects of all heaps, in those the file has room for
+_LEAST_STEPS = 1_000
 
 
 def check_heaps(path: Path) -> None:
     """Refuse a file with a heap that the library would not get through.
 
+    Heaps are looked for also inside of heaps: a whole one around it may hide a broken one.
+
     Raises
     ------
     InputError
         Naming where the heap lies. Cost: the file is read once, 4 MiB at a time; variable-length
-        texts are stepped over one by one.
+        texts are stepped over one by one, three times as many at most as the file has room for.
     """
     with faults_of(path, "an HDF5 file"), path.open("rb") as file, path.open("rb") as heaps:
+        steps = _LEAST_STEPS + _OVER * (file.seek(0, 2) // _HEADER)
+        file.seek(0)
         for at in _found(file):
-            heaps.seek(at)
-            if not _ends(heaps):
+            taken = _steps(heaps, at, steps)
+            if taken is None:
                 raise InputError(
                     Fault(
                         f"{path} byte {at}",
                         "expected texts one after another, but got sizes that lead nowhere; the "
                         "file is damaged: copy it again",
+                    )
+                )
+            steps -= taken
+            if steps <= 0:
+                raise InputError(
+                    Fault(
+                        str(path),
+                        "expected texts beside one another, but got heaps of them that lie in each "
+                        "other; the file is damaged: copy it again",
                     )
                 )
 
@@ -57,20 +72,26 @@ def _found(file: IO[bytes]) -> Iterator[int]:
         start += len(text) - len(rest)
 
 
-def _ends(file: IO[bytes]) -> bool:
-    """Whether the sizes of the objects lead from the first to the end of the heap."""
+def _steps(file: IO[bytes], start: int, most: int) -> int | None:
+    """Count the steps to the end of a heap, at most so many; None where one leads nowhere."""
+    file.seek(start)
     head = file.read(_HEADER)
     if len(head) < _HEADER:
-        return True  # cut off: the library says so
+        return 1  # cut off: the library says so
     size = int(struct.unpack_from("<Q", head, 8)[0])
     if not _HEADER <= size <= _MOST:
-        return size > _MOST  # what is longer is no heap of ours, and the library checks its end
-    body = file.read(size - _HEADER)
-    at = 0
-    while at + _HEADER <= len(body):
-        number, length = struct.unpack_from("<H6xQ", body, at)
+        # What is longer is no heap of ours, and the library checks its end.
+        return 1 if size > _MOST else None
+    at, steps = _HEADER, 1
+    while at + _HEADER <= size and steps < most:
+        file.seek(start + at)
+        head = file.read(_HEADER)
+        if len(head) < _HEADER:
+            break
+        number, length = struct.unpack("<H6xQ", head)
         step = length if number == 0 else _HEADER + -(-length // 8) * 8
         if step < _HEADER:
-            return False
+            return None
         at += step
-    return True
+        steps += 1
+    return steps

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -44,3 +46,40 @@ def test_other_files_pass_to_those_who_know(tmp_path: Path) -> None:
     path.write_bytes(b"GCOL\x01\0\0\0" + b"\0" * 8)
     with pytest.raises(InputError, match="byte 0"):
         check_heaps(path)
+
+
+class _Counted(io.BytesIO):
+    n_bytes = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.n_bytes += len(found)
+        return found
+
+
+def test_heaps_inside_of_heaps_cost_no_more_than_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them claims the whole file: sizes that lead out of it, and ones that lead on."""
+    opened: list[_Counted] = []
+    size = 2**18
+
+    plain: Any = Path.open
+
+    def counted(path: Path, mode: str) -> _Counted:
+        with plain(path, mode) as file:
+            opened.append(_Counted(file.read()))
+        return opened[-1]
+
+    path = tmp_path / "texts.h5"
+    head = b"GCOL\x01\0\0\0" + size.to_bytes(8, "little")
+    path.write_bytes(head * (size // 16))
+    monkeypatch.setattr(Path, "open", counted)
+    check_heaps(path)
+    monkeypatch.undo()
+    text_before = b"\x01" + b"\0" * 7 + b"\x10" + b"\0" * 7
+    path.write_bytes(head + (text_before + head) * (size // 32))
+    monkeypatch.setattr(Path, "open", counted)
+    with pytest.raises(InputError, match="lie in each other"):
+        check_heaps(path)
+    assert max(one.n_bytes for one in opened) < 4 * size
