@@ -150,6 +150,24 @@ def test_a_field_without_cells_is_no_fault(tmp_path: Path) -> None:
     assert len(rings_of(opened(folder))) == 60
 
 
+def test_planes_of_old_boundaries_are_those_of_every_file(tmp_path: Path) -> None:
+    folder = write_merscope(tmp_path, TISSUE, SMALL, boundaries="hdf5", images=False)
+    fields = folder / "cell_boundaries"
+    with (
+        h5py.File(next(fields.iterdir()), "a") as file,
+        h5py.File(fields / "feature_data_-1.hdf5", "w") as first,
+    ):
+        cells = file["featuredata"]
+        name = next(iter(cells))
+        cells.copy(name, first.create_group("featuredata"))
+        del cells[name], first[f"featuredata/{name}/zIndex_1"]
+        del first[f"featuredata/{name}/zIndex_2"]
+    raw = opened(folder, z_layer=2)
+    assert "outlines of plane 2; planes 0, 1 not written" in notes_of(raw)
+    assert len(rings_of(raw)) == 60
+    assert "outlines of plane 1; planes 0, 2 not written" in notes_of(opened(folder))
+
+
 @pytest.mark.parametrize("wrong", [np.zeros((1, 4)), np.zeros((4, 5)), np.array([[b"a", b"b"]])])
 def test_coordinates_of_another_kind_name_their_dataset(tmp_path: Path, wrong: object) -> None:
     folder = write_merscope(tmp_path, TISSUE, SMALL, boundaries="hdf5", images=False)
@@ -256,6 +274,11 @@ def test_flip_moves_image_and_cells_together(wide: Path) -> None:
         np.testing.assert_allclose(np.asarray(batch[name]), factor * np.asarray(plain[name]))
 
 
+def test_another_unit_than_micrometers_is_refused(wide: Path) -> None:
+    with pytest.raises(InputError, match=r"files are micrometers.*got 2; leave it empty"):
+        READER.open(wide, ReadOptions(um_per_unit=2.0))
+
+
 def test_stains_of_a_plane_are_channels(tmp_path: Path) -> None:
     folder = write_merscope(tmp_path, TISSUE, SMALL)
     raw = opened(folder)
@@ -273,11 +296,6 @@ def test_stains_of_a_plane_are_channels(tmp_path: Path) -> None:
     shutil.copy(folder / "images/mosaic_DAPI_z1.tif", folder / "images/old_mosaic_DAPI_z1.tif")
     with pytest.raises(InputError, match=r"one image of DAPI in plane 1"):
         opened(folder)
-
-def test_another_unit_than_micrometers_is_refused(wide: Path) -> None:
-    with pytest.raises(InputError, match=r"files are micrometers.*got 2; leave it empty"):
-        READER.open(wide, ReadOptions(um_per_unit=2.0))
-
 
 
 def test_smaller_copies_of_the_mosaics_keep_their_place(wide: Path, tmp_path: Path) -> None:
