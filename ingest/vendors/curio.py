@@ -16,7 +16,7 @@ from .bead_match import completeness, fill_radius, kept_rows, match_beads
 from .beads import Beads, bead_unit, read_beads
 from .folder import Folder
 from .h5ad_obs import h5ad_obs
-from .joined import JoinedColumn
+from .joined import join_columns
 from .mtx_beads import MtxParts, open_bead_mtx
 from .table import open_table
 from .vendor import Survey, VendorReader, features_of
@@ -170,16 +170,11 @@ def _fill_obs(survey: Survey, folder: Folder, *, with_h5ad: bool) -> None:
 def _join(survey: Survey, names: StringValues, columns: dict[str, ObsColumn], path: Path) -> None:
     assert survey.ids is not None
     rows = survey.ids.find_in(names)
-    lost = int((rows < 0).sum())
-    if lost == rows.size:
-        survey.notes.append(f"{path.name} names none of the beads: its columns are left out")
-        return
-    if lost:
-        survey.notes.append(f"{path.name}: {lost} of {rows.size} beads have no row")
-    same = lost == 0 and rows.size == len(names) and bool((np.diff(rows) == 1).all())
-    for name, column in columns.items():
-        if name not in survey.obs:
-            survey.obs[name] = column if same else JoinedColumn(column, rows)
+    if np.array_equal(rows, np.arange(len(names))):
+        joined = columns
+    else:
+        joined = join_columns(columns, rows, path.name, survey.notes, what="beads")
+    survey.obs |= {name: one for name, one in joined.items() if name not in survey.obs}
 
 
 def _fill_metrics(survey: Survey, folder: Folder) -> None:

@@ -11,11 +11,13 @@ from ..source import BooleanValues, CategoricalValues, NumericValues, StringValu
 from .column_values import taken
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from ..source import ColumnKind, ColumnValues, ObsColumn
 
-__all__ = ["JoinedColumn"]
+__all__ = ["JoinedColumn", "join_columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +57,46 @@ class JoinedColumn:
         if isinstance(values, BooleanValues):
             return BooleanValues(values.values, mask)
         return NumericValues(values.values, mask)
+
+
+def join_columns(
+    columns: Mapping[str, ObsColumn],
+    rows: NDArray[np.int64],
+    name: str,
+    notes: list[str],
+    *,
+    what: str = "cells",
+) -> dict[str, ObsColumn]:
+    """Join the columns of a table; where it has no row they are missing, which is noted.
+
+    Parameters
+    ----------
+    columns : mapping
+        In the order of their own table.
+    rows : array, (n,)
+        Row of each cell in that table, -1 where it has none.
+    name : str
+        Of the file, for notes.
+    notes : list of str
+        Added to.
+    what : str
+        What the rows are of.
+
+    Returns
+    -------
+    dict
+        None of them when the table has no row for any cell.
+
+    Examples
+    --------
+    >>> notes: list[str] = []
+    >>> join_columns({}, np.array([0, -1]), "signals.csv", notes), notes
+    ({}, ['signals.csv: 1 of 2 cells have no row'])
+    """
+    lost = int((rows < 0).sum())
+    if lost == rows.size:
+        notes.append(f"{name} names none of the {what}: its columns are left out")
+        return {}
+    if lost:
+        notes.append(f"{name}: {lost} of {rows.size} {what} have no row")
+    return {one: JoinedColumn(column, rows) for one, column in columns.items()}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from .joined import join_columns
 from .merscope_files import Bundle
 from .table import Table, open_table
 
@@ -236,13 +237,11 @@ def _radius(metadata: Table, at: NDArray[np.int64]) -> NDArray[np.float64] | Non
 def _signals(
     bundle: Bundle, ids: StringValues, taken: set[str], notes: list[str]
 ) -> dict[str, ObsColumn]:
-    """Stains summed over cells (vpt), joined by id."""
+    """Stains summed over cells (vpt), joined by id; missing for cells without a row."""
     if bundle.signals is None:
         return {}
     table = open_table(bundle.signals)
     column = _id_column(table, _METADATA_ID)
     at = ids.find_in(_read_ids(table, column))
-    if (at < 0).any():
-        notes.append(f"{table.path.name} lacks {int((at < 0).sum())} of {at.size} cells: left out")
-        return {}
-    return table.columns([one for one in table.names if one not in taken | {column}], at)
+    columns = table.columns([one for one in table.names if one not in taken | {column}])
+    return join_columns(columns, at, table.path.name, notes)

@@ -11,6 +11,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ...atlas.morton import LARGEST_COORDINATE
 from ..source import CategoricalValues, NumericValues, ObsColumn, StringValues
+from .joined import join_columns
 from .rings import IdRows
 from .table import open_table
 
@@ -130,19 +131,12 @@ def summary_columns(
     Raises
     ------
     InputError
-        A cell of the matrix is not in the file, or has no finite position.
+        With `alone`, a cell of the matrix is not in the file, or has no finite position.
     """
     assert survey.ids is not None
-    if rows is not None:
-        if not alone and (rows < 0).any():
-            survey.notes.append(
-                f"{zipped.path.name} is of other cells: {int((rows < 0).sum()):,} of the matrix "
-                "are not in it; its summary is left out"
-            )
-            return {}
-        _require_all(rows, survey.ids, zipped.path)
-
     if alone:
+        if rows is not None:
+            _require_all(rows, survey.ids, zipped.path)
         axes = (zipped.column(f"cell_centroid_{axis}", rows).read().values for axis in "xy")
         positions = np.stack([np.asarray(one, np.float64) for one in axes], axis=1)
         if not (np.abs(positions) <= LARGEST_COORDINATE).all():
@@ -154,7 +148,10 @@ def summary_columns(
     names = [name for name in zipped.summary if name not in skipped]
     if zipped.labeled:
         names.append("cell_labels")
-    return {name: zipped.column(name, rows) for name in names}
+    if rows is None or (rows >= 0).all():
+        return {name: zipped.column(name, rows) for name in names}
+    columns = {name: zipped.column(name, None) for name in names}
+    return join_columns(columns, rows, zipped.path.name, survey.notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,6 +206,20 @@ def test_proteins_and_signals_are_kept(tmp_path: Path) -> None:
     assert numbers_of(raw, "PolyT_raw").tolist() == [order[str(one)] for one in ids_of(raw)]
 
 
+def test_signals_are_missing_for_cells_without_a_row(own: Path) -> None:
+    table = pd.read_csv(own / "cell_metadata.csv")[["EntityID"]]
+    table = table.assign(PolyT_raw=np.arange(60.0))
+    table.iloc[1:].to_csv(own / "sum_signals.csv", index=False)
+    raw = opened(own)
+    values = raw.obs["PolyT_raw"].read()
+    assert isinstance(values, NumericValues)
+    assert values.mask is not None
+    lost = [one == str(table["EntityID"][0]) for one in ids_of(raw)]
+    assert values.mask.tolist() == lost
+    assert set(values.values[~values.mask]) == set(range(1, 60))
+    assert "sum_signals.csv: 1 of 60 cells have no row" in notes_of(raw)
+
+
 def test_cells_of_one_file_alone_are_left_out_and_counted(own: Path) -> None:
     table = pd.read_csv(own / "cell_metadata.csv")
     table.iloc[5:].to_csv(own / "cell_metadata.csv", index=False)

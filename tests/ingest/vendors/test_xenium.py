@@ -15,6 +15,7 @@ import pytest
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
+from tisseract.ingest.source import NumericValues
 from tisseract.ingest.vendors.xenium_files import version_numbers
 
 from ...contracts import ReaderContract, ids_of, matrix_of
@@ -123,6 +124,20 @@ class TestCells:
         told = faults(own)
         assert "none for 60 (" in told
         assert "different outputs" in told
+
+    def test_a_zip_of_fewer_cells_leaves_their_values_missing(
+        self, own: Path, tmp_path: Path
+    ) -> None:
+        fewer = SimTissue(50, n_genes=40, mean_counts=20, seed=3)
+        other = write_xenium(tmp_path / "fewer", fewer, **PLAIN)
+        shutil.copy(other / "cells.zarr.zip", own)
+        raw = opened(own)
+        values = raw.obs["cell_labels"].read()
+        assert isinstance(values, NumericValues)
+        assert values.mask is not None
+        assert values.mask.tolist() == [k >= 50 for k in range(60)]
+        assert values.values[:50].tolist() == list(range(1, 51))
+        assert "cells.zarr.zip: 10 of 60 cells have no row" in notes_of(raw)
 
     @pytest.mark.parametrize("version", ["1", "1.4", "2"])
     def test_the_zip_alone_makes_cells(self, tmp_path: Path, version: str) -> None:
@@ -240,6 +255,10 @@ class TestTranscripts:
         np.testing.assert_allclose(moved["y"], -plain["y"], rtol=1e-6)
         assert outlines(raw)["geometry"][0].bounds[3] < 0
 
+    def test_micrometers_are_no_pixels(self, bundle: Path) -> None:
+        with pytest.raises(InputError, match=r"files are micrometers.*got 0.2125; leave it empty"):
+            READER.open(bundle, ReadOptions(um_per_unit=0.2125))
+
     def test_only_a_zip_of_transcripts(self, own: Path) -> None:
         (own / "transcripts.parquet").rename(own / "transcripts.zarr.zip")
         raw = opened(own)
@@ -255,10 +274,6 @@ class TestBoundaries:
         assert sorted(first) == list(range(60))
         for row, ring in first.items():
             np.testing.assert_allclose(ring.mean(axis=0), BLOCK.positions_um[row], atol=0.5)
-    def test_micrometers_are_no_pixels(self, bundle: Path) -> None:
-        with pytest.raises(InputError, match=r"files are micrometers.*got 0.2125; leave it empty"):
-            READER.open(bundle, ReadOptions(um_per_unit=0.2125))
-
         (path / "cell_boundaries.parquet").unlink()
         (path / "nucleus_boundaries.parquet").unlink()
         raw = opened(path)
