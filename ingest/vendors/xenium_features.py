@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,10 @@ __all__ = ["FeatureRows", "ScaledCounts", "open_matrix_h5", "open_matrix_zip", "
 _MOST_CELLS = 50_000_000
 _ENTRIES = 1 << 20  # of a matrix by features, at a time
 _PROTEINS = {"protein expression", "antibody capture"}
+# Of the types of controls: probes, codewords (negative, unassigned, deprecated, blank), genomic.
+_CONTROL_WORDS = ("control", "codeword", "blank")
+_MOST_TABLES = 20
+_MOST_LETTERS = 60
 # Prefixes of the names of controls, for matrices without types.
 _CONTROLS = (
     "negcontrolprobe_",
@@ -41,22 +46,32 @@ _CONTROLS = (
 
 
 def tables_of(names: Sequence[str], kinds: Sequence[str]) -> list[str]:
-    """Tell the table of each feature: "" for genes, `proteins`, or `controls` for everything else.
+    """Tell the table of each feature: "" for genes, `proteins`, `controls`, or that of its type.
 
-    >>> kinds = ["Gene Expression", "Negative Control Probe", "Protein Expression"]
-    >>> tables_of(["Sox2", "NegControlProbe_00042", "CD3E"], kinds)
-    ['', 'controls', 'proteins']
+    >>> kinds = ["Gene Expression", "Negative Control Probe", "Protein Expression", "Peaks"]
+    >>> tables_of(["Sox2", "NegControlProbe_00042", "CD3E", "chr1:9-42"], kinds)
+    ['', 'controls', 'proteins', 'peaks']
     """
-    return [_table(name, kind) for name, kind in zip(names, kinds, strict=True)]
+    tables = {kind: _table(kind) for kind in dict.fromkeys(kinds)}
+    if len(set(tables.values())) > _MOST_TABLES:  # words of a damaged file
+        own = {"", "proteins", "controls"}
+        tables = {kind: table if table in own else "others" for kind, table in tables.items()}
+    return [
+        "controls" if not tables[kind] and name.casefold().startswith(_CONTROLS) else tables[kind]
+        for name, kind in zip(names, kinds, strict=True)
+    ]
 
 
-def _table(name: str, kind: str) -> str:
+def _table(kind: str) -> str:
     folded = kind.casefold()
     if folded in _PROTEINS:
         return "proteins"
     if folded == GENE_EXPRESSION.casefold():
-        return "controls" if name.casefold().startswith(_CONTROLS) else ""
-    return "controls"
+        return ""
+    if any(word in folded for word in _CONTROL_WORDS):
+        return "controls"
+    name = re.sub("[^a-z0-9]+", "_", folded)[:_MOST_LETTERS].strip("_")
+    return "others" if name in {"", "table"} else name
 
 
 def open_matrix_h5(path: Path) -> FeatureMatrix:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
 from tisseract.ingest.vendors.tenx_positions import TenxReader
+from tisseract.ingest.vendors.xenium_features import tables_of
 
 from ...contracts import ReaderContract, ids_of, matrix_of
 from .mutants import run_mutants
@@ -111,6 +113,32 @@ def test_everything_is_kept(tmp_path: Path) -> None:
     assert raw.panel.symbol.tolist() == list(TISSUE.gene_names)
     notes: Any = raw.provenance["notes"]
     assert any("1 cells have no row in the matrix (extra-1)" in note for note in notes)
+
+
+def test_features_of_each_type_have_a_table(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    with h5py.File(next(folder.glob("*.h5")), "a") as file:
+        types = file["matrix/features/feature_type"][()].astype("S30")
+        types[:4] = [b"Peaks", b"CRISPR Guide Capture", b"Multiplexing Capture", b"Peaks"]
+        del file["matrix/features/feature_type"]
+        file["matrix/features/feature_type"] = types
+    raw = READER.open(folder, UNIT)
+    names = TISSUE.gene_names
+    assert {name: one.names for name, one in raw.apart.items()} == {
+        "controls": TISSUE.control_names,
+        "crispr_guide_capture": (names[1],),
+        "multiplexing_capture": (names[2],),
+        "peaks": (names[0], names[3]),
+    }
+    assert raw.panel.symbol.tolist() == list(names[4:])
+
+
+def test_types_make_names_of_tables() -> None:
+    kinds = ["Gene Expression", "table", "?!", "Genomic Control", "Peaks/x y", "Custom"]
+    tables = ["", "others", "others", "controls", "peaks_x_y", "custom"]
+    assert tables_of(["a"] * 6, kinds) == tables
+    many = ["Antibody Capture", *(f"kind {k}" for k in range(1000))]
+    assert set(tables_of(["a"] * 1001, many)) == {"proteins", "others"}
 
 
 def test_the_file_alone_and_columns_by_name(tmp_path: Path) -> None:
