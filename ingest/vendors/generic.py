@@ -26,6 +26,7 @@ from .table_mapping import MAPPING_NAMES, TableMapping, inside, read_mapping
 from .table_sections import chosen_rows, refuse_several
 from .transcripts import transcripts
 from .vendor import Survey, VendorReader, features_of
+from .xenium_features import tables_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,13 +115,15 @@ class TableReader(VendorReader):
         at = found.cells
         positions = cells.positions if at is None else cells.positions[at]
         ids = cells.ids if at is None else cells.ids.take(at)
+        names = found.symbols or found.genes
         with part():
             features = features_of(
-                found.symbols or found.genes,
-                [_table_of(name, mapping.controls) for name in found.symbols or found.genes],
+                names,
+                _tables_of(names, found.feature_types, mapping.controls),
                 options=options,
                 where=found.where,
                 gene_ids=found.genes if found.symbols else None,
+                feature_types=found.feature_types,
                 completeness=_completeness(options, str(root)),
             )
             survey.panel, survey.apart = features.panel, features.apart
@@ -290,8 +293,16 @@ def _require(table: Table, names: Sequence[str], key: str) -> None:
         )
 
 
-def _table_of(name: str, controls: Sequence[str]) -> str:
-    return "controls" if any(fnmatchcase(name, pattern) for pattern in controls) else ""
+def _tables_of(
+    names: Sequence[str], kinds: Sequence[str] | None, controls: Sequence[str]
+) -> list[str]:
+    """Tell the table of each feature by its type, where there is one, and by the mapping."""
+    return [
+        "controls" if any(fnmatchcase(name, pattern) for pattern in controls) else table
+        for name, table in zip(
+            names, tables_of(names, kinds) if kinds else [""] * len(names), strict=True
+        )
+    ]
 
 
 def _completeness(options: ReadOptions, where: str) -> Literal["partial", "complete"]:

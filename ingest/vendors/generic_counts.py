@@ -53,6 +53,8 @@ class FoundCounts:
     """Columns of the table of cells that are genes."""
     notes: tuple[str, ...] = ()
     """What was left out, as asked."""
+    feature_types: tuple[str, ...] | None = None
+    """Type of each column, where the file says it."""
 
 
 def find_counts(  # noqa: PLR0917 - the parts of one table
@@ -83,8 +85,11 @@ def find_counts(  # noqa: PLR0917 - the parts of one table
         matrix = open_h5(path)
         rows, at, notes = join_cells(matrix.barcodes, ids, part.unmatched, str(path))
         counts = matrix.counts if rows is None else MaskedCounts(matrix.counts, rows)
-        names = tuple(matrix.names), tuple(matrix.gene_ids)
-        return FoundCounts(counts, names[1], str(path), names[0], at, notes=notes)
+        ids_of_genes, kinds = tuple(matrix.gene_ids), tuple(matrix.feature_types)
+        names = tuple(n or one for n, one in zip(matrix.names, ids_of_genes, strict=True))
+        return FoundCounts(
+            counts, ids_of_genes, str(path), names, at, notes=notes, feature_types=kinds
+        )
     genes, symbols, where = _genes(root, mapping)
     if part.layout == "long":
         return _long(part, path, ids, genes, symbols, where, options)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.partition import write_section
@@ -23,6 +24,7 @@ from ...contracts import ReaderContract, matrix_of
 from ...contracts import ids_of as ids_read
 from .mutants import run_mutants
 from .tables_bundle import KINDS, PIXEL_UM, ids_of, names_of, small, write_tables
+from .tenx_writer import FeatureList, H5Matrix
 
 READER = TableReader()
 MUTANTS = int(os.environ.get("TISSERACT_MUTANTS", "20"))
@@ -93,6 +95,27 @@ def test_everything_of_the_tables_is_kept(tmp_path: Path) -> None:
     assert outside == int((block.cell < 0).sum())
     summary = write_section(raw, tmp_path / "section", memory_limit=2**29, tile_cells=32)
     assert summary.n_obs == small().n_cells
+
+
+def test_features_of_a_10x_matrix_are_told_apart_by_type(tmp_path: Path) -> None:
+    names = ["Sox2", "Probe-1", "CD3", "Blank1"]
+    kinds = ["Gene Expression", "Negative Control Probe", "Antibody Capture", "Gene Expression"]
+    ids = [f"id{k}" for k in range(4)]
+    file = H5Matrix(tmp_path / "m.h5", FeatureList(ids, ["", *names[1:]], kinds), {})
+    counts = np.arange(1, 9).reshape(2, 4)
+    file.append(["a", "b"], sparse.csr_matrix(counts))
+    file.close()
+    (tmp_path / "cells.csv").write_text("id,x,y\na,0,0\nb,9,9\n")
+    (tmp_path / "tisseract.yaml").write_text(
+        "um_per_unit: 1\ncontrols: [Blank*]\ncells: {path: cells.csv, id: id, x: x, y: y}\n"
+        "counts: {layout: h5, path: m.h5}\n"
+    )
+    raw = READER.open(tmp_path, ReadOptions())
+    assert raw.panel.gene_id.tolist() == ["id0"]
+    assert raw.apart["controls"].names == ("Probe-1", "Blank1")
+    assert raw.apart["controls"].feature_types == (kinds[1], kinds[3])
+    assert raw.apart["proteins"].names == ("CD3",)
+    assert (matrix_of(raw).toarray() == counts).all()
 
 
 def test_y_up_turns_everything_over(tmp_path: Path) -> None:
