@@ -171,7 +171,7 @@ def fit_landmarks(
     --------
     >>> points = np.array([[0, 0, 5, 5], [1, 0, 7, 5], [0, 1, 5, 7.0]])
     >>> matrix, facts = fit_landmarks(points, "similarity")
-    >>> matrix.round(6).tolist(), round(facts["residual_max"], 6)
+    >>> (matrix.round(6) + 0.0).tolist(), round(facts["residual_max"], 6)
     ([[2.0, 0.0, 5.0], [0.0, 2.0, 5.0]], 0.0)
     """
     if model not in _MODELS:
