@@ -1,6 +1,6 @@
 """GeoJSON of named regions: features with their names, checked as polygons, all faults at once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from .errors import Fault, InputError, InvalidArgument, near
 from .polygons import checked, features
 from .regions import NamedPolygons
 
-__all__ = ["Named", "all_checked", "named_features", "region_name"]
+__all__ = ["Named", "all_checked", "named_features", "named_parts", "region_name"]
 
 type Named = Iterator[tuple[str, Any, Any]]
 """Where a region stands in the input, its name as found, its geometry."""
@@ -106,13 +106,31 @@ def named_features(value: Mapping[str, Any], column: str) -> Named:
     InvalidArgument, InputError
         It is no GeoJSON.
     """
-    from shapely.errors import ShapelyError
-
     if value["type"] != "FeatureCollection":
         value = {"type": "FeatureCollection", "features": [value]}
     parts = value.get("features")
     if not isinstance(parts, list):
         raise InvalidArgument("GeoJSON with a list of features is wanted, but got none")
+    yield from named_parts(parts, column)
+
+
+def named_parts(parts: Iterable[Any], column: str) -> Named:
+    """Yield Features or geometries, of which one after the other is held, with their names.
+
+    Parameters
+    ----------
+    parts
+        Of GeoJSON.
+    column
+        As in `named_features`.
+
+    Raises
+    ------
+    InputError
+        One is none.
+    """
+    from shapely.errors import ShapelyError
+
     for i, feature in enumerate(parts):
         where = f"feature {i + 1}"
         try:

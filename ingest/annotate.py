@@ -25,8 +25,14 @@ from ..atlas.keys import check_name
 from ..atlas.regions import NamedPolygons, write_regions
 from ..atlas.section_columns import CategoricalValues, StringValues
 from .annotate_frames import FittedFrame, read_transform
-from .annotate_labels import CellLabels, read_labels_file
-from .annotate_regions import Ground, cell_regions, names_cells, read_region_file
+from .annotate_labels import CellLabels, labels_bytes, read_labels_file
+from .annotate_regions import (
+    Ground,
+    cell_regions,
+    names_cells,
+    read_region_file,
+    regions_bytes,
+)
 from .annotate_sheet import AttachedFile
 from .reader import FaultList
 from .split import encode
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attachments",
+    "attached_bytes",
     "attached_digest",
     "attached_of",
     "read_attachments",
@@ -93,6 +100,20 @@ class Attachments:
 def attached_of(row: SampleRow) -> tuple[AttachedFile, ...]:
     """Files of all three columns of a row."""
     return (*row.annotation, *row.transform, *row.labels)
+
+
+def attached_bytes(row: SampleRow, split_value: str | None) -> int:
+    """Memory that reading and writing what a row attaches to one section takes, at most.
+
+    Of files that cannot be read it is 0: reading them tells what is wrong.
+    """
+    total = 0
+    for one in (*row.annotation, *row.labels):
+        with FaultList().part():
+            path = one.path(split_value)
+            tabled = one.column == "labels" or names_cells(path)
+            total += labels_bytes(path) if tabled else regions_bytes(path)
+    return total
 
 
 def attached_digest(row: SampleRow, split_value: str | None) -> str:

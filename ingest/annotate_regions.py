@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atlas.errors import Fault, InputError, InvalidArgument
-from ..atlas.geojson import all_checked, named_features
+from ..atlas.geojson import all_checked, named_parts
 from ..atlas.polygons import in_pixels
 from ..atlas.regions import NamedPolygons
 from .reader import faults_of
@@ -20,9 +20,13 @@ from .reader import faults_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Ground", "cell_regions", "names_cells", "read_region_file"]
+__all__ = ["Ground", "cell_regions", "names_cells", "read_region_file", "regions_bytes"]
 
-_LARGEST = 512 * 2**20
+_WHOLE = 4 * 2**20  # bytes of GeoJSON that are parsed at once; single geometries are smaller
+# Memory by size of the file: of text parsed whole, of outlines and their copy that is written, of
+# vertices held as numbers of Python.
+_WHOLE_TIMES, _GEOJSON_TIMES, _SELECTION_TIMES = 10, 5, 12
+_LINE = 2**20  # characters of a header
 _IDS = ("barcode", "barcodes", "cell_id", "cell")
 _SELECTION = "selection name"
 _REACH = 0.6  # of the distance to the nearest cell: discs of a hexagonal lattice then join
@@ -91,12 +95,27 @@ def names_cells(path: Path) -> bool:
     return any(name in header for name in _IDS) and not {"x", "y"} <= set(header)
 
 
+def regions_bytes(path: Path) -> int:
+    """Memory that outlines take while they are read and written, by the size of their file.
+
+    Raises
+    ------
+    InputError
+        The file cannot be looked at.
+    """
+    with faults_of(path, "a file of regions"):
+        size = path.stat().st_size
+    if path.suffix.casefold() in {".csv", ".tsv"}:
+        return _SELECTION_TIMES * size
+    return _GEOJSON_TIMES * size + (_WHOLE_TIMES * min(size, _WHOLE))
+
+
 def _header(path: Path) -> list[str]:
     with (
         faults_of(path, "a table of regions", parsing=True),
         path.open(encoding="utf-8-sig", newline="") as file,
     ):
-        for line in file:
+        while line := file.readline(_LINE):
             if line.strip() and not line.startswith("#"):
                 found = next(csv.reader([line], delimiter=_separator(path)), [])
                 return [cell.strip().casefold() for cell in found]
@@ -128,17 +147,12 @@ def read_region_file(path: Path, options: Mapping[str, object], ground: Ground) 
     column = str(options.get("name") or "name")
     try:
         move = ground.mover(options.get("um_per_unit"), options.get("y_axis"))
-        with faults_of(path, "a file of regions"):
-            if path.stat().st_size > _LARGEST:
-                raise InvalidArgument("a file of regions below 512 MB is wanted, but got a larger")
         if path.suffix.casefold() in {".csv", ".tsv"}:
             return all_checked(_selections(path), "Selection name", move)
-        tree = _tree(path)
-        parts = tree.get("features", [tree])
-        marked = isinstance(parts, list) and any(map(in_pixels, parts))
-        if marked and options.get("um_per_unit") is None:
-            raise InvalidArgument(_pixels_hint(ground))
-        return all_checked(named_features(tree, column), column, move)
+        parts = _features(path)
+        if options.get("um_per_unit") is None:
+            parts = _unmarked(parts, ground)
+        return all_checked(named_parts(parts, column), column, move)
     except InvalidArgument as error:
         raise InputError(Fault(str(path), str(error))) from error
     except InputError as error:
@@ -158,6 +172,33 @@ def _pixels_hint(ground: Ground) -> str:
         '{"path": ..., "um_per_unit": 0.2125} with the size of a pixel of that image, or "source" '
         f"where it is the section's own source unit{own}"
     )
+
+
+def _unmarked(parts: Iterator[Any], ground: Ground) -> Iterator[Any]:
+    for part in parts:
+        if in_pixels(part):
+            raise InvalidArgument(_pixels_hint(ground))
+        yield part
+
+
+def _features(path: Path) -> Iterator[Any]:
+    """Yield features; a large file is parsed a feature at a time."""
+    with faults_of(path, "GeoJSON of regions"):
+        large = path.stat().st_size > _WHOLE
+    if not large:
+        tree = _tree(path)
+        parts = tree.get("features") if tree["type"] == "FeatureCollection" else [tree]
+        if not isinstance(parts, list):
+            raise InvalidArgument("GeoJSON with a list of features is wanted, but got none")
+        yield from parts
+        return
+    from .vendors.geojson_features import feature_texts
+
+    for lines in feature_texts(path):
+        for line in lines.split(b"\n"):
+            with faults_of(path, "GeoJSON of regions", parsing=True):
+                part = json.loads(line)
+            yield part
 
 
 def _tree(path: Path) -> Mapping[str, Any]:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..atlas.errors import Fault, InputError, InvalidArgument
-from .annotate import attached_of, read_attachments
+from ..atlas.memory import refuse_above
+from .annotate import attached_bytes, attached_of, read_attachments
 from .annotate_regions import Ground
 from .columns import SPLIT_PLACEHOLDER
 from .plan import SectionSource
@@ -35,6 +36,7 @@ def check_samples(
     *,
     base: Path | None = None,
     committed_times: Mapping[str, CommittedTime] | None = None,
+    memory_limit: int | None = None,
     progress: ProgressCallback = silent,
 ) -> SheetReport:
     """Look at every row of a sheet and report every fault at once; writes nothing.
@@ -47,6 +49,8 @@ def check_samples(
         Folder that relative paths start from.
     committed_times : mapping of str to CommittedTime, optional
         Timepoints of the atlas that the sheet will be added to.
+    memory_limit : int, optional
+        Bytes; attached files that take more are refused before they are read.
     progress : callable
         Receives an event per row.
 
@@ -60,6 +64,8 @@ def check_samples(
     ------
     InputError
         If the sheet cannot be taken apart at all.
+    BudgetExceeded
+        If a row attaches files that take more than `memory_limit`.
 
     Examples
     --------
@@ -78,7 +84,7 @@ def check_samples(
     rows: list[RowReport] = []
     for i, row in enumerate(sheet.rows):
         progress(Progress("check", row.sample, done=i, total=len(sheet.rows)))
-        rows.append(_check_row(row))
+        rows.append(_check_row(row, memory_limit))
     sources = [source for report in rows for source in report.sources]
     time = order_timepoints(_entries(sources), sheet.timepoints, committed_times)
     told = {fault.location for fault in faults}  # a sample that stands there twice
@@ -121,7 +127,7 @@ def _row_options(row: SampleRow) -> ReadOptions:
     )
 
 
-def _check_row(row: SampleRow) -> RowReport:
+def _check_row(row: SampleRow, memory_limit: int | None = None) -> RowReport:
     options = _row_options(row)
     if row.url is not None:
         return _check_remote(row, options)
@@ -137,6 +143,8 @@ def _check_row(row: SampleRow) -> RowReport:
     sizes = tuple(file.stat().st_size if file.exists() else 0 for file in files)
     sources = _sources(row, seen, sum(sizes))
     if not faults and attached_of(row):
+        if memory_limit is not None:
+            _refuse_attached(sources, memory_limit)
         faults = [_at(row, fault) for source in sources for fault in _attached(reader, source)]
     return RowReport(row, seen, sources, files, sum(sizes), tuple(faults), sizes)
 
@@ -165,14 +173,28 @@ def _check_remote(row: SampleRow, options: ReadOptions) -> RowReport:
         notes=(note,),
     )
     # Nothing says how many cells there are: as much as a section of a million takes.
+    least = _least_memory(replace(seen, n_obs=10**6, n_vars=20_000))
     source = replace(
         _sources(row, seen, remote.nbytes)[0],
         remote=remote,
-        memory_bytes=_least_memory(replace(seen, n_obs=10**6, n_vars=20_000)),
+        memory_bytes=max(least, attached_bytes(row, None)),
     )
     files = tuple(Path(file.key or remote.url) for file in remote.files)
     sizes = tuple(file.size for file in remote.files)
     return RowReport(row, seen, (source,), files, remote.nbytes, (), sizes)
+
+
+def _refuse_attached(sources: Sequence[SectionSource], memory_limit: int) -> None:
+    """Refuse files beside a section that its memory cannot hold."""
+    for source in sources:
+        row = source.row
+        names = ", ".join(one.name for one in attached_of(row) if one.name)
+        refuse_above(
+            memory_limit,
+            attached_bytes(row, source.split_value),
+            f"{row.location}: reading what is attached ({names})",
+            "raise the memory limit, simplify the outlines, or leave columns out of the labels",
+        )
 
 
 def _attached(reader: Reader, source: SectionSource) -> tuple[Fault, ...]:
@@ -217,7 +239,7 @@ def _sources(row: SampleRow, seen: Inspection, input_bytes: int) -> tuple[Sectio
                 n_vars=seen.n_vars,
                 nnz=int(nnz * share),
                 input_bytes=int(input_bytes * share),
-                memory_bytes=_least_memory(seen),
+                memory_bytes=max(_least_memory(seen), attached_bytes(row, value)),
                 metadata=_metadata(row, seen, name, value, typed),
             )
         )

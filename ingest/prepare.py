@@ -119,7 +119,9 @@ def prepare(
     InputError, BudgetExceeded
     """
     total, sharing = count_slots(place, n_workers)
-    report = check_samples(samples, committed_times=_times(store), progress=tell)
+    report = check_samples(
+        samples, committed_times=_times(store), memory_limit=limit, progress=tell
+    )
     if on_error == "raise" or report.sheet_faults:
         report.raise_faults()
     failed = [

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tisseract
-from tisseract.atlas.errors import InputError, InvalidArgument
+from tisseract.atlas.errors import BudgetExceeded, InputError, InvalidArgument
+from tisseract.atlas.section_columns import CategoricalValues
 from tisseract.atlas.store import open_store
+from tisseract.ingest import check
 from tisseract.ingest.annotate_frames import fit_landmarks, read_transform
+from tisseract.ingest.annotate_labels import read_labels_file
 from tisseract.ingest.annotate_regions import Ground, read_region_file
 from tisseract.ingest.check import check_samples
 from tisseract.ingest.pipeline import ingest
@@ -122,6 +126,68 @@ class TestRegions:
         told = check_samples([sheet_row(tmp_path, annotation=name)], base=tmp_path)
         assert wanted in "\n".join(map(str, told.faults))
         assert name in str(told.faults[0])
+
+
+@pytest.mark.parametrize("form", ["collection", "bare list"])
+def test_large_outlines_are_parsed_a_feature_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    turns = np.linspace(0, 2 * np.pi, 1500)
+    ring = np.stack([50 + np.cos(turns), 50 + np.sin(turns)], axis=1).tolist()
+    parts = [
+        {"type": "Feature", "properties": {"name": f"r{k}"},
+         "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}}
+        for k in range(90)
+    ]  # fmt: skip
+    tree = {"type": "FeatureCollection", "features": parts}
+    path = tmp_path / "large.geojson"
+    path.write_text(json.dumps(tree if form == "collection" else parts), encoding="utf-8-sig")
+    assert path.stat().st_size > 2**22
+    parsed: list[int] = []
+    loads = json.loads
+
+    def counted(text: Any) -> Any:
+        parsed.append(len(text))
+        return loads(text)
+
+    monkeypatch.setattr(json, "loads", counted)
+    found = read_region_file(path, {}, Ground(1.0))
+    assert found.names == tuple(f"r{k}" for k in range(90))
+    assert max(parsed) < 2**17
+    parts[1]["objectType"] = "annotation"
+    path.write_text(json.dumps(parts))
+    with pytest.raises(InputError, match="got no um_per_unit"):
+        read_region_file(path, {}, Ground(1.0))
+    path.write_text(json.dumps(parts)[:-200])
+    with pytest.raises(InputError, match="large"):
+        read_region_file(path, {"um_per_unit": 1.0}, Ground(1.0))
+
+
+@pytest.mark.parametrize(
+    ("column", "form"),
+    [
+        ("annotation", "geojson"),
+        ("annotation", "csv"),
+        ("labels", "csv"),
+        ("labels", "csv.gz"),
+        ("labels", "parquet"),
+    ],
+)
+def test_attached_files_beyond_the_limit_are_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str, form: str
+) -> None:
+    path = tmp_path / f"huge.{form}"
+    if form == "parquet":
+        pd.DataFrame({"cell_id": ["a"] * 3 * 10**6}).to_parquet(path)
+    else:
+        path.write_text("X,Y\n")
+        os.truncate(path, 2**26)
+    row = sheet_row(tmp_path, **{column: path})
+    monkeypatch.setattr(check, "read_attachments", None)
+    with pytest.raises(BudgetExceeded, match=rf"row 1.* attached \(.*huge\.{form}\)"):
+        ingest([row], tmp_path / "a.atlas", memory_limit=256 * 2**20)
+    path.unlink()
+    assert "huge" in str(check_samples([row], memory_limit=1).faults[0])
 
 
 class TestFrames:
@@ -317,7 +383,8 @@ def test_mutants_of_attached_files(tmp_path: Path, name: str) -> None:
     assert refused
 
 
-def test_numbers_beyond_64_bits_are_refused(tmp_path: Path) -> None:
+def test_numbers_beyond_64_bits_stay_text(tmp_path: Path) -> None:
     (tmp_path / "l.csv").write_text("cell_id,a\ncell0,99999999999999999999\n")
-    told = check_samples([sheet_row(tmp_path, labels="l.csv")], base=tmp_path)
-    assert "l.csv:a" in str(told.faults[0])
+    found = read_labels_file(tmp_path / "l.csv", {}).columns["a"]
+    assert isinstance(found, CategoricalValues)
+    assert found.categories == ("99999999999999999999",)
