@@ -1,4 +1,4 @@
-"""How long an ingest may take: rough, from rates measured once on two cores."""
+"""How long an ingest may take: a rough guess by the size and kind of its files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 __all__ = ["element_bytes", "estimated_seconds", "spoken_seconds"]
 
-# Bytes of input read and written as a section in a second, on one core of a two-core machine
-# (benchmarks/ingest): compressed matrices unpack to several times their size, text must be parsed.
+# Guesses, not measurements: bytes of input read and written as a section in a second on one core.
+# Compressed matrices unpack to several times their size, text must be parsed.
 _RATES = {
     ".h5": 8e6,
     ".h5ad": 25e6,
@@ -45,7 +45,7 @@ def estimated_seconds(sizes: list[tuple[str, int]], *, remote: bool = False) -> 
     Returns
     -------
     float
-        Seconds; within a factor of three or so.
+        Seconds: a guess that tells minutes from hours; disks and cores differ.
 
     Examples
     --------
