@@ -21,6 +21,7 @@ from tisseract.ingest.source import CategoricalValues, NumericValues, RawSection
 from tisseract.ingest.vendors import stereoseq
 from tisseract.ingest.vendors.stereoseq import StereoSeqReader
 from tisseract.ingest.vendors.stereoseq_gem import chip_pitch_nm
+from tisseract.ingest.vendors.stereoseq_molecules import gather_bins
 
 from ...contracts import ReaderContract, ids_of, matrix_of
 from . import stereoseq_bundle as bundle
@@ -225,7 +226,7 @@ class TestGemCells:
         """Looking and opening pass once; nothing is kept after, nor when it is large."""
         path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
         passes: list[Path] = []
-        inner = stereoseq.gather_bins
+        inner = gather_bins
 
         def counted(file: Path, *rest: Any, **more: Any) -> Any:
             passes.append(file)
