@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -144,7 +145,7 @@ class VendorReader(ABC):
             columns={name: column.kind for name, column in survey.obs.items()},
             images=images,
             reading=reading,
-            notes=_notes(survey),
+            notes=self._notes(survey, options),
             faults=tuple(survey.faults.faults),
         )
 
@@ -233,15 +234,39 @@ class VendorReader(ABC):
             "um_per_unit": survey.unit.um_per_unit,
             "y_axis": y_axis,
             "y_flipped": y_axis == "up",
-            "notes": list(_notes(survey)),
+            "notes": list(self._notes(survey, options)),
         }
+
+    def _notes(self, survey: Survey, options: ReadOptions) -> tuple[str, ...]:
+        said = options.technology or ""
+        own, given = _platform(self.technology), _platform(said)
+        other = (f"technology: the files are of {self.technology}, the sheet says {said!r}",)
+        differ = own is not None and given is not None and own != given
+        notes = (*survey.notes, *survey.missing, *survey.unit.notes)
+        return (*other, *notes) if differ else notes
 
 
 _MOST_LISTED = 100
 
 
-def _notes(survey: Survey) -> tuple[str, ...]:
-    return (*survey.notes, *survey.missing, *survey.unit.notes)
+# Words of one line are of one platform; other words in a sheet are taken as they are.
+_PLATFORMS = tuple(
+    re.compile(words, re.IGNORECASE)
+    for words in (
+        "visium.*hd",
+        "visium|cytassist",
+        "xenium",
+        "merscope|merfish|vizgen",
+        "cosmx",
+        "stereo.?seq|stomics",
+        "slide.?seq|curio|seeker",
+        "seqfish",
+    )
+)
+
+
+def _platform(technology: str) -> int | None:
+    return next((k for k, words in enumerate(_PLATFORMS) if words.search(technology)), None)
 
 
 def _reading(survey: Survey) -> ReadMemory:

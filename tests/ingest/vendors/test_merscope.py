@@ -302,3 +302,11 @@ def test_other_technologies_are_not_merscope(tmp_path: Path) -> None:
     own.mkdir()
     (own / "X_cell_by_gene.csv").write_text("cell,A\n1,0\n")
     assert reader_for(own).format == "merscope"
+
+
+@pytest.mark.parametrize("said", ["MERSCOPE", "Vizgen MERFISH", "a new one", "Visium"])
+def test_another_technology_in_the_sheet_is_told(bundle: Path, said: str) -> None:
+    options = ReadOptions(technology=said)
+    told = f"technology: the files are of MERSCOPE, the sheet says {said!r}"
+    assert (told in READER.inspect(bundle, options).notes) == (said == "Visium")
+    assert (told in notes_of(READER.open(bundle, options))) == (said == "Visium")
