@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from ..atlas.errors import AtlasError, Fault, InputError, InvalidArgument, Missi
 from ..atlas.memory import format_bytes
 from ..atlas.storage import open_storage
 from .reader import reader_for
+from .staging_pieces import telling_pieces
 
 if TYPE_CHECKING:
     from ..atlas.storage import Storage
@@ -167,7 +169,8 @@ def survey_remote(url: str, options: ReadOptions, format: str | None = None) -> 
 
     Notes
     -----
-    Reads the listing, files up to 64 KiB (16 MiB of them in all) and 4 KiB of up to 64 others.
+    Reads the listing, files up to 64 KiB (16 MiB of them in all) and of up to 64 others 4 KiB, of
+    text two lines, of zips the list of what they hold; 16 MiB of each at most.
     """
     with _reached(url), tempfile.TemporaryDirectory(prefix="tisseract-look-") as folder:
         storage, name, files = _listed(url)
@@ -198,16 +201,16 @@ def _sketch(storage: Storage, name: str, files: list[RemoteFile], root: Path) ->
         path = _place(root, file.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         key = "/".join(part for part in (name, file.key) if part)
-        length = 0
-        if file.size <= _SMALL and fetched + file.size <= _MOST_FETCHED:
-            length = file.size
-        elif heads < _MOST_HEADS:
-            length, heads = min(_HEAD, file.size), heads + 1
-        fetched += length
         with path.open("wb") as sparse:
-            if length:
-                sparse.write(storage.get_range(key, 0, length))
             sparse.truncate(file.size)
+            if file.size <= _SMALL and fetched + file.size <= _MOST_FETCHED:
+                fetched += sparse.write(storage.get_range(key, 0, file.size)) if file.size else 0
+            elif heads < _MOST_HEADS:
+                heads += 1
+                read = partial(storage.get_range, key)
+                for start, piece in telling_pieces(path.name, file.size, read, _HEAD):
+                    sparse.seek(start)
+                    fetched += sparse.write(piece)
 
 
 def _place(root: Path, key: str) -> Path:

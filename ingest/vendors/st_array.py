@@ -67,7 +67,7 @@ class StArrayReader(VendorReader):
     @override
     def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
         """Return counts, spots, image and gene map."""
-        bundle = locate(path, options.reader_kwargs.get("sample"))
+        bundle = locate(path, options.reader_kwargs.get("sample"), by_names=True)
         image = options.image or (bundle.image if _with_images(options) else None)
         some = (bundle.counts, bundle.spots, image, options.gene_map)
         return tuple(one for one in some if one is not None)

@@ -58,14 +58,15 @@ def _open(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", gzip.open(path, "rb") if packed else path.open("rb"))
 
 
-def _tables(folder: Folder) -> list[str]:
-    """Names of count tables."""
+def _tables(folder: Folder, *, by_names: bool) -> list[str]:
+    """Names of count tables; of all tables that are no lists of spots, where none can be told."""
     texts = [
         name
         for name in folder.names
         if _ENDINGS.search(name.casefold()) and not _SPOTS.fullmatch(_base(name).casefold())
     ]
-    return [name for name in texts[:_MOST_LOOKED_AT] if is_count_table(folder.root / name)]
+    found = [name for name in texts[:_MOST_LOOKED_AT] if is_count_table(folder.root / name)]
+    return found or (texts if by_names else [])
 
 
 def _base(name: str) -> str:
@@ -76,7 +77,7 @@ def _stem(name: str) -> str:
     return _ENDINGS.sub("", _base(name))
 
 
-def locate(path: Path, sample: object = None) -> Bundle:
+def locate(path: Path, sample: object = None, *, by_names: bool = False) -> Bundle:
     """Find the files of an array, in a folder of one array or of many.
 
     Parameters
@@ -85,6 +86,8 @@ def locate(path: Path, sample: object = None) -> Bundle:
         Folder, or the count table itself with the other files beside it.
     sample : object
         Name of the array, where a folder has several.
+    by_names : bool
+        Whether names will do where no table can be told by its first lines.
 
     Raises
     ------
@@ -93,7 +96,9 @@ def locate(path: Path, sample: object = None) -> Bundle:
     """
     root = path if path.is_dir() else path.parent
     folder = Folder.of(root, 3 if path.is_dir() else 0)
-    tables = {_stem(name): name for name in _tables(folder)} if path.is_dir() else {}
+    tables = (
+        {_stem(name): name for name in _tables(folder, by_names=by_names)} if path.is_dir() else {}
+    )
     if not path.is_dir():
         tables = {_stem(path.name): path.name}
     _require_one(path, tables, sample)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,9 +24,11 @@ from tisseract.ingest.staging import staged, survey_remote
 
 from ..servers import S3Place, s3_endpoint, s3_place
 from . import h5ad_files as small
-from .vendors.anndata_store import template
+from .vendors.anndata_store import template, write_zip
+from .vendors.st_bundle import write_st
 from .vendors.tables_bundle import small as small_tissue
 from .vendors.tables_bundle import write_tables
+from .vendors.tissue import SimTissue
 
 __all__ = ["s3_endpoint", "s3_place"]
 
@@ -116,6 +119,27 @@ def test_big_files_are_not_fetched_to_recognize(
     monkeypatch.setattr(ObjectStorage, "get_range", watched)
     assert survey_remote(url, ReadOptions()).format == "h5ad"
     assert sum(read) <= 2**12
+
+
+@pytest.mark.parametrize("gz", [False, True])
+@pytest.mark.parametrize("form", [None, "st"])
+def test_wide_tables_are_recognized(
+    tmp_path: Path, bucket: str, scratch: Path, gz: bool, form: str | None
+) -> None:
+    tissue = SimTissue(n_cells=40, n_genes=8000, mean_counts=2000, seed=1)
+    folder = write_st(tmp_path / "array", tissue, gz=gz, image=False)
+    assert max(one.stat().st_size for one in folder.iterdir()) > staging._SMALL
+    found = survey_remote(put(bucket, folder), ReadOptions(), form)
+    assert (found.format, len(found.files)) == ("st", 2)
+
+
+def test_zips_are_recognized(tmp_path: Path, bucket: str, scratch: Path) -> None:
+    path = write_zip(tmp_path / "brain.zarr.zip", inner="brain.zarr/")
+    with zipfile.ZipFile(path, "a") as file:
+        for k in range(3000):
+            file.writestr(f"brain.zarr/obsm/spatial/c/{k}/more", b"0" * 90)
+    remote = survey_remote(put(bucket, path), ReadOptions())
+    assert remote.format == "anndata_zarr"
 
 
 def test_a_disk_too_small_is_refused(
