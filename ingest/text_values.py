@@ -113,6 +113,6 @@ def _letters(words: Any) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[
     _, offsets, data = words.buffers()
     if len(words) == 0 or data is None:
         return np.empty(0, np.uint8), np.zeros(len(words), np.int64), np.zeros(len(words), np.int64)
-    places = np.frombuffer(offsets, np.int32)[words.offset : words.offset + len(words) + 1]
-    places = places.astype(np.int64)
+    own = slice(words.offset, words.offset + len(words) + 1)
+    places = np.frombuffer(offsets, np.int32)[own].astype(np.int64)
     return np.frombuffer(data, np.uint8), places[:-1], np.diff(places)

@@ -184,7 +184,8 @@ def _quoted(codes: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.boo
     at_ends = odd[lines]
     line = np.cumsum(lines) - lines
     at_starts = np.concatenate([[False], at_ends[:-1]])
-    return (odd != at_starts[line]) & (at_ends == at_starts)[line] & ~lines
+    quoted: NDArray[np.bool_] = (odd != at_starts[line]) & (at_ends == at_starts)[line] & ~lines
+    return quoted
 
 
 def _word(field: bytes) -> str:

@@ -256,8 +256,8 @@ def _genes(
     if part.header or path.suffix.casefold() == ".parquet":
         table = open_table(path, delimiter=part.delimiter)
     else:
-        words = first_words(path, part.delimiter)
-        names = tuple(f"column_{k}" for k in range(len(words)))
+        width = len(first_words(path, part.delimiter))
+        names = tuple(f"column_{k}" for k in range(width))
         table = open_table(path, delimiter=part.delimiter, names=names)
     column = part.id or table.names[0]
     lacking = [one for one in (column, part.symbol) if one and one not in table.names]
