@@ -25,7 +25,7 @@ __all__ = ["Ground", "cell_regions", "names_cells", "read_region_file", "regions
 _WHOLE = 4 * 2**20  # bytes of GeoJSON that are parsed at once; single geometries are smaller
 # Memory by size of the file: of text parsed whole, of outlines and their copy that is written, of
 # vertices held as numbers of Python.
-_WHOLE_TIMES, _GEOJSON_TIMES, _SELECTION_TIMES = 10, 5, 12
+_WHOLE_TIMES, _GEOJSON_TIMES, _SELECTION_TIMES = 10, 6, 12
 _LINE = 2**20  # characters of a header
 _IDS = ("barcode", "barcodes", "cell_id", "cell")
 _SELECTION = "selection name"
