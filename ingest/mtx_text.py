@@ -42,7 +42,7 @@ def mtx_pieces(
     Examples
     --------
     >>> import io
-    >>> rows, columns, numbers = next(mtx_pieces(io.BytesIO(b"1\t2  5\n 3 4 6"), np.dtype(int)))
+    >>> rows, columns, numbers = next(mtx_pieces(io.BytesIO(b"1\t2  5\n 3 4 6\n"), np.dtype(int)))
     >>> rows.tolist(), columns.tolist(), numbers.tolist()
     ([1, 3], [2, 4], [5, 6])
     """
