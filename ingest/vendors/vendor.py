@@ -79,6 +79,8 @@ class Survey:
     """Transcripts, stored units."""
     technology: str = ""
     """Assay as the folder shows it; "" takes that of the reader."""
+    placing_bytes: int = 0
+    """Held while an image was placed by what it shows."""
     versions: dict[str, object] = field(default_factory=dict)
     """What the vendor says of the run: software, panel, region; JSON-ready."""
     notes: list[str] = field(default_factory=list)
@@ -275,7 +277,7 @@ def _reading(survey: Survey) -> ReadMemory:
     streamed = survey.points or survey.outlines
     return ReadMemory(
         text=text,
-        image=max(image_bytes(survey.images), image_bytes(survey.labels)),
+        image=max(image_bytes(survey.images), image_bytes(survey.labels), survey.placing_bytes),
         points=LEAST_POINTS_BYTES if streamed else 0,
         rings=0 if survey.shapes is None else RING_BYTES,
     )

@@ -11,7 +11,7 @@ from ...atlas.errors import Fault, InputError
 from ...atlas.labels import LazyLabels
 from .xenium_files import PIXEL_UM
 from .xenium_images import Found, Place, aligned, checked_matrix, find_images
-from .xenium_place import covered, register
+from .xenium_place import REGISTER_BYTES, covered, register
 from .xenium_zip import CellsZip, MaskPixels
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def _on_cells(parts: Parts, place: Place, found: Found) -> tuple[Place, Found]:
         f"{share:.0%} of the cells: the morphology image was cut out"
     )
     name = next(iter(found.images))
+    parts.survey.placing_bytes = REGISTER_BYTES
     match = register(found.images[name], found.pixel_um, positions)
     if match is None:
         found.missing.append(
