@@ -11,11 +11,13 @@ The rule by which names from different sections become one gene, within one orga
 4. Symbols without any identifier unify by spelling, then whatever the case, unless some panel
    itself tells two spellings apart.
 5. Features of different types (a gene and an antibody) never unify; nor do organisms.
+6. A section without an organism lists genes of its own. A name means them there, and the gene of
+   the one organism that has it elsewhere: neither hides the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +26,7 @@ import numpy as np
 from .errors import GeneAmbiguous, GeneNotFound, SectionNotFound, near
 from .gene_names import GeneName, is_accession, organism_of, strip_version
 from .panel import Completeness, Panel
+from .symbol_book import GeneKey, SymbolBook
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,9 +46,6 @@ __all__ = [
 
 Presence = Literal["measured", "absent", "unknown"]
 """Measured; known not to be in the panel; or not listed where lists may be incomplete."""
-
-# (organism, feature type, "id" or "name", identifier or symbol)
-_Key = tuple[str, str, str, str]
 
 
 @dataclass(slots=True)
@@ -152,6 +152,10 @@ class GeneUnion:
         )
         for rule, key in asked:
             rows = self._index[rule].get(key, ())
+            if rule == "exact" and rows and not any(self.organism[r] for r in rows):
+                # Where no organism is known an identifier may be a bare symbol.
+                symbols = self._index["symbol"].get(name, ())
+                rows = (*rows, *(r for r in symbols if self.organism[r]))
             # A symbol that stayed a gene of its own stands for all it might be.
             rows = tuple(dict.fromkeys((*rows, *self.ambiguous.get(name, ()))))
             if organism:
@@ -177,13 +181,34 @@ class GeneUnion:
         >>> len(genes), genes.find("brca2"), genes.columns("b").tolist()
         (1, 0, [0])
         """
+        return self.rows(name, organism)[0]
+
+    def rows(self, name: str, organism: str = "") -> tuple[int, ...]:
+        """Row of a gene as `find` has it, then its rows of sections without an organism.
+
+        No section lists two of them.
+
+        Raises
+        ------
+        GeneNotFound, GeneAmbiguous
+            As `find`.
+
+        Examples
+        --------
+        >>> genes = union({"a": Panel.of(["Sox2"], organism="mouse"), "b": Panel.of(["Sox2"])})
+        >>> genes.rows("Sox2"), genes.rows("Sox2", "mouse")
+        ((0, 1), (0,))
+        """
         rows = self.candidates(name, organism)
-        if len(rows) == 1:
-            return rows[0]
+        known = tuple(r for r in rows if self.organism[r])
+        bare = tuple(r for r in rows if not self.organism[r])
+        alike = len({self.feature_type[r] for r in rows}) == 1
+        if alike and len(known) <= 1 and len(bare) <= 1:
+            return (*known, *bare)
         if not rows:
-            known = [*self.gene_id.tolist(), *filter(None, self.symbol.tolist())]
+            names = [*self.gene_id.tolist(), *filter(None, self.symbol.tolist())]
             raise GeneNotFound(
-                f"expected a gene of some section, but got {name!r}.{near(name, known)}"
+                f"expected a gene of some section, but got {name!r}.{near(name, names)}"
             )
         listed = ", ".join(
             f"{self.gene_id[r]} ({self.symbol[r] or self.gene_id[r]}, "
@@ -240,9 +265,9 @@ def union(panels: Mapping[str, Panel]) -> GeneUnion:
     (['ENSMUSG00000074637'], (('ENSMUSG00000074637.7', 'sox2'),))
     """
     distinct = {panel.digest: panel for panel in panels.values()}
-    book = _SymbolBook.over(distinct.values())
+    book = SymbolBook.over(distinct.values())
     keys = {digest: book.keys_of(panel) for digest, panel in distinct.items()}
-    genes: dict[_Key, _Gene] = {}
+    genes: dict[GeneKey, _Gene] = {}
     for digest, panel in distinct.items():
         for i, key in enumerate(keys[digest]):
             gene = genes.setdefault(key, _Gene())
@@ -269,89 +294,9 @@ def union(panels: Mapping[str, Panel]) -> GeneUnion:
     return _assemble(dict(panels), genes, columns, doubtful, ambiguous)
 
 
-@dataclass(slots=True)
-class _SymbolBook:
-    """Which identifiers each symbol has in any panel, by three ever looser rules."""
-
-    exact: dict[tuple[str, str, str], dict[str, None]] = field(default_factory=dict)
-    folded: dict[tuple[str, str, str], dict[str, None]] = field(default_factory=dict)
-    alias: dict[tuple[str, str, str], dict[str, None]] = field(default_factory=dict)
-    told_apart: set[tuple[str, str, str]] = field(default_factory=set)
-
-    @classmethod
-    def over(cls, panels: Iterable[Panel]) -> _SymbolBook:
-        """Read all (identifier, symbol) pairs of the panels."""
-        book = cls()
-        for panel in panels:
-            spellings: dict[tuple[str, str, str], str] = {}
-            for i in range(len(panel)):
-                gene, symbol = str(panel.gene_id[i]), str(panel.symbol[i])
-                scope = (panel.organism, str(panel.feature_type[i]))
-                fold = (*scope, symbol.casefold())
-                if symbol and spellings.setdefault(fold, symbol) != symbol:
-                    book.told_apart.add(fold)
-                if not _identified(gene, symbol):
-                    continue
-                if symbol:
-                    book.exact.setdefault((*scope, symbol), {})[gene] = None
-                    book.folded.setdefault(fold, {})[gene] = None
-                for name in panel.aliases[i]:
-                    book.alias.setdefault((*scope, name.casefold()), {})[gene] = None
-        return book
-
-    def candidates(self, panel: Panel, i: int) -> tuple[int, tuple[str, ...]]:
-        """Rule (0 own identifier, 1 spelling, 2 case, 3 alias, 4 none) and the identifiers."""
-        gene, symbol = str(panel.gene_id[i]), str(panel.symbol[i])
-        if _identified(gene, symbol):
-            return 0, (gene,)
-        scope = (panel.organism, str(panel.feature_type[i]))
-        fold = (*scope, symbol.casefold())
-        for rule, found in enumerate(
-            (self.exact.get((*scope, symbol)), self.folded.get(fold), self.alias.get(fold)), 1
-        ):
-            if found:
-                return rule, tuple(found)
-        return 4, ()
-
-    def keys_of(self, panel: Panel) -> list[_Key]:
-        """One key a gene of the panel, all different."""
-        chosen: list[_Key] = []
-        best: dict[_Key, tuple[int, int]] = {}
-        for i in range(len(panel)):
-            rule, ids = self.candidates(panel, i)
-            scope = (panel.organism, str(panel.feature_type[i]))
-            key = (*scope, "id", ids[0]) if len(ids) == 1 else self._by_name(panel, i)
-            chosen.append(key)
-            if key not in best or rule < best[key][0]:
-                best[key] = (rule, i)
-        # Two genes of one panel cannot be one gene: the surer claim wins, the other keeps its name.
-        return [
-            key if best[key][1] == i else (key[0], key[1], "name", str(panel.gene_id[i]))
-            for i, key in enumerate(chosen)
-        ]
-
-    def doubts(self, panel: Panel, i: int, key: _Key) -> tuple[_Key, ...]:
-        """Keys that a gene may also be, when no single one could be chosen."""
-        rule, ids = self.candidates(panel, i)
-        if key[2] == "id" or rule == 4:
-            return ()
-        return tuple((key[0], key[1], "id", gene) for gene in ids)
-
-    def _by_name(self, panel: Panel, i: int) -> _Key:
-        symbol = str(panel.symbol[i]) or str(panel.gene_id[i])
-        scope = (panel.organism, str(panel.feature_type[i]))
-        fold = (*scope, symbol.casefold())
-        return (*scope, "name", symbol if fold in self.told_apart else symbol.casefold())
-
-
-def _identified(gene: str, symbol: str) -> bool:
-    """Whether the identifier is more than the symbol repeated."""
-    return is_accession(gene) or (gene != symbol and bool(symbol))
-
-
 def _assemble(
     panels: Mapping[str, Panel],
-    genes: Mapping[_Key, _Gene],
+    genes: Mapping[GeneKey, _Gene],
     columns: Mapping[str, NDArray[np.int32]],
     doubtful: Mapping[str, NDArray[np.int64]],
     ambiguous: Mapping[str, tuple[int, ...]],

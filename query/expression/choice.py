@@ -200,27 +200,38 @@ def choose_genes(
     """
     lookup = list(sections) if genes is None else list(known_in or store.section_names)
     union = gene_union(store, list(dict.fromkeys([*lookup, *sections])))
+    bare: dict[int, list[int]] = {}
     if genes is None:
         rows = np.arange(len(union))
         names = _unique(union.gene_id, union.organism)
     else:
-        looked_up = [(find_gene(union, str(name)), str(name)) for name in genes]
-        found = dict(reversed(looked_up))
-        ordered = dict.fromkeys(row for row, _ in looked_up)
-        rows = np.fromiter(ordered, np.int64, len(ordered))
-        names = np.array([found[row] for row in rows.tolist()], dtype=object)
+        panels = [store.snapshot.sections[section].panel for section in sections]
+        found: dict[int, str] = {}
+        for name in map(str, genes):
+            first, *others = _listed_first(union, find_rows(union, name), panels)
+            found.setdefault(first, name)
+            bare.setdefault(first, []).extend(others)
+        rows = np.fromiter(found, np.int64, len(found))
+        names = np.array(list(found.values()), dtype=object)
     handles = {name: store.section(name) for name in sections}
+    columns = {
+        name: np.array(union.columns(handles[name].entry.panel), np.int64) for name in handles
+    }
+    measured = {name: measured_in(union, handles[name]) for name in handles}
+    for first, others in bare.items():
+        for name, row in ((name, row) for name in handles for row in others):
+            if columns[name][first] < 0 <= columns[name][row]:
+                columns[name][first] = columns[name][row]
+                measured[name] = measured[name].copy()
+                measured[name][first] = measured[name][row]
     return GeneChoice(
         names,
         union.gene_id[rows],
         union.symbol[rows],
         union.organism[rows],
         union.feature_type[rows],
-        {
-            name: np.asarray(union.columns(handles[name].entry.panel), np.int64)[rows]
-            for name in sections
-        },
-        {name: measured_in(union, handles[name])[rows] for name in sections},
+        {name: columns[name][rows] for name in sections},
+        {name: measured[name][rows] for name in sections},
         frozenset(s for s in sections if not has_symbols(store, s)),
     )
 
@@ -238,12 +249,30 @@ def find_gene(union: "GeneUnion", name: str) -> int:
     ------
     GeneNotFound, GeneAmbiguous
     """
+    return find_rows(union, name)[0]
+
+
+def find_rows(union: "GeneUnion", name: str) -> tuple[int, ...]:
+    """Row of a gene as `find_gene` has it, then its rows of sections without an organism.
+
+    Raises
+    ------
+    GeneNotFound, GeneAmbiguous
+    """
     prefix, colon, rest = name.partition(":")
     if colon and not union.candidates(name):
         organism = organism_of(prefix)
         if organism and organism in set(union.organism.tolist()):
-            return union.find(rest, organism)
-    return union.find(name)
+            return union.rows(rest, organism)
+    return union.rows(name)
+
+
+def _listed_first(
+    union: "GeneUnion", rows: tuple[int, ...], panels: Sequence[str]
+) -> tuple[int, ...]:
+    """Put a row that some of the panels list first, so that it names the gene."""
+    listed = [row for row in rows if any(union.columns(panel)[row] >= 0 for panel in panels)]
+    return tuple(dict.fromkeys((*listed, *rows)))
 
 
 def _unique(names: NDArray[np.object_], organism: NDArray[np.object_]) -> NDArray[np.object_]:

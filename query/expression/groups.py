@@ -110,19 +110,15 @@ def _from_summary(
 ) -> list[GroupRows]:
     """Rows of the sections that a summary answers for, its groups joined to those asked for."""
     joined = summary.open(view.store.storage)
-    rows = gene_row(joined.genes, view)
+    listed = [joined.gene_rows(row) for row in _rows_of(joined.genes, view)]
     found = []
-    for entry, segment, row in zip(
-        summary.entries,
-        joined.segments,
-        [-1] * len(joined.segments) if rows < 0 else joined.gene_rows(rows),
-        strict=True,
-    ):
+    for number, (entry, segment) in enumerate(zip(summary.entries, joined.segments, strict=True)):
         kept = segment.columns.of_sections(set(summary.share[entry.name]))
         columns = segment.columns.take(kept).arranged([segment.by.index(one) for one in by])
         values = np.full((3, kept.size), np.nan)
-        if row >= 0:
-            values = segment.rows(row, row + 1)[0][:, kept]
+        for row in (rows[number] for rows in listed if rows[number] >= 0):
+            own = segment.rows(row, row + 1)[0][:, kept]
+            values = np.where(np.isnan(values), own, values)
         seen: dict[tuple[Any, ...], int] = {}
         code = np.array(
             [
@@ -142,6 +138,13 @@ def _from_summary(
             )
         )
     return found
+
+
+def _rows_of(genes: GeneUnion, view: GeneView) -> list[int]:
+    """Rows of a gene in the genes of a summary, those of sections without an organism last."""
+    bare = [r for r in genes.candidates(view.name) if not genes.organism[r]]
+    own = [gene_row(genes, view), *bare]
+    return [r for r in dict.fromkeys(own) if r >= 0 and genes.feature_type[r] == view.feature_type]
 
 
 def gene_row(genes: GeneUnion, view: GeneView) -> int:

@@ -48,15 +48,15 @@ def gene_places(store: "AtlasStore", name: str) -> tuple[tuple[str, int, bool], 
     GeneNotFound, GeneAmbiguous
         No section has such a gene, or the name fits several.
     """
-    from ..expression.choice import find_gene, gene_union
+    from ..expression.choice import find_rows, gene_union
 
     sections = store.section_names
     union = gene_union(store, sections)
-    row = find_gene(union, name)
+    rows = list(find_rows(union, name))
     panels = {store.snapshot.sections[section].panel: section for section in reversed(sections)}
     found = []
     for digest, section in panels.items():
-        column = int(union.columns(digest)[row])
+        column = int(union.columns(digest)[rows].max())
         if column >= 0:
             found.append((digest, column, store.section(section).panel.zero_padded))
     return tuple(found)
@@ -67,18 +67,18 @@ def nameless_panels(store: "AtlasStore", name: str) -> frozenset[str]:
 
     None where the identifier is known: then every panel was searched for it.
     """
-    from ..expression.choice import find_gene, gene_union, has_symbols
+    from ..expression.choice import find_rows, gene_union, has_symbols
 
     sections = store.section_names
     union = gene_union(store, sections)
-    row = find_gene(union, name)
-    if is_accession(str(union.gene_id[row])):
+    rows = list(find_rows(union, name))
+    if is_accession(str(union.gene_id[rows[0]])):
         return frozenset()
     panels = {store.snapshot.sections[section].panel: section for section in reversed(sections)}
     return frozenset(
         digest
         for digest, section in panels.items()
-        if int(union.columns(digest)[row]) < 0 and not has_symbols(store, section)
+        if int(union.columns(digest)[rows].max()) < 0 and not has_symbols(store, section)
     )
 
 

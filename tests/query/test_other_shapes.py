@@ -3,16 +3,19 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 import shapely
-from tests.sections import add_section, create_store, make_raw
 
 import tisseract as ts
 from tisseract.atlas.outlines import OutlinesSource
+from tisseract.atlas.store import create_store
+
+from ..sections import add_section, make_raw
 
 N = 40
 
@@ -32,7 +35,7 @@ def atlas(tmp_path_factory: pytest.TempPathFactory) -> ts.Atlas:
     folder: Path = tmp_path_factory.mktemp("other_shapes") / "atlas"
     store = create_store(folder)
     for section in ("a", "b"):
-        nuclei = OutlinesSource(lambda section=section: _tables(section))
+        nuclei = OutlinesSource(partial(_tables, section))
         add_section(store, section, replace(make_raw(n_obs=N), outlines={"nuclei": nuclei}))
     return ts.open(folder)
 
