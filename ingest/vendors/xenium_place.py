@@ -217,8 +217,7 @@ def _correlation(peaks: NDArray[np.float32], image: NDArray[np.float32]) -> NDAr
     other = fft.rfft2(image, shape)
     spectrum *= np.conj(other, out=other)
     del other
-    surface: NDArray[np.float32] = fft.irfft2(spectrum, shape, overwrite_x=True)
-    return surface
+    return np.asarray(fft.irfft2(spectrum, shape, overwrite_x=True), np.float32)
 
 
 def _peak(surface: NDArray[np.float32], row: Any, column: Any) -> tuple[float, float]:
