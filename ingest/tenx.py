@@ -90,6 +90,8 @@ def open_h5(path: Path) -> FeatureMatrix:
             )
         group, features = file["matrix"], file["matrix/features"]
         facts = h5_facts(group, path)
+        for node in (group["barcodes"], features["id"]):
+            _require_data(node)
         _check_lengths(path, facts, group["barcodes"].size, features["id"].size)
         columns = {name: h5_words(features[name]) for name in ("id", "name") if name in features}
         ids = columns.get("id", [])
@@ -120,6 +122,8 @@ def h5_facts(group: Any, path: Path) -> MatrixFacts:
     InputError
         If they do not.
     """
+    for name in ("shape", "data", "indices", "indptr"):
+        _require_data(group[name])
     n_vars, n_obs = (int(n) for n in group["shape"][:])
     data, indptr = group["data"], group["indptr"]
     facts = MatrixFacts(n_obs, n_vars, int(data.shape[0]), np.dtype(data.dtype), "csr")
@@ -157,8 +161,19 @@ def h5_attributes(file: Any) -> dict[str, str]:
     return said
 
 
+def _require_data(node: Any) -> None:
+    """Refuse groups and named types where damage put them in place of data."""
+    import h5py
+
+    if not isinstance(node, h5py.Dataset):
+        got = type(node).__name__.casefold()
+        where = f"{node.file.filename}:{node.name}"
+        raise InputError(Fault(where, f"expected data, but got a {got}; the file is damaged"))
+
+
 def h5_words(node: Any) -> list[str]:
     """Read a short list of text; missing words are empty."""
+    _require_data(node)
     return [word or "" for word in read_text(node).to_list()]
 
 
