@@ -21,6 +21,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ...atlas.image_sources import open_pixels
 from ..reader import faults_of
+from ..scratch import scratch_folder
 from .cosmx_keys import packed
 
 if TYPE_CHECKING:
@@ -290,7 +291,9 @@ class _Mosaic:
                         f"other FOVs, but got {dtype} of {shape}",
                     )
                 )
-            file: IO[bytes] = tempfile.TemporaryFile(prefix="tisseract-fov-")  # noqa: SIM115
+            file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115
+                prefix="tisseract-fov-", dir=scratch_folder()
+            )
             self.scratch[number] = file
             for plane in read_planes(tile.path):
                 if plane.shape != wanted[1:]:
