@@ -18,6 +18,7 @@ from ..atlas.memory import refuse_above
 from .annotate import attached_bytes, attached_of, read_attachments
 from .annotate_regions import Ground
 from .columns import SPLIT_PLACEHOLDER
+from .one_input import sheet_rows
 from .plan import SectionSource
 from .progress import Progress, ProgressCallback, silent
 from .reader import Inspection, Reader, ReadOptions, reader_for
@@ -44,7 +45,7 @@ def check_samples(
     Parameters
     ----------
     samples : path, sequence of mappings or SampleSheet
-        The sheet.
+        The sheet, or one input.
     base : Path, optional
         Folder that relative paths start from.
     committed_times : mapping of str to CommittedTime, optional
@@ -78,9 +79,12 @@ def check_samples(
     if isinstance(samples, SampleSheet):
         sheet, n_rows = samples, len(samples)
     else:
-        reading = read_samples(samples, base=base)
+        rows_of = sheet_rows(samples, {})
+        reading = read_samples(rows_of, base=base)
         sheet, faults, notes = reading.sheet, reading.faults, reading.notes
         n_rows = reading.n_rows
+        if rows_of is not samples:
+            sheet = replace(sheet, source=str(samples))
     rows: list[RowReport] = []
     for i, row in enumerate(sheet.rows):
         progress(Progress("check", row.sample, done=i, total=len(sheet.rows)))

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from ..atlas.errors import AtlasNotFound, InvalidArgument
 from ..atlas.memory import default_limit, parse_bytes
 from ..atlas.store import AtlasStore, create_store, open_store
+from .one_input import Samples, sheet_rows
 from .plan import IngestPlan
-from .prepare import Samples, prepare, sheet_rows
+from .prepare import prepare
 from .progress import Progress, ProgressCallback, silent
 from .report import IngestReport, peak_rss_bytes, software_versions
 from .run import IngestRun, OnError

@@ -4,64 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..atlas.errors import InputError, InvalidArgument, near
+from ..atlas.errors import InputError
 from ..atlas.store import AtlasStore
 from .annotate import attached_digest
 from .check import SheetReport, check_samples, read_options
-from .columns import canonical
+from .one_input import Samples
 from .plan import IngestPlan, SectionSource, plan_ingest
 from .progress import Progress, ProgressCallback, silent
 from .reader import fingerprint
 from .report import SectionOutcome
 from .run import OnError
-from .sheet import sample_name
-from .staging import is_remote, most_at_once, remote_fingerprint, remote_name
+from .staging import most_at_once, remote_fingerprint
 from .time import CommittedTime
 from .workers import count_slots
 
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["Prepared", "Samples", "prepare", "sheet_rows"]
-
-Samples = str | Path | Sequence[Mapping[str, object]]
-"""A sheet, its rows, or one input."""
-
-_SHEETS = {".csv", ".tsv", ".txt", ".yaml", ".yml"}
-_ARGUMENTS = (
-    "client", "memory_limit", "n_workers", "on_error", "overwrite", "tile_cells", "commit_seconds",
-    "storage_options", "progress", "run_json",
-)  # fmt: skip
-
-
-def sheet_rows(samples: Samples, columns: Mapping[str, object]) -> Samples:
-    """Make a one-row sheet of a single input; a sheet takes no extra columns."""
-    if isinstance(samples, str) and is_remote(samples):
-        sample = columns.get("sample") or remote_name(samples).split(".")[0]
-        return [{**columns, "sample": sample, "data_path": samples}]
-    if isinstance(samples, str | Path):
-        path = Path(samples)
-        if path.suffix.lower() not in _SHEETS or path.is_dir():
-            unknown = [name for name in columns if canonical(name) is None]
-            if misspelled := [
-                name for name in unknown if near(name, _ARGUMENTS).startswith(" Did")
-            ]:
-                name = misspelled[0]
-                raise InvalidArgument(f"unknown argument {name!r}.{near(name, _ARGUMENTS)}")
-            sample = columns.get("sample") or sample_name(path)
-            return [{**columns, "sample": sample, "data_path": path}]
-    if columns:
-        raise InvalidArgument(
-            f"{', '.join(columns)}: columns are given in the sheet, or as arguments for a single "
-            "input file or folder, not for both"
-        )
-    return samples
-
+__all__ = ["Prepared", "prepare"]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

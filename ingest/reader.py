@@ -17,6 +17,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from ..atlas.errors import Fault, InputError, InvalidArgument, near
 from .faults import faults_of
+from .near_inputs import enclosing, outputs_within, part_of
 from .read_memory import ReadMemory
 from .source import MatrixValues, RawSection
 
@@ -249,13 +250,23 @@ def reader_for(path: Path, format: str | None = None) -> Reader:  # noqa: A002 -
         return found[0]
     what = "a folder" if path.is_dir() else "a file"
     seen = f"one that fits {' and '.join(r.format for r in found)}" if found else "none of them"
+    known = f"expected {what} of a known format ({', '.join(sorted(readers))}), but got "
+    hint = outputs_within(path, recognized) or (None if found else part_of(path, recognized))
     raise InputError(
-        Fault(
-            str(path),
-            f"expected {what} of a known format ({', '.join(sorted(readers))}), but got {seen}; "
-            "name it in the `format` column",
-        )
+        Fault(str(path), f"{known}{hint or f'{seen}; name it in the `format` column'}")
     )
+
+
+def recognized(path: Path) -> Reader | None:
+    """Return the one reader that recognizes a path, None when none or several do."""
+    found = _surest([reader for reader in _readers().values() if reader.recognizes(path)])
+    return found[0] if len(found) == 1 else None
+
+
+def home_of(path: Path) -> Path | None:
+    """Return the output that a file or folder is part of, None if it is part of none."""
+    found = enclosing(path, recognized)
+    return None if found is None else found[0]
 
 
 def _surest(found: list[Reader]) -> list[Reader]:

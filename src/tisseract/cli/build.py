@@ -30,7 +30,13 @@ from .text import clean
 
 __all__ = ["register"]
 
-Sheet = Annotated[str, typer.Argument(metavar="SAMPLES", help="Sample sheet (CSV, TSV, YAML).")]
+Sheet = Annotated[
+    str,
+    typer.Argument(
+        metavar="SAMPLES",
+        help="Sample sheet (CSV, TSV, YAML), or the folder or file of one output.",
+    ),
+]
 
 _COMMIT_SECONDS = 5.0  # a killed job loses at most this much finished work
 
