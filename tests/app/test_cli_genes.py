@@ -136,3 +136,22 @@ def test_which_cells_take_part(
     assert first["gene"] == "Gene3"
     assert main(["svg", place, *chosen, "--all-cells"]) == 1
     assert "but got both" in capsys.readouterr().err
+
+
+def test_genes_that_a_section_lacks_are_refused_without_a_file_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raws = {name: make_raw(n_obs=50, n_vars=2, genes=["Sox2", name]) for name in ("a", "b")}
+    make_store(tmp_path, raws)
+    place = str(tmp_path / "atlas")
+    asked = ["query", place, "--genes", "a"]
+    for more in ([], ["-o", str(tmp_path / "out.h5ad")]):
+        assert main([*asked, *more]) == 1
+        assert "a is not measured in 1: b" in capsys.readouterr().err
+    assert main(["region", place, "--bbox", "0,0,900,900", "--section", "b", "--genes", "a"]) == 1
+    assert main([*asked, "--section", "a"]) == 0
+    assert main([*asked, "--missing", "drop_sections"]) == 0
+    out, err = capsys.readouterr()
+    assert "50 cells x 1 genes in 1 sections" in out
+    assert "left out" in err
+    assert main([*asked, "--missing", "zero"]) == 0

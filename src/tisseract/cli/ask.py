@@ -150,8 +150,10 @@ def query(
             domain=domain,
             domain_key=domain_key,
         )
-        if target is not None:
+        if not beside:
             chosen = _without_dropped(asked, missing)
+            _check_measured(chosen, missing)
+        if target is not None:
             write_answer(
                 chosen,
                 target,
@@ -279,8 +281,10 @@ def region(
             obs=obs,
             domain_key=domain_key,
         )
-        if target is not None:
+        if not beside:
             chosen = _without_dropped(asked, missing)
+            _check_measured(chosen, missing)
+        if target is not None:
             write_answer(
                 chosen,
                 target,
@@ -352,6 +356,25 @@ def export(
 def _without_dropped(chosen: Selection, missing: str | None) -> Selection:
     """Leave out sections that lack a gene before they are written, so that they can be told."""
     return chosen.measured() if missing == "drop_sections" else chosen
+
+
+def _check_measured(chosen: Selection, missing: Any) -> None:
+    """Refuse named genes that a section lacks also where nothing is written.
+
+    Raises
+    ------
+    GeneNotFound
+        As writing the answer would.
+    """
+    if chosen.question.genes is None or missing == "drop_sections":
+        return
+    import numpy as np
+
+    from ..query.expression.choice import settle
+
+    sections = list(chosen.runs)
+    genes = chosen.genes.restricted(sections, np.ones(len(chosen.genes), bool))
+    settle(genes, sections, asked=True, join="outer", missing=missing)
 
 
 def _facts(chosen: Selection, output: str | None, dropped: Sequence[str] = ()) -> dict[str, Any]:

@@ -81,7 +81,9 @@ def check_beside(
                 "--memory-limit": memory_limit,
                 "--overwrite": overwrite or None,
             }
-            _refuse(writing | dict(unfit), "a file to write: add -o PATH")
+            # Genes that a section lacks are told of without a file too.
+            writing |= {key: value for key, value in unfit.items() if key != "--missing"}
+            _refuse(writing, "a file to write: add -o PATH")
         return None
     _refuse(unfit, "--what cells")
     if what != "transcripts":
