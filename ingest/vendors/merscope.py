@@ -61,7 +61,7 @@ class MerscopeReader(VendorReader):
 
     @override
     def recognizes(self, path: Path) -> bool:
-        """Whether a folder holds cell_by_gene, or transcripts beside cell_metadata."""
+        """Whether a folder holds cell_by_gene, or two other parts of an output."""
         return looks_like(path)
 
     @override

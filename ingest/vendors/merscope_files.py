@@ -23,6 +23,7 @@ _BOUNDARIES = (
 )
 _HDF5 = re.compile(r".*feature_data.*\.(hdf5|h5)")
 _MOSAIC = re.compile(r"(?:.*_)?mosaic_(?P<stain>.+)_z(?P<z>\d{1,3})(?:\.ome)?\.tiff?", re.I)
+_ENOUGH = 2  # parts that tell an output which lacks its counts
 _UNREAD = {
     ".vzg": "a file of the vendor's viewer, its content is read from the files beside it",
     ".vzg2": "a file of the vendor's viewer, its content is read from the files beside it",
@@ -105,10 +106,13 @@ def looks_like(path: Path) -> bool:
     except (InputError, OSError):
         return False
     base = [PurePosixPath(name).name for name in names]
-    return any(_is_table(name, _COUNTS) for name in base) or (
-        any(_is_table(name, "detected_transcripts") for name in base)
-        and any(_is_table(name, "cell_metadata") for name in base)
-    )
+    marks = [
+        any(_is_table(name, "detected_transcripts") for name in base),
+        any(_is_table(name, "cell_metadata") for name in base),
+        any(_MOSAIC.fullmatch(name) for name in base),
+        "micron_to_mosaic_pixel_transform.csv" in base,
+    ]
+    return any(_is_table(name, _COUNTS) for name in base) or sum(marks) >= _ENOUGH
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,15 @@ PIXEL_UM = 0.2125
 _MATRIX = "cell_feature_matrix"
 _MTX = ("matrix.mtx", "barcodes.tsv", "features.tsv")
 _TABLES = ("parquet", "csv.gz", "csv")
+_CELLS = re.compile(r"(?:^|[_.])cells\.(?:parquet|csv|csv\.gz|zarr\.zip)$")
+_OWN = {  # names that no other platform writes; two parts tell an output that lacks others
+    "matrix": re.compile(_MATRIX),
+    "nuclei": re.compile(r"nucleus_boundaries\.(?:parquet|csv|csv\.gz)$"),
+    "panel": re.compile(r"gene_panel\.json$"),
+    "morphology": re.compile(r"morphology(?:_focus|_mip)?(?:\.ome\.tif)?$"),
+    "zips": re.compile(r"(?:transcripts|analysis)\.zarr\.zip$"),
+}
+_ENOUGH = 2
 _MOST_JSON = 2**26
 _FACTS = (
     "analysis_sw_version",
@@ -104,10 +114,8 @@ def _has_parts(folder: Path) -> bool:
     names = [one.name.casefold() for one in folder.iterdir()]
     if any(name.endswith(".xenium") for name in names):
         return True
-    matrix = any(_MATRIX in name for name in names)
-    cells = any(name.endswith(("cells.parquet", "cells.csv.gz", "cells.zarr.zip", "cells.csv"))
-                for name in names)  # fmt: skip
-    return matrix and cells
+    own = {mark for mark, fits in _OWN.items() if any(map(fits.search, names))}
+    return bool(own) and (len(own) + any(map(_CELLS.search, names)) >= _ENOUGH)
 
 
 def patterns(*names: str) -> tuple[str, ...]:

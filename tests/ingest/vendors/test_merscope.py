@@ -310,3 +310,11 @@ def test_another_technology_in_the_sheet_is_told(bundle: Path, said: str) -> Non
     told = f"technology: the files are of MERSCOPE, the sheet says {said!r}"
     assert (told in READER.inspect(bundle, options).notes) == (said == "Visium")
     assert (told in notes_of(READER.open(bundle, options))) == (said == "Visium")
+
+
+@pytest.mark.parametrize("lost", ["cell_by_gene.csv", "cell_metadata.csv"])
+def test_an_output_that_lacks_a_table_is_still_known(own: Path, lost: str) -> None:
+    (own / lost).unlink()
+    assert reader_for(own).format == "merscope"
+    with pytest.raises(InputError, match=lost.partition(".")[0]):
+        opened(own)

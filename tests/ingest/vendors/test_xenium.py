@@ -255,6 +255,14 @@ class TestTranscripts:
         np.testing.assert_allclose(moved["y"], -plain["y"], rtol=1e-6)
         assert outlines(raw)["geometry"][0].bounds[3] < 0
 
+    @pytest.mark.parametrize("lost", ["cells", "cell_feature_matrix"])
+    def test_an_output_that_lacks_a_part_is_still_known(self, own: Path, lost: str) -> None:
+        for one in [*own.glob("*.xenium"), *own.glob(f"{lost}.*")]:
+            one.unlink()
+        assert reader_for(own).format == "xenium"
+        with pytest.raises(InputError, match=lost):
+            opened(own)
+
     def test_micrometers_are_no_pixels(self, bundle: Path) -> None:
         with pytest.raises(InputError, match=r"files are micrometers.*got 0.2125; leave it empty"):
             READER.open(bundle, ReadOptions(um_per_unit=0.2125))
