@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import GeneNotFound, InvalidArgument
 from ...atlas.gene_names import is_accession, organism_of
+from .apart import telling_apart
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,7 +209,8 @@ def choose_genes(
         panels = [store.snapshot.sections[section].panel for section in sections]
         found: dict[int, str] = {}
         for name in map(str, genes):
-            first, *others = _listed_first(union, find_rows(union, name), panels)
+            with telling_apart(store, sections, name):
+                first, *others = _listed_first(union, find_rows(union, name), panels)
             found.setdefault(first, name)
             bare.setdefault(first, []).extend(others)
         rows = np.fromiter(found, np.int64, len(found))

@@ -12,6 +12,7 @@ import numpy as np
 from ...atlas.errors import GeneNotFound, InvalidArgument
 from ...atlas.gene_names import organism_of, strip_version
 from ..cells.empty import tell
+from .apart import telling_apart
 from .choice import GeneChoice, UnmeasuredWarning, choose_genes, find_gene, unmatched_warning
 from .spatial_verbs import SpatialVerbs
 from .summary_read import find_summary
@@ -81,7 +82,8 @@ def gene(
         and not summary.nameless
     ):
         genes = summary.open(store.storage).genes
-        return _view(frozen, asked, names, genes, find_gene(genes, asked))
+        with telling_apart(store, names, asked):
+            return _view(frozen, asked, names, genes, find_gene(genes, asked))
     choice = choose_genes(store, names, [asked])
     unmatched = unmatched_warning(choice)
     if unmatched:

@@ -48,11 +48,13 @@ def gene_places(store: "AtlasStore", name: str) -> tuple[tuple[str, int, bool], 
     GeneNotFound, GeneAmbiguous
         No section has such a gene, or the name fits several.
     """
+    from ..expression.apart import telling_apart
     from ..expression.choice import find_rows, gene_union
 
     sections = store.section_names
     union = gene_union(store, sections)
-    rows = list(find_rows(union, name))
+    with telling_apart(store, sections, name):
+        rows = list(find_rows(union, name))
     panels = {store.snapshot.sections[section].panel: section for section in reversed(sections)}
     found = []
     for digest, section in panels.items():

@@ -10,8 +10,9 @@ from .options import names
 
 if TYPE_CHECKING:
     from ..query.cells.selection import Selection
+    from .output import Output
 
-__all__ = ["check_target", "write_answer"]
+__all__ = ["check_measured", "check_target", "tell_apart", "without_dropped", "write_answer"]
 
 _FORMS = {
     ".h5ad": "AnnData",
@@ -118,3 +119,38 @@ def _halo(
             raise UsageError("--halo-hops goes with --graph: name the graph whose edges count")
         return {"halo": "graph", "n_hops": hops}
     return {"halo_um": um}
+
+
+def without_dropped(chosen: Selection, missing: str | None) -> Selection:
+    """Leave out sections that lack a gene before they are written, so that they can be told."""
+    return chosen.measured() if missing == "drop_sections" else chosen
+
+
+def check_measured(chosen: Selection, missing: Any) -> None:
+    """Refuse named genes that a section lacks also where nothing is written.
+
+    Raises
+    ------
+    GeneNotFound
+        As writing the answer would.
+    """
+    if chosen.question.genes is None or missing == "drop_sections":
+        return
+    import numpy as np
+
+    from ..query.expression.choice import settle
+
+    sections = list(chosen.runs)
+    genes = chosen.genes.restricted(sections, np.ones(len(chosen.genes), bool))
+    settle(genes, sections, asked=True, join="outer", missing=missing)
+
+
+def tell_apart(say: Output, chosen: Selection) -> None:
+    """Name the tables of controls and proteins, which exports leave out."""
+    tables: dict[str, list[str]] = {}
+    for section, _ in chosen.parts():
+        for name in section.apart_names:
+            tables.setdefault(name, []).append(section.name)
+    for name, sections in tables.items():
+        shown = ", ".join(sections[:5]) + (" ..." if len(sections) > 5 else "")
+        say.note(f"note: left out, as they are no genes: {name} of {shown}; see Section.apart")

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .answers import check_target, write_answer
+from .answers import (
+    check_measured,
+    check_target,
+    tell_apart,
+    without_dropped,
+    write_answer,
+)
 from .beside import Element, UmPerPx, What, check_beside, tell_beside
 from .errors import UsageError, command
 from .options import (
@@ -151,8 +157,8 @@ def query(
             domain_key=domain_key,
         )
         if not beside:
-            chosen = _without_dropped(asked, missing)
-            _check_measured(chosen, missing)
+            chosen = without_dropped(asked, missing)
+            check_measured(chosen, missing)
         if target is not None:
             write_answer(
                 chosen,
@@ -282,8 +288,8 @@ def region(
             domain_key=domain_key,
         )
         if not beside:
-            chosen = _without_dropped(asked, missing)
-            _check_measured(chosen, missing)
+            chosen = without_dropped(asked, missing)
+            check_measured(chosen, missing)
         if target is not None:
             write_answer(
                 chosen,
@@ -339,7 +345,7 @@ def export(
     run = Run("export", {"section": section, "output": output})
     with reporter(f"export -> {output}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = _without_dropped(opened.query(section=section), missing)
+        chosen = without_dropped(opened.query(section=section), missing)
         write_answer(
             chosen,
             target,
@@ -350,31 +356,8 @@ def export(
             memory_limit=memory_limit,
         )
     _tell(say, chosen, output)
+    tell_apart(say, chosen)
     run.write(atlas, run_json, say, results=_facts(chosen, output))
-
-
-def _without_dropped(chosen: Selection, missing: str | None) -> Selection:
-    """Leave out sections that lack a gene before they are written, so that they can be told."""
-    return chosen.measured() if missing == "drop_sections" else chosen
-
-
-def _check_measured(chosen: Selection, missing: Any) -> None:
-    """Refuse named genes that a section lacks also where nothing is written.
-
-    Raises
-    ------
-    GeneNotFound
-        As writing the answer would.
-    """
-    if chosen.question.genes is None or missing == "drop_sections":
-        return
-    import numpy as np
-
-    from ..query.expression.choice import settle
-
-    sections = list(chosen.runs)
-    genes = chosen.genes.restricted(sections, np.ones(len(chosen.genes), bool))
-    settle(genes, sections, asked=True, join="outer", missing=missing)
 
 
 def _facts(chosen: Selection, output: str | None, dropped: Sequence[str] = ()) -> dict[str, Any]:

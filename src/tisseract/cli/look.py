@@ -177,7 +177,8 @@ def atlas_facts(atlas: Any) -> dict[str, Any]:
 
 def section_facts(atlas: Any, name: str) -> dict[str, Any]:
     """Collect what `info --section` shows."""
-    entry = atlas.section(name).entry
+    held = atlas.section(name)
+    entry = held.entry
     graphs = _graph_facts(atlas.snapshot, name)
     unit = "um" if entry.um_per_unit is not None else "source units"
     return {
@@ -193,6 +194,10 @@ def section_facts(atlas: Any, name: str) -> dict[str, Any]:
         f"bounds ({unit})": list(entry.bounds),
         "metadata": dict(entry.metadata),
         "columns": {key: dict(value) for key, value in entry.columns.items()},
+        "points": {name: points.info.n_points for name, points in held.points.items()},
+        **{kind: list(held.elements.get(kind, ())) for kind in ("shapes", "images", "labels")},
+        "apart": list(held.apart_names),
+        "notes": list(held.group["tisseract/provenance"].attrs.get("notes", ())),
         "derived": sorted(
             f"{derived.kind}/{derived.key}"
             for derived in atlas.snapshot.derived.values()
@@ -265,6 +270,8 @@ def _fact_lines(key: str, value: Any) -> list[str]:
         return [_graph_text(fact) for fact in value]
     if key == "stale":
         return [f"{clean(name)}: {_few(sections)}" for name, sections in value.items()]
+    if key == "notes":
+        return list(map(clean, value)) or ["-"]
     if key == "columns":
         return [f"{clean(name)} ({info.get('kind')})" for name, info in value.items()] or ["-"]
     if isinstance(value, dict):
