@@ -204,11 +204,14 @@ def plan_ingest(
             )
     needs = [p.source.memory_bytes for p in planned if p.action != "skip"]
     most = max(needs, default=1)
+    largest = next((p.source for p in planned if p.source.memory_bytes == most), None)
+    named = f", {largest.section!r} of {largest.row.location}," if largest else ""
+    threads = ", or use fewer threads in each worker" if fixed_share else ""
     refuse_above(
         memory_limit // n_workers if fixed_share else memory_limit,
         most,
-        "writing the largest section",
-        "raise the memory limit, or use fewer threads in each worker",
+        f"writing the largest section{named}",
+        f"raise the memory limit{threads}",
     )
     # Every worker gets the same share, and any section may land on any of them.
     fits = n_workers if fixed_share else min(n_workers, len(needs), memory_limit // max(most, 1))

@@ -45,7 +45,9 @@ def test_large_sections_start_first() -> None:
 
 
 def test_a_section_that_fits_nowhere_is_refused_up_front() -> None:
-    with pytest.raises(BudgetExceeded, match="raise the memory limit"):
+    with pytest.raises(
+        BudgetExceeded, match=r"largest section, 'a' of row 2 \(a\), .*; raise the memory limit$"
+    ):
         plan_ingest([source("a", 101)], {}, overwrite=False, memory_limit=100, n_workers=1)
 
 
