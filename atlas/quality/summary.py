@@ -11,10 +11,14 @@ from .histogram import Distribution, finite, whole
 
 __all__ = ["QcSummary", "TranscriptCounts"]
 
-_MOST_NOTES, _LONGEST_NOTE = 5, 160
+_MOST_NOTES, _LONGEST_NOTE = 5, 400
 _MOST_POINTS = 64
 _LARGEST_PREVIEW = 256
 _UM2_PER_MM2 = 1e6
+
+
+def _short(note: str) -> str:
+    return note if len(note) <= _LONGEST_NOTE else f"{note[: _LONGEST_NOTE - 4].rstrip()} ..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class QcSummary:
     preview: tuple[int, int] | None = None
     """Height and width in pixels of the stored picture of the section."""
     notes: tuple[str, ...] = ()
-    """First notes of reading and writing, cut short."""
+    """First notes of reading and writing; of long ones the beginning, with a mark."""
     n_notes: int = 0
     """Notes in the provenance."""
     software: str = ""
@@ -129,7 +133,7 @@ class QcSummary:
             or None,
             "images": self.images,
             "preview": list(self.preview) if self.preview else None,
-            "notes": [note[:_LONGEST_NOTE] for note in self.notes[:_MOST_NOTES]] or None,
+            "notes": [_short(note) for note in self.notes[:_MOST_NOTES]] or None,
             "n_notes": self.n_notes or None,
             "software": self.software or None,
         }

@@ -299,3 +299,12 @@ def test_preview_lies_as_the_section_does(tmp_path: Path) -> None:
     right = cells[:4, -4:]
     assert right.sum() > 4000
     assert right.min() > cells[4:, :60].max()
+
+
+def test_a_long_note_ends_with_a_mark() -> None:
+    none = Distribution(0, 0.0, 0, 0, (), 0, ())
+    notes = ("word " * 40, "long " * 400)
+    whole, cut = QcSummary(0, none, none, 0, notes=notes, n_notes=2).as_json()["notes"]
+    assert whole == "word " * 40
+    assert cut.endswith(" ...")
+    assert len(cut) <= 400
