@@ -77,7 +77,7 @@ def read_labels_file(path: Path, options: Mapping[str, object]) -> CellLabels:
     Parameters
     ----------
     path : Path
-        CSV, TSV or Parquet, a row a cell; the ids as the section's input has them. Only empty
+        Delimited text or Parquet, a row a cell; the ids as the section's input has them. Only empty
         cells of text are missing: `NA` is a label. `007`, dates and numbers of more digits than are
         kept stay text.
     options : mapping
@@ -146,6 +146,8 @@ def _frame(path: Path, on: object) -> tuple[Any, str]:
     """Read the table and tell its column of ids; these are text, whatever they look like."""
     import pandas as pd
 
+    from .vendors.text_table import delimiter_of
+
     suffix = path.name.casefold().removesuffix(".gz").rpartition(".")[2]
     with faults_of(path, "a table of labels", parsing=True):
         if suffix == "parquet":
@@ -155,7 +157,7 @@ def _frame(path: Path, on: object) -> tuple[Any, str]:
             own = _id_column(path, [str(name) for name in found.columns], on)
             return found.astype({own: str}), own
         how: dict[str, Any] = {
-            "sep": "\t" if suffix in {"tsv", "txt"} else ",",
+            "sep": delimiter_of(path),
             "encoding": "utf-8-sig",
             "index_col": False,
         }

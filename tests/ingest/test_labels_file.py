@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tisseract.ingest.annotate_labels import read_labels_file
 from tisseract.ingest.source import BooleanValues, CategoricalValues, NumericValues
@@ -34,3 +35,11 @@ def test_words_stay_where_numbers_would_lose_them(tmp_path: Path) -> None:
     assert numbers["number"].values.tolist() == [1.5, 2]
     assert numbers["whole"].values.dtype.kind == "i"
     assert isinstance(found["flag"], BooleanValues)
+
+
+@pytest.mark.parametrize("sep", [",", ";", "\t"])
+@pytest.mark.parametrize("ending", ["csv", "tsv", "txt"])
+def test_the_delimiter_is_that_of_the_file(tmp_path: Path, sep: str, ending: str) -> None:
+    path = tmp_path / f"labels.{ending}"
+    path.write_text("\n".join(sep.join(row) for row in (("cell id", "my type"), ("a", "b c"))))
+    assert list(read_labels_file(path, {}).columns) == ["my_type"]
