@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,8 @@ def test_answers_hold_it_in_every_section(atlas: ts.Atlas) -> None:
     assert table.var_names.tolist() == ["Ttr"]
     assert table.var["gene_id"].tolist() == [TTR]
     wanted = np.concatenate([_ttr(atlas, section) for section in ("cos", "vis")])
-    np.testing.assert_array_equal(table.X.toarray()[:, 0], wanted)
+    matrix: Any = table.X
+    np.testing.assert_array_equal(matrix.toarray()[:, 0], wanted)
     own = atlas.query(genes=["Ttr"], section="cos").to_anndata()
     assert own.var["gene_id"].tolist() == ["Ttr"]
 

@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .answers import (
-    check_measured,
-    check_target,
-    tell_apart,
-    without_dropped,
-    write_answer,
-)
+from .answers import check_measured, check_target, tell_apart, without_dropped, write_answer
 from .beside import Element, UmPerPx, What, check_beside, tell_beside
 from .errors import UsageError, command
 from .options import (
