@@ -30,6 +30,7 @@ __all__ = ["TextTable", "first_words"]
 
 _BLOCK = 2**22
 _HEADER_BYTES = 2**24  # a header of 20,000 genes has some 200 KB
+_DECIMAL_COMMA = re.compile(r"'-?\d+,\d+'")
 _DELIMITERS = ("\t", ",", ";", " ")
 
 
@@ -221,9 +222,10 @@ class TextTable:
             except pa.ArrowInvalid as error:
                 if "conversion error" not in str(error):
                     raise
-                raise _ValueError(
-                    Fault(str(self.path), f"expected values of one kind, but got: {error}")
-                ) from error
+                message = f"expected values of one kind, but got: {error}"
+                if _DECIMAL_COMMA.search(str(error)):
+                    message += "; numbers are written with decimal commas: export them with points"
+                raise _ValueError(Fault(str(self.path), message)) from error
 
     def parse(
         self,
@@ -297,7 +299,7 @@ def _first_lines(path: Path) -> tuple[str, str]:
             file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace").rstrip("\r\n")
             for _ in range(2)
         )
-        return tuple(next(csv.reader([line], delimiter=delimiter or _delimiter(line, below)), []))
+    return line, below
 
 
 def _delimiter(line: str, below: str) -> str:

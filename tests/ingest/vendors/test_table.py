@@ -317,3 +317,10 @@ class TestRings:
         rings = wkb_rings(open_table(tmp_path / "a.parquet"), "id", "wkb", self.IDS)
         with pytest.raises(InputError, match=r"a\.parquet"):
             list(rings.pieces())
+
+
+def test_decimal_commas_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "cells.csv"
+    path.write_text("cell;x\na;12121,66\nb;3,5\n")
+    with pytest.raises(InputError, match=r"'12121,66'; numbers are written with decimal commas"):
+        open_table(path).numbers("x")
