@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "prepare"]
 
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A sheet looked through and planned."""
