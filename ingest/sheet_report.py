@@ -168,8 +168,8 @@ class SheetReport:
         if seconds:
             disk = sum(report.disk_bytes for report in self.rows)
             lines.append(
-                f"  together roughly {spoken_seconds(seconds)} one after the other (within a "
-                f"factor of three), about {format_bytes(disk)} of disk"
+                f"  together roughly {spoken_seconds(seconds)} one after the other (a guess from "
+                f"sizes), about {format_bytes(disk)} of disk"
             )
         lines += [f"  note   {note}" for note in self.notes]
         lines += [f"  fault  {fault}" for fault in self.faults]
