@@ -132,7 +132,7 @@ def test_region_equals_python(
 
 
 def test_options_of_a_file_need_one(atlas: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for option in (["--memory-limit", "lots"], ["--missing", "nan"], ["--normalize", "log1p"]):
+    for option in (["--memory-limit", "lots"], ["--normalize", "log1p"]):
         assert main(["query", atlas, *option]) == 2
         assert f"{option[0]} goes with a file" in capsys.readouterr().err
 
