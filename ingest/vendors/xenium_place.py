@@ -78,7 +78,7 @@ def register(
         `REGISTER_BYTES`. What was found is remembered, as inspecting and opening both ask.
     """
     bright = _first_channel(image)
-    if bright is None or not bright.max() > bright.min():
+    if bright is None or bright.size == 0 or not bright.max() > bright.min():
         return None
     digest = hashlib.blake2b(bright.tobytes(), key=np.float64(pixel_um).tobytes())
     digest.update(np.ascontiguousarray(positions).tobytes())
