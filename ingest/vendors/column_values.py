@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...atlas.errors import Fault, InputError, near
 from ..source import BooleanValues, CategoricalValues, NumericValues, StringValues
 
 if TYPE_CHECKING:
@@ -16,12 +18,38 @@ if TYPE_CHECKING:
 
     from ..source import ColumnKind, ColumnValues
 
-__all__ = ["GroupedColumn", "GroupedRead", "as_text", "kind_of_type", "taken", "values_of"]
+__all__ = [
+    "GroupedColumn",
+    "GroupedRead",
+    "as_text",
+    "kind_of_type",
+    "require_column",
+    "taken",
+    "values_of",
+]
 
 _GROUP_BYTES = 48 * 2**20
 _ROW_BYTES = 16  # of a column being converted: numbers 8 + 8, short text about as much
 _FEW = 1 << 15  # distinct words that still make categories
 _MANY_ROWS_A_WORD = 8
+
+
+def require_column(path: Path, names: Sequence[str], name: str) -> None:
+    """Refuse a column that a table does not have.
+
+    Raises
+    ------
+    InputError
+        Naming near ones.
+    """
+    if name not in names:
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected a column {name!r}, but got {', '.join(names[:12])}"
+                f"{', …' if len(names) > 12 else ''}.{near(name, names)}",
+            )
+        )
 
 
 def kind_of_type(kind: Any) -> ColumnKind | None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ...atlas.errors import Fault, InputError, near
+from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
 from ..source import StringValues
-from .column_values import GroupedColumn, GroupedRead, as_text, kind_of_type
+from .column_values import GroupedColumn, GroupedRead, as_text, kind_of_type, require_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -129,14 +129,7 @@ class ParquetTable:
         InputError
             Naming near ones.
         """
-        if name not in self.names:
-            raise InputError(
-                Fault(
-                    str(self.path),
-                    f"expected a column {name!r}, but got {', '.join(self.names[:12])}"
-                    f"{', …' if len(self.names) > 12 else ''}.{near(name, self.names)}",
-                )
-            )
+        require_column(self.path, self.names, name)
 
 
 def _check_words(column: Any, checked: Any) -> Any:

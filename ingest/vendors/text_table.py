@@ -14,11 +14,11 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from ...atlas.errors import Fault, InputError, near
+from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
 from ..source import StringValues
 from ..text_values import MISSING, first_guess, typed_words
-from .column_values import GroupedColumn, GroupedRead, kind_of_type
+from .column_values import GroupedColumn, GroupedRead, kind_of_type, require_column
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -270,14 +270,7 @@ class TextTable:
         InputError
             Naming near ones.
         """
-        if name not in self.names:
-            raise InputError(
-                Fault(
-                    str(self.path),
-                    f"expected a column {name!r}, but got {', '.join(self.names[:12])}"
-                    f"{', …' if len(self.names) > 12 else ''}.{near(name, self.names)}",
-                )
-            )
+        require_column(self.path, self.names, name)
 
 
 def first_words(path: Path, delimiter: str | None = None) -> tuple[str, ...]:

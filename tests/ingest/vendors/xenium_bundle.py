@@ -38,27 +38,6 @@ _RELEASES = {
     "3": "xenium-3.1.0.4",
     "4": "xenium-4.0.1.0",
 }
-CONTROLS = {
-    "1": (("BLANK", "Blank Codeword"),),
-    "1.4": (("UnassignedCodeword", "Unassigned Codeword"),),
-    "2": (
-        ("UnassignedCodeword", "Unassigned Codeword"),
-        ("DeprecatedCodeword", "Deprecated Codeword"),
-    ),
-    "3": (("UnassignedCodeword", "Unassigned Codeword"), ("Intergenic_Region", "Genomic Control")),
-    "4": (("UnassignedCodeword", "Unassigned Codeword"), ("Intergenic_Region", "Genomic Control")),
-}  # fmt: skip
-ALWAYS = (
-    ("NegControlProbe", "Negative Control Probe"),
-    ("NegControlCodeword", "Negative Control Codeword"),
-)
-_RELEASES = {
-    "1": "xenium-1.0.1",
-    "1.4": "xenium-1.4.0.6",
-    "2": "xenium-2.0.0.10",
-    "3": "xenium-3.1.0.4",
-    "4": "xenium-4.0.1.0",
-}
 
 
 def write_xenium(
