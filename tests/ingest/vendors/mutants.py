@@ -7,6 +7,7 @@ nothing else may come out, and nothing may hang or grow.
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -35,6 +36,11 @@ class MutantReport:
     """Mutants that raised anything else, or an error that does not name the input."""
 
 
+def wanted(suite: int) -> int:
+    """Mutants of each kind of file: `suite` in the suite, else what TISSERACT_MUTANTS says."""
+    return int(os.environ.get("TISSERACT_MUTANTS", str(suite)))
+
+
 def run_mutants(
     source: Path,
     file: str,
@@ -42,7 +48,7 @@ def run_mutants(
     options: ReadOptions,
     scratch: Path,
     *,
-    n: int = 500,
+    n: int,
     seed: int = 0,
     write: bool = True,
 ) -> MutantReport:
