@@ -16,11 +16,10 @@ import numpy as np
 
 from .errors import Fault, InputError
 from .morton import LARGEST_COORDINATE, Frame, encode
-from .points import GROUPS_PER_PART, PointsInfo, PointsSource, check_name, index_path, part_path
+from .points import GROUPS_PER_PART, PointsInfo, PointsSource, check_name, part_path
+from .points_index import write_element, write_index
 from .points_sort import CODE, plan_sort, sorted_tables
 from .quality.points import PointTally
-from .section_shards import write_array
-from .section_write import group
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,8 +106,16 @@ def write_points(
             writer.append(table)
         writer.finish()
     columns = {one.name: str(one.type) for one in writer.stored_schema()}
-    _write_element(section / "points" / name, source, columns, coordinate_system)
-    layouts = _write_index(section, name, writer, coded)
+    axes = [axis for axis in _AXES if axis in columns]
+    write_element(section / "points" / name, source, axes, coordinate_system)
+    layouts = write_index(
+        section,
+        name,
+        dict(zip(coded.genes, coded.counts, strict=True)),
+        bounds=writer.bounds,
+        rows=writer.rows,
+        nbytes=writer.nbytes,
+    )
     return WrittenPoints(writer.info(columns), layouts, coded.notes(), tally)
 
 
@@ -357,47 +364,3 @@ def _named(numbers: Any, genes: list[str]) -> Any:
         genes = [genes[i] for i in used.tolist()] if genes else []
     indices = pa.array(codes.astype(np.int32), mask=missing)
     return pa.DictionaryArray.from_arrays(indices, pa.array(genes, pa.string()))
-
-
-def _write_element(
-    folder: Path, source: PointsSource, columns: dict[str, str], system: str
-) -> None:
-    """Attributes of a points element whose coordinates are those of `system`."""
-    names = [axis for axis in _AXES if axis in columns]
-    unit = "micrometer" if system == "microns" else "unit"
-    axes = [{"name": axis, "type": "space", "unit": unit} for axis in names]
-    transformation = {
-        "type": "identity",
-        "input": {"name": "".join(names), "axes": axes},
-        "output": {"name": system, "axes": axes},
-    }
-    keys = {"feature_key": source.feature_key, "instance_key": source.instance_key}
-    group(
-        folder,
-        **{
-            "encoding-type": "ngff:points",
-            "axes": names,
-            "coordinateTransformations": [transformation],
-            "spatialdata_attrs": {"version": "0.2"} | {k: v for k, v in keys.items() if v},
-        },
-    )
-
-
-def _write_index(
-    section: Path, name: str, parts: _Parts, coded: _Coded
-) -> dict[str, dict[str, object]]:
-    """Box, first row and size of each row group; genes with their numbers of points."""
-    path = index_path(name)
-    group(section / path, features=list(coded.genes), feature_counts=coded.counts)
-    arrays: dict[str, NDArray[Any]] = {
-        "bounds": np.stack(parts.bounds),
-        "ptr": np.concatenate([[0], np.cumsum(parts.rows)]).astype(np.int64),
-        "nbytes": np.asarray(parts.nbytes, np.int64),
-    }
-    layouts: dict[str, dict[str, object]] = {}
-    for key, values in arrays.items():
-        write_array(section / path / key, values)
-        n = max(1, values.shape[0])
-        shape, dtype = list(values.shape), values.dtype.name
-        layouts[f"{path}/{key}"] = {"shape": shape, "dtype": dtype, "chunk": n, "shard": n}
-    return layouts
