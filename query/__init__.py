@@ -25,7 +25,8 @@ from .labels.view import DomainView, domains
 from .retrieval.hits import Hits
 from .retrieval.similar import UnindexedWarning
 from .retrieval.verbs import build_index, rank_cells, similar
-from .tables.obs import CategoryOrderWarning, StaleLabelsWarning
+from .tables.joined import CategoryOrderWarning
+from .tables.obs import StaleLabelsWarning
 from .tables.value_counts import values
 
 __all__ = [

@@ -8,14 +8,8 @@ import numpy as np
 from ..cells.rows import count
 from ..expression.mixture import differing
 from ..filters.columns import timepoint_order
-from ..tables.obs import (
-    chosen_columns,
-    empty_column,
-    joined_column,
-    section_table,
-    stale_labels,
-    warn_stale,
-)
+from ..tables.joined import joined_column
+from ..tables.obs import chosen_columns, section_table, stale_labels, warn_stale
 from .embeddings import confidence_columns
 
 if TYPE_CHECKING:
@@ -44,14 +38,7 @@ def obs_columns_of(prepared: "Prepared") -> "Iterator[tuple[str, pd.Series]]":
     for column in columns:
         tables = [section_table(selection, section, runs, [column]) for section, runs in parts]
         found = [table[column.name] for table in tables]
-        yield (
-            column.name,
-            pd.Series(
-                joined_column(found, column, order, list(selection.runs))
-                if found
-                else empty_column(column)
-            ),
-        )
+        yield column.name, pd.Series(joined_column(found, column, order, list(selection.runs)))
     taken = {column.name for column in columns}
     lengths = [count(runs) for _, runs in parts]
     for name, facts in differing(prepared.entries).items():
