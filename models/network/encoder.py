@@ -5,9 +5,13 @@ The last layer therefore has no weight for the cell itself: its own values reach
 by way of its neighbors' neighborhoods.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..sampling.pyg import (  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
@@ -19,6 +23,7 @@ from ..sampling.pyg import (  # pyright: ignore[reportAttributeAccessIssue]  # u
 __all__ = ["CONVS", "Encoder"]
 
 CONVS = ("sage", "gat")
+_PREFIX = "encoder."
 
 
 class Encoder(nn.Module):
@@ -79,3 +84,24 @@ class Encoder(nn.Module):
             if i < len(self.layers) - 1:
                 x = nn.functional.elu(x)
         return x[: num_sampled_nodes[0]]
+
+    def to_weights(self) -> dict[str, NDArray[Any]]:
+        """Return what `load_weights` wants."""
+        state = self.state_dict().items()
+        return {f"{_PREFIX}{name}": value.detach().cpu().numpy() for name, value in state}
+
+    def load_weights(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Take over saved arrays; those of others are left alone.
+
+        Raises
+        ------
+        RuntimeError
+            They are missing, or of another encoder.
+        """
+        self.load_state_dict(
+            {
+                name.removeprefix(_PREFIX): torch.from_numpy(np.asarray(value))
+                for name, value in weights.items()
+                if name.startswith(_PREFIX)
+            }
+        )

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, override
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ...atlas.errors import Corrupt, InvalidArgument
 from ..components.projection import CellsDone, Progress, cells_counted
@@ -19,7 +18,6 @@ from ..rows.file import RowFile, kept_blocks
 from ..runs import Run
 from ..sampling.batch_plan import plan_batches
 from ..sampling.graph_source import GraphSource
-from ..sampling.pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from ..sampling.tile_batches import SectionSource, TileBatches
 from .checkpoint import discard_checkpoint
 from .device import Placement, deterministic, pick_device, pick_precision
@@ -226,13 +224,7 @@ class DomainGNN(PlannedNetwork):
 
     def _objective(self) -> Objective:
         """Return what the encoder is trained for."""
-
-        def objective(
-            encoder: Encoder, data: Data, generator: torch.Generator
-        ) -> dict[str, Tensor]:
-            return masked_loss(encoder, data, self.loss, generator)
-
-        return objective
+        return lambda encoder, data, generator: masked_loss(encoder, data, self.loss, generator)
 
     def _train(
         self,
@@ -379,10 +371,7 @@ class DomainGNN(PlannedNetwork):
     def _weights(self) -> dict[str, NDArray[Any]]:
         if self.encoder is None or self.scale is None:
             raise InvalidArgument("a fitted network is wanted, but got one before fit()")
-        weights = {
-            f"encoder.{name}": value.detach().cpu().numpy()
-            for name, value in self.encoder.state_dict().items()
-        }
+        weights = self.encoder.to_weights()
         if self.rotation is not None:
             weights["rotation"] = self.rotation
         return weights | self.scale.to_weights()
@@ -390,13 +379,8 @@ class DomainGNN(PlannedNetwork):
     @override
     def _restore(self, weights: Mapping[str, NDArray[Any]]) -> None:
         encoder = self._fresh()
-        state = {
-            name.removeprefix("encoder."): torch.from_numpy(np.asarray(value))
-            for name, value in weights.items()
-            if name.startswith("encoder.")
-        }
         try:
-            encoder.load_state_dict(state)
+            encoder.load_weights(weights)
             self.rotation = np.asarray(weights["rotation"], dtype=np.float64)
             self.scale = Scale.from_weights(weights)
         except (RuntimeError, KeyError) as error:
