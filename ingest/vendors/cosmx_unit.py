@@ -171,18 +171,17 @@ def find_pixel_size(
 
 
 def _against(found: FoundUnit, known: dict[str, float], where: str) -> FoundUnit:
-    """Hold what is given against what the files say."""
+    """Hold what is given against what the files say; it settles what they disagree on."""
     size = found.um_per_unit
-    if size is None:
+    if size is None or not known:
         return found
-    notes = list(found.notes)
+    messages, ratios = [], []
     for name, said in known.items():
-        ratio = max(size / said, said / size)
-        message = f"um_per_unit is {size:g}, but a pixel is {said:.5g} um by {name}"
-        if ratio > 1 + _REFUSED:
-            raise InputError(
-                Fault(where, f"{message}; correct it, or leave it out to take the file's")
-            )
-        if ratio > 1 + _NOTED:
-            notes.append(message)
-    return FoundUnit(size, found.how, tuple(notes))
+        ratios.append(max(size / said, said / size))
+        messages.append(f"um_per_unit is {size:g}, but a pixel is {said:.5g} um by {name}")
+    if min(ratios) > 1 + _REFUSED:
+        raise InputError(
+            Fault(where, f"{messages[0]}; correct it, or leave it out to take the file's")
+        )
+    off = (one for one, ratio in zip(messages, ratios, strict=True) if ratio > 1 + _NOTED)
+    return FoundUnit(size, found.how, (*found.notes, *off))

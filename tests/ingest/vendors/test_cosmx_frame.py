@@ -268,6 +268,9 @@ class TestPixelSize:
         with pytest.raises(InputError, match=r"um_per_unit is 0\.18, but a pixel is 0\.12028 um"):
             find_pixel_size(0.18, 0.12028, None, 4200, "x")
         assert find_pixel_size(0.1215, 0.12028, None, 4200, "x").notes
+        settled = find_pixel_size(0.12028, 0.18, 0.12028, 4200, "x")
+        assert settled.um_per_unit == 0.12028
+        assert "a pixel is 0.18 um by the FOV positions" in settled.notes[0]
         assert find_pixel_size("unknown", 0.12028, None, 4200, "x").um_per_unit is None
 
     def test_areas_without_meaning(self) -> None:
