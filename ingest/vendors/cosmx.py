@@ -202,10 +202,9 @@ def _frame(
     frame = fitted
     if places is not None:
         size = survey.unit.um_per_unit or USUAL_UM
-        if fitted is not None and meta.whole is not None:
-            frame = with_positions(fitted, places, size)
-        else:
-            frame = from_positions(places, size, fitted)
+        frame = (
+            from_positions(places, size) if fitted is None else with_positions(fitted, places, size)
+        )
     if frame is not None:
         survey.notes += frame.notes
         survey.versions["frame"] = frame.how

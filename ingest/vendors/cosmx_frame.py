@@ -176,27 +176,26 @@ def _means(of: NDArray[np.int64], points: NDArray[np.float64], n: int) -> NDArra
     return np.stack([np.bincount(of, points[:, k], n) / count for k in (0, 1)], axis=1)
 
 
-def from_positions(positions: Positions, um_per_px: float, fitted: FovFrame | None) -> FovFrame:
-    """Frame of an export whose cells have local pixels alone.
+def from_positions(positions: Positions, um_per_px: float) -> FovFrame:
+    """Frame of an export where nothing has both kinds of pixels: the header of the positions tells.
 
-    The directions are those of `fitted` (polygons or transcripts may have both kinds of pixels)
-    or, without one, those that the header of the positions implies.
+    Those in pixels and millimeters are of exports whose local y runs against global y.
     """
-    if positions.px is not None:
-        origin = positions.px
-    else:
-        assert positions.mm is not None
-        origin = positions.mm * (1000.0 / um_per_px)
-    if fitted is not None:
-        return with_positions(fitted, positions, um_per_px)
     later = positions.px is not None and positions.mm is not None
     order = np.argsort(positions.fov)
     way = "against" if later else "along"
     how = f"local y taken to run {way} global y, as in exports whose FOV positions are in "
     how += "pixels and millimeters" if later else "pixels or millimeters alone"
-    return FovFrame(
-        positions.fov[order], origin[order], (1, -1 if later else 1), how, (f"frame: {how}",)
-    )
+    origin = _pixels(positions, um_per_px)[order]
+    return FovFrame(positions.fov[order], origin, (1, -1 if later else 1), how, (f"frame: {how}",))
+
+
+def _pixels(positions: Positions, um_per_px: float) -> NDArray[np.float64]:
+    """(f, 2) global pixels of the FOVs, by millimeters where there are no others."""
+    if positions.px is not None:
+        return positions.px
+    assert positions.mm is not None
+    return positions.mm * (1000.0 / um_per_px)
 
 
 def with_positions(frame: FovFrame, positions: Positions, um_per_px: float) -> FovFrame:
@@ -205,10 +204,7 @@ def with_positions(frame: FovFrame, positions: Positions, um_per_px: float) -> F
     Some releases give the lower corner of a FOV where others give the upper: the shift between
     the two is one for the slide, and measured.
     """
-    given = positions.px
-    if given is None:
-        assert positions.mm is not None
-        given = positions.mm * (1000.0 / um_per_px)
+    given = _pixels(positions, um_per_px)
     at = frame.rows_of(positions.fov)
     shared, new = at >= 0, at < 0
     if not shared.any() or not new.any():

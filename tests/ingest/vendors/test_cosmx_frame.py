@@ -147,7 +147,7 @@ class TestFrame:
     def test_header_decides_where_nothing_else_does(self, both: bool, y: int) -> None:
         px = np.array([[0.0, 0], [4256, 0]])
         found = from_positions(
-            Positions(np.array([2, 1]), px, px * 0.00012028 if both else None), 0.12028, None
+            Positions(np.array([2, 1]), px, px * 0.00012028 if both else None), 0.12028
         )
         assert (found.sign, found.fov.tolist()) == ((1, y), [1, 2])
         assert found.origin[0].tolist() == [4256, 0]
