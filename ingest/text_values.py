@@ -85,10 +85,9 @@ def _any(words: Any, has: Any) -> bool:
 
 def _has_leading_zero(words: Any) -> bool:
     letters, starts, lengths = _letters(words)
-    at = starts[lengths > 1]
-    signed = np.isin(letters[at], (_PLUS, _MINUS))
-    ends = at[signed] + 2
-    return _zero_first(letters, at) or _zero_first(letters, ends[ends < letters.size] - 1)
+    signed = lengths > 2  # behind a shorter word's sign and zero begins the next word
+    signed[signed] = np.isin(letters[starts[signed]], (_PLUS, _MINUS))
+    return _zero_first(letters, starts[lengths > 1]) or _zero_first(letters, starts[signed] + 1)
 
 
 def _zero_first(letters: NDArray[np.uint8], at: NDArray[np.int64]) -> bool:

@@ -168,6 +168,7 @@ def test_a_cell_of_another_kind_is_no_truncated_file(tmp_path: Path) -> None:
         (["1234567890123456789", "1"], NumericValues),
         (["0", "0.5"], NumericValues),
         (["-0.5", " 12"], NumericValues),
+        (["-0", "5"], NumericValues),
     ],
 )
 def test_words_that_numbers_would_lose_are_text(
