@@ -13,6 +13,7 @@ import numpy as np
 
 from ..atlas.errors import Fault, InputError, InvalidArgument, near
 from ..atlas.frames import Matrix, affine
+from ..atlas.morton import LARGEST_COORDINATE
 from .reader import faults_of
 
 if TYPE_CHECKING:
@@ -124,8 +125,16 @@ def _read(path: Path) -> tuple[object, NDArray[np.float64] | None]:
             raise InputError(
                 Fault(f"{path} row {number}", f"expected {len(header)} cells, but got {len(row)}")
             )
-    numbers = [[_number(path, row[k]) for k in at] for row in rows[1:]]
-    return None, np.asarray(numbers, np.float64).reshape(-1, 4)
+    numbers = np.array([[_number(path, row[k]) for k in at] for row in rows[1:]], np.float64)
+    if (np.abs(numbers) > LARGEST_COORDINATE).any():
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected coordinates below {LARGEST_COORDINATE:g}, but got "
+                f"{np.abs(numbers).max():g}",
+            )
+        )
+    return None, numbers.reshape(-1, 4)
 
 
 def _delimiter(text: str) -> str:

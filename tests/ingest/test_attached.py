@@ -261,6 +261,7 @@ class TestFrames:
             ("1,0,0\n2,0,0\n", "cannot be undone|squeezes"),
             ("1,0,x\n0,1,0\n", "finite number"),
             ("x_from,y_from,x_to\n1,2,3\n", "x_from, y_from, x_to, y_to"),
+            ("x_from,y_from,x_to,y_to\n1e308,0,1,1\n-1e308,0,9,1\n", "coordinates below 1e"),
             ('{"matrix": [[1, 0, 0]]}', "affine of 2 x 3"),
         ],
     )
