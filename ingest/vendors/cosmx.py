@@ -13,7 +13,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..source import ArrayColumn, NumericValues
-from .cosmx_cells import CELL, FOV, Cells, Metadata, frame_of, match, read_metadata, read_places
+from .cosmx_cells import Cells, Metadata, frame_of, match, read_metadata, read_places
 from .cosmx_elements import Target, read_polygons, read_transcripts
 from .cosmx_files import Bundle, locate, looks_like
 from .cosmx_frame import FovFrame, Positions, fit_frame, from_positions, with_positions
@@ -21,7 +21,7 @@ from .cosmx_images import read_header
 from .cosmx_keys import CellKeys, scan_counts
 from .cosmx_mosaic import mosaics, without
 from .cosmx_outlined import cells_by_polygons
-from .cosmx_table import columns_of
+from .cosmx_table import key_columns
 from .cosmx_unit import USUAL_UM, find_pixel_size, size_by_area, size_by_places, step_of
 from .dense import DenseCounts
 from .table import Table, open_table
@@ -127,10 +127,7 @@ class CosmxReader(VendorReader):
         table = _opened(bundle.counts, bundle.root, "exprMat_file")
         features = tuple(name for name in table.names if name.casefold() not in _NO_FEATURES)
         self._features(survey, features, options, str(table.path))
-        names = columns_of(table, fov=FOV, cell=CELL)
-        for role, spelling in (("fov", FOV[0]), ("cell", CELL[0])):
-            if role not in names:
-                table.columns([spelling])  # refuses, naming near ones
+        names = key_columns(table)
         keys = scan_counts(table, names["fov"], names["cell"], features)
         return DenseCounts(table, features), keys
 
@@ -169,7 +166,7 @@ def _compose(survey: Survey, bundle: Bundle, tables: _Tables, options: ReadOptio
     if tables.counts is None or meta is None:
         return
     dense, keys = tables.counts
-    described = str(bundle.metadata or bundle.polygons)
+    described = str(bundle.described)
     cells = match(keys, meta, str(bundle.counts), described)
     survey.notes += cells.notes
     survey.versions["counts_outside_cells"] = keys.outside_counts
@@ -191,7 +188,7 @@ def _frame(
     given: float | str | None,
 ) -> FovFrame | None:
     """Frame of the FOVs and pixel size; sets the unit of the survey."""
-    fitted = _fit(bundle, meta)
+    fitted = _fit(bundle, meta, every=places is None)
     survey.unit = find_pixel_size(
         given,
         None if places is None else size_by_places(places, fitted),
@@ -277,17 +274,17 @@ def _described(bundle: Bundle) -> Metadata:
     return read_metadata(_opened(bundle.metadata, bundle.root, "metadata_file"))
 
 
-def _fit(bundle: Bundle, meta: Metadata) -> FovFrame | None:
+def _fit(bundle: Bundle, meta: Metadata, *, every: bool) -> FovFrame | None:
     """Frame by the cells; else by vertices or transcripts that have both kinds of pixels."""
     if meta.local is not None and meta.whole is not None:
         own = slice(None) if (meta.cell > 0).all() else meta.cell > 0
         found = fit_frame(
-            meta.fov[own], meta.local[own], meta.whole[own], "cells", str(bundle.metadata)
+            meta.fov[own], meta.local[own], meta.whole[own], "cells", str(bundle.described)
         )
         if found is not None:
             return found
     for path, what in ((bundle.polygons, "vertices"), (bundle.transcripts, "transcripts")):
-        found = None if path is None else frame_of(open_table(path), what)
+        found = None if path is None else frame_of(open_table(path), what, every=every)
         if found is not None:
             return found
     return None

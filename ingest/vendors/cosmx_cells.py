@@ -11,20 +11,16 @@ from ...atlas.errors import Fault, InputError
 from ..source import StringValues
 from .cosmx_frame import FovFrame, Positions, fit_frame
 from .cosmx_keys import CellKeys, cell_names, packed, whole
-from .cosmx_table import columns_of, numbers_of
+from .cosmx_table import PIXELS, columns_of, key_columns, numbers_of, paired
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .table import Table
 
-__all__ = ["CELL", "FOV", "Cells", "Metadata", "frame_of", "match", "read_metadata", "read_places"]
+__all__ = ["Cells", "Metadata", "frame_of", "match", "read_metadata", "read_places"]
 
-FOV = ("fov", "FOV")
-CELL = ("cell_ID", "cellID", "cell_Id")
 _ROLES = {
-    "fov": FOV,
-    "cell": CELL,
     "lx": ("CenterX_local_px",),
     "ly": ("CenterY_local_px",),
     "gx": ("CenterX_global_px",),
@@ -38,6 +34,7 @@ _RUN = (
     "slide_ID_numeric", "cellSegmentationSetName", "cellSegmentationSetId", "ISH.concentration",
 )  # fmt: skip
 _FIT_ROWS = 1_000_000
+_FIT_POINTS = 500  # of a FOV; local and global pixels of points are exact
 _SHOWN = 3
 
 
@@ -91,11 +88,7 @@ def read_metadata(table: Table) -> Metadata:
     InputError
         No FOV, no number, or ones that are no whole numbers.
     """
-    roles = {role: list(names) for role, names in _ROLES.items()}
-    names = columns_of(table, **roles)
-    for role, spellings in (("fov", FOV), ("cell", CELL)):
-        if role not in names:
-            table.columns([spellings[0]])  # refuses, naming near ones
+    names = key_columns(table, **_ROLES)
     values = numbers_of(table, names)
     fov = whole(values["fov"], f"{table.path}:{names['fov']}")
     cell = whole(values["cell"], f"{table.path}:{names['cell']}")
@@ -103,20 +96,14 @@ def read_metadata(table: Table) -> Metadata:
     return Metadata(
         fov,
         cell,
-        _pair(values, "lx", "ly"),
-        _pair(values, "gx", "gy"),
+        paired(values, "lx", "ly"),
+        paired(values, "gx", "gy"),
         values.get("area"),
         values.get("um2"),
         prefix,
         named_by,
         _run_facts(table),
     )
-
-
-def _pair(values: dict[str, NDArray[np.float64]], x: str, y: str) -> NDArray[np.float64] | None:
-    if x not in values or y not in values:
-        return None
-    return np.stack([values[x], values[y]], axis=1)
 
 
 def _vendor_names(table: Table, fov: NDArray[np.int64], cell: NDArray[np.int64]) -> tuple[str, str]:
@@ -260,8 +247,8 @@ def read_places(table: Table, notes: list[str]) -> Positions:
         mx=["x_global_mm", "x_mm"],
         my=["y_global_mm", "y_mm"],
     )
-    px, mm = ("gx" in names and "gy" in names), ("mx" in names and "my" in names)
-    if "fov" not in names or not (px or mm):
+    placed = any({x, y} <= set(names) for x, y in (("gx", "gy"), ("mx", "my")))
+    if "fov" not in names or not placed:
         raise InputError(
             Fault(
                 str(table.path),
@@ -271,7 +258,7 @@ def read_places(table: Table, notes: list[str]) -> Positions:
         )
     values = numbers_of(table, names)
     fov = whole(values["fov"], f"{table.path}:{names['fov']}")
-    both = (_pair(values, "gx", "gy") if px else None, _pair(values, "mx", "my") if mm else None)
+    both = (paired(values, "gx", "gy"), paired(values, "mx", "my"))
     _, first, count = np.unique(fov, return_index=True, return_counts=True)
     good = np.zeros(fov.size, bool)
     good[first[count == 1]] = True
@@ -287,21 +274,44 @@ def read_places(table: Table, notes: list[str]) -> Positions:
     return Positions(fov[good], kept[0], kept[1])
 
 
-def frame_of(table: Table, what: str) -> FovFrame | None:
-    """Frame by the points of a table that have local and global pixels; None without both."""
-    names = columns_of(
-        table,
-        fov=FOV,
-        lx=["x_local_px"],
-        ly=["y_local_px"],
-        gx=["x_global_px"],
-        gy=["y_global_px"],
-    )
+def frame_of(table: Table, what: str, *, every: bool) -> FovFrame | None:
+    """Frame by the points of a table that have local and global pixels; None without both.
+
+    Memory: 20 KB a FOV, whatever the size of the table.
+
+    Parameters
+    ----------
+    table : Table
+        Vertices or transcripts.
+    what : str
+        What they are, for the provenance.
+    every : bool
+        Whether all rows are read, so that no FOV is missed; else the first million.
+    """
+    import pyarrow as pa
+
+    names = columns_of(table, fov=["fov"], **PIXELS)
     if len(names) < 5:
         return None
-    values = numbers_of(table, names, _FIT_ROWS)
-    fov = whole(values["fov"], f"{table.path}:{names['fov']}")
-    local, glob = _pair(values, "lx", "ly"), _pair(values, "gx", "gy")
-    assert local is not None
-    assert glob is not None
+    wanted = list(names.values())
+    kept, seen, rows = [np.empty((0, len(wanted)))], dict[int, int](), 0
+    for batch in table.batches(wanted, dict.fromkeys(wanted, pa.float64())):
+        values = np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], 1)
+        fov = whole(values[:, 0], f"{table.path}:{names['fov']}")
+        kept.append(values[_first_of_each(fov, seen)])
+        rows += batch.num_rows
+        if not every and rows >= _FIT_ROWS:
+            break
+    points = np.concatenate(kept)
+    fov, local, glob = points[:, 0].astype(np.int64), points[:, 1:3], points[:, 3:]
     return fit_frame(fov, local, glob, what, str(table.path))
+
+
+def _first_of_each(fov: NDArray[np.int64], seen: dict[int, int]) -> NDArray[np.int64]:
+    """Rows of the first points of each FOV; counts what was seen."""
+    order = np.argsort(fov, kind="stable")
+    fovs, start, count = np.unique(fov[order], return_index=True, return_counts=True)
+    before = np.array([seen.get(one, 0) for one in fovs.tolist()], np.int64)
+    seen.update(zip(fovs.tolist(), (before + count).tolist(), strict=True))
+    number = np.arange(fov.size) + np.repeat(before - start, count)
+    return np.asarray(order[number < _FIT_POINTS])

@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .cosmx_cells import CELL, FOV, Cells, Metadata
+from .cosmx_cells import Cells, Metadata
 from .cosmx_keys import cell_names, whole
-from .cosmx_table import KeyedTable, columns_of, numbers_of
+from .cosmx_table import (
+    PIXELS,
+    KeyedTable,
+    columns_of,
+    key_columns,
+    numbers_of,
+    paired,
+    require_columns,
+)
 from .rings import vertex_rings
 from .table import open_table
 from .transcripts import transcripts
@@ -47,25 +55,9 @@ class Target:
     """Gets what is worth knowing."""
 
 
-def _roles(table: Table) -> dict[str, str]:
-    names = columns_of(
-        table,
-        fov=FOV,
-        cell=CELL,
-        lx=["x_local_px"],
-        ly=["y_local_px"],
-        gx=["x_global_px"],
-        gy=["y_global_px"],
-    )
-    for role, spelling in (("fov", FOV[0]), ("cell", CELL[0])):
-        if role not in names:
-            table.columns([spelling])  # refuses, naming near ones
-    return names
-
-
 def _keyed(table: Table, target: Target, what: str) -> KeyedTable:
     """Give a table cell names, and global pixels that agree with those of the cells."""
-    names = _roles(table)
+    names = key_columns(table, **PIXELS)
     local, glob = "lx" in names and "ly" in names, "gx" in names and "gy" in names
     keyed = KeyedTable(
         table,
@@ -92,7 +84,7 @@ def _keyed(table: Table, target: Target, what: str) -> KeyedTable:
             )
             return computed
     if not glob:
-        table.columns(["x_global_px", "y_global_px"])  # refuses, naming near ones
+        require_columns(table, "x_global_px", "y_global_px")
     return keyed
 
 
@@ -120,15 +112,16 @@ def _disagreement(table: Table, names: Mapping[str, str], frame: FovFrame) -> tu
     """Pixels between global coordinates and the frame, 0 when small; and whether names swap."""
     values = numbers_of(table, dict(names), _SAMPLE_ROWS)
     fov = whole(values["fov"], f"{table.path}:{names['fov']}")
-    local = np.stack([values["lx"], values["ly"]], axis=1)
-    glob = np.stack([values["gx"], values["gy"]], axis=1)
-    if not (frame.rows_of(fov) >= 0).any():
+    local, glob = paired(values, "lx", "ly"), paired(values, "gx", "gy")
+    assert local is not None
+    assert glob is not None
+    straight = np.abs(frame.to_global(fov, local) - glob)
+    known = np.isfinite(straight).all(axis=1)
+    off = float(np.median(straight[known])) if known.any() else 0.0
+    if off <= _OFF_PX:
         return 0.0, False
-    straight = np.nanmedian(np.abs(frame.to_global(fov, local) - glob))
-    if not straight > _OFF_PX:
-        return 0.0, False
-    swapped = np.nanmedian(np.abs(frame.to_global(fov, glob) - local))
-    return float(straight), bool(swapped < _NEAR_PX)
+    swapped = np.abs(frame.to_global(fov, glob) - local)[known]
+    return off, bool(np.median(swapped) < _NEAR_PX)
 
 
 def read_transcripts(path: Path, target: Target) -> PointsSource:
@@ -145,7 +138,7 @@ def read_transcripts(path: Path, target: Target) -> PointsSource:
     keyed = _keyed(table, target, path.name)
     found = columns_of(table, gene=["target", "gene", "target_name"], z=["z"], comp=["CellComp"])
     if "gene" not in found:
-        table.columns(["target"])  # refuses, naming near ones
+        require_columns(table, "target")
     words = [found[role] for role in ("gene", "comp") if role in found]
     return transcripts(
         keyed,

@@ -60,6 +60,11 @@ class Bundle:
     """Links that lead out of the folder."""
 
     @property
+    def described(self) -> Path | None:
+        """The file that lists the cells: boundaries where there is no metadata."""
+        return self.metadata or self.polygons
+
+    @property
     def tables(self) -> tuple[Path, ...]:
         """Flat files."""
         found = (self.counts, self.metadata, self.positions, self.transcripts, self.polygons)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .cosmx_cells import CELL, FOV, Metadata
+from .cosmx_cells import Metadata
 from .cosmx_keys import packed, whole
-from .cosmx_table import columns_of
+from .cosmx_table import PIXELS, key_columns, paired
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from .table import Table
 
 __all__ = ["cells_by_polygons"]
-
-_PIXELS = ("x_local_px", "y_local_px", "x_global_px", "y_global_px")
 
 
 def cells_by_polygons(table: Table) -> Metadata:
@@ -32,10 +30,7 @@ def cells_by_polygons(table: Table) -> Metadata:
     """
     import pyarrow as pa
 
-    names = columns_of(table, fov=FOV, cell=CELL, **{name: [name] for name in _PIXELS})
-    for role, spelling in (("fov", FOV[0]), ("cell", CELL[0])):
-        if role not in names:
-            table.columns([spelling])  # refuses, naming near ones
+    names = key_columns(table, **PIXELS)
     wanted = list(names.values())
     pieces = [
         (np.empty(0, np.int64), np.empty((0, len(wanted) - 2)), np.empty((0, len(wanted) - 2)))
@@ -48,10 +43,7 @@ def cells_by_polygons(table: Table) -> Metadata:
     order = np.argsort(joined[0], kind="stable")
     keys, low, high = _boxes(joined[0][order], joined[1][order], joined[2][order])
     middle = {role: (low[:, k] + high[:, k]) / 2 for k, role in enumerate(list(names)[2:])}
-    local, glob = (
-        np.stack([middle[x], middle[y]], axis=1) if x in middle and y in middle else None
-        for x, y in (_PIXELS[:2], _PIXELS[2:])
-    )
+    local, glob = paired(middle, "lx", "ly"), paired(middle, "gx", "gy")
     return Metadata(keys >> 32, keys & (2**32 - 1), local, glob, None, None, "", "")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from .column_values import require_column
 from .cosmx_keys import cell_names, packed, whole
 
 if TYPE_CHECKING:
@@ -21,7 +22,24 @@ if TYPE_CHECKING:
     from .cosmx_frame import FovFrame
     from .table import Table
 
-__all__ = ["KeyedTable", "columns_of", "numbers_of"]
+__all__ = [
+    "PIXELS",
+    "KeyedTable",
+    "columns_of",
+    "key_columns",
+    "numbers_of",
+    "paired",
+    "require_columns",
+]
+
+_KEYS = {"fov": ("fov", "FOV"), "cell": ("cell_ID", "cellID", "cell_Id")}
+PIXELS = {
+    "lx": ("x_local_px",),
+    "ly": ("y_local_px",),
+    "gx": ("x_global_px",),
+    "gy": ("y_global_px",),
+}
+"""Columns of transcripts and vertices by role: local and global pixels."""
 
 
 def columns_of(table: Table, **wanted: Sequence[str]) -> dict[str, str]:
@@ -44,6 +62,30 @@ def columns_of(table: Table, **wanted: Sequence[str]) -> dict[str, str]:
         if name is not None:
             found[role] = name
     return found
+
+
+def require_columns(table: Table, *names: str) -> None:
+    """Refuse columns that a table lacks, naming near ones."""
+    for name in names:
+        require_column(table.path, table.names, name)
+
+
+def key_columns(table: Table, **wanted: Sequence[str]) -> dict[str, str]:
+    """Find the keys of the cells (`fov`, `cell`), which must be there, and further columns.
+
+    Raises
+    ------
+    InputError
+        No FOV, or no number of the cell.
+    """
+    found = columns_of(table, **_KEYS, **wanted)
+    require_columns(table, *(one[0] for role, one in _KEYS.items() if role not in found))
+    return found
+
+
+def paired(values: Mapping[str, NDArray[np.float64]], x: str, y: str) -> NDArray[np.float64] | None:
+    """(n, 2) of two roles, None where one of them is missing."""
+    return np.stack([values[x], values[y]], axis=1) if x in values and y in values else None
 
 
 def numbers_of(

@@ -182,6 +182,20 @@ class TestFrame:
         np.testing.assert_allclose(raw.positions, want, atol=0.6)
         assert raw.um_per_unit == pytest.approx(0.18)
 
+    @pytest.mark.parametrize("places", [True, False])
+    def test_vertices_past_the_first_rows_have_places(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: bool
+    ) -> None:
+        """Without FOV positions every row is read; with them the first ones tell directions."""
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False, positions=places)
+        want = READER.open(path, OLD).positions
+        edit(path / "Lung5_Rep1_metadata_file.csv", drop="global")
+        monkeypatch.setattr("tisseract.ingest.vendors.cosmx_cells._FIT_ROWS", 30)
+        monkeypatch.setattr("tisseract.ingest.vendors.cosmx_cells._FIT_POINTS", 12)
+        monkeypatch.setattr("tisseract.ingest.vendors.text_table._BLOCK", 2**10)
+        np.testing.assert_allclose(READER.open(path, OLD).positions, want, atol=0.6)
+
     def test_swapped_and_turned_coordinates(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
         write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)
