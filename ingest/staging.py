@@ -200,7 +200,7 @@ def _sketch(storage: Storage, name: str, files: list[RemoteFile], root: Path) ->
     for file in files:
         path = _place(root, file.key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        key = "/".join(part for part in (name, file.key) if part)
+        key = _key(name, file)
         with path.open("wb") as sparse:
             sparse.truncate(file.size)
             if file.size <= _SMALL and fetched + file.size <= _MOST_FETCHED:
@@ -211,6 +211,11 @@ def _sketch(storage: Storage, name: str, files: list[RemoteFile], root: Path) ->
                 for start, piece in telling_pieces(path.name, file.size, read, _HEAD):
                     sparse.seek(start)
                     fetched += sparse.write(piece)
+
+
+def _key(name: str, file: RemoteFile) -> str:
+    """Key of an object in its storage."""
+    return "/".join(part for part in (name, file.key) if part)
 
 
 def _place(root: Path, key: str) -> Path:
@@ -295,16 +300,14 @@ def staged(remote: RemoteInput, scratch: Path | None = None) -> Iterator[Path]:
     Memory: 8 MiB at a time.
     """
     require_disk(remote, scratch=scratch)
-    with (
-        tempfile.TemporaryDirectory(prefix="tisseract-stage-", dir=scratch) as folder,
-        _reached(remote.url),
-    ):
-        storage, name = _opened(remote.url, alone=remote.files[0].key == "")
+    with tempfile.TemporaryDirectory(prefix="tisseract-stage-", dir=scratch) as folder:
         root = Path(folder) / remote_name(remote.url)
-        for file in remote.files:
-            path = _place(root, file.key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _fetch(storage, "/".join(part for part in (name, file.key) if part), file, path)
+        with _reached(remote.url):
+            storage, name = _opened(remote.url, alone=remote.files[0].key == "")
+            for file in remote.files:
+                path = _place(root, file.key)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _fetch(storage, _key(name, file), file, path)
         yield root
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tisseract.atlas.errors import InputError
+from tisseract.atlas.errors import InputError, ReadOnly
 from tisseract.atlas.storage import open_storage
 from tisseract.atlas.store import open_store
 from tisseract.ingest import staging
@@ -168,6 +168,14 @@ def test_what_changed_meanwhile_is_refused(tmp_path: Path, bucket: str, scratch:
     open_storage(bucket, read_only=False).put("brain.h5ad", b"shorter")
     with pytest.raises(InputError, match="changed meanwhile"), staged(remote):
         pass
+
+
+def test_what_fails_later_is_no_fault_of_the_bucket(
+    tmp_path: Path, bucket: str, scratch: Path
+) -> None:
+    remote = survey_remote(put(bucket, small.write_h5ad(tmp_path / "brain.h5ad")), ReadOptions())
+    with pytest.raises(ReadOnly, match="the atlas"), staged(remote):
+        raise ReadOnly("the atlas")
 
 
 @pytest.mark.parametrize(
