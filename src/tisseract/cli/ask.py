@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from .answers import check_measured, check_target, tell_apart, without_dropped, write_answer
-from .beside import Element, UmPerPx, What, check_beside, tell_beside
+from .answers import check_target, tell_apart, without_dropped, write_answer
+from .beside import Element, UmPerPx, What
 from .errors import UsageError, command
 from .options import (
     AtlasArgument,
@@ -35,10 +34,7 @@ from .output import Output
 from .progress import reporter
 from .record import Run
 from .session import open_atlas
-from .text import size
-
-if TYPE_CHECKING:
-    from ..query.cells.selection import Selection
+from .ways import Ways, tell
 
 __all__ = ["register"]
 
@@ -122,13 +118,7 @@ def query(
 ) -> None:
     """Ask for cells; without -o, say how many there are and what reading them takes."""
     say = Output(json, quiet, verbose)
-    unfit: dict[str, object] = {
-        "--missing": missing,
-        "--graph": graph_key,
-        "--embeddings": embeddings,
-    }
-    unfit |= {"--halo-um": halo_um, "--halo-hops": halo_hops, "--normalize": normalize}
-    beside = check_beside(
+    ways = Ways.checked(
         what,
         output,
         genes=names(genes),
@@ -136,45 +126,28 @@ def query(
         um_per_px=um_per_px,
         memory_limit=memory_limit,
         overwrite=overwrite,
-        unfit=unfit,
+        missing=missing,
+        graph=graph_key,
+        embeddings=embeddings,
+        normalize=normalize,
+        halo_um=halo_um,
+        halo_hops=halo_hops,
     )
-    target = None if output is None or beside else check_target(output, overwrite=overwrite)
     run = Run("query", {"obs": obs, "genes": genes, "section": section, "output": output})
-    with reporter("query", quiet=quiet or target is None):
+    with reporter("query", quiet=quiet or ways.target is None):
         opened = open_atlas(atlas, storage_option, version=version)
-        asked = chosen = opened.query(
+        asked = opened.query(
             obs=obs,
-            genes=None if beside else names(genes),
+            genes=ways.genes,
             section=section,
             timepoint=timepoint,
             domain=domain,
             domain_key=domain_key,
         )
-        if not beside:
-            chosen = without_dropped(asked, missing)
-            check_measured(chosen, missing)
-        if target is not None:
-            write_answer(
-                chosen,
-                target,
-                overwrite=overwrite,
-                normalize=normalize,
-                missing=missing,
-                graph=graph_key,
-                embeddings=embeddings,
-                halo_um=halo_um,
-                halo_hops=halo_hops,
-                memory_limit=memory_limit,
-            )
-    if beside is not None:
-        facts = tell_beside(asked, beside, say)
-        if output is not None:
-            run.write(atlas, run_json, say, results=facts)
-        return
-    dropped = [name for name in asked.runs if name not in chosen.runs]
-    _tell(say, chosen, output, dropped)
-    if target is not None:
-        run.write(atlas, run_json, say, results=_facts(chosen, output, dropped))
+        chosen = ways.write(asked)
+    facts = ways.tell(asked, chosen, say)
+    if output is not None:
+        run.write(atlas, run_json, say, results=facts)
 
 
 @command
@@ -254,10 +227,7 @@ def region(
         place["bbox"] = numbers(bbox, 4, "--bbox", "XMIN,YMIN,XMAX,YMAX")
     if circle is not None:
         place["circle"] = numbers(circle, 3, "--circle", "X,Y,RADIUS")
-    unfit: dict[str, object] = {"--missing": missing, "--graph": graph_key}
-    unfit |= {"--embeddings": embeddings, "--normalize": normalize}
-    unfit |= {"--halo-um": halo_um, "--halo-hops": halo_hops}
-    beside = check_beside(
+    ways = Ways.checked(
         what,
         output,
         genes=names(genes),
@@ -265,47 +235,30 @@ def region(
         um_per_px=um_per_px,
         memory_limit=memory_limit,
         overwrite=overwrite,
-        unfit=unfit,
+        missing=missing,
+        graph=graph_key,
+        embeddings=embeddings,
+        normalize=normalize,
+        halo_um=halo_um,
+        halo_hops=halo_hops,
     )
-    target = None if output is None or beside else check_target(output, overwrite=overwrite)
     run = Run("region", {"section": section, **place, "near_region": near_region, "output": output})
-    with reporter("region", quiet=quiet or target is None):
+    with reporter("region", quiet=quiet or ways.target is None):
         opened = open_atlas(atlas, storage_option, version=version)
         if near_region is not None:
             place["near"] = opened.region(section or None, name=near_region, region_key=region_key)
-        asked = chosen = opened.region(
+        asked = opened.region(
             section or None,
             **place,
             units=units,
-            genes=None if beside else names(genes),
+            genes=ways.genes,
             obs=obs,
             domain_key=domain_key,
         )
-        if not beside:
-            chosen = without_dropped(asked, missing)
-            check_measured(chosen, missing)
-        if target is not None:
-            write_answer(
-                chosen,
-                target,
-                overwrite=overwrite,
-                normalize=normalize,
-                missing=missing,
-                graph=graph_key,
-                embeddings=embeddings,
-                halo_um=halo_um,
-                halo_hops=halo_hops,
-                memory_limit=memory_limit,
-            )
-    if beside is not None:
-        facts = tell_beside(asked, beside, say)
-        if output is not None:
-            run.write(atlas, run_json, say, results=facts)
-        return
-    dropped = [name for name in asked.runs if name not in chosen.runs]
-    _tell(say, chosen, output, dropped)
-    if target is not None:
-        run.write(atlas, run_json, say, results=_facts(chosen, output, dropped))
+        chosen = ways.write(asked)
+    facts = ways.tell(asked, chosen, say)
+    if output is not None:
+        run.write(atlas, run_json, say, results=facts)
 
 
 @command
@@ -349,51 +302,6 @@ def export(
             embeddings=embeddings,
             memory_limit=memory_limit,
         )
-    _tell(say, chosen, output)
+    facts = tell(say, chosen, output)
     tell_apart(say, chosen)
-    run.write(atlas, run_json, say, results=_facts(chosen, output))
-
-
-def _facts(chosen: Selection, output: str | None, dropped: Sequence[str] = ()) -> dict[str, Any]:
-    per_section = {name: int((runs[:, 1] - runs[:, 0]).sum()) for name, runs in chosen.runs.items()}
-    return {
-        "n_obs": chosen.n_obs,
-        "n_vars": chosen.n_vars,
-        "nbytes": chosen.nbytes,
-        "sections": per_section,
-        "output": output,
-        **({"dropped": list(dropped)} if dropped else {}),
-    }
-
-
-def _tell(say: Output, chosen: Selection, output: str | None, dropped: Sequence[str] = ()) -> None:
-    facts = _facts(chosen, output, dropped)
-    if dropped:
-        say.note(f"note: left out, as they did not measure every gene: {', '.join(dropped)}")
-    elif not facts["n_obs"]:
-        from ..query.cells.empty import nothing_found
-
-        say.note(f"note: {nothing_found(chosen)}")
-    if say.as_json:
-        say.data(facts)
-        return
-    head = (
-        f"{facts['n_obs']:,} cells x {facts['n_vars']:,} genes in {len(facts['sections'])} sections"
-    )
-    if output is not None:
-        say.data(f"{head} -> {output}")
-        return
-    lines = [f"{head}, about {size(facts['nbytes'])} to read"]
-    width = max(map(len, facts["sections"]), default=0)
-    lines += [f"  {name:<{width}} {count:>12,}" for name, count in facts["sections"].items()]
-    say.data("\n".join(lines))
-    say.detail(str(chosen.explain()))
-
-
-def table_rows(table: Any) -> list[dict[str, Any]]:
-    """Rows of a data frame as plain mappings, its named index levels included."""
-    frame = table.reset_index() if table.index.name or table.index.nlevels > 1 else table
-    return [
-        {str(key): value.item() if hasattr(value, "item") else value for key, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
+    run.write(atlas, run_json, say, results=facts)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from .answers import check_target
-from .ask import table_rows
 from .errors import UsageError, command
 from .options import (
     AllCells,
@@ -25,7 +24,7 @@ from .options import (
     Where,
     names,
 )
-from .output import Output
+from .output import Output, table_rows
 from .progress import reporter
 from .session import open_atlas
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from .text import clean
 
-__all__ = ["Output"]
+__all__ = ["Output", "table_rows", "to_plain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +132,12 @@ def to_plain(value: object) -> Any:
     if as_list is not None:
         return to_plain(as_list())
     return str(value)
+
+
+def table_rows(table: Any) -> list[dict[str, Any]]:
+    """Rows of a data frame as plain mappings, its named index levels included."""
+    frame = table.reset_index() if table.index.name or table.index.nlevels > 1 else table
+    return [
+        {str(key): value.item() if hasattr(value, "item") else value for key, value in row.items()}
+        for row in frame.to_dict("records")
+    ]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .ask import table_rows
 from .errors import UsageError, command
 from .options import (
     AtlasArgument,
@@ -20,7 +19,7 @@ from .options import (
     Verbose,
     Version,
 )
-from .output import Output
+from .output import Output, table_rows
 from .progress import reporter
 from .record import Run
 from .session import open_atlas

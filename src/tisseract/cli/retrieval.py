@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .ask import table_rows
 from .errors import UsageError, command
 from .options import (
     AllCells,
@@ -28,7 +27,7 @@ from .options import (
     names,
     numbers,
 )
-from .output import Output
+from .output import Output, table_rows
 from .progress import reporter
 from .record import Run
 from .session import open_atlas
