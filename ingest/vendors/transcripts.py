@@ -133,6 +133,8 @@ def transcripts(
     """
     import pyarrow as pa
 
+    from .parquet_table import ParquetTable
+
     given = {x: "x", y: "y"} | ({z: "z"} if z else {})
     wanted = [*given, gene, *([cell] if cell else [])]
     lacking = [name for name in wanted if name not in table.names]
@@ -151,7 +153,8 @@ def transcripts(
         feature_key=named[gene],
         instance_key=named[cell] if cell else "",
         cell_column=cell_column,
-        n_rows=None if _is_text(table) else table.n_rows,
+        # Text has no such number: counting its lines is a pass over the file.
+        n_rows=table.n_rows if isinstance(table, ParquetTable) else None,
     )
 
 

@@ -23,6 +23,7 @@ from tisseract.ingest.vendors.cosmx_unit import (
     step_of,
 )
 from tisseract.ingest.vendors.table import open_table
+from tisseract.ingest.vendors.text_table import TextTable
 
 from .cosmx_bundle import RELEASES, write_cosmx
 from .cosmx_truth import FOV_PX, NEW, OLD, READER, TISSUE, options_of, points_of
@@ -230,6 +231,17 @@ class TestFrame:
         table.assign(cell_ID=0.5).to_csv(file, index=False)
         with pytest.raises(InputError, match=r"tx_file\.csv:cell_ID"):
             READER.open(path, OLD).points["transcripts"].batches().__next__()
+
+    def test_transcripts_are_not_counted_before_they_are_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)
+        seen: list[str] = []
+        spy = property(lambda table: seen.append(table.path.name) or 1)
+        monkeypatch.setattr(TextTable, "n_rows", spy)
+        READER.open(path, OLD)
+        assert seen == ["Lung5_Rep1_metadata_file.csv"]
 
     def test_no_place_at_all(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
