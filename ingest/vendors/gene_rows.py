@@ -6,19 +6,19 @@ separators and only what is not a lone `0` is parsed as a number.
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
 from .entries import EntryCounts, EntryPiece
+from .text_lines import open_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,7 +66,7 @@ def open_gene_rows(path: Path) -> GeneRows:
     InputError
         A line of another length than the header, or a number that is none; names the line.
     """
-    with faults_of(path, "a table of genes by cells", parsing=True), _open(path) as file:
+    with faults_of(path, "a table of genes by cells", parsing=True), open_bytes(path) as file:
         head_rows, line = 1, _line(file, path)
         while line.startswith(b"#") and head_rows < _MOST_COMMENTS:
             head_rows, line = head_rows + 1, _line(file, path)
@@ -131,11 +131,6 @@ class _Block:
         return self.text[self.starts[k] : self.starts[k] + self.lengths[k]].tobytes()
 
 
-def _open(path: Path) -> IO[bytes]:
-    packed = path.suffix.casefold() == ".gz"
-    return cast("IO[bytes]", gzip.open(path, "rb") if packed else path.open("rb"))
-
-
 def _line(file: IO[bytes], path: Path) -> bytes:
     line = file.readline(_LONGEST_LINE)
     if len(line) >= _LONGEST_LINE:
@@ -147,7 +142,7 @@ def _blocks(table: GeneRows) -> Iterator[_Block]:
     """Lines below the header, some megabytes at a time."""
     with (
         faults_of(table.path, "a table of genes by cells", parsing=True),
-        _open(table.path) as file,
+        open_bytes(table.path) as file,
     ):
         for _ in range(table.head_rows):
             file.readline(_LONGEST_LINE)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from ..reader import faults_of
 from ..source import CsrBlock, StringValues
 from ..triples import Entries, sorted_blocks, sorting_bytes
 from .column_values import as_text
+from .text_lines import open_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -271,7 +271,7 @@ class MtxTriples:
         total = 0
         with (
             faults_of(self.path, "a Matrix Market file", parsing=True),
-            _opened(self.path) as file,
+            open_bytes(self.path) as file,
         ):
             for _ in range(self.head_rows):
                 file.readline(65_536)
@@ -302,16 +302,11 @@ class MtxTriples:
         return numbers.astype(np.int64) - 1
 
 
-def _opened(path: Path) -> IO[bytes]:
-    packed = path.suffix.casefold() == ".gz"
-    return cast("IO[bytes]", gzip.open(path, "rb") if packed else path.open("rb"))
-
-
 def _sizes(path: Path) -> tuple[Sequence[int], int]:
     """Rows, columns and entries of a coordinate file, and its lines before the entries."""
     with (
         faults_of(path, "a Matrix Market file", parsing=True),
-        _opened(path) as file,
+        open_bytes(path) as file,
     ):
         first = file.readline(1024).decode("ascii", "replace").casefold().split()
         if first[:3] != ["%%matrixmarket", "matrix", "coordinate"] or first[4:] != ["general"]:

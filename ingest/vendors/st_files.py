@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
 
 from ...atlas.errors import Fault, InputError, near
 from .folder import Folder
+from .text_lines import open_bytes
 
 __all__ = ["SPOT_NAME", "Bundle", "is_count_table", "locate"]
 
@@ -43,7 +42,7 @@ class Bundle:
 def is_count_table(path: Path) -> bool:
     """Whether rows of a text file are named like spots of an array; never raises."""
     try:
-        with _open(path) as file:
+        with open_bytes(path) as file:
             if not file.readline(_LINE):
                 return False
             row = file.readline(_LINE)
@@ -51,11 +50,6 @@ def is_count_table(path: Path) -> bool:
         return False
     words = re.split(rb"[\t,;]", row[:200])
     return len(words) > 1 and SPOT_NAME.fullmatch(words[0].decode("latin-1").strip()) is not None
-
-
-def _open(path: Path) -> IO[bytes]:
-    packed = path.suffix.casefold() == ".gz"
-    return cast("IO[bytes]", gzip.open(path, "rb") if packed else path.open("rb"))
 
 
 def _tables(folder: Folder, *, by_names: bool) -> list[str]:

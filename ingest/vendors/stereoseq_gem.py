@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
 from .stereoseq_molecules import Molecules
+from .text_lines import open_bytes
 from .text_table import TextTable
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ _NAMES = {
     "exon": ("exoncount", "exoncounts"),
     "cell": ("cellid", "cell_id", "cell", "label"),
 }
+_NEEDED = {"gene", "x", "y", "count"}
 # Spots of most chips are 500 nm apart; these early ones differ, by the start of their serial
 # number (the vendor's table, as its analysis package Stereopy has it).
 _PITCH_NM = {
@@ -166,8 +167,8 @@ def open_gem(path: Path) -> Gem:
     InputError
         It has no such header.
     """
-    with faults_of(path, "a GEM file", parsing=True), _open(path) as file:
-        facts, skipped = _comments(file)
+    with faults_of(path, "a GEM file", parsing=True), open_bytes(path) as file:
+        facts, skipped, _ = _head(file)
     table = TextTable.of(path, skip_rows=skipped)
     folded = {name.casefold(): name for name in reversed(table.names)}
     columns: dict[str, str] = {}
@@ -187,36 +188,24 @@ def open_gem(path: Path) -> Gem:
     return Gem(table, columns, facts)
 
 
-_NEEDED = {"gene", "x", "y", "count"}
-
-
-def _comments(file: IO[bytes]) -> tuple[dict[str, str], int]:
-    """Read what the lines that begin with # say, and how many there are."""
+def _head(file: IO[bytes]) -> tuple[dict[str, str], int, bytes]:
+    """Read what the lines that begin with # say, how many there are, and the line below."""
     facts: dict[str, str] = {}
     for skipped in range(_MOST_COMMENTS):
         line = file.readline(_LINE)
         if not line.startswith(b"#"):
-            return facts, skipped
+            return facts, skipped, line
         name, _, value = line.decode("utf-8", "replace").strip("#\r\n ").partition("=")
         facts[name.strip()] = value.strip()
-    return facts, _MOST_COMMENTS
+    return facts, _MOST_COMMENTS, b""
 
 
 def looks_like_gem(path: Path) -> bool:
     """Whether a text file begins like a GEM file; never raises."""
     try:
-        with _open(path) as file:
-            line = file.readline(_LINE)
-            for _ in range(_MOST_COMMENTS):
-                if not line.startswith(b"#"):
-                    break
-                line = file.readline(_LINE)
+        with open_bytes(path) as file:
+            line = _head(file)[2]
     except (OSError, EOFError, ValueError, zlib.error):
         return False
     words = {word.strip().casefold() for word in line.decode("latin-1").split("\t")}
     return {"x", "y"} <= words and all(words & set(_NAMES[what]) for what in ("gene", "count"))
-
-
-def _open(path: Path) -> IO[bytes]:
-    packed = path.suffix.casefold() == ".gz"
-    return cast("IO[bytes]", gzip.open(path, "rb") if packed else path.open("rb"))
