@@ -8,7 +8,7 @@ files the chip. Bins of `size` spots are those of the vendor: a spot belongs to 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, override
 
@@ -23,16 +23,13 @@ from .stereoseq_files import Bundle, locate, looks_like
 from .stereoseq_gef import Gef, open_gef, open_square
 from .stereoseq_gem import Gem, chip_pitch_nm, open_gem
 from .stereoseq_molecules import Gathered, gather_bins, gather_cells
-from .stereoseq_points import molecule_points
+from .stereoseq_points import Caught, molecule_points
 from .vendor import Survey, VendorReader, features_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ...atlas.images import Affine
     from ..reader import ReadOptions
     from ..source import RawSection
-    from .stereoseq_molecules import Molecules
 
 __all__ = ["StereoSeqReader"]
 
@@ -81,15 +78,19 @@ class StereoSeqReader(VendorReader):
             return survey  # nothing outside the folder is opened
         size, file = _wanted(bundle, options)
         survey.versions |= {"file": file.name, "bin_size": size or "cell"}
+        caught = None
         with survey.faults.part():
             if is_hdf5(file) or file.suffix.casefold() == ".gef":
-                _fill_gef(survey, open_gef(file), size, options)
+                caught = _fill_gef(survey, open_gef(file), size, options)
             else:
-                _fill_gem(survey, file, size, options)
+                caught = _fill_gem(survey, file, size, options)
         if survey.positions is None:
             return survey
         with survey.faults.part():
-            _fill_unit(survey, size, options)
+            _fill_unit(survey, options)
+        if caught is not None:
+            unit = survey.unit.um_per_unit or 1.0
+            survey.points["molecules"] = molecule_points(caught, unit, _sign(options))
         with survey.faults.part():
             _fill_images(survey, bundle, options)
         with survey.faults.part():
@@ -114,6 +115,10 @@ def _located(path: Path, options: ReadOptions) -> Bundle:
 
 def _with_images(options: ReadOptions) -> bool:
     return options.reader_kwargs.get("images", True) is not False
+
+
+def _sign(options: ReadOptions) -> float:
+    return -1.0 if options.y_axis == "up" else 1.0
 
 
 def _wanted(bundle: Bundle, options: ReadOptions) -> tuple[int, Path]:
@@ -142,20 +147,35 @@ def _wanted(bundle: Bundle, options: ReadOptions) -> tuple[int, Path]:
     return int(text), square
 
 
-def _fill_gef(survey: Survey, gef: Gef, size: int, options: ReadOptions) -> None:
+def _fill_gef(survey: Survey, gef: Gef, size: int, options: ReadOptions) -> Caught | None:
+    """Fill bins or cells; what single spots caught is returned, where it is asked for."""
+    wanted = _with_molecules(options, str(survey.path))
     survey.versions |= gef.facts
     survey.notes.extend(gef.notes)
     if size == 0:
         _fill_cells(survey, gef, options)
-        return
+        if wanted:
+            survey.missing.append(f"no molecules in {gef.path.name}, which has sums by cell alone")
+        return None
+    if not gef.bins:
+        raise InputError(
+            Fault(
+                str(gef.path),
+                "expected square bins, but got cells alone; set reader_kwargs bin_size to cell",
+            )
+        )
     square = open_square(gef, size)
     survey.versions |= square.facts | {"bins_in_file": list(gef.bins), "bins_read": square.size}
     exons = square.has_exons
     found = gather_bins(gef.path, square.batches, square.n_genes, size, exons=exons)
     _fill_gathered(survey, found, size / 2)
     _fill_genes(survey, square.ids, square.names, options, f"{gef.path}:geneExp")
-    if _with_molecules(options, str(survey.path)):
-        _fill_points(survey, square.batches, square.ids, options)
+    if not wanted:
+        return None
+    finest = open_square(gef, gef.bins[0])
+    if finest.size > 1:
+        survey.notes.append(f"molecules lie at corners of bins of {finest.size}: no finer ones")
+    return Caught(finest.batches, finest.ids)
 
 
 def _fill_cells(survey: Survey, gef: Gef, options: ReadOptions) -> None:
@@ -178,7 +198,8 @@ def _fill_cells(survey: Survey, gef: Gef, options: ReadOptions) -> None:
     _fill_genes(survey, *cells.genes, options, f"{gef.path}:cellBin/gene")
 
 
-def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> None:
+def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> Caught | None:
+    """Fill bins or cells; what single spots caught is returned, where it is asked for."""
     gem = open_gem(file)
     survey.versions |= gem.facts
     if size == 0 and not gem.has_cells:
@@ -198,9 +219,7 @@ def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> No
                     f"expected a bin_size that is a multiple of the file's {own}, but got {size}",
                 )
             )
-    with faults_of(file, "a GEM file"):
-        status = file.stat()
-    gem, found = _gathered(file, (status.st_mtime_ns, status.st_size), size)
+    gem, found = _gathered(gem, size)
     _fill_gathered(survey, found, size / 2 if size else None)
     if size == 0:
         rows, molecules = found.outside
@@ -208,30 +227,32 @@ def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> No
         if rows:
             survey.notes.append(f"{molecules:,} molecules in {rows:,} rows lie outside cells")
         survey.missing.append("no borders in GEM text: cells become circles")
-    names = gem.names if gem.names else None
-    _fill_genes(survey, list(gem.genes), names, options, str(file))
-    if _with_molecules(options, str(survey.path)):
-        _fill_points(survey, gem.batches, tuple(gem.genes), options)
+    genes = tuple(gem.genes)
+    _fill_genes(survey, genes, gem.names or None, options, str(file))
+    if not _with_molecules(options, str(survey.path)):
+        return None
+    return Caught(gem.batches, genes, named=size == 0)
 
 
-# What the last pass over a GEM file found, by file, time and size of its bins; at most one.
-_last_gem: dict[tuple[Path, tuple[int, int], int], tuple[Gem, Gathered]] = {}
+# What the last pass over a GEM file found, by file, its time and size, and bins; at most one.
+_last_gem: dict[tuple[Path, int, int, int], tuple[Gem, Gathered]] = {}
 
 
-def _gathered(file: Path, stamp: tuple[int, int], size: int) -> tuple[Gem, Gathered]:
+def _gathered(gem: Gem, size: int) -> tuple[Gem, Gathered]:
     """Pass over a GEM file once for its bins or cells.
 
     A pass over a billion rows takes minutes, and what is found is asked for when an input is
     checked and when it is opened: between them the last is kept, if it takes below 64 MiB.
     """
-    key = (file, stamp, size)
-    if key in _last_gem:
-        return _last_gem[key]
-    gem = open_gem(file)
+    with faults_of(gem.path, "a GEM file"):
+        status = gem.path.stat()
+    key = (gem.path, status.st_mtime_ns, status.st_size, size)
+    if (kept := _last_gem.get(key)) is not None:
+        return kept
     if size == 0:
-        found = gather_cells(file, gem.batches, gem.n_genes)
+        found = gather_cells(gem.path, gem.batches, gem.n_genes)
     else:
-        found = gather_bins(file, gem.batches, gem.n_genes, size, exons="exon" in gem.columns)
+        found = gather_bins(gem.path, gem.batches, gem.n_genes, size, exons="exon" in gem.columns)
     _last_gem.clear()
     if _BIN_BYTES * len(found.ids) <= _KEPT_BYTES:
         _last_gem[key] = gem, found
@@ -279,23 +300,11 @@ def _with_molecules(options: ReadOptions, where: str) -> bool:
     )
 
 
-def _fill_points(
-    survey: Survey,
-    batches: Callable[[], Iterator[Molecules]],
-    genes: Sequence[str],
-    options: ReadOptions,
-) -> None:
-    # The unit is found from what the file says, and needs no positions.
-    _fill_unit(survey, 1, options)
-    unit = survey.unit.um_per_unit or 1.0
-    sign = -1.0 if options.y_axis == "up" else 1.0
-    survey.points["molecules"] = molecule_points(batches, tuple(genes), unit, sign)
-
-
-def _fill_unit(survey: Survey, size: int, options: ReadOptions) -> None:
+def _fill_unit(survey: Survey, options: ReadOptions) -> None:
     assert survey.positions is not None
     said = survey.versions.get("resolution")
-    chip = str(survey.versions.get("Stereo-seqChip", survey.versions.get("StereoChip", "")))
+    names = ("Stereo-seqChip", "StereoChip", "sn")
+    chip = next((str(survey.versions[one]) for one in names if one in survey.versions), "")
     if isinstance(said, int) and said > 0:
         pitch, how = said, f"resolution {said} nm of the GEF file"
     else:
@@ -315,8 +324,7 @@ def _fill_images(survey: Survey, bundle: Bundle, options: ReadOptions) -> None:
     if not _with_images(options):
         return
     unit = survey.unit.um_per_unit or 1.0
-    sign = -1.0 if options.y_axis == "up" else 1.0
-    affine: Affine = ((unit, 0.0, 0.0), (0.0, sign * unit, 0.0))
+    affine: Affine = ((unit, 0.0, 0.0), (0.0, _sign(options) * unit, 0.0))
     for path in bundle.images:
         with open_pixels(path):
             survey.images[_element(path)] = file_image(path, affine)

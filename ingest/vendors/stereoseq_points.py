@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,35 +14,45 @@ if TYPE_CHECKING:
 
     from .stereoseq_molecules import Molecules
 
-__all__ = ["molecule_points"]
+__all__ = ["Caught", "molecule_points"]
 
 
-def molecule_points(
-    batches: Callable[[], Iterator[Molecules]], genes: tuple[str, ...], unit: float, sign: float
-) -> PointsSource:
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """What single spots caught, to be streamed."""
+
+    batches: Callable[[], Iterator[Molecules]]
+    """Streams the molecules."""
+    genes: tuple[str, ...]
+    """Names by number."""
+    named: bool = False
+    """Whether cells of the molecules are those of the section."""
+
+
+def molecule_points(caught: Caught, unit: float, sign: float) -> PointsSource:
     """Points with the columns gene, count, and exon and cell where the file has them.
 
     Parameters
     ----------
-    batches : callable
-        Streams the molecules.
-    genes : tuple of str
-        Names by number.
+    caught : Caught
+        What is streamed.
     unit : float
         Stored units a spot.
     sign : float
         -1 where y points up.
     """
-    return PointsSource(partial(_tables, batches, genes, unit, sign), feature_key="gene")
+    return PointsSource(
+        partial(_tables, caught, unit, sign),
+        feature_key="gene",
+        instance_key="cell" if caught.named else "",
+    )
 
 
-def _tables(
-    batches: Callable[[], Iterator[Molecules]], genes: tuple[str, ...], unit: float, sign: float
-) -> Iterator[pa.RecordBatch]:
+def _tables(caught: Caught, unit: float, sign: float) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
 
-    words = pa.array(genes, pa.string())
-    for batch in batches():
+    words = pa.array(caught.genes, pa.string())
+    for batch in caught.batches():
         columns: dict[str, Any] = {
             "x": pa.array(batch.x * unit),
             "y": pa.array(batch.y * (sign * unit)),

@@ -1,11 +1,12 @@
-"""The Stereo-seq reader: GEM and GEF, bins and cells, folders of every SAW, spatialdata-io."""
+"""The Stereo-seq reader: GEM and GEF, bins and cells, folders of every SAW."""
 
 from __future__ import annotations
 
 import gc
-import gzip
+import json
 import weakref
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,54 +16,15 @@ import pandas as pd
 import pytest
 
 from tisseract.atlas.errors import InputError
-from tisseract.ingest.partition import write_section
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
-from tisseract.ingest.source import CategoricalValues, NumericValues, RawSection
+from tisseract.ingest.source import CategoricalValues
 from tisseract.ingest.vendors import stereoseq
-from tisseract.ingest.vendors.stereoseq import StereoSeqReader
 from tisseract.ingest.vendors.stereoseq_gem import chip_pitch_nm
 from tisseract.ingest.vendors.stereoseq_molecules import gather_bins
 
-from ...contracts import ReaderContract, ids_of, matrix_of
+from ...contracts import ReaderContract, ids_of
 from . import stereoseq_bundle as bundle
-from .mutants import run_mutants
-from .tissue import SimTissue
-
-READER = StereoSeqReader()
-TISSUE = SimTissue(120, n_genes=40, mean_counts=30, seed=1)
-CELLS = ReadOptions(reader_kwargs={"bin_size": "cell"})
-
-
-def size(n: int, **more: Any) -> ReadOptions:
-    return ReadOptions(reader_kwargs={"bin_size": n, **more})
-
-
-def binned(n: int) -> pd.DataFrame:
-    """Counts by bin and gene, with pandas alone."""
-    rows = bundle.all_rows(TISSUE)
-    table = pd.DataFrame({"x": rows.x // n, "y": rows.y // n, "gene": rows.gene, "n": rows.count})
-    found = table.pivot_table(index=["x", "y"], columns="gene", values="n", aggfunc="sum")
-    return found.reindex(columns=range(TISSUE.n_genes)).fillna(0).astype(int)
-
-
-def dense(raw: RawSection) -> Any:
-    """Matrix with genes in the order of the tissue."""
-    names = list(TISSUE.gene_names)
-    if raw.panel.gene_id[0].startswith("ENSMUSG"):
-        names = bundle.gene_ids(TISSUE)
-    place = {str(name): k for k, name in enumerate(raw.panel.gene_id)}
-    matrix = matrix_of(raw).toarray()
-    filled = np.zeros((raw.n_obs, len(names)), int)
-    for k, name in enumerate(names):
-        if name in place:
-            filled[:, k] = matrix[:, place[name]]
-    return filled
-
-
-def numbers(raw: RawSection, name: str) -> Any:
-    values = raw.obs[name].read()
-    assert isinstance(values, NumericValues)
-    return values.values
+from .stereoseq_truth import CELLS, READER, TISSUE, binned, dense, numbers, size
 
 
 class _Contract(ReaderContract):
@@ -186,18 +148,70 @@ class TestBins:
         with pytest.raises(InputError, match="leave it empty"):
             READER.open(gef, ReadOptions(um_per_unit=0.4))
 
-    def test_molecules_as_points(self, tmp_path: Path) -> None:
-        path = bundle.write_gem(tmp_path / "a.gem", TISSUE, cells=True)
+    def test_facts_are_plain_values(self, tmp_path: Path) -> None:
+        path = bundle.write_gef(tmp_path / "a.gef", TISSUE, bins=(50,))
+        with h5py.File(path, "r+") as file:
+            file.attrs["omics"] = np.array([b"Transcriptomics", b"Proteomics"], "S32")
+            file.attrs["nothing"] = h5py.Empty("f4")
+            del file["geneExp/bin50/expression"].attrs["resolution"]
+            file.attrs["sn"] = np.array([b"FP100009"], "S32")
+        raw = READER.open(path, ReadOptions())
+        vendor: Any = raw.provenance["vendor"]
+        assert json.loads(json.dumps(vendor))["omics"] == ["Transcriptomics", "Proteomics"]
+        assert raw.um_per_unit == 0.6
+
+
+class TestMolecules:
+    @pytest.mark.parametrize("kind", ["gem", "gef"])
+    def test_of_single_spots(self, tmp_path: Path, kind: str) -> None:
+        """Whatever the bins: those of 50 in the file are not what spots caught."""
+        if kind == "gem":
+            path = bundle.write_gem(tmp_path / "a.gem", TISSUE, cells=True)
+        else:
+            path = bundle.write_gef(tmp_path / "a.gef", TISSUE, bins=(1, 50))
         raw = READER.open(path, size(50, molecules=True))
-        table = pd.concat([one.to_pandas() for one in raw.points["molecules"].batches()])
+        points = raw.points["molecules"]
+        table = pd.concat([one.to_pandas() for one in points.batches()])
         rows = bundle.all_rows(TISSUE)
-        assert len(table) == rows.x.size
+        spots = pd.DataFrame({"gene": rows.gene, "x": rows.x, "y": rows.y}).drop_duplicates()
+        assert len(table) == (rows.x.size if kind == "gem" else len(spots))
         assert table["count"].sum() == rows.count.sum()
-        assert table["cell"].isna().sum() == (rows.cell == 0).sum()
-        assert table["x"].min() == rows.x.min() * 0.5
+        assert table["exon"].sum() == rows.exon.sum()
+        assert (table["x"].min(), table["y"].max()) == (rows.x.min() * 0.5, rows.y.max() * 0.5)
         ids = table["gene"].astype(str)
         wanted = pd.Series(rows.count).groupby(np.array(bundle.gene_ids(TISSUE))[rows.gene]).sum()
         assert table["count"].groupby(ids).sum().to_dict() == wanted.to_dict()
+        assert points.instance_key == ""
+        if kind == "gem":
+            assert table["cell"].isna().sum() == (rows.cell == 0).sum()
+
+    def test_y_up(self, tmp_path: Path) -> None:
+        path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
+        options = replace(size(50, molecules=True), y_axis="up", um_per_unit=0.4)
+        table = next(iter(READER.open(path, options).points["molecules"].batches())).to_pandas()
+        assert table["y"].min() == bundle.all_rows(TISSUE).y.max() * -0.4
+
+    def test_cells_name_them(self, tmp_path: Path) -> None:
+        path = bundle.write_gem(tmp_path / "a.cellbin.gem", TISSUE, cells=True)
+        options = ReadOptions(reader_kwargs={"bin_size": "cell", "molecules": True})
+        raw = READER.open(path, options)
+        points = raw.points["molecules"]
+        assert points.instance_key == "cell"
+        named = {cell for one in points.batches() for cell in one["cell"].to_pylist()}
+        assert named - {None} == set(ids_of(raw))
+        whole = READER.open(bundle.write_cellbin(tmp_path / "b.cellbin.gef", TISSUE), options)
+        assert whole.points == {}
+        notes: Any = whole.provenance["notes"]
+        assert any("no molecules in b.cellbin.gef" in note for note in notes)
+
+    def test_the_finest_bins_there_are(self, tmp_path: Path) -> None:
+        path = bundle.write_gef(tmp_path / "a.gef", TISSUE, bins=(10, 50))
+        raw = READER.open(path, size(50, molecules=True))
+        table = next(iter(raw.points["molecules"].batches())).to_pandas()
+        assert (table["x"] % 5 == 0).all()
+        assert (table["x"] % 25 != 0).any()
+        notes: Any = raw.provenance["notes"]
+        assert any("corners of bins of 10" in note for note in notes)
 
 
 class TestGemCells:
@@ -344,130 +358,3 @@ class TestFolders:
         path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
         options = ReadOptions(reader_kwargs={"bin_size": wrong})
         assert "expected spots along the edge" in str(READER.inspect(path, options).faults[0])
-
-
-class TestFaults:
-    @pytest.mark.parametrize(
-        ("old", "new", "told"),
-        [
-            ("\t1\t", "\t-1\t", "not negative"),
-            ("x\ty", "a\tb", "without x, y"),
-            ("\t1\t", "\tone\t", "a.gem"),
-            ("\t1\t", "\t\t", "row"),
-        ],
-    )
-    def test_broken_rows(self, tmp_path: Path, old: str, new: str, told: str) -> None:
-        path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
-        path.write_text(path.read_text().replace(old, new, 1))
-        with pytest.raises(InputError, match=told):
-            READER.open(path, ReadOptions())
-
-    def test_genes_that_disagree_with_entries(self, tmp_path: Path) -> None:
-        path = bundle.write_gef(tmp_path / "a.gef", TISSUE, bins=(50,))
-        with h5py.File(path, "r+") as file:
-            genes = file["geneExp/bin50/gene"][:]
-            genes["offset"][3] += 1
-            file["geneExp/bin50/gene"][:] = genes
-        with pytest.raises(InputError, match=r"geneExp/bin50/gene.*disagree"):
-            READER.open(path, ReadOptions())
-
-    def test_more_entries_than_bytes(self, tmp_path: Path) -> None:
-        path = bundle.write_gef(tmp_path / "a.gef", TISSUE, bins=(50,))
-        with h5py.File(path, "r+") as file:
-            entry = file["geneExp/bin50/expression"].dtype
-            del file["geneExp/bin50/expression"]
-            file["geneExp/bin50"].create_dataset(
-                "expression", (10**12,), entry, chunks=(65536,), compression="gzip"
-            )
-        with pytest.raises(InputError, match="expected the values of 1,000,000,000,000 entries"):
-            READER.open(path, ReadOptions())
-
-    def test_links_out_of_a_file(self, tmp_path: Path) -> None:
-        path = tmp_path / "a.gef"
-        with h5py.File(path, "w") as file:
-            file["geneExp"] = h5py.ExternalLink("secret.h5", "/")
-        with pytest.raises(InputError, match="refused"):
-            READER.open(path, ReadOptions())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("kind", "write", "file"), bundle.KINDS)
-def test_mutants(tmp_path: Path, kind: str, write: Any, file: str) -> None:
-    source = write(tmp_path / kind)
-    (tmp_path / "work").mkdir()
-    options = CELLS if kind != "square" else ReadOptions()
-    # All 500 of every file were run by hand, and written: here the first of each kind of damage.
-    report = run_mutants(source, file, READER, options, tmp_path / "work", n=200, write=False)
-    assert not report.failures, report.failures[:5]
-    assert report.refused > 50
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_same_as_spatialdata_io(tmp_path: Path) -> None:
-    """Differences: its bins are points at corners with ids by order, its mask is an image."""
-    import anndata as ad
-
-    stereoseq = pytest.importorskip("spatialdata_io").stereoseq
-    folder = bundle.write_stereoseq(tmp_path / "saw", TISSUE, version=5)
-    (folder / "051.cellcluster").mkdir()
-    names = [str(k + 1) for k in range(TISSUE.n_cells)]
-    table = ad.AnnData(
-        TISSUE.whole().counts[:, : TISSUE.n_genes].astype(np.float32),
-        obs=pd.DataFrame(index=names),
-        var=pd.DataFrame(index=list(TISSUE.gene_names)),
-    )
-    table.write_h5ad(folder / "051.cellcluster" / f"{bundle.CHIP}.cell.cluster.h5ad")
-    (folder / "02.count" / f"{bundle.CHIP}.gef").write_bytes(
-        (folder / "02.count" / f"{bundle.CHIP}.raw.gef").read_bytes()
-    )
-    theirs = stereoseq(folder, optional_tif=True)
-    cells = READER.open(folder, CELLS)
-    own = theirs.tables["cells_table"]
-    assert ids_of(cells) == own.obs_names.tolist()
-    assert (matrix_of(cells).toarray() == own.X.toarray()).all()
-    assert (cells.positions == own.obsm["spatial"]).all()
-    for name in ("geneCount", "expCount", "dnbCount", "area", "cellExon"):
-        assert (numbers(cells, name) == own.obs[name].to_numpy()).all()
-    rings: Any = cells.shapes
-    piece = next(iter(rings.pieces()))
-    polygon = theirs.shapes["cells_polygons"].geometry.iloc[7]
-    assert piece.vertices[84:96] == pytest.approx(np.array(polygon.exterior.coords)[:12])
-    bins, square = READER.open(folder, ReadOptions()), theirs.tables["bin50_table"]
-    points = theirs.points["bin50_genes"].compute()
-    order = np.lexsort((points["y"], points["x"]))
-    assert (bins.positions - 25 == points[["x", "y"]].to_numpy()[order]).all()
-    place = [list(TISSUE.gene_names).index(name) for name in square.var_names]
-    assert (dense(bins)[:, place] == square.X.toarray()[order]).all()
-    for name, image in theirs.images.items():
-        mine: Any = cells.images.get(name) or cells.labels[name]
-        with mine.open() as pixels:
-            assert (
-                pixels.shape == (image if hasattr(image, "shape") else image["scale0"].image).shape
-            )
-
-
-@pytest.mark.real
-def test_real_gem(real_data: Path, tmp_path: Path) -> None:
-    path = real_data / "vendor" / "stereoseq_gem" / "SS200000135TL_D1_bin1_small.gem.gz"
-    assert reader_for(path).format == "stereoseq"
-    assert reader_for(path.parent).format == "stereoseq"
-    with gzip.open(path, "rt") as file:
-        table = pd.read_csv(file, sep="\t", keep_default_na=False)
-    for n in (1, 50):
-        raw = READER.open(path, size(n))
-        matrix = matrix_of(raw, 2**20)
-        keys = [table.x // n, table.y // n, table.geneID]
-        assert matrix.sum() == table.MIDCounts.sum() == 131_002
-        assert matrix.nnz == table.groupby(keys).ngroups
-        assert raw.n_obs == table.groupby(keys[:2]).ngroups
-        by_gene = dict(zip(raw.panel.gene_id, matrix.sum(axis=0).A1, strict=True))
-        assert by_gene == table.groupby("geneID").MIDCounts.sum().to_dict()
-        assert raw.positions.min(axis=0).tolist() == [
-            table.x.min() // n * n + n // 2, table.y.min() // n * n + n // 2,
-        ]  # fmt: skip
-    summary = write_section(
-        READER.open(path, ReadOptions()), tmp_path / "section", memory_limit=2**29
-    )
-    assert summary.n_obs == 36
-    assert summary.um_per_unit == 0.5
