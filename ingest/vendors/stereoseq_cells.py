@@ -20,7 +20,7 @@ from ..source import (
     RingPiece,
     RingsSource,
 )
-from .stereoseq_gef import field_names, gene_lists, require_stored
+from .stereoseq_gef import dataset, field_names, gene_lists, require_stored, require_whole
 from .stereoseq_molecules import decimal
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ __all__ = ["CellGef", "CellGefCounts", "open_cells"]
 
 _CELLS = 1 << 14
 _PADDING = 32767  # fills the rest of a border's vertices
-_WANTED = {"id", "x", "y", "offset", "geneCount"}
+_WHOLE = ("id", "x", "y", "offset", "geneCount")
 _MOST_CELLS = 1 << 28
 
 
@@ -79,7 +79,7 @@ class CellGefCounts:
     @property
     def dtype(self) -> np.dtype[np.generic]:
         """Number type of the counts."""
-        return np.dtype(np.uint32)
+        return np.dtype(np.int64)
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield the cells in order, each block within `budget_bytes`."""
@@ -96,7 +96,7 @@ class CellGefCounts:
                 # What lies outside the genes is refused by the writer, naming the cell.
                 columns = np.where(genes < self.n_vars, genes, -1).astype(np.int32)
                 indptr = self.indptr[start : stop + 1] - low
-                yield CsrBlock(start, indptr, columns, rows["count"].astype(np.uint32))
+                yield CsrBlock(start, indptr, columns, rows["count"].astype(np.int64))
                 start = stop
 
 
@@ -130,16 +130,18 @@ def open_cells(gef: Gef) -> CellGef:
     with open_hdf5(gef.path, "a GEF file", checked=True) as file:
         group = file["cellBin"]
         where = f"{gef.path}:cellBin"
-        names = field_names(group["cell"], _WANTED, f"{where}/cell")
+        names = field_names(group["cell"], set(_WHOLE), f"{where}/cell")
+        require_whole(group["cell"], _WHOLE, f"{where}/cell")
         field_names(group["cellExp"], {"geneID", "count"}, f"{where}/cellExp")
+        require_whole(group["cellExp"], ("geneID", "count"), f"{where}/cellExp")
         if not 0 < group["cell"].shape[0] <= _MOST_CELLS:
             got = group["cell"].shape[0]
             raise InputError(Fault(f"{where}/cell", f"expected cells, but got {got:,}"))
-        for part in {"cell", "cellExp", "gene", "cellBorder"} & set(group):
-            require_stored(group[part], f"{where}/{part}")
-        table = group["cell"].fields([one for one in names if one in _WANTED])[:]
-        genes = group["gene"][:]
         field_names(group["gene"], set(), f"{where}/gene")
+        for part in ("cell", "cellExp", "gene"):
+            require_stored(group[part], f"{where}/{part}")
+        table = group["cell"].fields(list(_WHOLE))[:]
+        genes = group["gene"][:]
         lists = gene_lists(genes, f"{where}/gene")
         indptr = _pointers(table, int(group["cellExp"].shape[0]), f"{where}/cell")
         counts = CellGefCounts(Hdf5Node(gef.path, "cellBin"), len(lists[0]), indptr)
@@ -153,7 +155,8 @@ def _pointers(table: NDArray[Any], n_entries: int, where: str) -> NDArray[np.int
     """First entry of each cell; they must take up all entries, one after the other."""
     indptr = np.zeros(table.size + 1, np.int64)
     np.cumsum(table["geneCount"].astype(np.int64), out=indptr[1:])
-    if indptr[-1] != n_entries or (table["offset"] != indptr[:-1]).any():
+    apart = np.diff(indptr)
+    if indptr[-1] != n_entries or (apart < 0).any() or (table["offset"] != indptr[:-1]).any():
         raise InputError(
             Fault(
                 where,
@@ -175,11 +178,11 @@ def _obs(path: Path, group: Any, names: tuple[str, ...]) -> dict[str, ObsColumn]
         for name in names
         if name not in left and dtype[name].kind in "iufb" and not dtype[name].shape
     }
-    for name in ("cellExon",):
-        if name in group and group[name].shape == (n,) and group[name].dtype.kind in "iuf":
-            obs[name] = _FieldColumn(Hdf5Node(path, f"cellBin/{name}"), "")
-    if "cellTypeList" in group and "cellTypeID" in names and group["cellTypeList"].ndim == 1:
-        words = tuple(_label(one) for one in group["cellTypeList"][: 1 << 15].tolist())
+    exon, types = dataset(group, "cellExon"), dataset(group, "cellTypeList")
+    if exon is not None and exon.shape == (n,) and exon.dtype.kind in "iuf":
+        obs["cellExon"] = _FieldColumn(Hdf5Node(path, "cellBin/cellExon"), "")
+    if types is not None and types.ndim == 1 and "cellTypeID" in obs:
+        words = tuple(_label(one) for one in types[: 1 << 15].tolist())
         codes = group["cell"].fields("cellTypeID")[:].astype(np.int64)
         if len(set(words)) == len(words) and len(words) > 0:
             codes = np.where((codes >= 0) & (codes < len(words)), codes, -1).astype(np.int32)
@@ -193,14 +196,17 @@ def _label(word: object) -> str:
 
 def _borders(path: Path, group: Any, centers: NDArray[np.float64]) -> RingsSource | None:
     """Borders: 32 vertices a cell, or as many as `cellBordercnt` says, relative to the center."""
-    if "cellBorder" not in group:
+    border, listed = dataset(group, "cellBorder"), dataset(group, "cellBordercnt")
+    if border is None:
         return None
-    border, n = group["cellBorder"], len(centers)
-    node = Hdf5Node(path, "cellBin")
-    if border.ndim == 3 and border.shape[0] == n and border.shape[2] == 2:
+    n, node = len(centers), Hdf5Node(path, "cellBin")
+    require_stored(border, f"{path}:cellBin/cellBorder")
+    numbers = border.dtype.kind in "iuf"
+    if numbers and border.ndim == 3 and border.shape[0] == n and border.shape[2] == 2:
         return RingsSource(partial(_padded_rings, node, centers), n * int(border.shape[1]))
-    lengths = group["cellBordercnt"][:].astype(np.int64) if "cellBordercnt" in group else None
-    if lengths is None or lengths.shape != (n,) or (lengths < 0).any():
+    counted = listed is not None and listed.shape == (n,) and listed.dtype.kind in "iu"
+    lengths = listed[:].astype(np.int64) if numbers and counted else None
+    if lengths is None or (lengths < 0).any():
         wrong = f"expected borders of {n} cells with their vertices, but got shape {border.shape}"
         raise InputError(Fault(f"{path}:cellBin/cellBorder", wrong))
     if border.size != 2 * lengths.sum():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +21,22 @@ __all__ = [
     "Gef",
     "SquareGef",
     "attributes",
+    "dataset",
     "field_names",
     "gene_lists",
     "open_gef",
     "open_square",
     "require_stored",
+    "require_whole",
 ]
 
+_BINS = re.compile(r"bin([1-9]\d{0,8})", re.ASCII)
 _ROWS = 1 << 18
 _MOST_GENES = 1 << 22
 _KNOWN_VERSIONS = range(1, 5)
+_MOST_VALUES = 64  # of an attribute
+_SMALL = 2**20
+_MOST_PACKED = 1100  # deflate shrinks no more than a thousandfold
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +63,17 @@ def open_gef(path: Path) -> Gef:
     InputError
         It is no HDF5 file, reaches out of itself, or holds neither bins nor cells.
     """
+    import h5py
+
     with open_hdf5(path, "a GEF file") as file:
-        bins = []
-        squares = file["geneExp"].items() if "geneExp" in file else ()
-        for name, parts in squares:
-            size = name.removeprefix("bin")
-            if size.isdecimal() and int(size) > 0 and {"expression", "gene"} <= set(parts):
-                bins.append(int(size))
-        cells = "cellBin" in file and {"cell", "cellExp", "gene"} <= set(file["cellBin"])
+        squares = file.get("geneExp")
+        named = map(_BINS.fullmatch, squares if isinstance(squares, h5py.Group) else ())
+        bins = [
+            int(found[1])
+            for found in named
+            if found is not None and _holds(squares, found[0], ("expression", "gene"))
+        ]
+        cells = _holds(file, "cellBin", ("cell", "cellExp", "gene"))
         if not bins and not cells:
             raise InputError(
                 Fault(
@@ -85,19 +95,33 @@ def attributes(node: Any) -> dict[str, object]:
     found: dict[str, object] = {}
     for name in node.attrs:
         value: Any = node.attrs[name]
-        if isinstance(value, np.ndarray) and value.size == 1:
-            value = value.ravel()[0]
-        if isinstance(value, bytes):
-            value = value.split(b"\0")[0].decode("utf-8", "replace")
-        if isinstance(value, np.ndarray) and value.size > _MOST_VALUES:
-            continue
-        found[name] = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+        if not isinstance(value, np.ndarray) or value.size <= _MOST_VALUES:
+            found[name] = _plain(value)
     return found
 
 
-_MOST_VALUES = 64
-_SMALL = 2**20
-_MOST_PACKED = 1100  # deflate shrinks no more than a thousandfold
+def _plain(value: Any) -> object:
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.ravel()[0]
+    if isinstance(value, (np.ndarray, np.generic)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, bytes):
+        return value.split(b"\0")[0].decode("utf-8", "replace")
+    return value if isinstance(value, (int, float)) else str(value)
+
+
+def _holds(group: Any, name: str, parts: tuple[str, ...]) -> bool:
+    return all(dataset(group, f"{name}/{part}") is not None for part in parts)
+
+
+def dataset(group: Any, name: str) -> Any:
+    """Return a dataset of a group, None where there is none."""
+    import h5py
+
+    found = group.get(name)
+    return found if isinstance(found, h5py.Dataset) else None
 
 
 def field_names(node: Any, wanted: set[str], what: str) -> tuple[str, ...]:
@@ -119,6 +143,21 @@ def field_names(node: Any, wanted: set[str], what: str) -> tuple[str, ...]:
             )
         )
     return names
+
+
+def require_whole(node: Any, names: tuple[str, ...], what: str) -> None:
+    """Refuse fields of a compound that are no whole numbers.
+
+    Raises
+    ------
+    InputError
+        Naming them.
+    """
+    wrong = [name for name in names if node.dtype[name].kind not in "iu"]
+    if wrong:
+        raise InputError(
+            Fault(what, f"expected whole numbers in {', '.join(wrong)}, but got {node.dtype}")
+        )
 
 
 def require_stored(node: Any, what: str) -> None:
@@ -248,17 +287,18 @@ def open_square(gef: Gef, size: int) -> SquareGef:
         group = file[place]
         where = f"{gef.path}:{place}"
         field_names(group["expression"], {"x", "y", "count"}, f"{where}/expression")
-        _require_whole(group["expression"], ("x", "y", "count"), f"{where}/expression")
+        require_whole(group["expression"], ("x", "y", "count"), f"{where}/expression")
         field_names(group["gene"], {"offset", "count"}, f"{where}/gene")
+        require_whole(group["gene"], ("offset", "count"), f"{where}/gene")
         for part in ("expression", "gene"):
             require_stored(group[part], f"{where}/{part}")
         genes = group["gene"][:]
         n_rows = int(group["expression"].shape[0])
         starts = _starts(genes, n_rows, f"{where}/gene")
         ids, names = gene_lists(genes, f"{where}/gene")
-        exons = "exon" in group and group["exon"].shape == (n_rows,)
+        exon = dataset(group, "exon")
+        exons = exon is not None and exon.shape == (n_rows,) and exon.dtype.kind in "iu"
         facts = attributes(group["expression"])
-        exons = exons and group["exon"].dtype.kind in "iu"
     return SquareGef(
         gef.path, own, n_rows, tuple(ids), None if names is None else tuple(names), starts, facts,
         exons,
@@ -268,7 +308,8 @@ def open_square(gef: Gef, size: int) -> SquareGef:
 def _starts(genes: NDArray[Any], n_rows: int, what: str) -> NDArray[np.int64]:
     """First entry of each gene; they must take up all entries, one after the other."""
     starts = np.concatenate([genes["offset"].astype(np.int64), [n_rows]])
-    if starts[0] != 0 or (np.diff(starts) != genes["count"]).any():
+    apart = np.diff(starts)
+    if starts[0] != 0 or (apart < 0).any() or (apart != genes["count"]).any():
         raise InputError(
             Fault(
                 what,
@@ -277,11 +318,3 @@ def _starts(genes: NDArray[Any], n_rows: int, what: str) -> NDArray[np.int64]:
             )
         )
     return starts
-
-
-def _require_whole(node: Any, names: tuple[str, ...], what: str) -> None:
-    wrong = [name for name in names if node.dtype[name].kind not in "iu"]
-    if wrong:
-        raise InputError(
-            Fault(what, f"expected whole numbers in {', '.join(wrong)}, but got {node.dtype}")
-        )
