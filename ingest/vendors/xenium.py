@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -27,15 +27,12 @@ from .xenium_cells import (
 )
 from .xenium_features import open_matrix_h5, open_matrix_zip, tables_of
 from .xenium_files import locate, looks_like, read_run
-from .xenium_images import image_files
+from .xenium_images import alignment_of, image_files
 from .xenium_parts import Parts
 from .xenium_points import add_points
-from .xenium_raster import add_images, add_labels
+from .xenium_raster import add_images, add_labels, add_place
 from .xenium_rings import cell_rings, nucleus_outlines, zip_outlines
 from .xenium_zip import open_cells
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["XeniumReader"]
 
@@ -78,6 +75,8 @@ class XeniumReader(VendorReader):
         if kwargs.get("images", True) is not False:
             found += image_files(files.folder)
         found += [*cluster_files(files.folder), options.gene_map, options.image]
+        if options.image is not None:
+            found.append(alignment_of(options.image, kwargs))
         return tuple(dict.fromkeys(one for one in found if one is not None))
 
     def survey(self, path: Path, options: ReadOptions) -> Survey:
@@ -85,10 +84,8 @@ class XeniumReader(VendorReader):
         survey = Survey(path)
         parts = Parts(locate(path), options, survey)
         survey.faults.faults.extend(parts.files.folder.faults)
-        for step in (_switches, _run, _zip, _counts, _cells, _unit):
-            with survey.faults.part():
-                step(parts)
-        for step in (_shapes, _nuclei, add_labels, add_points, add_images):
+        read = (_switches, _run, _zip, _counts, _cells, _unit, add_place)
+        for step in (*read, _shapes, _nuclei, add_labels, add_points, add_images):
             with survey.faults.part():
                 step(parts)
         return survey

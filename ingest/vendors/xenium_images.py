@@ -6,7 +6,6 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ...atlas.image_sources import LazyImage, file_image, open_pixels, stack_images
 from ..reader import faults_of
-from .xenium_files import PIXEL_UM, patterns
+from .ome_pixels import ome_attributes
+from .xenium_files import patterns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Found",
+    "Morphology",
     "Place",
-    "aligned",
+    "add_aligned",
+    "add_given",
+    "alignment_of",
     "checked_matrix",
-    "find_images",
+    "find_morphology",
     "image_files",
+    "morphology_files",
     "read_alignment",
 ]
 
@@ -37,15 +41,14 @@ _STAINS = ("DAPI", "ATP1A1/CD45/E-Cadherin", "18S", "AlphaSMA/Vimentin")
 _NUMBERED = re.compile(r"morphology_focus_(\d{4})\.ome\.tiff?$", re.IGNORECASE)
 _CHANNEL = re.compile(r"ch(\d{4})_(.+)\.ome\.tiff?$", re.IGNORECASE)
 _ALIGNED = ("he_image", "if_image")
-_MICRON = {"µm", "um", "\N{GREEK SMALL LETTER MU}m", "micrometer", "micron", "microns"}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
     """How pixels of the morphology image become coordinates of the section."""
 
-    pixel_um: float | None
-    """Micrometers per pixel as the run says, None to look into the image."""
+    pixel_um: float
+    """Micrometers per pixel."""
     said: str
     """Who says it."""
     scale: float = 1.0
@@ -53,70 +56,91 @@ class Place:
     flip: bool = False
     """Whether stored y is the negative of the source's."""
     given: NDArray[np.float64] | None = None
-    """(3, 3) pixels to micrometers, as the user gives them; wins."""
+    """(3, 3) pixels to micrometers, as the user gives them or the nuclei show them; wins."""
 
-    def affine(self, to_morphology: NDArray[np.float64], pixel_um: float) -> Affine:
+    def affine(self, to_morphology: NDArray[np.float64] | None = None) -> Affine:
         """Pixels of an image, through those of the morphology image, to stored coordinates."""
-        um = np.diag([pixel_um, pixel_um, 1.0]) if self.given is None else self.given
+        um = np.diag([self.pixel_um, self.pixel_um, 1.0]) if self.given is None else self.given
         sign = -1.0 if self.flip else 1.0
-        (a, b, c), (d, e, f), _ = (
-            np.diag([self.scale, sign * self.scale, 1.0]) @ um @ to_morphology
-        ).tolist()
+        stored = np.diag([self.scale, sign * self.scale, 1.0]) @ um
+        if to_morphology is not None:
+            stored = stored @ to_morphology
+        (a, b, c), (d, e, f), _ = stored.tolist()
         return ((a, b, c), (d, e, f))
+
+
+@dataclass(frozen=True, slots=True)
+class Morphology:
+    """Files of the morphology images."""
+
+    focus: tuple[Path, ...]
+    """One a channel, or one with all of them."""
+    names: tuple[str, ...]
+    """(len(focus),) what the files are called, for images that do not name their channels."""
+    mip: Path | None
+    """Projection."""
+    planes: Path | None
+    """Stack in z, which is not read."""
+
+    @property
+    def first(self) -> Path | None:
+        """The file that tells the size of a pixel."""
+        return self.focus[0] if self.focus else self.mip
 
 
 @dataclass(slots=True)
 class Found:
     """Images of an output."""
 
+    place: Place
+    """Where the morphology image lies."""
     images: dict[str, LazyImage] = field(default_factory=dict)
-    files: list[Path] = field(default_factory=list)
-    """What they are read from."""
-    pixel_um: float = PIXEL_UM
-    """Micrometers per pixel of the morphology image."""
-    pixel_said: str = ""
-    """Who says it."""
     shape: tuple[int, int] | None = None
-    """Height and width of the morphology image."""
+    """Height and width of the morphology image, None where none is written."""
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
 
-def find_images(folder: Folder, place: Place) -> Found:
-    """Find the images of an output; headers are read, no pixels.
+def morphology_files(folder: Folder) -> Morphology:
+    """Find the morphology images by their names."""
+    focus, names = _named_stack(folder)
+    single = None if focus else folder.find(*patterns("morphology_focus.ome.tif"))
+    if single is not None:
+        focus, names = (single,), _STAINS[:1]
+    mip, planes = (
+        folder.find(*patterns(f"{name}.ome.tif")) for name in ("morphology_mip", "morphology")
+    )
+    return Morphology(focus, names, mip, planes)
+
+
+def find_morphology(files: Morphology, place: Place) -> Found:
+    """Open the morphology images; headers are read, no pixels.
 
     Raises
     ------
     InputError
         An image that cannot be opened, or channels of different sizes.
     """
-    found = Found()
-    stack, names = _focus(folder)
-    mip = folder.find(*patterns("morphology_mip.ome.tif"))
-    single = folder.find(*patterns("morphology_focus.ome.tif"))
-    first = next((one for one in (*stack, single, mip) if one is not None), None)
-    found.pixel_um, found.pixel_said = _pixel(first, place)
-    affine = place.affine(np.eye(3), found.pixel_um)
-    if len(stack) == 1:
-        found.images["morphology_focus"] = _one(stack[0], names, affine)
-    elif stack:
-        found.images["morphology_focus"] = stack_images(stack, names, affine)
-    elif single is not None:
-        found.images["morphology_focus"] = _one(single, ("DAPI",), affine)
-    if mip is not None:
-        found.images["morphology_mip"] = _one(mip, ("DAPI",), affine)
-    found.files += [one for one in (*stack, None if stack else single, mip) if one is not None]
-    if first is not None:
-        with found.images[next(iter(found.images))].open() as pixels:
+    found = Found(place)
+    affine = place.affine()
+    if len(files.focus) == 1:
+        found.images["morphology_focus"] = _one(files.focus[0], files.names, affine)
+    elif files.focus:
+        names = _stack_names(files)
+        found.images["morphology_focus"] = stack_images(files.focus, names, affine)
+    if files.mip is not None:
+        found.images["morphology_mip"] = _one(files.mip, _STAINS[:1], affine)
+    for image in list(found.images.values())[:1]:
+        with image.open() as pixels:
             found.shape = (int(pixels.shape[1]), int(pixels.shape[2]))
-    elif folder.find(*patterns("morphology.ome.tif")) is None:
-        found.missing.append(
-            "no morphology image in the folder (morphology_focus, morphology_mip): none is written"
-        )
-    if folder.find(*patterns("morphology.ome.tif")) is not None:
+    if files.planes is not None:
         found.notes.append(
             "morphology.ome.tif left out: a stack of planes; "
-            + ("focus and projection are kept" if first else "it has no projection beside it")
+            + ("focus and projection are kept" if found.images else "it has no projection beside")
+        )
+    elif not found.images:
+        found.missing.append(
+            "no morphology image in the folder (morphology_focus, morphology_mip): none is written"
         )
     return found
 
@@ -140,14 +164,13 @@ def _named_stack(folder: Folder) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     return tuple(one for _, one in numbered), names
 
 
-def _focus(folder: Folder) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Channels of `morphology_focus/`, with the names that the first one gives all of them."""
-    channels, names = _named_stack(folder)
-    said = _channel_names(channels[0]) if channels else ()
-    if len(said) == len(channels):
-        return channels, said
-    once = len(set(names)) == len(names)
-    return channels, names if once else tuple(f"{name} {k}" for k, name in enumerate(names))
+def _stack_names(files: Morphology) -> tuple[str, ...]:
+    """Names that the first file gives all channels, else what the files are called."""
+    said = [one.get("Name", "") for one in ome_attributes(files.focus[0], "Channel")]
+    if len(said) == len(files.focus) and all(said) and len(set(said)) == len(said):
+        return tuple(said)
+    once = len(set(files.names)) == len(files.names)
+    return files.names if once else tuple(f"{name} {k}" for k, name in enumerate(files.names))
 
 
 def _one(path: Path, names: Sequence[str], affine: Affine) -> LazyImage:
@@ -157,43 +180,6 @@ def _one(path: Path, names: Sequence[str], affine: Affine) -> LazyImage:
     if planes == 1:
         return stack_images((path,), tuple(names[:1]), affine)
     return file_image(path, affine)
-
-
-def _ome(path: Path) -> str:
-    """OME-XML of a TIFF, "" where it has none."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as tiff:
-            page = tiff.pages.first
-            text = page.description
-    except (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError):
-        return ""
-    return text if "<OME" in text[:4096] else ""
-
-
-def _attributes(xml: str, tag: str) -> list[dict[str, str]]:
-    """Attributes of every element of a name; text of a file is never parsed as a document."""
-    elements = re.findall(rf"<(?:\w+:)?{tag}\s([^<>]*)>", xml)
-    found = [re.findall(r'([A-Za-z:]+)="([^"]*)"', element) for element in elements]
-    return [{name: unescape(value) for name, value in pairs} for pairs in found]
-
-
-def _channel_names(path: Path) -> tuple[str, ...]:
-    names = [one.get("Name", "") for one in _attributes(_ome(path), "Channel")]
-    return tuple(names) if names and all(names) and len(set(names)) == len(names) else ()
-
-
-def _pixel(first: Path | None, place: Place) -> tuple[float, str]:
-    """Micrometers per pixel: what the run says, else the image, else what all instruments have."""
-    if place.pixel_um is not None:
-        return place.pixel_um, place.said
-    if first is not None:
-        for pixels in _attributes(_ome(first), "Pixels"):
-            size, unit = pixels.get("PhysicalSizeX", ""), pixels.get("PhysicalSizeXUnit", "µm")
-            if re.fullmatch(r"\d*\.?\d+", size) and unit in _MICRON and 0.01 < float(size) < 100:
-                return float(size), f"PhysicalSizeX of {first.name}"
-    return PIXEL_UM, f"{PIXEL_UM} um, as in all Xenium releases; no experiment.xenium says it"
 
 
 def read_alignment(path: Path) -> NDArray[np.float64]:
@@ -236,39 +222,49 @@ def checked_matrix(matrix: Any, where: str) -> NDArray[np.float64]:
     return found
 
 
-def aligned(
-    folder: Folder, found: Found, place: Place, options: Mapping[str, object], image: Path | None
-) -> None:
-    """Add the images that were aligned to the morphology image, and the one the sheet names.
+def add_aligned(folder: Folder, found: Found, place: Place, skipped: Path | None) -> None:
+    """Add the images of the folder that were aligned to the morphology image.
 
     An image without a matrix is taken to be aligned when it has the size of the morphology image;
-    otherwise it is left out.
+    otherwise it is left out. Matrices that the instrument's software exports lead to the whole
+    morphology image (`place`), also where the one of the folder was cut out of it (`found.place`).
 
     Raises
     ------
     InputError
-        A matrix that is none, or an image of the sheet whose place nothing says.
+        A matrix that is none.
+    """
+    for kind in _ALIGNED:
+        files = _aligned_files(folder, kind)
+        for k, file in enumerate(files):
+            if skipped is None or file.resolve() != skipped.resolve():
+                name = kind if len(files) == 1 else f"{kind}_{k}"
+                if told := _add(found, name, file, _exported(file, place)):
+                    found.missing.append(f"{file.name} is not written: {told}")
+
+
+def add_given(found: Found, place: Place, options: Mapping[str, object], image: Path) -> None:
+    """Add the image that the sheet names: by the matrix given, else the one beside it.
+
+    Raises
+    ------
+    InputError
+        A matrix that is none, or nothing says where the image lies.
     """
     given = options.get("image_alignment")
-    if image is not None:
-        matrix = _given_matrix(given, image) if given is not None else _matrix_beside(image)
-        _add(found, place, "image", image, matrix, needed=True)
-    elif given is not None:
-        raise InputError(
-            Fault("image_alignment", "expected the column `image` beside it, but got none")
-        )
-    for kind in _ALIGNED:
-        files = folder.all(*(f"{at}*{kind}.ome.tif*" for at in ("", "outs/")))
-        for k, file in enumerate(files):
-            if image is None or file.resolve() != image.resolve():
-                name = kind if len(files) == 1 else f"{kind}_{k}"
-                _add(found, place, name, file, _matrix_beside(file))
+    if given is None:
+        affine = _exported(image, place)
+    elif isinstance(given, str):
+        affine = found.place.affine(read_alignment(image.parent / given))
+    else:
+        affine = found.place.affine(checked_matrix(given, "image_alignment"))
+    if told := _add(found, "image", image, affine):
+        message = f"{told}; give reader_kwargs `image_alignment`, a 3 x 3 matrix"
+        raise InputError(Fault(str(image), message))
 
 
-def _given_matrix(given: object, image: Path) -> NDArray[np.float64]:
-    if isinstance(given, str):
-        return read_alignment(image.parent / given)
-    return checked_matrix(given, "image_alignment")
+def _aligned_files(folder: Folder, kind: str) -> tuple[Path, ...]:
+    return folder.all(*(f"{at}*{kind}.ome.tif*" for at in ("", "outs/")))
 
 
 def _alignment_file(image: Path) -> Path | None:
@@ -278,44 +274,38 @@ def _alignment_file(image: Path) -> Path | None:
     return next((image.parent / name for name in names if (image.parent / name).is_file()), None)
 
 
-def _matrix_beside(image: Path) -> NDArray[np.float64] | None:
+def _exported(image: Path, place: Place) -> Affine | None:
+    """Where an image lies by the matrix beside it, None without one."""
     file = _alignment_file(image)
-    return None if file is None else read_alignment(file)
+    return None if file is None else place.affine(read_alignment(file))
 
 
-def _add(
-    found: Found,
-    place: Place,
-    name: str,
-    file: Path,
-    matrix: NDArray[np.float64] | None,
-    *,
-    needed: bool = False,
-) -> None:
+def _add(found: Found, name: str, file: Path, affine: Affine | None) -> str:
+    """Add an image; say what lacks where nothing tells its place."""
     with open_pixels(file) as pixels:
         shape = (int(pixels.shape[1]), int(pixels.shape[2]))
-    if matrix is None and shape != found.shape:
-        message = (
+    if affine is None and shape != found.shape:
+        return (
             f"expected {re.sub(r'[.]ome[.]tiff?$', '', file.name)}alignment.csv beside it, or the "
             f"size of the morphology image, but got no matrix and {shape[1]} x {shape[0]} pixels"
         )
-        if needed:
-            raise InputError(
-                Fault(str(file), f"{message}; give reader_kwargs `image_alignment`, a 3 x 3 matrix")
-            )
-        found.missing.append(f"{file.name} is not written: {message}")
-        return
-    to_morphology = np.eye(3) if matrix is None else matrix
-    found.images[name] = file_image(file, place.affine(to_morphology, found.pixel_um))
-    found.files.append(file)
+    found.images[name] = file_image(file, found.place.affine() if affine is None else affine)
+    return ""
 
 
 def image_files(folder: Folder) -> list[Path]:
     """Files that the images are read from, by their names."""
-    stack, _ = _named_stack(folder)
-    single = folder.find(*patterns("morphology_focus.ome.tif")) if not stack else None
-    found = [*stack, single, folder.find(*patterns("morphology_mip.ome.tif"))]
+    files = morphology_files(folder)
+    found = [*files.focus, files.mip]
     for kind in _ALIGNED:
-        for one in folder.all(*(f"{at}*{kind}.ome.tif*" for at in ("", "outs/"))):
+        for one in _aligned_files(folder, kind):
             found += [one, _alignment_file(one)]
     return [one for one in found if one is not None]
+
+
+def alignment_of(image: Path, options: Mapping[str, object]) -> Path | None:
+    """File of the matrix of the sheet's image."""
+    given = options.get("image_alignment")
+    if given is None:
+        return _alignment_file(image)
+    return image.parent / given if isinstance(given, str) else None

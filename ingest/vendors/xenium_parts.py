@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ..reader import ReadOptions
     from .vendor import Survey
+    from .xenium_images import Place
     from .xenium_zip import CellsZip
 
 __all__ = ["Parts"]
@@ -34,6 +35,8 @@ class Parts:
     """Least quality of transcripts."""
     run: Run = field(default_factory=lambda: Run({}, None, "", (), ()))
     """What the run says of itself."""
+    place: Place | None = None
+    """Where the morphology image lies, None where what the user says of it is wrong."""
     zipped: CellsZip | None = None
     """`cells.zarr.zip`."""
     zip_rows: NDArray[np.int64] | None = None

@@ -122,8 +122,13 @@ def test_the_image_of_the_sheet(own: Path, tmp_path: Path) -> None:
     given = np.loadtxt(matrix, delimiter=",").tolist()
     raw = READER.open(own, replace(options, reader_kwargs={"image_alignment": given}))
     lies_on_cells(raw.images["image"], XY, dark=True)
-    shutil.copy(matrix, tmp_path / "photoalignment.csv")
+    alone = replace(options, reader_kwargs={"image_alignment": given, "images": False})
+    assert list(READER.open(own, alone).images) == ["image"]
+    np.testing.assert_allclose(affine_of(READER.open(own, alone), "image"), affine_of(raw, "image"))
+    beside = tmp_path / "photoalignment.csv"
+    shutil.copy(matrix, beside)
     again = READER.open(own, ReadOptions(image=elsewhere))
+    assert beside in READER.files(own, ReadOptions(image=elsewhere))
     np.testing.assert_allclose(affine_of(again, "image"), affine_of(raw, "image"))
     bad = replace(options, reader_kwargs={"image_alignment": [[1, 2], [3, 4]]})
     with pytest.raises(InputError, match="3 x 3 affine"):
@@ -139,6 +144,8 @@ def test_pixel_size_from_the_run_the_image_or_the_instrument(own: Path) -> None:
     raw = opened(own)
     assert "PhysicalSizeX" in said(raw)
     np.testing.assert_allclose(affine_of(raw, "morphology_focus")[0, 0], PIXEL)
+    labels: Any = raw.labels["cell_labels"]
+    np.testing.assert_allclose(labels.affine, [[PIXEL, 0, 0], [0, PIXEL, 0]], rtol=1e-6)
     raw = opened(own, pixel_size=0.5)
     assert said(raw) == "reader_kwargs pixel_size"
     assert affine_of(raw, "morphology_focus")[0, 0] == 0.5
@@ -166,15 +173,36 @@ def test_a_cut_image_is_placed_by_its_nuclei(own: Path, halvings: int) -> None:
     folder.mkdir()
     step = 2**halvings
     tifffile.imwrite(folder / "morphology_focus_0000.ome.tif", plane[::step, ::step])
-    (own / "sample_he_imagealignment.csv").unlink()
-    (own / "sample_he_image.ome.tif").unlink()
+    # The matrix of the H&E image leads to the whole image, as the instrument's software wrote it.
+    matrix = np.loadtxt(own / "sample_he_imagealignment.csv", delimiter=",")
+    matrix[:2, 2] += moved / PIXEL
+    np.savetxt(own / "sample_he_imagealignment.csv", matrix, delimiter=",")
     raw = opened(own)
     lies_on_cells(raw.images["morphology_focus"], XY + moved)
+    lies_on_cells(raw.images["he_image"], XY + moved, dark=True)
     assert "placed by its nuclei" in notes_of(raw)
     affine = affine_of(raw, "morphology_focus")
     np.testing.assert_allclose(affine[:, 2], [moved + 60 * PIXEL, moved + 40 * PIXEL], atol=1.5)
     given = opened(own, image_affine=[*affine.tolist(), [0, 0, 1]])
     np.testing.assert_allclose(affine_of(given, "morphology_focus"), affine)
+
+
+def test_masks_lie_on_their_cells_where_the_image_was_cut(own: Path) -> None:
+    folder = own / "morphology_focus"
+    with tifffile.TiffFile(folder / "morphology_focus_0000.ome.tif", is_ome=False) as tiff:
+        plane = tiff.pages[0].asarray()[40:, 60:]
+    shutil.rmtree(folder)
+    folder.mkdir()
+    tifffile.imwrite(folder / "morphology_focus_0000.ome.tif", plane)
+    raw = opened(own, image_affine=[[PIXEL, 0, 60 * PIXEL], [0, PIXEL, 40 * PIXEL]])
+    lies_on_cells(raw.images["morphology_focus"], XY)
+    assert (under(raw.labels["cell_labels"], XY) == np.arange(1, len(XY) + 1)).mean() > 0.95
+
+
+def test_what_is_said_of_images_is_refused_once(own: Path) -> None:
+    seen = READER.inspect(own, ReadOptions(reader_kwargs={"pixel_size": -1}))
+    assert len(seen.faults) == 1
+    assert "pixel_size" in str(seen.faults[0])
 
 
 def test_a_cut_image_without_nuclei_is_left_out(own: Path) -> None:
@@ -184,8 +212,9 @@ def test_a_cut_image_without_nuclei_is_left_out(own: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
     tifffile.imwrite(folder / "morphology_focus_0000.ome.tif", noise)
+    tifffile.imwrite(own / "sample_if_image.ome.tif", noise)  # nor one that lies where it lies
     raw = opened(own)
-    assert "morphology_focus" not in raw.images
+    assert list(raw.images) == ["he_image"]
     assert "give reader_kwargs `image_affine`" in notes_of(raw)
 
 
