@@ -11,6 +11,7 @@ from typing import cast
 
 from ..atlas.errors import Fault, InputError, near
 from .columns import SPLIT_PLACEHOLDER
+from .near_inputs import is_there, near_files
 
 __all__ = ["ATTACHED", "AttachedFile", "attached_files"]
 
@@ -45,14 +46,12 @@ class AttachedFile:
         """
         name = self.name.replace(SPLIT_PLACEHOLDER, split_value or "")
         path = Path(os.path.normpath(self.base / Path(name).expanduser()))
-        if not path.is_file():
-            folder = path.parent
-            names = sorted(p.name for p in folder.iterdir())[:5000] if folder.is_dir() else []
-            got = "a folder" if path.is_dir() else f"none in {folder}"
+        if not (is_there(path) and path.is_file()):
+            got = "a folder" if is_there(path) else f"none in {path.parent}"
             raise InputError(
                 Fault(
                     self.column,
-                    f"expected the file {name!r}, but got {got}.{near(path.name, names)}",
+                    f"expected the file {name!r}, but got {got}.{near_files(path)}",
                 )
             )
         return path
@@ -79,7 +78,7 @@ def attached_files(
     if isinstance(cell, str) and cell.strip()[:1] in {"{", "["}:
         try:
             cell = json.loads(cell)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             fault(f"{column}: not readable as JSON ({error})")
             return ()
     found = []

@@ -1,4 +1,4 @@
-"""What lies around a path that is no input: the output it is part of, or the outputs in it."""
+"""What lies around a path that is no input: files of near names, outputs around it or in it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,36 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..atlas.errors import near
+
 if TYPE_CHECKING:
     from .reader import Reader
 
-__all__ = ["enclosing", "outputs_within", "part_of"]
+__all__ = ["enclosing", "is_there", "near_files", "outputs_within", "part_of"]
 
 _LEVELS = 2
 _MOST_TRIED = 64
 _SHOWN = 8
+_MOST_COMPARED = 5000
 
 Find = Callable[[Path], "Reader | None"]
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path leads anywhere; one with a name longer than a disk takes does not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def near_files(path: Path) -> str:
+    """Ask whether a file beside a path is meant that has a near name; "" if there is none."""
+    try:
+        names = sorted(one.name for one in path.parent.iterdir())
+    except OSError:
+        return ""
+    return near(path.name, names[:_MOST_COMPARED])
 
 
 def enclosing(path: Path, find: Find) -> tuple[Path, Reader] | None:

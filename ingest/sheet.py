@@ -13,6 +13,7 @@ from typing import Literal, cast, get_args
 from ..atlas.errors import Fault, near
 from .annotate_sheet import attached_files
 from .columns import COLUMNS, canonical, names_time_column, placeholder_faults, resembles
+from .near_inputs import is_there, near_files
 from .samples import SampleRow, SampleSheet, SheetReading, Unit
 from .scalars import Scalar, infer_column, is_missing
 from .sheet_file import Record, SheetText, read_sheet_file
@@ -285,11 +286,9 @@ class _Parser:
             self.fault(f"{column}: expected a path, but got {text!r}")
             return None
         path = Path(os.path.normpath(self.base / Path(text).expanduser()))
-        if not path.exists():
-            folder = path.parent
-            names = sorted(p.name for p in folder.iterdir())[:5000] if folder.is_dir() else []
+        if not is_there(path):
             self.fault(
-                f"{column}: there is no {text!r} (looked in {folder}).{near(path.name, names)}"
+                f"{column}: there is no {text!r} (looked in {path.parent}).{near_files(path)}"
             )
             return None
         return path
@@ -354,7 +353,7 @@ class _Parser:
         if isinstance(cell, str):
             try:
                 options = json.loads(cell)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 self.fault(f"reader_kwargs: not readable as JSON ({error})")
                 return {}
         if not isinstance(options, Mapping):

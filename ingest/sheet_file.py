@@ -169,7 +169,7 @@ def _from_yaml(text: str, source: str) -> SheetText:
 
     try:
         tree = yaml.load(text, Loader=text_loader())  # noqa: S506 - builds text, lists, mappings only
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(
             f"{source}: not readable as YAML ({' '.join(str(error).split())})"
         ) from None

@@ -5,12 +5,13 @@ Every fault of it is told at once, with near names; nothing of it is code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
 
 from ...atlas.errors import Fault, InputError, near
+from ..near_inputs import is_there, near_files
 from ..sheet_file import text_loader
 
 __all__ = [
@@ -184,10 +185,9 @@ def inside(root: Path, name: str, where: str) -> Path:
         raise InputError(
             Fault(where, f"expected a path inside {root}, but got {name!r}; refused, copy it in")
         )
-    if not path.exists():
-        names = sorted(one.name for one in path.parent.glob("*"))[:5000]
+    if not is_there(path):
         raise InputError(
-            Fault(where, f"expected the file {name!r}, but got none.{near(path.name, names)}")
+            Fault(where, f"expected the file {name!r}, but got none.{near_files(path)}")
         )
     if not path.resolve().is_relative_to(root.resolve()):
         raise InputError(
@@ -236,7 +236,7 @@ class _Parser:
         }
         for name, part in (("cells", cells), ("counts", counts)):
             if part is None and name not in top:
-                self.fault("", f"expected `{name}:`, but got {', '.join(tree) or 'nothing'}")
+                self.fault("", f"expected `{name}:`, but got {_listed(tree)}")
         unit = top.get("um_per_unit", top.get("unit"))
         controls = self.words("", top, "controls") or ()
         technology = str(top.get("technology") or "")
@@ -274,8 +274,8 @@ class _Parser:
         facts: dict[str, object] = {}
         for key, field in fields.items():
             if given.get(key) is None:
-                if field.default is _missing():
-                    self.fault(name, f"expected `{key}:`, but got {', '.join(given) or 'nothing'}")
+                if field.default is MISSING:
+                    self.fault(name, f"expected `{key}:`, but got {_listed(given)}")
                 continue
             facts[key] = self.value(name, given, key, str(field.type))
         return kind(**facts) if len(self.faults) == before else None
@@ -308,10 +308,8 @@ class _Parser:
         """Refuse keys that mean nothing."""
         for key in tree:
             if key not in keys:
-                self.fault(
-                    name,
-                    f"expected keys out of {', '.join(keys)}, but got {key!r}.{near(key, keys)}",
-                )
+                hint = near(str(key), keys)
+                self.fault(name, f"expected keys out of {', '.join(keys)}, but got {key!r}.{hint}")
         return {key: value for key, value in tree.items() if key in keys}
 
     def choice(
@@ -358,7 +356,5 @@ class _Parser:
         return number
 
 
-def _missing() -> object:
-    from dataclasses import MISSING
-
-    return MISSING
+def _listed(keys: Iterable[object]) -> str:
+    return ", ".join(map(str, keys)) or "nothing"

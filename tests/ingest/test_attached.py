@@ -319,6 +319,14 @@ def test_cells_of_the_sheet_teach(tmp_path: Path) -> None:
     assert "not readable as JSON" in told
 
 
+def test_odd_cells_are_faults_of_their_row(tmp_path: Path) -> None:
+    deep, long = "[" * 100_000, "a" * 300
+    row = sheet_row(tmp_path, labels=deep, annotation=long, reader_kwargs=deep, image=long)
+    told = check_samples([row]).faults
+    assert len(told) == 4
+    assert all(fault.location == "row 1" for fault in told)
+
+
 def test_a_split_takes_a_file_for_each_section(tmp_path: Path) -> None:
     path = small.write_h5ad(tmp_path / "two.h5ad", obs={"day": np.arange(60) % 2})
     row = {"sample": "t", "data_path": path, "um_per_unit": 1.0, "split_by": "day"}

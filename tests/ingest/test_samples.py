@@ -95,6 +95,7 @@ def test_yaml_brings_an_order_and_defaults(folder: Path) -> None:
         ("3", "expected a list of rows"),
         ("timepoints: {a: 1}\nsamples: []", "expected `timepoints` to be a list"),
         ("samples: [", "not readable as YAML"),
+        ("samples: " + "[" * 3000, "not readable as YAML"),
         ("samples: []", "got none"),
     ],
 )

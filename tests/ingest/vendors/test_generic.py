@@ -247,6 +247,17 @@ class TestFaultsTeach:
         for word in ("'cels'", "'cells'", "'lng'", "'long'", "'pth'", "'left'", "expected `cells"):
             assert word in told, told
 
+    def test_mappings_of_the_sheet_have_any_keys(self, tmp_path: Path) -> None:
+        given: Any = {"mapping": {1: 2, "cells": {2: 3}, "counts": {"layout": "long"}}}
+        told = faults(tmp_path, ReadOptions(reader_kwargs=given))
+        assert "got 1" in told
+        assert "got 2" in told
+
+    def test_names_longer_than_a_disk_takes_are_not_there(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        change(folder, **{"path: cells.csv": f"path: {'c' * 300}.csv"})
+        assert "but got none" in faults(folder)
+
     @pytest.mark.parametrize(
         ("text", "wanted"),
         [
