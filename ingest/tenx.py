@@ -20,7 +20,7 @@ from .matrix import MatrixFacts
 from .mtx_text import mtx_pieces
 from .reader import faults_of
 from .source import CountsSource, CsrBlock, StringValues
-from .spaceranger_files import read_lines
+from .spaceranger_files import read_lines, read_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 __all__ = [
     "FeatureMatrix",
     "MtxCounts",
-    "h5_attributes",
-    "h5_facts",
     "h5_words",
     "open_h5",
     "open_mtx",
+    "sized",
 ]
 
 _ENTRIES = 2**17  # parsed from text at a time
 _BYTES_PER_ENTRY = 40  # of text and parsed columns, while they are in flight
 _MOST_WORDS, _MOST_LETTERS = 20, 500  # of an attribute
 _MOST_FEATURES, _MOST_BARCODES = 10_000_000, 100_000_000
+_LISTS = ("id", "name", "feature_type", "genome")
 _SOFTWARE = re.compile(r'"software_version"\s*:\s*"([^"]{0,200})"')
 
 
@@ -89,67 +89,69 @@ def open_h5(path: Path) -> FeatureMatrix:
                 )
             )
         group, features = file["matrix"], file["matrix/features"]
-        facts = h5_facts(group, path)
-        for node in (group["barcodes"], features["id"]):
-            _require_data(node)
-        _check_lengths(path, facts, group["barcodes"].size, features["id"].size)
-        columns = {name: h5_words(features[name]) for name in ("id", "name") if name in features}
-        ids = columns.get("id", [])
-        names = columns.get("name", [""] * len(ids))
-        kinds = h5_words(features["feature_type"]) if "feature_type" in features else []
-        kinds = kinds or ["Gene Expression"] * len(ids)
-        genomes = frozenset(h5_words(features["genome"])) if "genome" in features else frozenset()
-        barcodes = read_text(group["barcodes"])
-        _check_lengths(path, facts, len(barcodes), len(ids), len(names), len(kinds))
-        said = h5_attributes(file)
+        facts = _facts(group, path)
+        words = {
+            name: h5_words(sized(features, name, facts.n_vars, path))
+            for name in _LISTS
+            if name == "id" or name in features
+        }
+        barcodes = read_text(sized(group, "barcodes", facts.n_obs, path))
+        said = _attributes(file)
         return FeatureMatrix(
             barcodes,
-            ids,
-            names,
-            kinds,
-            genomes - {""},
+            words["id"],
+            words.get("name", [""] * facts.n_vars),
+            words.get("feature_type", ["Gene Expression"] * facts.n_vars),
+            frozenset(words.get("genome", [])) - {""},
             Hdf5Matrix(Hdf5Node(path, "matrix"), facts),
             said.pop("software_version", ""),
             said,
         )
 
 
-def h5_facts(group: Any, path: Path) -> MatrixFacts:
-    """Shape of the compressed matrix; its parts must agree.
+def _facts(group: Any, path: Path) -> MatrixFacts:
+    """Shape of the compressed matrix; its parts must agree."""
+    for name in ("shape", "data", "indices", "indptr"):
+        _require_data(group[name])
+    shape, data, indices, indptr = (group[n] for n in ("shape", "data", "indices", "indptr"))
+    sound = shape.shape == (2,) and data.ndim == 1 and indices.shape == data.shape
+    n_vars, n_obs = (int(n) for n in shape[:]) if sound else (0, 0)
+    # Lists that were never written cost no bytes in the file, but many in memory.
+    sound = 0 < n_vars <= _MOST_FEATURES and 0 < n_obs <= _MOST_BARCODES
+    sound = sound and indptr.shape == (n_obs + 1,) and int(indptr[-1]) == data.size
+    whole = indptr.dtype.kind in "iu" and indices.dtype.kind in "iu"
+    if not (sound and whole) or data.dtype.kind not in "iuf":
+        raise InputError(
+            Fault(
+                f"{path}:matrix",
+                "expected a compressed matrix of barcodes and features, but its parts disagree",
+            )
+        )
+    return MatrixFacts(n_obs, n_vars, int(data.size), np.dtype(data.dtype), "csr")
+
+
+def sized(group: Any, name: str, n: int, path: Path) -> Any:
+    """Open a list of a group that must have `n` elements; one that was never written has any.
 
     Raises
     ------
     InputError
-        If they do not.
+        If it is no such list.
     """
-    for name in ("shape", "data", "indices", "indptr"):
-        _require_data(group[name])
-    n_vars, n_obs = (int(n) for n in group["shape"][:])
-    data, indptr = group["data"], group["indptr"]
-    facts = MatrixFacts(n_obs, n_vars, int(data.shape[0]), np.dtype(data.dtype), "csr")
-    ends = indptr.shape == (n_obs + 1,) and int(indptr[-1]) == facts.nnz
-    whole = indptr.dtype.kind in "iu" and group["indices"].dtype.kind in "iu"
-    # Lists that were never written cost no bytes in the file, but many in memory.
-    ends = ends and n_vars <= _MOST_FEATURES and n_obs <= _MOST_BARCODES
-    if not (ends and whole) or group["indices"].shape != data.shape or data.dtype.kind not in "iuf":
-        raise InputError(
-            Fault(f"{path}:matrix", "expected a compressed matrix, but its parts disagree")
-        )
-    return facts
-
-
-def _check_lengths(path: Path, facts: MatrixFacts, barcodes: int, *features: int) -> None:
-    if barcodes != facts.n_obs or set(features) != {facts.n_vars}:
+    node = group[name]
+    _require_data(node)
+    if node.shape != (n,):
         raise InputError(
             Fault(
-                f"{path}:matrix",
-                f"expected {facts.n_vars} features and {facts.n_obs} barcodes by the shape, but "
-                f"got lists of {' and '.join(map(str, sorted(set(features))))} and {barcodes}",
+                f"{path}:{node.name}",
+                f"expected a list of {n} as the shape of the matrix says, but got one of "
+                f"{' x '.join(map(str, node.shape))}; the file is damaged",
             )
         )
+    return node
 
 
-def h5_attributes(file: Any) -> dict[str, str]:
+def _attributes(file: Any) -> dict[str, str]:
     """Short attributes of a 10x file as text; lists joined by commas."""
     said = {}
     for name in ("software_version", "chemistry_description", "library_ids", "probe_set_name"):
@@ -173,7 +175,6 @@ def _require_data(node: Any) -> None:
 
 def h5_words(node: Any) -> list[str]:
     """Read a short list of text; missing words are empty."""
-    _require_data(node)
     return [word or "" for word in read_text(node).to_list()]
 
 
@@ -186,7 +187,7 @@ def open_mtx(matrix: Path, barcodes: Path, features: Path) -> FeatureMatrix:
         If a file cannot be read or they disagree.
     """
     rows = [line.split("\t") for line in read_lines(features)]
-    cells = [line.split("\t")[0] for line in read_lines(barcodes)]
+    cells = read_names(barcodes)
     with faults_of(matrix, "a Matrix Market file", parsing=True), _open_text(matrix) as file:
         n_vars, n_obs, nnz, integer, software = _header(file, matrix)
     if (n_vars, n_obs) != (len(rows), len(cells)):
@@ -198,7 +199,7 @@ def open_mtx(matrix: Path, barcodes: Path, features: Path) -> FeatureMatrix:
             )
         )
     return FeatureMatrix(
-        StringValues.from_strings(cells),
+        cells,
         [row[0] for row in rows],
         [row[1] if len(row) > 1 else "" for row in rows],
         [row[2] if len(row) > 2 else "Gene Expression" for row in rows],
@@ -272,10 +273,22 @@ class MtxCounts:
                     start = int(cells[-1])
                 rest = (cells[done:], genes[done:], numbers[done:])
                 held, size = [rest], cells.size - done
+                self._check_row(size)
         empty = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, self.dtype))
         parts = zip(*(held or [empty]), strict=True)
         cells, genes, numbers = (np.concatenate(part) for part in parts)
         yield _block(start, self.n_obs, cells, genes, numbers)
+
+    def _check_row(self, n_entries: int) -> None:
+        """Refuse a barcode that has more entries than there are features: they would pile up."""
+        if n_entries > self.n_vars:
+            raise InputError(
+                Fault(
+                    str(self.path),
+                    f"expected at most {self.n_vars} entries of a barcode, one a feature, but got "
+                    f"{n_entries}; the file is damaged: copy it again",
+                )
+            )
 
     def _pieces(self) -> Iterator[_Entries]:
         """Cells, genes (both from 0) and numbers of some entries at a time."""

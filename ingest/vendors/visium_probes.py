@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
-from ..frame import read_text
-from ..guard import Hdf5Node, open_hdf5
-from ..hdf5 import Hdf5Matrix
-from ..hdf5_heaps import check_heaps
+from ..guard import open_hdf5
 from ..reader import faults_of
 from ..source import CountsSource, CsrBlock
-from ..tenx import FeatureMatrix, h5_attributes, h5_facts, h5_words
+from ..tenx import FeatureMatrix, h5_words, open_h5, sized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["SummedCounts", "open_probes"]
-
-_LISTS = ("id", "name", "feature_type", "gene_id", "gene_name", "genome")
 
 
 def open_probes(path: Path, mode: object) -> tuple[FeatureMatrix, list[str]]:
@@ -46,63 +41,49 @@ def open_probes(path: Path, mode: object) -> tuple[FeatureMatrix, list[str]]:
     InputError
         If it is truncated, hostile, no such file, or its parts disagree.
     """
-    if mode not in {"genes", "features"}:
+    if mode not in ("genes", "features"):
         raise InputError(Fault("probes", f"expected genes or features, but got {mode!r}"))
-    what = "a probe-barcode matrix"
-    check_heaps(path)
-    with faults_of(path, what, parsing=True), open_hdf5(path, what) as file:
-        if "matrix" not in file or "features" not in file["matrix"]:
-            raise InputError(Fault(str(path), "expected the group matrix/features, but got none"))
-        group, features = file["matrix"], file["matrix/features"]
-        facts = h5_facts(group, path)
-        sizes = {features[name].size for name in _LISTS if name in features}
-        if sizes != {facts.n_vars} or group["barcodes"].size != facts.n_obs:
-            raise _disagree(path)
-        words = {name: h5_words(features[name]) for name in _LISTS if name in features}
-        passed = _passed(features, facts.n_vars)
-        barcodes = read_text(group["barcodes"])
-        said = h5_attributes(file)
-    probes = words.get("id", [])
-    lengths = {len(column) for column in words.values()} | {passed.size, facts.n_vars}
-    if len(lengths) > 1 or len(barcodes) != facts.n_obs or not probes:
-        raise _disagree(path)
-    counts: CountsSource = Hdf5Matrix(Hdf5Node(path, "matrix"), facts)
-    kinds = words.get("feature_type") or ["Gene Expression"] * len(probes)
-    names = words.get("name") or [""] * len(probes)
-    notes = []
-    if mode == "genes":
-        first, columns = _genes(words.get("gene_id") or [_gene(one) for one in probes], passed)
-        counts = SummedCounts(counts, columns, len(first), path)
-        genes = words.get("gene_id") or [_gene(one) for one in probes]
-        symbols = words.get("gene_name") or [name.partition("|")[0] for name in names]
-        probes, names, kinds = ([column[k] for k in first] for column in (genes, symbols, kinds))
-        notes.append(
-            f"{int(passed.sum())} probes that passed the filter summed to {len(first)} genes; "
-            f"{int((~passed).sum())} others left out"
-        )
-    genomes = frozenset(words.get("genome") or []) - {""}
-    software = said.pop("software_version", "")
-    return FeatureMatrix(barcodes, probes, names, kinds, genomes, counts, software, said), notes
-
-
-def _disagree(path: Path) -> InputError:
-    return InputError(
-        Fault(f"{path}:matrix", "expected lists as long as the shape says, but they disagree")
+    probes = open_h5(path)
+    if mode == "features":
+        return probes, []
+    genes, symbols, passed = _genes_of(path, probes)
+    first, columns = _grouped(genes, passed)
+    matrix = replace(
+        probes,
+        gene_ids=[genes[k] for k in first],
+        names=[symbols[k] for k in first],
+        feature_types=[probes.feature_types[k] for k in first],
+        counts=SummedCounts(probes.counts, columns, len(first), path),
     )
+    note = (
+        f"{int(passed.sum())} probes that passed the filter summed to {len(first)} genes; "
+        f"{int((~passed).sum())} others left out"
+    )
+    return matrix, [note]
 
 
-def _passed(features: Any, n: int) -> NDArray[np.bool_]:
-    if "filtered_probes" not in features:
-        return np.ones(n, bool)
-    return np.asarray(features["filtered_probes"][:]).astype(bool)
+def _genes_of(path: Path, probes: FeatureMatrix) -> tuple[list[str], list[str], NDArray[np.bool_]]:
+    """Gene and symbol of each probe, and whether it passed the filter.
+
+    Files that lack them call a probe `ENSG...|SYMBOL|hash`, `SYMBOL|hash` for short.
+    """
+    what, n = "a probe-barcode matrix", len(probes.gene_ids)
+    genes, symbols = (
+        [name.partition("|")[0] for name in names] for names in (probes.gene_ids, probes.names)
+    )
+    passed = np.ones(n, bool)
+    with faults_of(path, what, parsing=True), open_hdf5(path, what, checked=True) as file:
+        features = file["matrix/features"]
+        if "gene_id" in features:
+            genes = h5_words(sized(features, "gene_id", n, path))
+        if "gene_name" in features:
+            symbols = h5_words(sized(features, "gene_name", n, path))
+        if "filtered_probes" in features:
+            passed = np.asarray(sized(features, "filtered_probes", n, path)[:]).astype(bool)
+    return genes, symbols, passed
 
 
-def _gene(probe: str) -> str:
-    """Gene of a probe called `ENSG...|SYMBOL|hash`."""
-    return probe.partition("|")[0]
-
-
-def _genes(genes: list[str], passed: NDArray[np.bool_]) -> tuple[list[int], NDArray[np.int64]]:
+def _grouped(genes: list[str], passed: NDArray[np.bool_]) -> tuple[list[int], NDArray[np.int64]]:
     """First probe of each gene, and the gene of each probe, -1 for probes that are left out."""
     place: dict[str, int] = {}
     first: list[int] = []
@@ -151,28 +132,27 @@ class SummedCounts:
         InputError
             An index outside the matrix.
         """
-        # Beside the block: its keys, their order and the sorted copy.
+        from scipy import sparse
+
+        n_old = self.columns.size
+        kept = np.flatnonzero(self.columns >= 0)
+        ones = np.ones(kept.size, self.dtype)
+        group = sparse.csr_array((ones, (kept, self.columns[kept])), shape=(n_old, self.n_vars))
+        # Beside the block: its entries in wide numbers, and their sums.
         for block in self.counts.blocks(max(1, budget_bytes // 4)):
-            indices = block.indices.astype(np.int64)
-            if indices.size and not 0 <= indices.min() <= indices.max() < self.columns.size:
+            indices = block.indices
+            if indices.size and not 0 <= indices.min() <= indices.max() < n_old:
                 raise InputError(
                     Fault(
                         f"{self.path}:matrix/indices",
                         "expected probes inside the matrix, but got one outside; it is damaged",
                     )
                 )
-            columns = self.columns[indices]
-            rows = np.repeat(np.arange(block.n_rows), np.diff(block.indptr))
-            kept = columns >= 0
-            keys = rows[kept] * self.n_vars + columns[kept]
-            order = np.argsort(keys, kind="stable")
-            unique, start = np.unique(keys[order], return_index=True)
-            data = block.data[kept][order].astype(self.dtype, copy=False)
-            summed = np.add.reduceat(data, start) if start.size else data
-            where = np.searchsorted(unique, np.arange(block.n_rows + 1) * self.n_vars)
+            parts = (block.data.astype(self.dtype), indices, block.indptr)
+            summed = sparse.csr_array(parts, shape=(block.n_rows, n_old)) @ group
             yield CsrBlock(
                 block.start_row,
-                where.astype(np.int64),
-                (unique % self.n_vars).astype(np.int32) if self.n_vars else unique.astype(np.int32),
-                summed,
+                summed.indptr.astype(np.int64),
+                summed.indices.astype(np.int32),
+                summed.data,
             )
