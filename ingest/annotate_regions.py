@@ -220,8 +220,9 @@ def _selections(path: Path) -> Iterator[tuple[str, Any, Any]]:
     """Yield selections of Xenium Explorer: their names stand above X and Y, or in a column."""
     import shapely
 
-    name, rings = "", dict[str, list[tuple[float, float]]]()
+    name, rings = "", dict[tuple[int, str], list[tuple[float, float]]]()
     at: dict[str, int] = {}
+    block = 0  # selections of one name stand in blocks of their own
     with (
         faults_of(path, "a table of selections", parsing=True),
         path.open(encoding="utf-8-sig", newline="") as file,
@@ -231,15 +232,15 @@ def _selections(path: Path) -> Iterator[tuple[str, Any, Any]]:
             said = line.lstrip("# ").casefold()
             if line.startswith("#") and said.startswith(_SELECTION):
                 name = line.partition(":")[2].strip().strip(",").strip('"')
-                at = {}
+                at, block = {}, block + 1
             elif not line or line.startswith("#"):
                 continue
             elif not at:
                 at = _places(path, number, cells)
             else:
                 called = cells[at["name"]].strip() if "name" in at else name
-                rings.setdefault(called, []).append(_vertex(path, number, cells, at))
-    for called, vertices in rings.items():
+                rings.setdefault((block, called), []).append(_vertex(path, number, cells, at))
+    for (_, called), vertices in rings.items():
         if len(vertices) < 3:
             raise InvalidArgument(f"three vertices or more are wanted of {called!r}, but got fewer")
         yield f"selection {called!r}", called or path.stem, shapely.Polygon(vertices)
@@ -316,11 +317,10 @@ def cell_regions(
         raise InputError(Fault(where, "expected cells at places of their own, but got one place"))
     # Where others are nearer, the disc is smaller: no cell without the label lies in it.
     radius = _REACH * np.minimum(np.where(apart > 0, apart / _REACH * 0.99, usual), usual)
-    parts = []
-    for code in range(len(names)):
-        own = np.flatnonzero(codes[labeled] == code)
-        discs = shapely.buffer(shapely.points(positions[labeled[own]]), radius[own], quad_segs=8)
-        parts.append(shapely.union_all(discs))
+    discs = shapely.buffer(shapely.points(positions[labeled]), radius, quad_segs=8)
+    order = np.argsort(codes[labeled], kind="stable")
+    ends = np.searchsorted(codes[labeled[order]], np.arange(1, len(names)))
+    parts = [shapely.union_all(own) for own in np.split(discs[order], ends)]
     return all_checked(
         ((f"label {name!r}", name, part) for name, part in zip(names, parts, strict=True)), "label"
     )

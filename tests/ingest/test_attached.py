@@ -20,7 +20,7 @@ from tisseract.atlas.store import open_store
 from tisseract.ingest import check
 from tisseract.ingest.annotate_frames import fit_landmarks, read_transform
 from tisseract.ingest.annotate_labels import read_labels_file
-from tisseract.ingest.annotate_regions import Ground, read_region_file
+from tisseract.ingest.annotate_regions import Ground, cell_regions, read_region_file
 from tisseract.ingest.check import check_samples
 from tisseract.ingest.pipeline import ingest
 
@@ -94,6 +94,13 @@ class TestRegions:
         path.write_text("Barcode,Region\n" + "".join(f"cell{k},left\n" for k in range(0, 60, 3)))
         assert self.cells(tmp_path, str(path), "left") == expected(np.arange(60) % 3 == 0)
 
+    def test_labels_are_drawn_around_their_own_cells(self) -> None:
+        xy = np.indices((10, 10)).reshape(2, -1).T.astype(float)
+        codes = np.random.default_rng(0).permutation(100) // 3 - 1
+        found = cell_regions(xy, codes, tuple(f"n{k}" for k in range(33)), "here")
+        centers = np.array([shape.centroid.coords[0] for shape in found.polygons])
+        np.testing.assert_allclose(centers, [xy[codes == k].mean(axis=0) for k in range(33)])
+
     def test_several_selections_in_one_file(self, tmp_path: Path) -> None:
         path = tmp_path / "two.csv"
         path.write_text("Selection,X,Y\na,0,0\na,1,0\na,1,1\nb,5,5\nb,6,5\nb,6,6\n")
@@ -101,6 +108,8 @@ class TestRegions:
         assert found.names == ("a", "b")
         path.write_text(XPLORER + XPLORER.replace("#Sel", "# Sel").replace("core", "rim"), "utf-8")
         assert read_region_file(path, {}, Ground(1.0)).names == ("tumor core", "tumor rim")
+        path.write_text(XPLORER + XPLORER.replace("5", "15"), "utf-8")
+        assert read_region_file(path, {}, Ground(1.0)).names == ("tumor core",) * 2
 
     def test_regions_that_miss_the_cells_are_refused(self, tmp_path: Path) -> None:
         path = geojson(tmp_path / "far.geojson", square(2000, 2100), name="far")
