@@ -32,7 +32,7 @@ from ..atlas.lattice import fit_lattice
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["TECHNOLOGY_UNITS", "FoundUnit", "find_unit", "technology_unit"]
+__all__ = ["TECHNOLOGY_UNITS", "FoundUnit", "find_unit", "spacing", "technology_unit"]
 
 TECHNOLOGY_UNITS: dict[str, float | str] = {
     "visium": "lattice:100",
@@ -49,6 +49,7 @@ _PLAUSIBLE_UM = (3.0, 100.0)
 # Printing is exact to 1 %; spot_diameter_fullres, a usual source of wrong units, is 7 to 22 % off.
 _NOTED, _REFUSED = 0.05, 0.25
 _ROUNDED = 1e-6
+_FEWEST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +234,9 @@ def _against_lattice(
 
 def _require_plausible(positions: NDArray[np.float64], technology: str | None, where: str) -> None:
     """Refuse an implied micrometre when the cells would lie impossibly close or far apart."""
-    from scipy.spatial import cKDTree
-
-    sample = positions[np.isfinite(positions).all(axis=1)]
-    if len(sample) < 10:
+    near = spacing(positions)
+    if near is None:
         return
-    queries = sample[:: max(1, len(sample) // 2000)]
-    distances, _ = cKDTree(sample).query(queries, k=2)
-    near = float(np.median(distances[:, 1]))
     if not _PLAUSIBLE_UM[0] <= near <= _PLAUSIBLE_UM[1]:
         raise InputError(
             Fault(
@@ -249,3 +245,20 @@ def _require_plausible(positions: NDArray[np.float64], technology: str | None, w
                 f"{near:.3g} units apart (3 to 100 expected); set `um_per_unit`",
             )
         )
+
+
+def spacing(positions: NDArray[np.float64]) -> float | None:
+    """Median distance to the nearest neighbor, of some 2000; None where there are too few to tell.
+
+    Examples
+    --------
+    >>> spacing(np.stack([np.arange(12.0) * 3, np.zeros(12)], axis=1))
+    3.0
+    """
+    from scipy.spatial import cKDTree
+
+    known = positions[np.isfinite(positions).all(axis=1)]
+    if len(known) < _FEWEST:
+        return None
+    distances, _ = cKDTree(known).query(known[:: max(1, len(known) // 2000)], k=2)
+    return float(np.median(distances[:, 1]))

@@ -11,7 +11,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ..missing import name_rows
 from ..source import StringValues
-from ..units import FoundUnit, find_unit
+from ..units import FoundUnit, find_unit, spacing
 from .table import open_table
 from .text_table import first_words
 
@@ -25,7 +25,6 @@ __all__ = ["BEAD_RADIUS_UM", "Beads", "bead_unit", "read_beads"]
 BEAD_RADIUS_UM = 5.0
 """Beads have 10 um (Rodriques et al., Science 363:1463; Stickels et al., Nat Biotechnol 39:313)."""
 _APART_UM = (7.0, 25.0)  # centers of neighboring beads: packed, or with some of them lost
-_SAMPLE = 4000
 _FAR = 1e9
 _NAMES = (
     ("barcode", "barcodes", "bead", "bead_barcode", "cell_bc", "bc", "spacemake_id"),
@@ -130,7 +129,7 @@ def bead_unit(
     place = f"{where}:um_per_unit"
     if options.um_per_unit is not None:
         return find_unit(beads.positions, options.um_per_unit, where=place)
-    apart = _spacing(beads.positions)
+    apart = spacing(beads.positions)
     if apart is not None and not _APART_UM[0] <= apart * assumed <= _APART_UM[1]:
         raise InputError(
             Fault(
@@ -145,14 +144,3 @@ def bead_unit(
         f"{assumed:g} um per unit, assumed: {why}",
         (f"um_per_unit: the files do not say the unit; {assumed:g} assumed ({why})",),
     )
-
-
-def _spacing(positions: NDArray[np.float64]) -> float | None:
-    """Median distance to the nearest neighbor; None where there are too few to tell."""
-    from scipy.spatial import cKDTree
-
-    if len(positions) < 10:
-        return None
-    queries = positions[:: max(1, len(positions) // _SAMPLE)]
-    distances, _ = cKDTree(positions).query(queries, k=2)
-    return float(np.median(distances[:, 1]))
