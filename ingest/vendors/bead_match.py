@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,24 +13,13 @@ from .beads import BEAD_RADIUS_UM
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ..reader import ReadOptions
     from ..source import CountsSource, StringValues
     from .beads import Beads
     from .vendor import Survey
 
-__all__ = ["completeness", "fill_radius", "kept_rows", "match_beads"]
+__all__ = ["fill_radius", "kept_rows", "match_beads"]
 
 _SHOWN = 3
-
-
-def completeness(options: ReadOptions, where: str) -> Literal["partial", "complete"]:
-    """Whether genes that are not listed were measured; these files list what was seen."""
-    panel = options.reader_kwargs.get("panel", "partial")
-    if panel in {"partial", "complete"}:
-        return "complete" if panel == "complete" else "partial"
-    raise InputError(
-        Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-    )
 
 
 def match_beads(

@@ -12,12 +12,13 @@ from ...atlas.errors import InputError
 from ..h5ad import H5adReader
 from ..reader import FaultList
 from ..source import StringValues
-from .bead_match import completeness, fill_radius, kept_rows, match_beads
+from .bead_match import fill_radius, kept_rows, match_beads
 from .beads import Beads, bead_unit, read_beads
 from .folder import Folder
 from .h5ad_obs import h5ad_obs
 from .joined import join_columns
 from .mtx_beads import MtxParts, open_bead_mtx
+from .panel_option import completeness
 from .table import open_table
 from .vendor import Survey, VendorReader, features_of
 
@@ -121,7 +122,7 @@ def _from_mtx(survey: Survey, folder: Folder, matrix: Path, options: ReadOptions
         options=options,
         where=str(matrix),
         gene_ids=found.ids,
-        completeness=completeness(options, str(survey.path)),
+        completeness=completeness(options, str(survey.path), "partial"),
     ).panel
     return beads
 

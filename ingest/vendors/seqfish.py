@@ -8,7 +8,6 @@ positions are laid over the image, whose OME header has the size of a pixel.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, override
@@ -19,11 +18,11 @@ from ...atlas.errors import Fault, InputError
 from ...atlas.image_sources import file_image, label_image, open_pixels
 from ..missing import name_rows
 from ..source import RingPiece, RingsSource
-from ..units import FoundUnit, find_unit
-from .bead_match import completeness
+from ..units import FoundUnit, find_unit, spacing
 from .dense import DenseCounts
 from .folder import Folder
 from .ome_pixels import pixel_um
+from .panel_option import completeness
 from .seqfish_files import Roi, choose, rois_of
 from .seqfish_rings import geojson_rings
 from .table import Table, open_table
@@ -164,15 +163,10 @@ def _fill_features(
         ["controls" if name.casefold().startswith(_CONTROLS) else "" for name in genes],
         options=options,
         where=str(table.path),
-        completeness=completeness(_as_complete(options), str(survey.path)),
+        completeness=completeness(options, str(survey.path), "complete"),
     )
     survey.panel, survey.apart = found.panel, found.apart
     survey.counts = DenseCounts(table, genes, kept)
-
-
-def _as_complete(options: ReadOptions) -> ReadOptions:
-    """Matrices of chosen probes list all that was measured, unless said otherwise."""
-    return replace(options, reader_kwargs={"panel": "complete"} | dict(options.reader_kwargs))
 
 
 def _pixel(roi: Roi, options: ReadOptions) -> float | None:
@@ -211,7 +205,7 @@ def _unit(survey: Survey, roi: Roi, pixel: float | None, options: ReadOptions) -
                 "regions, or set um_per_unit",
             )
         )
-    apart = _spacing(survey.positions)
+    apart = spacing(survey.positions)
     if apart is None or not _APART_UM[0] <= apart <= _APART_UM[1]:
         raise InputError(
             Fault(
@@ -222,16 +216,6 @@ def _unit(survey: Survey, roi: Roi, pixel: float | None, options: ReadOptions) -
         )
     note = "um_per_unit: no image says the size of a pixel; positions are taken as micrometers"
     return FoundUnit(1.0, "micrometers, as newer releases write them", (note,))
-
-
-def _spacing(positions: NDArray[np.float64]) -> float | None:
-    from scipy.spatial import cKDTree
-
-    if len(positions) < 10:
-        return None
-    queries = positions[:: max(1, len(positions) // 2000)]
-    distances, _ = cKDTree(positions).query(queries, k=2)
-    return float(np.median(distances[:, 1]))
 
 
 def _affine(survey: Survey, pixel: float | None, options: ReadOptions) -> Affine:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, ClassVar, override
 
 from ...atlas.errors import InputError
 from ..source import StringValues
-from .bead_match import completeness, fill_radius, kept_rows, match_beads
+from .bead_match import fill_radius, kept_rows, match_beads
 from .beads import bead_unit, read_beads
 from .folder import Folder
 from .gene_rows import open_gene_rows
 from .mtx_beads import MtxParts, open_bead_mtx
+from .panel_option import completeness
 from .vendor import Survey, VendorReader, features_of
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class SlideSeqReader(VendorReader):
                 options=options,
                 where=where,
                 gene_ids=gene_ids,
-                completeness=completeness(options, str(path)),
+                completeness=completeness(options, str(path), "partial"),
             ).panel
         if beads is not None:
             with survey.faults.part():

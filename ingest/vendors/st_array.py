@@ -17,8 +17,8 @@ from ...atlas.image_sources import file_image, open_pixels
 from ..missing import name_rows
 from ..source import ArrayColumn, NumericValues, StringValues
 from ..units import find_unit
-from .bead_match import completeness
 from .dense import DenseCounts
+from .panel_option import completeness
 from .st_files import SPOT_NAME, Bundle, is_count_table, locate
 from .table import Table, open_table
 from .vendor import Survey, VendorReader, features_of
@@ -128,7 +128,7 @@ def _fill_spots(survey: Survey, bundle: Bundle, options: ReadOptions) -> bool:
         [""] * len(genes),
         options=options,
         where=where,
-        completeness=completeness(options, str(survey.path)),
+        completeness=completeness(options, str(survey.path), "partial"),
     ).panel
     survey.counts = DenseCounts(table, genes, None if rows.size == len(ids) else rows)
     survey.ids, survey.positions = ids.take(rows), found

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, override
+from typing import TYPE_CHECKING, ClassVar, override
 
 from ...atlas.errors import Fault, InputError
 from ...atlas.image_sources import file_image, label_image, open_pixels
 from ..guard import is_hdf5
 from ..reader import faults_of
 from ..units import find_unit
+from .panel_option import completeness
 from .stereoseq_cells import open_cells
 from .stereoseq_clusters import cluster_columns
 from .stereoseq_files import Bundle, locate, looks_like
@@ -277,18 +278,9 @@ def _fill_genes(
         options=options,
         where=where,
         gene_ids=ids if names else None,
-        completeness=_completeness(options, str(survey.path)),
+        completeness=completeness(options, str(survey.path), "partial"),
     )
     survey.panel = found.panel
-
-
-def _completeness(options: ReadOptions, where: str) -> Literal["partial", "complete"]:
-    panel = options.reader_kwargs.get("panel", "partial")
-    if panel in {"partial", "complete"}:
-        return "complete" if panel == "complete" else "partial"
-    raise InputError(
-        Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-    )
 
 
 def _with_molecules(options: ReadOptions, where: str) -> bool:
