@@ -99,7 +99,9 @@ class TestRegions:
         codes = np.random.default_rng(0).permutation(100) // 3 - 1
         found = cell_regions(xy, codes, tuple(f"n{k}" for k in range(33)), "here")
         centers = np.array([shape.centroid.coords[0] for shape in found.polygons])
-        np.testing.assert_allclose(centers, [xy[codes == k].mean(axis=0) for k in range(33)])
+        # Discs of neighbors share some area.
+        wanted = [xy[codes == k].mean(axis=0) for k in range(33)]
+        np.testing.assert_allclose(centers, wanted, atol=0.1)
 
     def test_several_selections_in_one_file(self, tmp_path: Path) -> None:
         path = tmp_path / "two.csv"
