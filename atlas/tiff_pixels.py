@@ -229,10 +229,11 @@ class _StripRows:
         if not self._stored.isnative:
             out = out.byteswap(inplace=True).view(self._stored.newbyteorder("="))
         if self._differences:
-            # They wrap around, as the numbers themselves do.
-            for low in range(0, out.shape[0], _ROWS):
-                some = out[low : low + _ROWS]
-                some[:] = np.add.accumulate(some, axis=1, dtype=out.dtype)
+            # Of the bits as whole numbers, which wrap around: also where they are floats.
+            bits = out.view(f"u{out.dtype.itemsize}")
+            for low in range(0, bits.shape[0], _ROWS):
+                some = bits[low : low + _ROWS]
+                some[:] = np.add.accumulate(some, axis=1, dtype=bits.dtype)
         return out
 
     def _fill(self, number: int, start: int, out: NDArray[Any]) -> None:

@@ -211,6 +211,22 @@ def test_large_strips_are_read_by_rows(
         assert compression != "lzw" or pixels.held_bytes >= one_strip
 
 
+def test_differences_of_floats_are_those_of_their_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libtiff, and with it GDAL, writes floats with the horizontal predictor."""
+    from tisseract.atlas import tiff_pixels
+
+    monkeypatch.setattr(tiff_pixels, "_LARGE_STRIP", 100)
+    data = np.random.default_rng(0).random((200, 300), np.float32)
+    path = tmp_path / "a.tif"
+    bits = data.view(np.int32)
+    tifffile.imwrite(path, bits, compression="zlib", predictor=True, rowsperstrip=200)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages.first.tags["SampleFormat"].overwrite(3)
+    np.testing.assert_array_equal(pixels_of(path)[0], data)
+
+
 def test_a_strip_that_ends_early_is_no_black_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
