@@ -128,8 +128,7 @@ class Columns:
         if name == cell_ids.COLUMN:
             return Column(name, "cell", name, frozenset({"string"}), None)
         if source in gene_columns.UNITS and key:
-            places = gene_columns.gene_places(self._store, key)
-            nameless = gene_columns.nameless_panels(self._store, key)
+            places, nameless = gene_columns.gene_places(self._store, key)
             kinds = frozenset({"numeric"})
             return Column(
                 name, "gene", key, kinds, None, unit=source, places=places, nameless=nameless

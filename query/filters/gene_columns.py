@@ -38,10 +38,14 @@ _SCALE = 1e4
 _LARGEST_LOG = float(np.log1p(_SCALE)) * (1 + 1e-6)
 
 
-def gene_places(store: "AtlasStore", name: str) -> tuple[tuple[str, int, bool], ...]:
+def gene_places(
+    store: "AtlasStore", name: str
+) -> tuple[tuple[tuple[str, int, bool], ...], frozenset[str]]:
     """Where a gene stands in each panel that lists it: digest, matrix column, zero-padded.
 
-    Reads each distinct panel once.
+    Reads each distinct panel once. The second are digests of panels that may list it under an
+    identifier that the atlas does not know; none where the identifier is known, as then every
+    panel was searched for it.
 
     Raises
     ------
@@ -49,39 +53,22 @@ def gene_places(store: "AtlasStore", name: str) -> tuple[tuple[str, int, bool], 
         No section has such a gene, or the name fits several.
     """
     from ..expression.apart import telling_apart
-    from ..expression.choice import find_rows, gene_union
+    from ..expression.choice import find_rows, gene_union, has_symbols
 
     sections = store.section_names
     union = gene_union(store, sections)
     with telling_apart(store, sections, name):
         rows = list(find_rows(union, name))
+    identified = is_accession(str(union.gene_id[rows[0]]))
     panels = {store.snapshot.sections[section].panel: section for section in reversed(sections)}
-    found = []
+    found, nameless = [], set()
     for digest, section in panels.items():
         column = int(union.columns(digest)[rows].max())
         if column >= 0:
             found.append((digest, column, store.section(section).panel.zero_padded))
-    return tuple(found)
-
-
-def nameless_panels(store: "AtlasStore", name: str) -> frozenset[str]:
-    """Digests of panels that may list a gene under an identifier that the atlas does not know.
-
-    None where the identifier is known: then every panel was searched for it.
-    """
-    from ..expression.choice import find_rows, gene_union, has_symbols
-
-    sections = store.section_names
-    union = gene_union(store, sections)
-    rows = list(find_rows(union, name))
-    if is_accession(str(union.gene_id[rows[0]])):
-        return frozenset()
-    panels = {store.snapshot.sections[section].panel: section for section in reversed(sections)}
-    return frozenset(
-        digest
-        for digest, section in panels.items()
-        if int(union.columns(digest)[rows].max()) < 0 and not has_symbols(store, section)
-    )
+        elif not identified and not has_symbols(store, section):
+            nameless.add(digest)
+    return tuple(found), frozenset(nameless)
 
 
 def refuse_bare_gene(store: "AtlasStore", name: str) -> None:
