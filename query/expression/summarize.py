@@ -27,6 +27,7 @@ from .summary_plan import (
     to_merge,
 )
 from .sums import GroupSums, section_sums
+from .taking_part import cells_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -195,21 +196,13 @@ def _batches(
     for done, name in enumerate(plan.todo):
         if progress is not None:
             progress(f"summarize {name}", done, len(plan.todo))
-        kept = _taking_part(store, name, all_cells=plan.all_cells)
+        kept = cells_of(store, name, None, all_cells=plan.all_cells)
         batch.append(section_sums(store, store.section(name), columns, limit - held, kept))
         held += batch[-1].values.nbytes
         last = done + 1 == len(plan.todo)
         if last or held > limit // _WAITING or time.monotonic() - since > _COMMIT_SECONDS:
             yield batch, plan.dropped if last else ()
             batch, held, since = [], 0, time.monotonic()
-
-
-def _taking_part(store: AtlasStore, section: str, *, all_cells: bool) -> NDArray[np.bool_] | None:
-    """Mark the cells that take part, (n_obs,); None is all."""
-    from ..labels.masks import cells_taking_part
-
-    masks = cells_taking_part(store, [section], None, all_cells=all_cells)
-    return None if masks is None else masks[section]
 
 
 def _write(store: AtlasStore, plan: SummaryPlan, batch: Sequence[GroupSums]) -> SegmentEntry:
