@@ -5,14 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ...atlas.errors import Fault, InputError, InvalidArgument, near
 from ...atlas.geojson import Named, all_checked, named_features
 from ...atlas.keys import check_name
 from ...atlas.regions import KIND, write_regions
 from ...atlas.snapshot import Change
-from .given import loaded, polygon, read_text, refuse_pixels
+from .given import factor, loaded, polygon, read_text, refuse_pixels
 from .ontology import read_ontology_table
 
 if TYPE_CHECKING:
@@ -107,14 +105,13 @@ def annotate_regions(
 def _scale(um_per_unit: object, known: float | None, section: str) -> float:
     if um_per_unit is None:
         return 1.0
-    if not (isinstance(um_per_unit, int | float) and 0 < um_per_unit < np.inf):
-        raise InvalidArgument(f"um_per_unit above 0 is wanted, but got {um_per_unit!r}")
+    scale = factor(um_per_unit)
     if known is None:
         raise InvalidArgument(
             f"a section of known unit is wanted with um_per_unit=, but got {section!r}; give the "
             "polygons in its source units without um_per_unit, or ingest it with one"
         )
-    return float(um_per_unit)
+    return scale
 
 
 def _times(scale: float) -> Callable[[Any], Any]:

@@ -11,6 +11,7 @@ from ...atlas.errors import (
     QuerySyntax,
     UnitUnknown,
 )
+from ...atlas.regions import KIND
 from ..cells.selection import Selection
 from ..cells.verbs import check_sections, check_unit, select
 from ..filters.expression import Test
@@ -24,7 +25,6 @@ from .touching import Touching
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
-from ...atlas.regions import KIND
 
 _NAMED = 10
 

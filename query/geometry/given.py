@@ -222,7 +222,11 @@ def factor(um_per_unit: object) -> float:
     ------
     InvalidArgument
     """
-    if not isinstance(um_per_unit, int | float) or not 0 < um_per_unit < np.inf:
+    if (
+        not isinstance(um_per_unit, int | float)
+        or um_per_unit is True
+        or not 0 < um_per_unit < np.inf
+    ):
         raise InvalidArgument(f"um_per_unit above 0 is wanted, but got {um_per_unit!r}")
     return float(um_per_unit)
 

@@ -66,7 +66,7 @@ def test_polygons_in_pixels_want_the_size_of_one(store: AtlasStore, tmp_path: Pa
     bare.write_text(json.dumps(_qupath(name="roi")["features"]))
     with pytest.raises(InvalidArgument, match="write pixels"):
         region(store, "half", polygon=bare)
-    wrong: tuple[Any, ...] = (0, -1, float("nan"), "x")
+    wrong: tuple[Any, ...] = (0, -1, float("nan"), "x", True)
     for bad in wrong:
         with pytest.raises(InvalidArgument, match="um_per_unit"):
             region(store, "half", bbox=(0, 0, 1, 1), um_per_unit=bad)
