@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ...atlas.errors import Corrupt
 from ...atlas.quality.section import summary_row
 from ...atlas.quality.summary import QcSummary
 from ...atlas.section import Section
-from .flags import Cohort, Flag, Limits, flags
+from .flags import Cohort, Flag, Limits, damaged, flags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,11 @@ class SectionFigures:
     def name(self) -> str:
         """Name of the section."""
         return self.entry.section
+
+    @property
+    def warned(self) -> bool:
+        """Whether any of its flags is a warning."""
+        return any(flag.level == "warning" for flag in self.flags)
 
     @property
     def technology(self) -> str:
@@ -111,9 +116,7 @@ def _counted(store: AtlasStore, entry: SectionEntry) -> SectionFigures:
         # Not `store.section`: what it opens is kept, and here there may be a thousand.
         quality = Section(store.storage, entry).qc
     except Corrupt as error:
-        step = "run `tisseract verify`, and ingest the section again"
-        found = Flag("damaged", "warning", None, None, str(error), step)
-        return SectionFigures(entry, None, False, (found,))
+        return SectionFigures(entry, None, False, (damaged(error),))
     return SectionFigures(entry, quality.summary, False, preview=quality.preview)
 
 
@@ -137,7 +140,7 @@ def _flagged(
     if one.summary is None:
         return one
     found = flags(one.summary, cohorts[_key(one)], limits, recorded=one.recorded)
-    return SectionFigures(one.entry, one.summary, one.recorded, found, one.preview)
+    return replace(one, flags=found)
 
 
 def quality_table(

@@ -13,9 +13,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from ...atlas.errors import Corrupt
     from ...atlas.quality.summary import QcSummary
 
-__all__ = ["MEANINGS", "Cohort", "Flag", "Limits", "flags"]
+__all__ = ["MEANINGS", "Cohort", "Flag", "Limits", "damaged", "flags"]
 
 Level = Literal["warning", "note"]
 
@@ -68,6 +69,12 @@ class Flag:
 
     def __str__(self) -> str:
         return f"{self.code}: {self.message}; {self.next_step}"
+
+
+def damaged(error: Corrupt) -> Flag:
+    """Flag a section of which something cannot be read."""
+    step = "run `tisseract verify`, and ingest the section again"
+    return Flag("damaged", "warning", None, None, str(error), step)
 
 
 MEANINGS: Mapping[str, str] = {

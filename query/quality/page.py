@@ -191,8 +191,7 @@ def row(one: SectionFigures, plan: PagePlan, picture: str | None, derived: Seque
         Graphs, embeddings and so on of the section.
     """
     cells = "".join(_cells(one, plan, picture))
-    warned = sum(flag.level == "warning" for flag in one.flags)
-    body = f'<tbody data-odd="{int(bool(warned))}"><tr>{cells}</tr>'
+    body = f'<tbody data-odd="{int(one.warned)}"><tr>{cells}</tr>'
     if plan.details:
         inner = "".join(_details(one, derived))
         body += (

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import batched
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
@@ -17,7 +16,7 @@ from ...atlas.quality.section import read_preview
 from ...atlas.section import Section
 from . import page
 from .figures import collect
-from .flags import Flag
+from .flags import damaged
 from .thumbnails import data_uri, density_png, image_jpeg, pixels_within
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ Thumbnails = Literal["density", "image", "none"]
 """What is shown of each section: its cells, its first image (where it has one), or nothing."""
 
 _KINDS = ("density", "image", "none")
-_TOGETHER = 32  # sections whose pictures are held at a time
 _READERS = 8
 
 
@@ -107,45 +105,54 @@ def write_report(
             "overwrite=True, or another name"
         )
     figures = collect(store, sections, read=True, limits=limits, progress=progress)
-    flagged = Counter(flag.code for one in figures for flag in one.flags)
+    drawn = _drawn(store, figures, thumbnails, progress)
+    counted = Counter(flag.code for one, _ in drawn for flag in one.flags)
+    flagged, n_warned = dict(counted.most_common()), sum(one.warned for one, _ in drawn)
     with _appearing(target) as file:
-        for piece in _pieces(store, figures, flagged, thumbnails, progress):
+        for piece in _pieces(store, drawn, flagged, n_warned):
             file.write(piece)
-    return ReportFacts(
-        target,
-        len(figures),
-        target.stat().st_size,
-        dict(flagged.most_common()),
-        sum(any(flag.level == "warning" for flag in one.flags) for one in figures),
-    )
+    return ReportFacts(target, len(drawn), target.stat().st_size, flagged, n_warned)
+
+
+def _drawn(
+    store: AtlasStore,
+    figures: Sequence[SectionFigures],
+    thumbnails: Thumbnails,
+    progress: Progress | None,
+) -> list[tuple[SectionFigures, str | None]]:
+    """Draw every section: what the page says of all counts what cannot be drawn, too."""
+    side = 0 if thumbnails == "none" else pixels_within(len(figures))
+    if not side:
+        return [(one, None) for one in figures]
+
+    def draw(one: SectionFigures) -> tuple[SectionFigures, str | None]:
+        try:
+            return one, _picture(store, one, side, thumbnails)
+        except Corrupt as error:  # the figures are in the catalog and stay
+            return replace(one, flags=(damaged(error), *one.flags)), None
+
+    drawn = []
+    with ThreadPoolExecutor(_READERS, "tisseract-report") as pool:
+        for found in pool.map(draw, figures):
+            drawn.append(found)
+            if progress is not None:
+                progress("draw", len(drawn), len(figures))
+    return drawn
 
 
 def _pieces(
     store: AtlasStore,
-    figures: list[SectionFigures],
-    flagged: Counter[str],
-    thumbnails: Thumbnails,
-    progress: Progress | None,
+    drawn: Sequence[tuple[SectionFigures, str | None]],
+    flagged: dict[str, int],
+    n_warned: int,
 ) -> Iterator[str]:
+    figures = [one for one, _ in drawn]
     plan = page.plan_page(figures)
-    heading = page.Heading(_title(store.url), _facts(store, figures), dict(flagged.most_common()))
-    yield from page.head(heading, plan)
+    facts = _facts(store, figures) | {"sections with warnings": n_warned}
+    yield from page.head(page.Heading(_title(store.url), facts, flagged), plan)
     derived = _derived(store.snapshot)
-    side = 0 if thumbnails == "none" else pixels_within(len(figures))
-    done = 0
-    with ThreadPoolExecutor(_READERS, "tisseract-report") as pool:
-        for some in batched(figures, _TOGETHER):
-            jobs = [pool.submit(_picture, store, one, side, thumbnails) for one in some]
-            for one, job in zip(some, jobs, strict=True):
-                picture = None
-                try:
-                    picture = job.result()
-                except Corrupt as error:
-                    one = _damaged(one, error)  # noqa: PLW2901 - the same section, told of
-                yield page.row(one, plan, picture, derived.get(one.name, ()))
-            done += len(some)
-            if progress is not None:
-                progress("draw", done, len(figures))
+    for one, picture in drawn:
+        yield page.row(one, plan, picture, derived.get(one.name, ()))
     yield from page.foot()
 
 
@@ -153,8 +160,6 @@ def _picture(
     store: AtlasStore, one: SectionFigures, side: int, thumbnails: Thumbnails
 ) -> str | None:
     """Thumbnail of a section as a `data:` URI; None where there is nothing to show."""
-    if not side:
-        return None
     if thumbnails == "image":
         # Not `store.section`: what it opens is kept, and here there may be a thousand.
         image = image_jpeg(Section(store.storage, one.entry), side)
@@ -162,14 +167,6 @@ def _picture(
             return data_uri(image, "image/jpeg")
     preview = one.preview if one.preview is not None else read_preview(store.storage, one.entry)
     return None if preview is None else data_uri(density_png(preview, side), "image/png")
-
-
-def _damaged(one: SectionFigures, error: Corrupt) -> SectionFigures:
-    """Tell of a picture that cannot be read; the figures are in the catalog and stay."""
-    step = "run `tisseract verify`, and ingest the section again"
-    return replace(
-        one, flags=(Flag("damaged", "warning", None, None, str(error), step), *one.flags)
-    )
 
 
 def _title(url: str) -> str:
@@ -186,7 +183,6 @@ def _facts(store: AtlasStore, figures: Sequence[SectionFigures]) -> dict[str, ob
         software = version("tisseract")
     except PackageNotFoundError:
         software = "unknown"
-    warned = sum(any(flag.level == "warning" for flag in one.flags) for one in figures)
     return {
         "atlas": store.url,
         "snapshot": f"{snapshot.number} of {snapshot.created}",
@@ -195,7 +191,6 @@ def _facts(store: AtlasStore, figures: Sequence[SectionFigures]) -> dict[str, ob
         "sections": len(figures),
         "cells": sum(one.entry.n_obs for one in figures),
         "technologies": named,
-        "sections with warnings": warned,
     }
 
 

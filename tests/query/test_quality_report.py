@@ -258,6 +258,8 @@ def test_images_are_shown_where_there_are_any(tmp_path: Path) -> None:
     for file in [*group.rglob("c/**/*")]:
         if file.is_file():
             file.unlink()
-    broken = Page(write_report(store, tmp_path / "broken.html", thumbnails="image").path)
-    assert "damaged" in broken.text
+    facts = write_report(store, tmp_path / "broken.html", thumbnails="image")
+    broken = Page(facts.path)
+    assert "damaged 1 section" in broken.text
+    assert (facts.flagged["damaged"], facts.n_warned) == (1, 1)
     assert len(broken.of("img")) == 1
