@@ -7,6 +7,7 @@ are places on the array, 200 um a step.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, override
 
@@ -24,6 +25,8 @@ from .table import Table, open_table
 from .vendor import Survey, VendorReader, features_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from ..reader import ReadOptions
@@ -105,6 +108,21 @@ def _with_images(options: ReadOptions) -> bool:
     return options.reader_kwargs.get("images", True) is not False
 
 
+@dataclass(frozen=True, slots=True)
+class _Spots:
+    """Spots that are kept."""
+
+    rows: NDArray[np.int64]
+    """(k,) rows of the counts, ascending."""
+    positions: NDArray[np.float64]
+    """(k, 2) x, y: pixels, or places on the array."""
+    places: NDArray[np.float64]
+    """(k, 2) x, y on the array."""
+    obs: Mapping[str, ObsColumn] = field(default_factory=dict)
+    """Columns of the list of spots."""
+    in_pixels: bool = False
+
+
 def _fill_spots(survey: Survey, bundle: Bundle, options: ReadOptions) -> bool:
     """Fill everything but the image; returns whether positions are pixels."""
     table = open_table(bundle.counts)
@@ -113,15 +131,18 @@ def _fill_spots(survey: Survey, bundle: Bundle, options: ReadOptions) -> bool:
     if twice := ids.repeated():
         raise InputError(Fault(where, f"expected every spot once, but got {twice[0]!r} again"))
     steps = _steps(ids, where)
-    rows, found, in_pixels = np.arange(len(ids)), steps, False
-    obs: dict[str, ObsColumn] = {}
     if bundle.spots is not None:
-        rows, found, obs, in_pixels = _joined(survey, bundle.spots, steps, ids, options)
+        spots = _joined(survey, bundle.spots, steps, ids, options)
     else:
+        spots = _Spots(np.arange(len(ids)), steps, steps)
         survey.missing.append(
             "no list of spots in the folder (*selection*.tsv): positions are places on the array, "
             "and no image can be laid under them"
         )
+    wrong = np.flatnonzero(~(np.abs(spots.positions) < _FAR).all(axis=1))
+    if wrong.size:
+        got = f"expected places of all spots, but got none, or far ones, in {name_rows(wrong)}"
+        raise InputError(Fault(str(bundle.spots or where), got))
     genes = tuple(name for name in table.names[1:] if not name.startswith("column_"))
     survey.panel = features_of(
         genes,
@@ -130,14 +151,15 @@ def _fill_spots(survey: Survey, bundle: Bundle, options: ReadOptions) -> bool:
         where=where,
         completeness=completeness(options, str(survey.path), "partial"),
     ).panel
-    survey.counts = DenseCounts(table, genes, None if rows.size == len(ids) else rows)
-    survey.ids, survey.positions = ids.take(rows), found
-    column, row = steps[rows].T
+    whole = spots.rows.size == len(ids)
+    survey.counts = DenseCounts(table, genes, None if whole else spots.rows)
+    survey.ids, survey.positions = ids.take(spots.rows), spots.positions
+    column, row = spots.places.T
     survey.obs = {
         "array_row": ArrayColumn("numeric", NumericValues(row)),
         "array_col": ArrayColumn("numeric", NumericValues(column)),
-    } | obs
-    return in_pixels
+    } | dict(spots.obs)
+    return spots.in_pixels
 
 
 def _steps(ids: StringValues, where: str) -> NDArray[np.float64]:
@@ -160,8 +182,8 @@ def _steps(ids: StringValues, where: str) -> NDArray[np.float64]:
 
 def _joined(
     survey: Survey, path: Path, steps: NDArray[np.float64], ids: StringValues, options: ReadOptions
-) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, ObsColumn], bool]:
-    """Rows of the counts that the list selects, their positions and columns, whether in pixels."""
+) -> _Spots:
+    """Spots of the counts that the list selects, with its columns."""
     table = open_table(path)
     lacking = [name for name in ("x", "y") if name not in table.names]
     if lacking:
@@ -175,22 +197,20 @@ def _joined(
     at = _matched(table, steps)
     kept = _selected(survey, table, at, ids, options)
     rows = np.flatnonzero(kept)
+
+    def listed(x: str, y: str) -> NDArray[np.float64]:
+        return np.stack([table.numbers(x), table.numbers(y)], axis=1)[at[rows]]
+
+    places = listed("x", "y")
     in_pixels = {"pixel_x", "pixel_y"} <= set(table.names)
-    if in_pixels:
-        places = np.stack([table.numbers(f"pixel_{axis}") for axis in "xy"], axis=1)[at[rows]]
-    else:
-        places = steps[rows]
+    if not in_pixels:
         survey.missing.append(
             f"no pixel_x and pixel_y in {path.name}: positions are places on the array"
         )
-    wrong = np.flatnonzero(~(np.abs(places) < _FAR).all(axis=1))
-    if wrong.size:
-        raise InputError(
-            Fault(str(path), f"expected pixels of all spots, but got none in {name_rows(wrong)}")
-        )
+    positions = listed("pixel_x", "pixel_y") if in_pixels else steps[rows]
     others = [name for name in table.names if name not in {"x", "y"}]
     others = [name for name in others if not name.startswith("column_")]
-    return rows, places, table.columns(others, at[rows]), in_pixels
+    return _Spots(rows, positions, places, table.columns(others, at[rows]), in_pixels)
 
 
 def _selected(
@@ -240,7 +260,9 @@ def _fill_image(survey: Survey, bundle: Bundle, options: ReadOptions, *, in_pixe
     path = options.image or (bundle.image if _with_images(options) else None)
     if path is None:
         if _with_images(options):
-            survey.missing.append("no image of this array in the folder: none is written")
+            survey.missing.append(
+                "no image, or several, of this array in the folder: none is written"
+            )
         return
     if not in_pixels:
         survey.notes.append(f"{path.name} left out: nothing says where the spots lie in it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,19 +89,28 @@ def locate(path: Path, sample: object = None, *, by_names: bool = False) -> Bund
     InputError
         No count table, several and none named, or several lists of spots that fit.
     """
-    root = path if path.is_dir() else path.parent
-    folder = Folder.of(root, 3 if path.is_dir() else 0)
-    tables = (
-        {_stem(name): name for name in _tables(folder, by_names=by_names)} if path.is_dir() else {}
-    )
-    if not path.is_dir():
-        tables = {_stem(path.name): path.name}
+    if path.is_dir():
+        folder = Folder.of(path, 3)
+        tables = _by_array(_tables(folder, by_names=by_names))
+    else:
+        folder, tables = Folder.of(path.parent, 0), {_stem(path.name): path.name}
     _require_one(path, tables, sample)
-    stem = str(sample) if sample is not None else next(iter(tables))
+    name = str(sample) if sample is not None else next(iter(tables))
     alone = len(tables) == 1 and path.is_dir()
-    spots = _fitting(folder, _SPOTS, stem, alone=alone, what="lists of spots")
-    image = _fitting(folder, _IMAGE, stem, alone=alone, what=None)
-    return Bundle(stem, root / tables[stem], spots, image, folder.faults)
+    spots = _fitting(folder, _SPOTS, name, alone=alone, what="lists of spots")
+    image = _fitting(folder, _IMAGE, name, alone=alone, what=None)
+    return Bundle(name, folder.root / tables[name], spots, image, folder.faults)
+
+
+def _by_array(names: list[str]) -> dict[str, str]:
+    """Tables by array: called like the table, or like its folder where tables have one name."""
+    times = Counter(map(_stem, names))
+    found: dict[str, str] = {}
+    for name in names:
+        stem = _stem(name)
+        array = stem if times[stem] == 1 else name.rpartition("/")[0] or stem
+        found[name if array in found else array] = name
+    return found
 
 
 def _require_one(path: Path, tables: dict[str, str], sample: object) -> None:
@@ -131,11 +141,11 @@ def _require_one(path: Path, tables: dict[str, str], sample: object) -> None:
 
 
 def _fitting(
-    folder: Folder, pattern: re.Pattern[str], stem: str, *, alone: bool, what: str | None
+    folder: Folder, pattern: re.Pattern[str], array: str, *, alone: bool, what: str | None
 ) -> Path | None:
     """Return the file of an array: named after it, in a folder named after it, or the only one."""
     found = [name for name in folder.names if pattern.fullmatch(_base(name).casefold())]
-    own = re.compile(rf"(?:^|[^A-Za-z0-9]){re.escape(stem)}(?:[^A-Za-z0-9]|$)", re.IGNORECASE)
+    own = re.compile(rf"(?:^|[^A-Za-z0-9]){re.escape(array)}(?:[^A-Za-z0-9]|$)", re.IGNORECASE)
     named = [name for name in found if own.search(_base(name))]
     fits = named or [name for name in found if own.search(name)]
     if not fits and alone and len(found) == 1:
@@ -144,7 +154,7 @@ def _fitting(
         raise InputError(
             Fault(
                 str(folder.root),
-                f"expected one of the {what} for {stem!r}, but got {', '.join(fits[:4])}; put the "
+                f"expected one of the {what} for {array!r}, but got {', '.join(fits[:4])}; put the "
                 "others elsewhere",
             )
         )

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
-from tisseract.ingest.source import NumericValues
+from tisseract.ingest.source import NumericValues, RawSection
 from tisseract.ingest.vendors.st_array import StArrayReader
 
 from ...contracts import ReaderContract, ids_of, matrix_of
 from . import st_bundle as bundle
-from .mutants import run_mutants
+from .mutants import run_mutants, wanted
 from .tissue import SimTissue
 
 READER = StArrayReader()
@@ -50,9 +50,7 @@ class TestSpots:
         raw = READER.open(folder, ReadOptions())
         assert raw.um_per_unit == pytest.approx(bundle.PIXEL_UM, rel=0.01)
         assert raw.radius == pytest.approx(50 / bundle.PIXEL_UM, rel=0.01)
-        column = raw.obs["array_col"].read()
-        assert isinstance(column, NumericValues)
-        assert (column.values == bundle.steps(N)[:, 0]).all()
+        assert (numbers(raw, "array_col") == bundle.steps(N)[:, 0]).all()
         assert {"array_row", "new_x", "new_y", "pixel_x", "pixel_y", "selected"} <= set(raw.obs)
         notes: Any = raw.provenance["notes"]
         assert any("3 spots that are not selected" in note for note in notes)
@@ -63,6 +61,8 @@ class TestSpots:
         folder = bundle.write_st(tmp_path / "array", TISSUE, corrected=True)
         raw = READER.open(folder, ReadOptions())
         assert (raw.positions == bundle.pixels(100)[:N]).all()
+        assert (numbers(raw, "array_row") == bundle.steps(N)[:, 1]).all()
+        assert ids_of(raw)[0] != "2x3"
 
     @pytest.mark.parametrize("spots", ["array", "none"])
     def test_without_pixels(self, tmp_path: Path, spots: str) -> None:
@@ -90,12 +90,39 @@ class TestSpots:
         wrong = ReadOptions(reader_kwargs={"sample": "A3"})
         assert "expected one of A1, A2" in str(READER.inspect(tmp_path, wrong).faults[0])
 
+    def test_folders_of_arrays_whose_files_have_one_name(self, tmp_path: Path) -> None:
+        for sample, n in (("A1", 100), ("A2", 90)):
+            tissue = SimTissue(n, n_genes=40, mean_counts=20, seed=6)
+            folder = bundle.write_st(tmp_path / sample, tissue, sample="counts", unselected=0)
+            (folder / "counts_selection.tsv").rename(folder / "selection.tsv")
+            (folder / "HE_counts.jpg").rename(folder / "HE.jpg")
+        told = str(READER.inspect(tmp_path, ReadOptions()).faults[0])
+        assert "got 2 (A1, A2)" in told
+        raw = READER.open(tmp_path, ReadOptions(reader_kwargs={"sample": "A2"}))
+        assert raw.n_obs == 90
+        assert (raw.positions == bundle.pixels(90)).all()
+        assert list(raw.images) == ["image"]
+
+    def test_several_images(self, tmp_path: Path) -> None:
+        folder = bundle.write_st(tmp_path / "array", TISSUE)
+        (folder / "A1_small.jpg").write_bytes((folder / "HE_A1.jpg").read_bytes())
+        raw = READER.open(folder, ReadOptions())
+        assert raw.images == {}
+        assert "no image, or several" in str(raw.provenance["notes"])
+        assert READER.open(folder, ReadOptions(image=folder / "HE_A1.jpg")).images
+
     def test_tissue_lies_under_spots(self, tmp_path: Path) -> None:
         raw = READER.open(bundle.write_st(tmp_path / "array", TISSUE), ReadOptions())
         unit = raw.um_per_unit or 0
         assert dark(raw.images["image"], raw.positions * unit) > 0.97
         assert dark(raw.images["image"], raw.positions[:, ::-1] * unit) < 0.9
         assert dark(raw.images["image"], raw.positions * unit * 1.05) < 0.7
+
+
+def numbers(raw: RawSection, name: str) -> Any:
+    values = raw.obs[name].read()
+    assert isinstance(values, NumericValues)
+    return values.values
 
 
 def dark(image: Any, um: Any) -> float:
@@ -124,6 +151,12 @@ class TestFaults:
         path.write_text(path.read_text().replace(old, new, 1))
         assert told in str(READER.inspect(folder, ReadOptions()).faults[0])
 
+    def test_places_off_any_array(self, tmp_path: Path) -> None:
+        folder = bundle.write_st(tmp_path / "array", TISSUE, gz=False, spots="none")
+        path = folder / "A1.tsv"
+        path.write_text(path.read_text().replace("\n3x3\t", f"\n{'9' * 400}x3\t", 1))
+        assert "in 1 row (1)" in str(READER.inspect(folder, ReadOptions()).faults[0])
+
     def test_spots_of_another_array(self, tmp_path: Path) -> None:
         folder = bundle.write_st(tmp_path / "array", TISSUE, image=False)
         (folder / "A1_selection.tsv").write_text("x\ty\tpixel_x\tpixel_y\n99\t99\t1\t1\n")
@@ -137,9 +170,7 @@ class TestFaults:
 def test_mutants(tmp_path: Path, kind: str, write: Any, file: str) -> None:
     source = write(tmp_path / kind)
     (tmp_path / "work").mkdir()
-    # All 500 of every file were run by hand, and written: here the first of each kind of damage.
-    work = tmp_path / "work"
-    report = run_mutants(source, file, READER, ReadOptions(), work, n=100, write=False)
+    report = run_mutants(source, file, READER, ReadOptions(), tmp_path / "work", n=wanted(20))
     assert not report.failures, report.failures[:5]
 
 
