@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -17,9 +16,8 @@ from .cosmx_cells import Cells, Metadata, frame_of, match, read_metadata, read_p
 from .cosmx_elements import Target, read_polygons, read_transcripts
 from .cosmx_files import Bundle, locate, looks_like
 from .cosmx_frame import FovFrame, Positions, fit_frame, from_positions, with_positions
-from .cosmx_images import read_header
 from .cosmx_keys import CellKeys, scan_counts
-from .cosmx_mosaic import mosaics, without
+from .cosmx_mosaic import fov_sizes, image_files, mosaics, without
 from .cosmx_outlined import cells_by_polygons
 from .cosmx_table import key_columns
 from .cosmx_unit import USUAL_UM, find_pixel_size, size_by_area, size_by_places, step_of
@@ -44,7 +42,16 @@ _CONTROLS = (
     (re.compile(r"custom[-_. ]?\d*"), "Custom"),
 )
 _NO_FEATURES = frozenset(
-    {"fov", "cell", "cell_id", "cellid", "slide_id", "slide_id_numeric", "column_0"}
+    {
+        "fov",
+        "cell",
+        "cell_id",
+        "cellid",
+        "slide_id",
+        "slide_id_numeric",
+        "column_0",
+        "__index_level_0__",
+    }
 )
 
 
@@ -86,15 +93,11 @@ class CosmxReader(VendorReader):
         return looks_like(path)
 
     def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
-        """Flat files, images that will be read, gene map."""
+        """Flat files, images that are read, gene map."""
         bundle = _bundle(path, options)
-        images = without(bundle.images, options.reader_kwargs.get("images"), str(path))
+        images = image_files(bundle.images, options.reader_kwargs.get("images"), str(path))
         extra = () if options.gene_map is None else (options.gene_map,)
-        return (
-            *bundle.tables,
-            *(file for files in images.values() for file in files.values()),
-            *extra,
-        )
+        return (*bundle.tables, *images, *extra)
 
     def survey(self, path: Path, options: ReadOptions) -> Survey:
         """Find every part; faults are collected."""
@@ -102,7 +105,7 @@ class CosmxReader(VendorReader):
         bundle = _bundle(path, options)
         survey.notes += bundle.notes
         survey.faults.faults += bundle.faults
-        survey.missing += _missing(bundle)
+        survey.missing += _missing(bundle, options)
         tables = _Tables()
         with survey.faults.part():
             tables.counts = self._counts(survey, bundle, options)
@@ -193,7 +196,7 @@ def _frame(
         given,
         None if places is None else size_by_places(places, fitted),
         size_by_area(meta.area_px, meta.area_um2),
-        max(_reach(meta), step_of(places), _image_side(bundle)),
+        max(_reach(meta), step_of(places), *map(max, fov_sizes(bundle.images).values())),
         f"{survey.path}:um_per_unit",
     )
     frame = fitted
@@ -215,15 +218,6 @@ def _reach(meta: Metadata) -> float:
     return float(known.max()) if known.size else 0.0
 
 
-def _image_side(bundle: Bundle) -> float:
-    """Longer side of the images of FOVs, 0 without any; composites may be made smaller."""
-    sides = [0]
-    for files in bundle.images.values():
-        with suppress(InputError):  # told where images are read
-            sides += read_header(files[min(files)])[0][1:]
-    return float(max(sides))
-
-
 def _elements(survey: Survey, bundle: Bundle, target: Target, kwargs: Mapping[str, object]) -> None:
     """Columns of the cells, transcripts, boundaries and images."""
     if bundle.metadata is not None:
@@ -236,7 +230,7 @@ def _elements(survey: Survey, bundle: Bundle, target: Target, kwargs: Mapping[st
         }
     part = survey.faults.part
     with part():
-        if bundle.transcripts is not None and kwargs.get("transcripts", True) is not False:
+        if bundle.transcripts is not None:
             survey.points["transcripts"] = read_transcripts(bundle.transcripts, target)
     with part():
         if bundle.polygons is not None:
@@ -256,7 +250,12 @@ def _elements(survey: Survey, bundle: Bundle, target: Target, kwargs: Mapping[st
 
 def _bundle(path: Path, options: ReadOptions) -> Bundle:
     sample = options.reader_kwargs.get("sample")
-    return locate(path, None if sample is None else str(sample))
+    found = locate(path, None if sample is None else str(sample))
+    return found if _with_transcripts(options) else replace(found, transcripts=None)
+
+
+def _with_transcripts(options: ReadOptions) -> bool:
+    return options.reader_kwargs.get("transcripts", True) is not False
 
 
 def _opened(path: Path | None, root: Path, what: str) -> Table:
@@ -319,7 +318,7 @@ def _positions(
     return np.ascontiguousarray(found)
 
 
-def _missing(bundle: Bundle) -> list[str]:
+def _missing(bundle: Bundle, options: ReadOptions) -> list[str]:
     missing = []
     if bundle.metadata is None:
         missing.append(
@@ -328,7 +327,7 @@ def _missing(bundle: Bundle) -> list[str]:
         )
     if bundle.positions is None:
         missing.append("no *fov_positions_file: FOVs without cells have no place")
-    if bundle.transcripts is None:
+    if bundle.transcripts is None and _with_transcripts(options):
         missing.append("no *tx_file: no transcripts are written")
     if bundle.polygons is None:
         missing.append("no *polygons file: cells become circles")

@@ -24,7 +24,7 @@ IMAGE_KINDS = ("CellComposite", "CellOverlay", "Morphology2D")
 """Pictures, one file a FOV."""
 LABEL_KINDS = ("CellLabels", "CompartmentLabels")
 """Masks, one file a FOV."""
-_FOV_IMAGE = re.compile(r"(.*?)_?f(\d+)\.(?:jpe?g|tiff?|png)")
+_FOV_IMAGE = re.compile(r"(.*?)_?f(\d{1,9})\.(?:jpe?g|tiff?|png)")
 _DEPTH = 6  # <run>/<slide>/CellStatsDir/FOV00001/CellLabels_F00001.tif
 _UNREAD = {
     "morphology3d": "image stacks (Morphology3D) not read: one plane is",

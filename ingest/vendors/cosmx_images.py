@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
     from ...atlas.images import Pixels
 
-__all__ = ["LabelRows", "MosaicOpener", "Tile", "plane_names", "read_header", "read_planes"]
+__all__ = [
+    "LabelRows",
+    "MosaicOpener",
+    "Tile",
+    "place_tiles",
+    "plane_names",
+    "read_header",
+    "read_planes",
+]
 
 _MAX_PLANE = 2**30
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
@@ -105,10 +113,10 @@ def read_header(path: Path) -> tuple[tuple[int, int, int], np.dtype[Any]]:
     """
     import tifffile
 
-    samples = 1
     if not _is_tiff(path):
         with _image_of(path), open_pixels(path) as pixels:
             (planes, height, width), dtype = pixels.shape, pixels.dtype
+        samples = planes  # decoded at once
     else:
         with _image_of(path), tifffile.TiffFile(path) as tiff:
             page: Any = tiff.series[0].keyframe
@@ -172,7 +180,7 @@ def _stains(text: str) -> tuple[str, dict[str, str]]:
     """Letters in their order, and what each stands for."""
     try:
         nodes = [json.loads(text)]
-    except ValueError:
+    except (ValueError, RecursionError):
         order = re.search(r'"ChannelOrder"\s*:\s*"(\w+)"', text)
         return (order[1] if order else ""), {}
     letters, targets = "", {}

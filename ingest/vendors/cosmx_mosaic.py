@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,19 +21,21 @@ from .cosmx_images import (
     plane_names,
     read_header,
 )
-from .cosmx_turn import orientation
+from .cosmx_turn import GUIDES, local_pixels, orientation
+from .cosmx_unit import rows_of_fov
 
 if TYPE_CHECKING:
     from ...atlas.images import Affine
     from .cosmx_elements import Target
     from .cosmx_frame import FovFrame
 
-__all__ = ["mosaics", "without"]
+__all__ = ["fov_sizes", "image_files", "mosaics", "without"]
 
 _STRIP_BYTES = 2**27  # of a band of 512 rows; wider slides become several mosaics
 _BAND_ROWS = 512
 _SLIDE_PX = 1_500_000  # two slides of 75 mm in the smallest pixels
 _PICTURES = ("uint8", "uint16", "float32")
+_NEARLY_ALL, _BEYOND = 0.99, 1.02  # of the cells, of the rows of an image
 _THIN = 4.0  # mosaic pixels a pixel of an image: above, most of it is empty
 
 
@@ -59,38 +63,75 @@ def mosaics(
     frame = target.frame
     pictures: dict[str, LazyImage] = {}
     masks: dict[str, LazyLabels] = {}
-    if frame is None:
-        if images:
-            target.notes.append(
-                f"{', '.join(images)} not read: nothing tells where the FOVs lie (local and global "
-                "pixels, or fov_positions_file)"
-            )
+    if images and frame is None:
+        target.notes.append(
+            f"{', '.join(images)} not read: nothing tells where the FOVs lie (local and global "
+            "pixels, or fov_positions_file)"
+        )
+    if not images or frame is None:
         return pictures, masks
-    if not images:
-        return pictures, masks
-    reverse = orientation(there, target, frame)
-    # Composites are made smaller in some exports; masks have the pixels of the coordinates.
-    sizes = {kind: _header(kind, files[min(files)]) for kind, files in images.items()}
-    full = max(shape[1] for shape, _ in sizes.values())
-    if "CellLabels" in there:
-        full = read_header(there["CellLabels"][min(there["CellLabels"])])[0][1]
+    headers = {kind: _header(kind, files[min(files)]) for kind, files in images.items()}
+    height = _fov_height(there, target, frame)
+    reverse = orientation(there, target, frame, height)
     for kind, files in images.items():
-        shape, dtype = sizes[kind]
-        places = _corners(frame, files, full / shape[1], shape)
-        lost = len(files) - len(places)
-        if lost:
-            target.notes.append(f"{kind}: {lost} FOVs without a place left out")
-        strips = _strips(places, shape, 4 if kind in LABEL_KINDS else dtype.itemsize)
-        for number, strip in enumerate(strips):
-            name = kind if len(strips) == 1 else f"{kind}_{number + 1}"
-            own = {fov: files[fov] for fov in strip}
-            opener, corner = _mosaic(kind, own, strip, reverse, target)
-            affine = _affine(corner, target.scale * full / shape[1], target.flip)
+        grid = _Grid(kind, files, *headers[kind], height, reverse)
+        for name, opener, affine in _mosaics_of(grid, target, frame):
             if kind in LABEL_KINDS:
                 masks[name] = LazyLabels(opener, affine)
             else:
                 pictures[name] = LazyImage(opener, affine)
     return pictures, masks
+
+
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Images of one kind."""
+
+    kind: str
+    files: Mapping[int, Path]
+    shape: tuple[int, int, int]
+    """Planes, height and width of each."""
+    dtype: np.dtype[Any]
+    fov_height: float
+    """Rows of a FOV in the pixels of the coordinates."""
+    reverse: tuple[bool, bool]
+    """Whether columns and rows run against global x and y."""
+
+    @property
+    def ratio(self) -> float:
+        """Pixels of the coordinates a pixel of the images: composites may be made smaller."""
+        return self.fov_height / self.shape[1]
+
+
+def fov_sizes(images: Mapping[str, Mapping[int, Path]]) -> dict[str, tuple[int, int]]:
+    """Height and width of the first file of each kind; none of broken ones."""
+    found = {}
+    for kind, files in images.items():
+        with suppress(InputError):  # told where images are read
+            _, *size = read_header(files[min(files)])[0]
+            found[kind] = size[0], size[1]
+    return found
+
+
+def _fov_height(there: Mapping[str, Mapping[int, Path]], target: Target, frame: FovFrame) -> float:
+    """Rows of a FOV in the pixels of the coordinates: those of masks, else of the largest image.
+
+    Where cells lie below the largest, all are made smaller: then those of the instrument.
+    """
+    sizes = fov_sizes(there)
+    if "CellLabels" in sizes:
+        return sizes["CellLabels"][0]
+    height, width = max(sizes.values())
+    local = local_pixels(target, frame)[:, 1]
+    known = local[np.isfinite(local)]
+    if not known.size or np.quantile(known, _NEARLY_ALL) <= _BEYOND * height:
+        return height
+    whole = rows_of_fov(height, width)
+    target.notes.append(
+        f"images have {height} rows, and cells lie below them: taken as smaller copies of FOVs of "
+        f"{whole} rows"
+    )
+    return whole
 
 
 def _header(kind: str, path: Path) -> tuple[tuple[int, int, int], Any]:
@@ -143,34 +184,56 @@ def _strips(
     return strips
 
 
-def _mosaic(
-    kind: str,
-    files: Mapping[int, Path],
-    places: Mapping[int, tuple[float, float]],
-    reverse: tuple[bool, bool],
-    target: Target,
-) -> tuple[MosaicOpener, tuple[float, float]]:
-    """Mosaic of some FOVs, and the place of its first pixel in pixels of the images."""
-    first = files[min(files)]
-    shape, dtype = read_header(first)
-    tiles, (rows, columns), corner = place_tiles(files, places, shape[1], shape[2])
-    empty = rows * columns / (len(tiles) * shape[1] * shape[2])
-    if empty > _THIN:
-        target.notes.append(f"{kind}: the mosaic is {empty:.0f} times as large as its FOVs")
-    labels = None
-    if kind == "CellLabels":
+def _mosaics_of(
+    grid: _Grid, target: Target, frame: FovFrame
+) -> Iterator[tuple[str, MosaicOpener, Affine]]:
+    """Mosaics of one kind, from left to right, with their names and places."""
+    planes, height, width = grid.shape
+    places = _corners(frame, grid.files, grid.ratio, grid.shape)
+    if lost := len(grid.files) - len(places):
+        target.notes.append(f"{grid.kind}: {lost} FOVs without a place left out")
+    mask, labels = grid.kind in LABEL_KINDS, None
+    if grid.kind == "CellLabels":
         order = np.argsort(target.cells.keys)
         labels = LabelRows(target.cells.keys[order], order)
-    mask = kind in LABEL_KINDS
-    names = ("label",) if mask else plane_names(first, shape[0])
-    whole = (shape[0], rows, columns)
-    return MosaicOpener(tiles, whole, shape, dtype.name, names, reverse, labels, mask), corner
+    names = ("label",) if mask else plane_names(grid.files[min(grid.files)], planes)
+    strips = _strips(places, grid.shape, 4 if mask else grid.dtype.itemsize)
+    for number, strip in enumerate(strips):
+        tiles, (rows, columns), corner = place_tiles(grid.files, strip, height, width)
+        empty = rows * columns / (len(tiles) * height * width)
+        if empty > _THIN:
+            target.notes.append(
+                f"{grid.kind}: the mosaic is {empty:.0f} times as large as its FOVs"
+            )
+        opener = MosaicOpener(
+            tiles,
+            (planes, rows, columns),
+            grid.shape,
+            grid.dtype.name,
+            names,
+            grid.reverse,
+            labels,
+            mask,
+        )
+        name = grid.kind if len(strips) == 1 else f"{grid.kind}_{number + 1}"
+        yield name, opener, _affine(corner, target.scale * grid.ratio, target.flip)
 
 
 def _affine(corner: tuple[float, float], step: float, flip: bool) -> Affine:
     """Pixels of a mosaic to stored units."""
     sign = -1.0 if flip else 1.0
     return (step, 0.0, corner[0] * step), (0.0, sign * step, sign * corner[1] * step)
+
+
+def image_files(
+    images: Mapping[str, Mapping[int, Path]], kinds: object, where: str
+) -> tuple[Path, ...]:
+    """Images that are read: those chosen, and the ones that tell pixels and directions."""
+    chosen = without(images, kinds, where)
+    guide = next((kind for kind in GUIDES if kind in images), None) if chosen else None
+    whole = [*chosen.values(), *([images[guide]] if guide else [])]
+    first = [files[min(files)] for files in images.values()]
+    return tuple(dict.fromkeys([*(one for files in whole for one in files.values()), *first]))
 
 
 def without(

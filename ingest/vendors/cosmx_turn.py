@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .cosmx_images import read_planes
+from .cosmx_images import read_header, read_planes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,17 +16,20 @@ if TYPE_CHECKING:
     from .cosmx_elements import Target
     from .cosmx_frame import FovFrame
 
-__all__ = ["orientation"]
+__all__ = ["GUIDES", "local_pixels", "orientation"]
 
+GUIDES = ("CellLabels", "CellComposite", "Morphology2D")
+"""Kinds of images that tell which way all lie; the first that is there does."""
 _LEAST_HITS = 0.5
 _LEAST_CELLS = 20
 _CLEAR = 6.0  # standard errors of brightness under the cells
+_EVERY = 4  # pixels of a plane that tell its mean and spread
 
 _Way = tuple[bool, bool]
 
 
 def orientation(
-    images: Mapping[str, Mapping[int, Path]], target: Target, frame: FovFrame
+    images: Mapping[str, Mapping[int, Path]], target: Target, frame: FovFrame, height: float
 ) -> tuple[bool, bool]:
     """Whether columns and rows of the images of FOVs run against global x and y.
 
@@ -34,15 +37,28 @@ def orientation(
     fullest FOV are looked up in its mask in all four directions, and the one that finds most cells
     wins; without masks the one with the brightest pixels under the cells, if it is clearly
     brighter than the rule's. Reads one file.
+
+    Parameters
+    ----------
+    images : mapping
+        Files by kind and FOV.
+    target : Target
+        Cells.
+    frame : FovFrame
+        Places of the FOVs.
+    height : float
+        Rows of a FOV in the pixels of the coordinates.
     """
     rule = (frame.sign[0] < 0, True)
-    for kind in ("CellLabels", "CellComposite", "Morphology2D"):
+    for kind in GUIDES:
         fov = _fullest(images.get(kind, {}), target)
         if fov is None:
             continue
         own = (target.meta.fov == fov) & (target.meta.cell > 0)
-        planes = read_planes(images[kind][fov])
-        local, mask = _local(target, frame, own), kind == "CellLabels"
+        path, mask = images[kind][fov], kind == "CellLabels"
+        (_, rows, _), _ = read_header(path)  # refuses one too large to be a FOV
+        local = local_pixels(target, frame, own) * (rows / height)
+        planes = read_planes(path)
         scores = _scores(planes, local, target.meta.cell[own] if mask else None, frame.sign)
         best = max(scores, key=lambda way: (scores[way], way == rule))
         if mask and scores[best] < _LEAST_HITS:
@@ -66,8 +82,10 @@ def _fullest(files: Mapping[int, Path], target: Target) -> int | None:
     return next((fov for fov in fovs[np.argsort(-count)].tolist() if fov in files), None)
 
 
-def _local(target: Target, frame: FovFrame, own: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Local pixels of some cells."""
+def local_pixels(
+    target: Target, frame: FovFrame, own: NDArray[np.bool_] | slice = slice(None)
+) -> NDArray[np.float64]:
+    """(n, 2) local pixels of some cells of the metadata."""
     meta = target.meta
     if meta.local is not None:
         return meta.local[own]
@@ -89,9 +107,8 @@ def _scores(
         if plane.ndim != 2:
             return scores
         size = np.array([plane.shape[1], plane.shape[0]])
-        if cells is None and (np.nanmax(local, initial=0.0) > 1.02 * size.max()):
-            return scores  # a picture made smaller
-        spread = float(plane.std(dtype=np.float64)) if cells is None else 0.0
+        thin = plane[::_EVERY, ::_EVERY]
+        spread = float(thin.std(dtype=np.float64)) if cells is None else 0.0
         for way in ways:
             # Columns that run against global x follow local x where that runs against it, too.
             turned = (way[0] != (sign[0] < 0), way[1] != (sign[1] < 0))
@@ -102,7 +119,7 @@ def _scores(
             if cells is not None:
                 score = float((found == cells[good]).sum()) / max(1, local.shape[0])
             elif found.size >= _LEAST_CELLS and spread > 0:
-                score = float(found.mean() - plane.mean()) / spread * found.size**0.5
+                score = float(found.mean() - thin.mean()) / spread * found.size**0.5
             else:
                 score = 0.0
             scores[way] = max(scores[way], score)

@@ -25,11 +25,20 @@ if TYPE_CHECKING:
 
     from .cosmx_frame import FovFrame, Positions
 
-__all__ = ["EARLY_UM", "USUAL_UM", "find_pixel_size", "size_by_area", "size_by_places", "step_of"]
+__all__ = [
+    "EARLY_UM",
+    "USUAL_UM",
+    "find_pixel_size",
+    "rows_of_fov",
+    "size_by_area",
+    "size_by_places",
+    "step_of",
+]
 
 USUAL_UM, EARLY_UM = 0.12028, 0.18
 _USUAL_FOV_PX = 4256
 _EARLY_FOV_PX = (5472, 3648)
+_WIDE = 1.25  # between the square FOVs and those of the first instruments
 _STEP_SLACK_PX = 4
 _SLACK_PX = 64
 _AGREE, _NOTED, _REFUSED = 0.02, 0.005, 0.05
@@ -81,6 +90,15 @@ def step_of(positions: Positions | None) -> float:
         if steps.size and abs(float(steps.min()) - side) < _STEP_SLACK_PX:
             return float(_EARLY_FOV_PX[0])
     return 0.0
+
+
+def rows_of_fov(height: int, width: int) -> int:
+    """Rows of a FOV of the instrument whose images have this shape, or one made smaller.
+
+    >>> rows_of_fov(1064, 1064), rows_of_fov(1824, 2736)
+    (4256, 3648)
+    """
+    return _EARLY_FOV_PX[1] if width > _WIDE * height else _USUAL_FOV_PX
 
 
 def size_by_area(
