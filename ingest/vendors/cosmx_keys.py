@@ -83,12 +83,14 @@ def scan_counts(table: Table, fov: str, cell: str, features: tuple[str, ...]) ->
     >>> found.cell.tolist(), found.outside_counts
     ([0, 1], 40.0)
     """
-    delimiter = getattr(table, "delimiter", None)
-    if delimiter == "," and table.names[:2] == (fov, cell):
+    found = None
+    if getattr(table, "delimiter", None) == "," and table.names[:2] == (fov, cell):
         found = _scan_lines(table)
-        if found is not None:
-            return found
-    return _scan_columns(table, fov, cell, features)
+    found = found or _scan_columns(table, fov, cell, features)
+    if not np.isfinite(found.outside_counts):
+        got = f"numbers outside cells that sum up to {found.outside_counts}"
+        raise InputError(Fault(str(table.path), f"expected counts, but got {got}"))
+    return found
 
 
 def _scan_columns(table: Table, fov: str, cell: str, features: tuple[str, ...]) -> CellKeys:
@@ -100,7 +102,10 @@ def _scan_columns(table: Table, fov: str, cell: str, features: tuple[str, ...]) 
         for batch in table.batches([fov, cell], {fov: pa.float64(), cell: pa.float64()})
     ]
     both = np.concatenate(pieces, axis=1) if pieces else np.empty((2, 0))
-    keys = [whole(values, f"{table.path}:{name}") for values, name in zip(both, (fov, cell))]  # noqa: B905 - two rows
+    keys = [
+        whole(values, f"{table.path}:{name}")
+        for values, name in zip(both, (fov, cell), strict=True)
+    ]
     outside = 0.0
     if not (keys[1] > 0).all():
         start = 0
@@ -142,10 +147,9 @@ def whole(values: NDArray[np.float64], where: str) -> NDArray[np.int64]:
 
 
 def _scan_lines(table: Any) -> CellKeys | None:
-    """Keys straight from the bytes of the lines; None where they are not plain whole numbers."""
+    """Keys straight from the bytes of the lines; None where they are not plain numbers."""
     keys: list[NDArray[np.int64]] = []
-    outside, line = 0.0, int(table.head_rows)
-    width = len(table.names)
+    outside, width = 0.0, len(table.names)
     with faults_of(table.path, "a table of counts", parsing=True):
         for text in line_blocks(table.path, int(table.head_rows)):
             data, starts, ends = _lines_of(text)
@@ -153,9 +157,10 @@ def _scan_lines(table: Any) -> CellKeys | None:
             if not good.all():
                 return None
             for row in np.flatnonzero(pair[1] == 0).tolist():
-                cells = text[starts[row] : ends[row]]
-                outside += _sum_line(cells, width, f"{table.path} line {line + row + 1}")
-            line += starts.size
+                total = _sum_line(text[starts[row] : ends[row]], width)
+                if total is None:
+                    return None
+                outside += total
             keys.append(pair)
     both = np.concatenate(keys, axis=1) if keys else np.empty((2, 0), np.int64)
     return CellKeys(both[0], both[1], outside)
@@ -193,14 +198,12 @@ def _two_numbers(data: Any, starts: Any, ends: Any) -> tuple[NDArray[np.int64], 
     return values[:2], good
 
 
-def _sum_line(text: bytes, width: int, where: str) -> float:
+def _sum_line(text: bytes, width: int) -> float | None:
+    """Sum of the features of a line, None where they are not plain numbers."""
     cells = text.rstrip(b"\r").split(b",")
     if len(cells) != width:
-        raise InputError(Fault(where, f"expected {width} columns, but got {len(cells)}"))
+        return None
     try:
-        total = float(sum(float(cell or 0) for cell in cells[2:]))
-    except ValueError as error:
-        raise InputError(Fault(where, f"expected counts, but got text: {error}")) from error
-    if not np.isfinite(total):
-        raise InputError(Fault(where, f"expected counts, but got numbers that sum up to {total}"))
-    return total
+        return float(sum(float(cell or 0) for cell in cells[2:]))
+    except ValueError:
+        return None

@@ -58,11 +58,23 @@ class TestKeys:
             5,
         )
 
-    def test_numbers_written_as_floats(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("keys", ["1.0,0.0", '"1","0"', "1,0"])
+    @pytest.mark.parametrize("count", ["3", '"3"', "3.0", '"3",""', ""])
+    def test_numbers_written_in_other_ways(self, tmp_path: Path, keys: str, count: str) -> None:
         path = tmp_path / "x.csv"
-        path.write_text("fov,cell_ID,A\n1.0,0.0,3\n1.0,7.0,1\n")
-        found = scan_counts(open_table(path), "fov", "cell_ID", ("A",))
-        assert (found.cell.tolist(), found.outside_counts) == ([0, 7], 3)
+        cells = count if '","' in count else f"{count},0"
+        path.write_text(f"fov,cell_ID,A,B\n{keys},{cells}\n1,7,1,2\n")
+        found = scan_counts(open_table(path), "fov", "cell_ID", ("A", "B"))
+        assert (found.cell.tolist(), found.outside_counts) == ([0, 7], 3 if count else 0)
+
+    @pytest.mark.parametrize("count", ["inf", "1e400", "abc", "1,2"])
+    def test_what_is_no_count_outside_cells_names_its_file(
+        self, tmp_path: Path, count: str
+    ) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text(f"fov,cell_ID,A\n1,0,{count}\n1,7,1\n")
+        with pytest.raises(InputError, match=r"x\.csv"):
+            scan_counts(open_table(path), "fov", "cell_ID", ("A",))
 
     @pytest.mark.parametrize("wrong", ["x", "-3", "1.5", ""])
     def test_what_is_no_number_names_its_row(self, tmp_path: Path, wrong: str) -> None:
