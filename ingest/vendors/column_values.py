@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -23,7 +23,9 @@ __all__ = [
     "GroupedRead",
     "as_text",
     "kind_of_type",
+    "listed",
     "require_column",
+    "require_columns",
     "taken",
     "values_of",
 ]
@@ -32,6 +34,7 @@ _GROUP_BYTES = 48 * 2**20
 _ROW_BYTES = 16  # of a column being converted: numbers 8 + 8, short text about as much
 _FEW = 1 << 15  # distinct words that still make categories
 _MANY_ROWS_A_WORD = 8
+_SHOWN = 12
 
 
 def require_column(path: Path, names: Sequence[str], name: str) -> None:
@@ -42,14 +45,47 @@ def require_column(path: Path, names: Sequence[str], name: str) -> None:
     InputError
         Naming near ones.
     """
-    if name not in names:
-        raise InputError(
-            Fault(
-                str(path),
-                f"expected a column {name!r}, but got {', '.join(names[:12])}"
-                f"{', …' if len(names) > 12 else ''}.{near(name, names)}",
-            )
+    require_columns(path, names, [name])
+
+
+def require_columns(path: Path, names: Sequence[str], wanted: Iterable[str], key: str = "") -> None:
+    """Refuse columns that a table does not have, all of them at once.
+
+    Parameters
+    ----------
+    path, names
+        Of the table.
+    wanted : iterable of str
+        Columns.
+    key : str
+        Who asks for them, for messages.
+
+    Raises
+    ------
+    InputError
+        Naming near ones.
+    """
+    faults = [
+        Fault(
+            f"{path} ({key})" if key else str(path),
+            f"expected a column {name!r}, but got {listed(names)}.{near(name, names)}",
         )
+        for name in wanted
+        if name not in names
+    ]
+    if faults:
+        raise InputError(faults)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name the first columns of a table.
+
+    Examples
+    --------
+    >>> listed([f"c{k}" for k in range(99)])
+    'c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, …'
+    """
+    return f"{', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
 
 
 def kind_of_type(kind: Any) -> ColumnKind | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast, override
 
 import numpy as np
 
-from ...atlas.errors import Fault, InputError, near
+from ...atlas.errors import Fault, InputError
 from ...atlas.image_sources import file_image, open_pixels
 from ...atlas.morton import LARGEST_COORDINATE
 from ..anndata_parts import check_ids
@@ -19,6 +19,7 @@ from ..reader import ReadOptions
 from ..source import StringValues
 from ..split import MaskedCounts
 from ..units import find_unit
+from .column_values import require_columns
 from .generic_counts import FoundCounts, find_counts
 from .rings import vertex_rings
 from .table import Table, open_table
@@ -134,7 +135,7 @@ class TableReader(VendorReader):
             left = cells.used | found.used
             wanted = tuple(name for name in cells.table.names if name not in left)
         with part():
-            _require(cells.table, wanted, "cells.obs")
+            require_columns(cells.table.path, cells.table.names, wanted, "cells.obs")
             survey.obs = cells.table.columns(wanted, at)
         with part():
             from_file = mapping.um_per_unit
@@ -162,7 +163,7 @@ class TableReader(VendorReader):
                 path = inside(root, spots.path, "transcripts.path")
                 table = open_table(path, delimiter=spots.delimiter)
                 named = (spots.x, spots.y, spots.gene, spots.z, spots.cell)
-                _require(table, [name for name in named if name], "transcripts")
+                require_columns(table.path, table.names, filter(None, named), "transcripts")
                 own = spots.um_per_unit if survey.unit.um_per_unit is not None else None
                 survey.points["transcripts"] = transcripts(
                     table,
@@ -179,7 +180,8 @@ class TableReader(VendorReader):
             with part():
                 path = inside(root, rings.path, "boundaries.path")
                 table = open_table(path, delimiter=rings.delimiter)
-                _require(table, [rings.cell, rings.x, rings.y], "boundaries")
+                named = (rings.cell, rings.x, rings.y)
+                require_columns(table.path, table.names, named, "boundaries")
                 survey.shapes = vertex_rings(table, rings.cell, rings.x, rings.y, ids)
         if options.image is not None:
             with part():
@@ -223,7 +225,8 @@ def _mapping(path: Path, options: ReadOptions) -> tuple[Path, Path | None, Table
 def _read_cells(root: Path, mapping: TableMapping) -> _Cells:
     part = mapping.cells
     table = open_table(inside(root, part.path, "cells.path"), delimiter=part.delimiter)
-    _require(table, [one for one in (part.x, part.y, part.z, part.id) if one], "cells")
+    named = (part.x, part.y, part.z, part.id)
+    require_columns(table.path, table.names, filter(None, named), "cells")
     positions = np.column_stack([table.numbers(part.x), table.numbers(part.y)])
     if len(positions) == 0:
         raise InputError(Fault(str(table.path), "expected cells, but got a table without rows"))
@@ -275,22 +278,6 @@ def _one_section(
         names = [name for name in cells.table.names if name not in left]
         refuse_several(cells.table, cells.positions[at], names, at)
     return found
-
-
-def _require(table: Table, names: Sequence[str], key: str) -> None:
-    """Refuse columns that a table has not; all at once, with those that it has."""
-    lacking = [name for name in names if name not in table.names]
-    there = f"{', '.join(table.names[:12])}{', …' if len(table.names) > 12 else ''}"
-    if lacking:
-        raise InputError(
-            [
-                Fault(
-                    f"{table.path} ({key})",
-                    f"expected a column {name!r}, but got {there}.{near(name, table.names)}",
-                )
-                for name in lacking
-            ]
-        )
 
 
 def _tables_of(

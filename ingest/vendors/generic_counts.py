@@ -16,6 +16,7 @@ from ..meaning import check_meaning
 from ..source import StringValues
 from ..split import MaskedCounts
 from ..tenx import open_h5
+from .column_values import listed, require_columns
 from .dense import DenseCounts
 from .long_counts import LongCounts, MtxTriples, distinct
 from .parquet_table import ParquetTable
@@ -119,7 +120,7 @@ def _dense(  # noqa: PLR0917 - private, one caller
                 "counts.genes",
                 f"expected the columns of {table.path.name} that are genes (counts.genes: names "
                 f"or patterns such as 'gene_*', or counts.prefix), but got none; it has "
-                f"{_listed(table.names)}",
+                f"{listed(table.names)}",
             )
         )
     rest = [name for name in table.names if name not in (used if own else {part.id})]
@@ -154,8 +155,7 @@ def _chosen(names: Sequence[str], wanted: Sequence[str] | None, table: Table) ->
             faults.append(
                 Fault(
                     f"{table.path} (counts.genes)",
-                    f"expected columns {pattern!r}, but got {_listed(names)}."
-                    f"{near(pattern, names)}",
+                    f"expected columns {pattern!r}, but got {listed(names)}.{near(pattern, names)}",
                 )
             )
     if faults:
@@ -168,14 +168,7 @@ def _rows_of(
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None, tuple[str, ...]]:
     """Rows of a dense table of its own that are cells, and which."""
     if part.id is not None:
-        if part.id not in table.names:
-            raise InputError(
-                Fault(
-                    f"{table.path} (counts.id)",
-                    f"expected a column {part.id!r}, but got {_listed(table.names)}."
-                    f"{near(part.id, table.names)}",
-                )
-            )
+        require_columns(table.path, table.names, [part.id], "counts.id")
         own = table.strings(part.id)
         check_ids(own, f"{table.path}:{part.id}")
         return join_cells(own, ids, part.unmatched, str(table.path))
@@ -260,16 +253,9 @@ def _genes(
         names = tuple(f"column_{k}" for k in range(width))
         table = open_table(path, delimiter=part.delimiter, names=names)
     column = part.id or table.names[0]
-    lacking = [one for one in (column, part.symbol) if one and one not in table.names]
-    if lacking:
-        raise InputError(
-            Fault(
-                f"{path} (genes)",
-                f"expected a column {lacking[0]!r}, but got {_listed(table.names)}."
-                f"{near(lacking[0], table.names)}",
-            )
-        )
-    words = [tuple(w or "" for w in table.strings(c).to_list()) for c in (column, part.symbol) if c]
+    chosen = [column, *([part.symbol] if part.symbol else [])]
+    require_columns(path, table.names, chosen, "genes")
+    words = [tuple(word or "" for word in table.strings(name).to_list()) for name in chosen]
     return words[0], words[1] if part.symbol else None, str(path)
 
 
@@ -292,7 +278,7 @@ def _long(  # noqa: PLR0917 - private, one caller
             [
                 Fault(
                     f"{path} (counts)",
-                    f"expected three columns with {name!r}, but got {_listed(table.names)}."
+                    f"expected three columns with {name!r}, but got {listed(table.names)}."
                     f"{near(name, table.names)} Name them with counts.cell, gene and count",
                 )
                 for name in lacking or columns[:1]
@@ -346,7 +332,3 @@ def _mtx(  # noqa: PLR0917 - private, one caller
     rows, at, notes = join_cells(barcodes, ids, part.unmatched, str(path))
     counts = matrix if rows is None else MaskedCounts(matrix, rows)
     return FoundCounts(counts, genes, where, symbols, at, notes=notes)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:12])}{', …' if len(names) > 12 else ''}"

@@ -1,4 +1,4 @@
-"""Boundaries as vendors write them: a vertex a row, or well-known binary; streamed."""
+"""Boundaries as vendors write them: a vertex a row, streamed, or well-known binary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from ...atlas.outlines import OutlinesSource
 from ..ring_checks import MOST_VERTICES, largest_first
 from ..source import RingPiece, RingsSource, StringValues
-from .column_values import as_text
+from .column_values import as_text, require_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from .table import Table
 
-__all__ = ["IdRows", "largest_rings", "ring_outlines", "vertex_rings", "wkb_rings"]
+__all__ = ["IdRows", "largest_rings", "ring_outlines", "vertex_rings"]
 
 _VERTICES = 1 << 19  # at a time
 _LEAST_RING = 3
@@ -71,9 +71,7 @@ def vertex_rings(table: Table, cell: str, x: str, y: str, ids: StringValues) -> 
     RingsSource
         Streams some 500,000 vertices at a time.
     """
-    for name in (cell, x, y):
-        if name not in table.names:
-            table.columns([name])  # refuses, naming near ones
+    require_columns(table.path, table.names, (cell, x, y))
     return RingsSource(partial(_vertex_pieces, table, (cell, x, y), ids))
 
 
@@ -122,54 +120,6 @@ def _split_runs(table: Any, rows: IdRows, *, last: bool) -> tuple[RingPiece | No
     vertices = np.stack([table.column(k).slice(0, stop).to_numpy() for k in (1, 2)], axis=1)
     counts = np.diff(ends, prepend=0)
     return RingPiece(rows.of(names), counts, vertices), rest
-
-
-def wkb_rings(
-    table: Table,
-    cell: str,
-    geometry: str,
-    ids: StringValues,
-    where: tuple[str, float] | None = None,
-) -> RingsSource:
-    """Boundaries of a Parquet table with polygons in well-known binary.
-
-    Of several polygons of a cell in one geometry the largest is taken; holes are left out.
-
-    Parameters
-    ----------
-    table : Table
-        One row a boundary.
-    cell, geometry : str
-        Columns.
-    ids : StringValues, (n,)
-        Cell ids in row order.
-    where : (column, number), optional
-        Only rows with this number, such as one z plane.
-    """
-    names = [cell, geometry, *([where[0]] if where else [])]
-    missing = [name for name in names if name not in table.names]
-    if missing:
-        table.columns(missing)  # refuses, naming near ones
-    return RingsSource(partial(_wkb_pieces, table, names, ids, where))
-
-
-def _wkb_pieces(
-    table: Table, names: list[str], ids: StringValues, where: tuple[str, float] | None
-) -> Iterator[RingPiece]:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    from ..reader import faults_of
-
-    rows = IdRows(ids)
-    for batch in table.batches(names, {names[1]: pa.binary()}):
-        part = batch
-        if where is not None:
-            part = batch.filter(pc.equal(pc.cast(batch.column(2), pa.float64()), where[1]))
-        if part.num_rows:
-            with faults_of(table.path, "polygons", parsing=True):
-                piece = largest_rings(part.column(1), rows.of(part.column(0)))
-            yield piece
 
 
 def largest_rings(geometry: Any, rows: NDArray[np.int64]) -> RingPiece:

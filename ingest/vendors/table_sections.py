@@ -10,6 +10,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError, near
 from ..several import judge, worth_reading
 from ..split import encode
+from .column_values import require_columns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,15 +31,8 @@ def chosen_rows(table: Table, where: Mapping[str, str]) -> NDArray[np.bool_]:
         No such column, or no such row; names the values that there are.
     """
     kept = np.ones(table.n_rows, bool)
+    require_columns(table.path, table.names, where, "cells.where")
     for column, value in where.items():
-        if column not in table.names:
-            raise InputError(
-                Fault(
-                    f"{table.path} (cells.where)",
-                    f"expected a column {column!r}, but got {', '.join(table.names[:12])}."
-                    f"{near(column, table.names)}",
-                )
-            )
         codes, labels = encode(table.strings(column))
         if value not in labels:
             raise InputError(

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ...atlas.points import PointsSource
-from .column_values import as_text
+from ..reader import faults_of
+from .column_values import as_text, require_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,10 +33,11 @@ class _Stream:
         import pyarrow as pa
 
         for batch in self.table.batches(list(self.names), self.types):
-            arrays = [
-                self._stored(name, column)
-                for name, column in zip(self.names, batch.columns, strict=True)
-            ]
+            with faults_of(self.table.path, "transcripts", parsing=True):
+                arrays = [
+                    self._stored(name, column)
+                    for name, column in zip(self.names, batch.columns, strict=True)
+                ]
             yield pa.RecordBatch.from_arrays(arrays, list(self.names.values()))
 
     def _stored(self, name: str, column: Any) -> Any:
@@ -137,13 +139,13 @@ def transcripts(
 
     given = {x: "x", y: "y"} | ({z: "z"} if z else {})
     wanted = [*given, gene, *([cell] if cell else [])]
-    lacking = [name for name in wanted if name not in table.names]
-    if lacking:
-        table.columns(lacking)  # refuses, naming near ones
+    require_columns(table.path, table.names, wanted)
     named: dict[str, str] = {}
     for name in table.names:
         if name not in drop:
-            own = f"{name}_source" if name in {"x", "y", "z"} else name
+            own = name
+            while own in {"x", "y", "z"} or (own != name and own in table.names):
+                own += "_source"
             named[name] = given.get(name) or (rename or {}).get(name, own)
     fixed = {name: pa.float64() for name in given} if _is_text(table) else {}
     if cell and _is_text(table):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +19,7 @@ from tisseract.atlas.errors import InputError
 from tisseract.ingest.source import CategoricalValues, NumericValues, StringValues
 from tisseract.ingest.vendors import column_values, text_table
 from tisseract.ingest.vendors.dense import DenseCounts
-from tisseract.ingest.vendors.rings import ring_outlines, vertex_rings, wkb_rings
+from tisseract.ingest.vendors.rings import largest_rings, ring_outlines, vertex_rings
 from tisseract.ingest.vendors.table import open_table
 from tisseract.ingest.vendors.transcripts import transcripts
 
@@ -83,8 +82,8 @@ class TestForms:
 
     def test_transcripts_are_placed_and_named(self, tmp_path: Path, form: str) -> None:
         frame = pd.DataFrame(
-            {"gx": [1.0, 2.0], "gy": [3.0, 4.0], "x": [7.0, 8.0], "gene": ["A", "B"],
-             "cell": ["c1", "none"]}
+            {"gx": [1.0, 2.0], "gy": [3.0, 4.0], "x": [7.0, 8.0], "x_source": [5, 6],
+             "gene": ["A", "B"], "cell": ["c1", "none"]}
         )  # fmt: skip
         source = transcripts(
             open_table(written(tmp_path, form, frame)),
@@ -94,9 +93,17 @@ class TestForms:
         found = pa.Table.from_batches(list(source.batches())).to_pandas()
         assert found["x"].tolist() == [4.0, 6.0]
         assert found["y"].tolist() == [-6.0, -8.0]
-        assert found["x_source"].tolist() == [7.0, 8.0]
+        assert found["x_source_source"].tolist() == [7.0, 8.0]
+        assert found["x_source"].tolist() == [5, 6]
         assert found["cell"].isna().tolist() == [False, True]
         assert (source.feature_key, source.instance_key) == ("gene", "cell")
+
+
+def test_transcripts_at_places_that_are_no_numbers_name_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "parquet", pd.DataFrame({"x": ["a"], "y": [1], "gene": ["A"]}))
+    source = transcripts(open_table(path), x="x", y="y", gene="gene")
+    with pytest.raises(InputError, match=r"table\.parquet"):
+        list(source.batches())
 
 
 def test_columns_are_read_in_groups_each_once(
@@ -299,25 +306,18 @@ class TestRings:
         shapes = pa.concat_tables(list(ring_outlines(rings, self.IDS, scale=2.0).tables()))
         assert shapes["cell_id"].to_pylist() == ["c3", "c0", "c1", "c5", "c2"]
 
-    def test_largest_part_of_a_geometry_is_taken(self, tmp_path: Path) -> None:
+    def test_largest_part_of_a_geometry_is_taken(self) -> None:
         import shapely
 
         small, large = shapely.box(0, 0, 1, 1), shapely.box(5, 5, 9, 9)
-        geometry = [shapely.MultiPolygon([small, large]), small, large]
-        table = pa.table(
-            {"id": ["c1", "c0", "c1"], "wkb": [g.wkb for g in geometry], "z": [3, 3, 2]}
-        )
-        pq.write_table(table, tmp_path / "a.parquet")
-        rings = wkb_rings(open_table(tmp_path / "a.parquet"), "id", "wkb", self.IDS, ("z", 3))
-        (piece,) = rings.pieces()
-        assert piece.rows.tolist() == [1, 0]
+        geometry = pa.array([shapely.MultiPolygon([small, large]).wkb, None, small.wkb])
+        piece = largest_rings(geometry, np.array([4, 3, -1]))
+        assert piece.rows.tolist() == [4, -1]
+        assert piece.counts.tolist() == [5, 5]
         assert piece.vertices[:5].min() == 5.0
-
-    def test_bytes_that_are_no_polygon_name_the_file(self, tmp_path: Path) -> None:
-        pq.write_table(pa.table({"id": ["c1"], "wkb": [b"\x01\x03junk"]}), tmp_path / "a.parquet")
-        rings = wkb_rings(open_table(tmp_path / "a.parquet"), "id", "wkb", self.IDS)
-        with pytest.raises(InputError, match=r"a\.parquet"):
-            list(rings.pieces())
+        assert piece.n_further == 1
+        with pytest.raises(ValueError, match="no well-known binary"):
+            largest_rings(pa.array([b"\x01\x03junk"]), np.array([0]))
 
 
 def test_decimal_commas_are_told(tmp_path: Path) -> None:
