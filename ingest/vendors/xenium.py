@@ -11,10 +11,9 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ...atlas.gene_names import organism_of, species_of
 from ..reader import ReadOptions
-from ..tenx import open_mtx
+from ..tenx import FeatureMatrix, open_mtx
 from ..units import find_unit
 from ..var_columns import genome_organism
-from .rings import IdRows
 from .table import open_table
 from .vendor import Survey, VendorReader, features_of
 from .xenium_cells import (
@@ -22,13 +21,13 @@ from .xenium_cells import (
     cluster_files,
     match_cells,
     radii,
-    same_ids,
     summary_columns,
+    zip_rows,
 )
 from .xenium_features import open_matrix_h5, open_matrix_zip, tables_of
 from .xenium_files import locate, looks_like, read_run
 from .xenium_images import alignment_of, image_files
-from .xenium_parts import Parts
+from .xenium_parts import Parts, filled_table
 from .xenium_points import add_points
 from .xenium_raster import add_images, add_labels, add_place
 from .xenium_rings import cell_rings, nucleus_outlines, zip_outlines
@@ -110,6 +109,13 @@ def _switches(parts: Parts) -> None:
             )
         else:
             parts.min_qv = float(quality)
+    panel = kwargs.get("panel", "complete")
+    if panel in ("partial", "complete"):  # of any type, a list too
+        parts.panel = "partial" if panel == "partial" else "complete"
+    else:
+        faults.append(
+            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
+        )
     if faults:
         raise InputError(faults)
 
@@ -139,31 +145,30 @@ def _zip(parts: Parts) -> None:
         )
 
 
-def _counts(parts: Parts) -> None:
-    """Open the matrix; tell genes from controls."""
-    survey, files, options = parts.survey, parts.files, parts.options
-    if not files.matrix:
+def _open_matrix(files: tuple[Path, ...], path: Path) -> FeatureMatrix:
+    """Open the matrix that `locate` found."""
+    if not files:
         raise InputError(
             Fault(
-                str(survey.path),
+                str(path),
                 "expected cell_feature_matrix.h5, the folder cell_feature_matrix (matrix.mtx.gz, "
                 "barcodes.tsv.gz, features.tsv.gz) or cell_feature_matrix.zarr.zip, but got none; "
                 "copy it from the output",
             )
         )
+    if len(files) == 3:
+        return open_mtx(*files)
+    return open_matrix_h5(files[0]) if files[0].suffix == ".h5" else open_matrix_zip(files[0])
+
+
+def _counts(parts: Parts) -> None:
+    """Open the matrix; tell genes from controls."""
+    survey, files, options = parts.survey, parts.files, parts.options
+    matrix = _open_matrix(files.matrix, survey.path)
     first = files.matrix[0]
-    if len(files.matrix) == 3:
-        matrix = open_mtx(*files.matrix)
-    else:
-        matrix = open_matrix_h5(first) if first.suffix == ".h5" else open_matrix_zip(first)
     where = str(first)
     if twice := matrix.barcodes.repeated():
         raise InputError(Fault(where, f"expected every cell once, but got {twice[0]!r} twice"))
-    panel = options.reader_kwargs.get("panel", "complete")
-    if panel not in {"partial", "complete"}:
-        raise InputError(
-            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-        )
     said = parts.run.organism
     found = species_of(matrix.gene_ids)
     if said and found and organism_of(said) != found:
@@ -176,10 +181,15 @@ def _counts(parts: Parts) -> None:
         gene_ids=matrix.gene_ids,
         feature_types=matrix.feature_types,
         organism="" if found else genome_organism(matrix.genomes) or said,
-        completeness="partial" if panel == "partial" else "complete",
+        completeness=parts.panel,
     )
     survey.ids, survey.counts = matrix.barcodes, matrix.counts
     survey.panel, survey.apart = features.panel, features.apart
+    if "proteins" in survey.apart and first.suffix != ".h5":
+        survey.notes.append(
+            f"proteins as {first.name} has them: what they are divided by is said by "
+            "cell_feature_matrix.h5 alone"
+        )
     if matrix.software:
         survey.versions["matrix_software"] = matrix.software
 
@@ -189,8 +199,6 @@ def _cells(parts: Parts) -> None:
     survey, files, zipped = parts.survey, parts.files, parts.zipped
     if survey.ids is None:
         return
-    if zipped is not None:
-        parts.zip_rows = IdRows(survey.ids).of(zipped.ids.to_arrow())
     if files.cells is not None:
         found = match_cells(open_table(files.cells), survey.ids, survey.notes)
         survey.positions, survey.obs = found.positions, found.obs
@@ -205,12 +213,10 @@ def _cells(parts: Parts) -> None:
     else:
         survey.missing.append("no cells.parquet: positions and areas are those of cells.zarr.zip")
     if zipped is not None:
-        assert parts.zip_rows is not None
-        same = same_ids(survey.ids, zipped.ids)
-        if same:
+        parts.zip_rows, at = zip_rows(survey.ids, zipped.ids)
+        if at is None:
             # One copy of the ids is enough.
             parts.zipped = zipped = replace(zipped, ids=survey.ids)
-        at = None if same else survey.ids.find_in(zipped.ids)
         extra = summary_columns(zipped, at, survey, files.cells is None)
         survey.obs |= {name: column for name, column in extra.items() if name not in survey.obs}
     survey.obs |= cluster_columns(files.folder, survey.ids, survey.obs)
@@ -235,10 +241,11 @@ def _shapes(parts: Parts) -> None:
     survey, files, zipped = parts.survey, parts.files, parts.zipped
     if survey.ids is None or not parts.on["boundaries"]:
         return
-    if files.cell_boundaries is not None:
-        survey.shapes = cell_rings(open_table(files.cell_boundaries), survey.ids)
-    elif zipped is not None and zipped.polygons and parts.zip_rows is not None:
-        survey.shapes = zipped.rings(1, parts.zip_rows)
+    table = filled_table(files.cell_boundaries, "cell_id", survey.notes)
+    if table is not None:
+        survey.shapes = cell_rings(table, survey.ids)
+    elif zipped is not None and 1 in zipped.polygons and parts.zip_rows is not None:
+        survey.shapes = zipped.rings(parts.zip_rows)
         survey.missing.append("no cell_boundaries: polygons of cells.zarr.zip are taken")
     else:
         survey.missing.append("no cell_boundaries in the folder: cells are circles")
@@ -251,11 +258,12 @@ def _nuclei(parts: Parts) -> None:
     survey, files, zipped = parts.survey, parts.files, parts.zipped
     if not parts.on["boundaries"]:
         return
-    if files.nucleus_boundaries is not None:
+    table = filled_table(files.nucleus_boundaries, "cell_id", survey.notes)
+    if table is not None:
         survey.outlines["nucleus_boundaries"] = nucleus_outlines(
-            open_table(files.nucleus_boundaries), scale=parts.scale, flip=parts.flip
+            table, scale=parts.scale, flip=parts.flip
         )
-    elif zipped is not None and zipped.polygons:
+    elif zipped is not None and 0 in zipped.polygons:
         survey.outlines["nucleus_boundaries"] = zip_outlines(
             zipped, scale=parts.scale, flip=parts.flip
         )

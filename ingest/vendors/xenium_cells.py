@@ -11,6 +11,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ...atlas.morton import LARGEST_COORDINATE
 from ..source import CategoricalValues, NumericValues, ObsColumn, StringValues
+from .column_values import require_column
 from .joined import join_columns
 from .rings import IdRows
 from .table import open_table
@@ -30,8 +31,8 @@ __all__ = [
     "cluster_files",
     "match_cells",
     "radii",
-    "same_ids",
     "summary_columns",
+    "zip_rows",
 ]
 
 _ID, _X, _Y = "cell_id", "x_centroid", "y_centroid"
@@ -49,7 +50,7 @@ class MatchedCells:
     """All other columns."""
 
 
-def same_ids(a: StringValues, b: StringValues) -> bool:
+def _same_ids(a: StringValues, b: StringValues) -> bool:
     """Whether two columns of ids are equal, row by row."""
     return np.array_equal(a.offsets, b.offsets) and np.array_equal(a.text, b.text)
 
@@ -63,8 +64,7 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
         A column is missing, a cell has no row or several, or no finite position.
     """
     for name in (_ID, _X, _Y):
-        if name not in table.names:
-            table.columns([name])  # refuses, naming near ones
+        require_column(table.path, table.names, name)
     names = table.strings(_ID)
     numbers = [table.numbers(name) for name in (_X, _Y)]
     if {one.size for one in numbers} != {len(names)}:
@@ -76,7 +76,7 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
             )
         )
     rows: NDArray[np.int64] | None = None
-    if not same_ids(ids, names):
+    if not _same_ids(ids, names):
         if twice := names.repeated():
             raise InputError(
                 Fault(str(table.path), f"expected every cell once, but got {twice[0]!r} twice")
@@ -114,6 +114,34 @@ def _require_all(rows: NDArray[np.int64], ids: StringValues, path: Path) -> None
                 f"{lost.size} ({listed}); matrix and cells are of different outputs",
             )
         )
+
+
+def zip_rows(
+    ids: StringValues, others: StringValues
+) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Match the cells of a section with those of `cells.zarr.zip`.
+
+    Parameters
+    ----------
+    ids : StringValues, (n,)
+        Of the section, unique.
+    others : StringValues, (m,)
+        Of the file.
+
+    Returns
+    -------
+    array, (m,)
+        Row of each cell of the file in the section, -1 where it has none.
+    array, (n,), or None
+        Row of each cell of the section in the file, likewise; None when both have one order.
+    """
+    if _same_ids(ids, others):
+        return np.arange(len(ids)), None
+    rows = others.find_in(ids)
+    back = np.full(len(ids), -1, np.int64)
+    own = np.flatnonzero(rows >= 0)
+    back[rows[own]] = own
+    return rows, back
 
 
 def summary_columns(
@@ -158,7 +186,9 @@ def summary_columns(
 class _Clusters:
     """Clusters of the instrument's own analysis, read when their turn comes."""
 
-    path: Path
+    table: Table
+    cell: str
+    cluster: str
     ids: StringValues
 
     @property
@@ -166,18 +196,8 @@ class _Clusters:
         return "categorical"
 
     def read(self) -> CategoricalValues:
-        table = open_table(self.path)
-        names = [name for name in table.names if name.casefold() in {"barcode", "cell_id"}]
-        values = [name for name in table.names if name.casefold() == "cluster"]
-        if not names or not values:
-            raise InputError(
-                Fault(
-                    str(self.path),
-                    f"expected columns Barcode and Cluster, but got {', '.join(table.names[:6])}",
-                )
-            )
-        rows = IdRows(self.ids).of(table.strings(names[0]).to_arrow())
-        words = table.strings(values[0]).to_arrow().dictionary_encode()
+        rows = IdRows(self.ids).of(self.table.strings(self.cell).to_arrow())
+        words = self.table.strings(self.cluster).to_arrow().dictionary_encode()
         labels = [str(word) for word in words.dictionary.to_pylist()]
         order = sorted(range(len(labels)), key=lambda k: (len(labels[k]), labels[k]))
         rank = np.empty(len(labels) + 1, np.int32)
@@ -189,6 +209,20 @@ class _Clusters:
         return CategoricalValues(codes, tuple(labels[k] for k in order))
 
 
+def _clusters(path: Path, ids: StringValues) -> _Clusters:
+    table = open_table(path)
+    cells = [name for name in table.names if name.casefold() in {"barcode", "cell_id"}]
+    values = [name for name in table.names if name.casefold() == "cluster"]
+    if not cells or not values:
+        raise InputError(
+            Fault(
+                str(path),
+                f"expected columns Barcode and Cluster, but got {', '.join(table.names[:6])}",
+            )
+        )
+    return _Clusters(table, cells[0], values[0], ids)
+
+
 def cluster_files(folder: Folder) -> tuple[Path, ...]:
     """Clusters that the instrument found."""
     return folder.all(*(f"{at}analysis/clustering/*/clusters.csv" for at in ("", "outs/")))
@@ -197,9 +231,15 @@ def cluster_files(folder: Folder) -> tuple[Path, ...]:
 def cluster_columns(
     folder: Folder, ids: StringValues, taken: dict[str, ObsColumn]
 ) -> dict[str, ObsColumn]:
-    """Clusters that the instrument found, a column each, named like their folders."""
+    """Clusters that the instrument found, a column each, named like their folders.
+
+    Raises
+    ------
+    InputError
+        A file without columns Barcode and Cluster.
+    """
     return {
-        one.parent.name: _Clusters(one, ids)
+        one.parent.name: _clusters(one, ids)
         for one in cluster_files(folder)
         if one.parent.name not in taken
     }

@@ -300,7 +300,6 @@ def _number(text: str) -> object:
         value = float(text)
     except ValueError:
         return text[:1000]
-    whole = value.is_integer() if math.isfinite(value) else False
     if not math.isfinite(value):
         return text[:1000]
-    return int(value) if whole and abs(value) < 2**53 else value
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value

@@ -7,10 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .table import open_table
+from ..reader import faults_of
+from .column_values import require_column
 from .transcripts import transcripts
+from .xenium_parts import filled_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
 
     from ...atlas.points import PointsSource
@@ -27,14 +31,14 @@ def add_points(parts: Parts) -> None:
     survey, files = parts.survey, parts.files
     if not parts.on["transcripts"]:
         return
-    if files.transcripts is None:
+    table = filled_table(files.transcripts, "feature_name", survey.notes)
+    if table is None:
         zipped = any(name.endswith("transcripts.zarr.zip") for name in files.folder.names)
         survey.missing.append(
             "no transcripts.parquet or .csv.gz in the folder: transcripts are not written"
             + ("; transcripts.zarr.zip is not read" if zipped else "")
         )
         return
-    table = open_table(files.transcripts)
     source = transcripts(
         table,
         x="x_location",
@@ -71,19 +75,19 @@ def _text_types(table: Table) -> dict[str, Any]:
 
 def _of_quality(source: PointsSource, table: Table, least: float) -> PointsSource:
     """Points of at least some quality."""
-    if "qv" not in table.names:
-        table.columns(["qv"])  # refuses, naming near ones
+    require_column(table.path, table.names, "qv")
     return replace(
         source,
-        batches=partial(_good_batches, source, least),
+        batches=partial(_good_batches, source, table.path, least),
         notes=(*source.notes, f"transcripts of a quality (qv) below {least:g} left out, as asked"),
     )
 
 
-def _good_batches(source: PointsSource, least: float) -> Iterator[pa.RecordBatch]:
+def _good_batches(source: PointsSource, path: Path, least: float) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     for batch in source.batches():
-        quality = batch.column("qv").cast(pa.float64())
+        with faults_of(path, "numbers as qv", parsing=True):
+            quality = batch.column("qv").cast(pa.float64())
         yield batch.filter(pc.greater_equal(quality, pa.scalar(least)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,12 @@ from ...atlas.errors import Fault, InputError
 from ...atlas.outlines import OutlinesSource
 from ..ring_checks import MOST_VERTICES, ragged
 from ..source import RingPiece, RingsSource, StringValues
-from .column_values import as_text
+from .column_values import as_text, require_column
 from .rings import IdRows
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -162,8 +164,7 @@ def cell_rings(table: Table, ids: StringValues) -> RingsSource:
 
 def _require(table: Table) -> None:
     for name in (_CELL, _X, _Y):
-        if name not in table.names:
-            table.columns([name])  # refuses, naming near ones
+        require_column(table.path, table.names, name)
 
 
 def _cell_pieces(table: Table, ids: StringValues) -> Iterator[RingPiece]:
@@ -192,18 +193,11 @@ def nucleus_outlines(table: Table, *, scale: float = 1.0, flip: bool = False) ->
         A column is not there.
     """
     _require(table)
-    return OutlinesSource(partial(_nucleus_tables, table, scale, flip))
+    return OutlinesSource(partial(_outlines, table.path, partial(_nuclei, table), scale, flip))
 
 
-def _nucleus_tables(table: Table, scale: float, flip: bool) -> Iterator[pa.Table]:
-    n = 0
-    for rings in _streamed(table):
-        found = _outline_table(rings if rings.labels is not None else _split(rings), scale, flip)
-        n += found.num_rows
-        if found.num_rows:
-            yield found
-    if not n:
-        raise InputError(Fault(str(table.path), "expected outlines of nuclei, but got none"))
+def _nuclei(table: Table) -> Iterator[_Rings]:
+    return (one if one.labels is not None else _split(one) for one in _streamed(table))
 
 
 def _split(rings: _Rings) -> _Rings:
@@ -215,6 +209,19 @@ def _split(rings: _Rings) -> _Rings:
     n = closed_rings(rings.vertices, rings.counts, _LEAST_RING, MOST_VERTICES, starts, stops, runs)
     starts, counts = starts[:n], (stops - starts)[:n]
     return _Rings(rings.names.take(runs[:n]), None, counts, rings.vertices[ragged(starts, counts)])
+
+
+def _outlines(
+    path: Path, rings: Callable[[], Iterator[_Rings]], scale: float, flip: bool
+) -> Iterator[pa.Table]:
+    n = 0
+    for some in rings():
+        found = _outline_table(some, scale, flip)
+        n += found.num_rows
+        if found.num_rows:
+            yield found
+    if not n:
+        raise InputError(Fault(str(path), "expected outlines of nuclei, but got none"))
 
 
 def _outline_table(rings: _Rings, scale: float, flip: bool) -> pa.Table:
@@ -248,10 +255,12 @@ def zip_outlines(zipped: CellsZip, *, scale: float = 1.0, flip: bool = False) ->
     scale, flip
         Stored units a source unit; whether y points up in the source.
     """
-    return OutlinesSource(partial(_zip_tables, zipped, scale, flip))
+    return OutlinesSource(
+        partial(_outlines, zipped.path, partial(_zip_nuclei, zipped), scale, flip)
+    )
 
 
-def _zip_tables(zipped: CellsZip, scale: float, flip: bool) -> Iterator[pa.Table]:
+def _zip_nuclei(zipped: CellsZip) -> Iterator[_Rings]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -259,4 +268,4 @@ def _zip_tables(zipped: CellsZip, scale: float, flip: bool) -> Iterator[pa.Table
         if piece.counts.size:
             names = zipped.ids.take(np.maximum(piece.rows, 0)).to_arrow()
             own = pc.if_else(pa.array(piece.rows >= 0), names, pa.scalar(None, names.type))
-            yield _outline_table(_Rings(own, labels, piece.counts, piece.vertices), scale, flip)
+            yield _Rings(own, labels, piece.counts, piece.vertices)

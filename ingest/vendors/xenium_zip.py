@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,16 @@ __all__ = [
 _MOST_CELLS = 50_000_000
 _PIECE = 1 << 14  # polygons at a time
 _NUCLEI, _CELLS = 0, 1
+# What zarr and zipfile raise on damaged stores beside the errors that all guests raise.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    IndexError,
+)
 
 
 @contextmanager
@@ -62,7 +73,7 @@ def open_zip(path: Path, what: str) -> Iterator[Any]:
                 # A store that never opened has nothing to close.
                 if getattr(store, "_is_open", False):
                     store.close()
-        except (zipfile.BadZipFile, zipfile.LargeZipFile, AssertionError, AttributeError) as error:
+        except _DAMAGE as error:
             raise InputError(
                 Fault(
                     str(path),
@@ -112,8 +123,8 @@ class CellsZip:
     """Masks there are: 0 nuclei, 1 cells."""
     transform: NDArray[np.float64] | None
     """(3, 3) micrometers to pixels of the masks, None when not said."""
-    polygons: str
-    """`polygon_sets` (2.0 on), `polygon_vertices` (1.x), or "" when there are none."""
+    polygons: tuple[int, ...]
+    """Polygons there are: 0 of nuclei, 1 of cells."""
     labeled: bool
     """Whether it says which number each cell has in the mask of cells."""
 
@@ -122,9 +133,9 @@ class CellsZip:
         number = self.summary.index(name) if name in self.summary else -1
         return ZipColumn(self.path, number, rows)
 
-    def rings(self, kind: int, rows: NDArray[np.int64]) -> RingsSource:
-        """Polygons of nuclei (0) or cells (1); `rows` is the row of each cell of this file."""
-        return RingsSource(partial(_only_rings, self, kind, rows))
+    def rings(self, rows: NDArray[np.int64]) -> RingsSource:
+        """Polygons of the cells; `rows` is the row of each cell of this file."""
+        return RingsSource(partial(_only_rings, self, rows))
 
     def nuclei(self) -> Iterator[tuple[RingPiece, NDArray[np.int64] | None]]:
         """Polygons of the nuclei, and their numbers in the mask where the file tells them."""
@@ -148,14 +159,13 @@ def open_cells(path: Path) -> CellsZip:
             )
         check_chunks(node, str(path))
         masks = tuple(k for k in (_NUCLEI, _CELLS) if f"masks/{k}" in root)
-        polygons = next((k for k in ("polygon_sets", "polygon_vertices") if k in root), "")
         return CellsZip(
             path,
             cell_names(np.asarray(whole(node)[:])),
             _summary(root, n, path),
             masks,
             _transform(root),
-            polygons,
+            _polygons(root),
             _has_labels(root, n),
         )
 
@@ -163,6 +173,14 @@ def open_cells(path: Path) -> CellsZip:
 def whole(array: Any) -> Any:
     """Make a missing chunk an error."""
     return array.with_config({"read_missing_chunks": False})
+
+
+def _polygons(root: Any) -> tuple[int, ...]:
+    """Kinds of polygons that there are some of; releases 1.x have one array for both."""
+    if "polygon_sets" not in root:
+        return (_NUCLEI, _CELLS) if "polygon_vertices" in root else ()
+    there = [k for k in (_NUCLEI, _CELLS) if f"polygon_sets/{k}" in root]
+    return tuple(k for k in there if root[f"polygon_sets/{k}/cell_index"].shape[0])
 
 
 def _summary(root: Any, n: int, path: Path) -> tuple[str, ...]:
@@ -241,8 +259,8 @@ def _labels(root: Any, n: int) -> NDArray[np.int64]:
     return labels
 
 
-def _only_rings(cells: CellsZip, kind: int, rows: NDArray[np.int64]) -> Iterator[RingPiece]:
-    return (piece for piece, _ in _ring_pieces(cells, kind, rows))
+def _only_rings(cells: CellsZip, rows: NDArray[np.int64]) -> Iterator[RingPiece]:
+    return (piece for piece, _ in _ring_pieces(cells, _CELLS, rows))
 
 
 def _ring_pieces(
@@ -251,21 +269,24 @@ def _ring_pieces(
     """Polygons with their numbers in the mask: their places from 2.0 on."""
     numbers: NDArray[np.int64] | None
     with open_zip(cells.path, "polygons of cells") as root:
-        if cells.polygons == "polygon_sets":
+        old = "polygon_sets" not in root
+        if old:
+            lengths, vertices = whole(root["polygon_num_vertices"]), whole(root["polygon_vertices"])
+            owner = np.arange(int(lengths.shape[1]))
+            numbers = _labels(root, owner.size) if _has_labels(root, owner.size) else None
+        else:
             group = root[f"polygon_sets/{kind}"]
             lengths, vertices = whole(group["num_vertices"]), whole(group["vertices"])
             owner = np.asarray(whole(group["cell_index"])[:]).astype(np.int64)
             numbers = np.arange(1, owner.size + 1)
-        else:
-            lengths, vertices = root["polygon_num_vertices"], root["polygon_vertices"]
-            owner = np.arange(int(lengths.shape[1]))
-            numbers = _labels(root, owner.size) if _has_labels(root, owner.size) else None
-        check_chunks(vertices, str(cells.path))
+        for array in (lengths, vertices):
+            check_chunks(array, str(cells.path))
         n, wide = int(vertices.shape[-2]), int(vertices.shape[-1])
-        old = vertices.ndim == 3
-        if int(lengths.shape[-1]) != n or owner.size != n or wide % 2:
+        shape = (2, n) if old else (n,)
+        alike = lengths.shape == shape and vertices.shape == (*shape, wide) and owner.size == n
+        if not alike or wide % 2:
             raise InputError(
-                Fault(f"{cells.path}:{cells.polygons}", "expected as many polygons in every part")
+                Fault(f"{cells.path}:polygons", "expected as many polygons in every part")
             )
         for start in range(0, n, _PIECE):
             at: Any = slice(start, start + _PIECE)

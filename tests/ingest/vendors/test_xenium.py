@@ -1,4 +1,4 @@
-"""The Xenium reader: releases and layouts, cells, features, transcripts, and what it refuses."""
+"""The Xenium reader: releases and layouts, cells, features, and what it refuses."""
 
 from __future__ import annotations
 
@@ -21,34 +21,15 @@ from tisseract.ingest.vendors.xenium_files import version_numbers
 from ...contracts import ReaderContract, ids_of, matrix_of
 from .tissue import SimTissue
 from .xenium_bundle import PROTEIN_SCALE, Features, cell_ids, write_xenium
-from .xenium_checks import READER, column, molecules, notes_of, opened, outlines, rings
+from .xenium_checks import READER, column, notes_of, opened
+from .xenium_small import BLOCK, PLAIN, TISSUE, faults, write
 
-TISSUE = SimTissue(60, n_genes=40, mean_counts=20, seed=3)
-BLOCK = TISSUE.whole()
-PLAIN: dict[str, Any] = {"images": False, "masks": False, "pixel_um": 2.0}
 LAYOUTS: dict[str, dict[str, Any]] = {
     "1": {"version": "1"},
     "1.4 text": {"version": "1.4", "text": True, "matrix": ("mtx",), "cells_zip": False},
     "3 zarr": {"version": "3", "matrix": ("zarr",)},
     "4": {"version": "4", "boundaries": False},
 }
-
-
-def write(folder: Path, **more: Any) -> Path:
-    path = write_xenium(folder / "output-XETG00000", TISSUE, **{**PLAIN, **more})
-    if more.get("matrix") == ("zarr",):
-        (path / "cell_feature_matrix.h5").unlink()
-    return path
-
-
-def faults(path: Path, **kwargs: object) -> str:
-    options = ReadOptions(reader_kwargs=kwargs)
-    seen = READER.inspect(path, options)
-    assert seen.faults
-    with pytest.raises(InputError) as caught:
-        READER.open(path, options)
-    assert caught.value.faults == seen.faults
-    return "\n".join(map(str, seen.faults))
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +139,8 @@ class TestCells:
         found = column(opened(own), "gene_expression_kmeans_3_clusters")
         assert found[0] is None
         assert found[1:].tolist() == [str(k % 11 + 1) for k in range(1, 60)]
+        (folder / "clusters.csv").write_text("Barcode,Group\naaaaaaaa-1,1\n")
+        assert "columns Barcode and Cluster" in faults(own)
 
 
 class TestFeatures:
@@ -195,6 +178,10 @@ class TestFeatures:
         found = matrix_of(raw)[:, proteins.columns].sum()
         assert found == pytest.approx(total / PROTEIN_SCALE, rel=1e-5)
         assert matrix_of(raw)[:, : TISSUE.n_genes].sum() == BLOCK.counts[:, :40].sum()
+        assert "proteins as" not in notes_of(raw)
+        other = opened(write(tmp_path / "b", version="4", proteins=3, matrix=("zarr",)))
+        assert matrix_of(other)[:, proteins.columns].sum() == total
+        assert "proteins as cell_feature_matrix.zarr.zip has them" in notes_of(other)
 
     def test_panel_organism_and_its_contradiction(self, own: Path) -> None:
         assert opened(own).panel.organism == "mouse"
@@ -205,125 +192,6 @@ class TestFeatures:
         raw = opened(own)
         assert raw.panel.organism == "mouse"
         assert "'Human', its genes are of mouse" in notes_of(raw)
-
-
-class TestTranscripts:
-    @pytest.mark.parametrize("version", ["1", "1.4", "3"])
-    def test_every_column_and_row(self, tmp_path: Path, version: str) -> None:
-        path = write(tmp_path, version=version)
-        raw = opened(path)
-        source = raw.points["transcripts"]
-        table = pd.read_parquet(path / "transcripts.parquet")
-        found = molecules(raw)
-        assert len(found) == len(table) == BLOCK.cell.size
-        assert set(found) == {str(name).replace("_location", "") for name in table}
-        assert (source.feature_key, source.instance_key) == ("feature_name", "cell_id")
-        for axis, k in zip("xyz", range(3), strict=True):
-            np.testing.assert_allclose(found[axis], BLOCK.molecules_um[:, k], atol=1e-3)
-        ids = np.array([*cell_ids(np.arange(60), version), "nobody"], dtype=object)
-        assert found["cell_id"].astype(object).fillna("nobody").tolist() == (
-            ids[BLOCK.cell].tolist()
-        )
-        np.testing.assert_array_equal(found["qv"], table["qv"])
-        names = [n.decode() if isinstance(n, bytes) else n for n in table["feature_name"]]
-        words = [n.decode() if isinstance(n, bytes) else n for n in found["feature_name"]]
-        assert words == names
-
-    def test_text_is_the_same(self, tmp_path: Path) -> None:
-        a = molecules(opened(write(tmp_path / "a")))
-        b = molecules(opened(write(tmp_path / "b", text=True)))
-        assert list(a) == list(b)
-        for name in a:
-            if a[name].dtype.kind == "f":
-                np.testing.assert_allclose(a[name], b[name], rtol=1e-5)
-            else:
-                assert a[name].astype(str).tolist() == b[name].astype(str).tolist()
-
-    def test_quality_is_a_choice(self, bundle: Path) -> None:
-        table = pd.read_parquet(bundle / "transcripts.parquet")
-        raw = opened(bundle, min_qv=20)
-        assert len(molecules(raw)) == int((table["qv"] >= 20).sum()) < len(table)
-        assert "below 20 left out, as asked" in str(raw.points["transcripts"].notes)
-        assert "min_qv as a number" in faults(bundle, min_qv="high")
-
-    def test_a_flipped_axis(self, bundle: Path) -> None:
-        plain = molecules(opened(bundle))
-        options = ReadOptions(um_per_unit=1.0, y_axis="up")
-        raw = READER.open(bundle, options)
-        moved = molecules(raw)
-        np.testing.assert_allclose(moved["x"], plain["x"], rtol=1e-6)
-        np.testing.assert_allclose(moved["y"], -plain["y"], rtol=1e-6)
-        assert outlines(raw)["geometry"][0].bounds[3] < 0
-
-    @pytest.mark.parametrize("lost", ["cells", "cell_feature_matrix"])
-    def test_an_output_that_lacks_a_part_is_still_known(self, own: Path, lost: str) -> None:
-        for one in [*own.glob("*.xenium"), *own.glob(f"{lost}.*")]:
-            one.unlink()
-        assert reader_for(own).format == "xenium"
-        with pytest.raises(InputError, match=lost):
-            opened(own)
-
-    def test_micrometers_are_no_pixels(self, bundle: Path) -> None:
-        with pytest.raises(InputError, match=r"files are micrometers.*got 0.2125; leave it empty"):
-            READER.open(bundle, ReadOptions(um_per_unit=0.2125))
-
-    def test_only_a_zip_of_transcripts(self, own: Path) -> None:
-        (own / "transcripts.parquet").rename(own / "transcripts.zarr.zip")
-        raw = opened(own)
-        assert not raw.points
-        assert "transcripts.zarr.zip is not read" in notes_of(raw)
-
-
-class TestBoundaries:
-    @pytest.mark.parametrize("version", ["1", "1.4", "2", "3"])
-    def test_table_and_zip_agree(self, tmp_path: Path, version: str) -> None:
-        path = write(tmp_path, version=version)
-        first, nuclei = rings(opened(path)), outlines(opened(path))
-        assert sorted(first) == list(range(60))
-        for row, ring in first.items():
-            np.testing.assert_allclose(ring.mean(axis=0), BLOCK.positions_um[row], atol=0.5)
-        (path / "cell_boundaries.parquet").unlink()
-        (path / "nucleus_boundaries.parquet").unlink()
-        raw = opened(path)
-        second, others = rings(raw), outlines(raw)
-        for row, ring in first.items():
-            np.testing.assert_array_equal(ring, second[row])
-        assert [g.wkb for g in nuclei["geometry"]] == [g.wkb for g in others["geometry"]]
-        assert nuclei["cell_id"].tolist() == others["cell_id"].tolist()
-        assert "polygons of cells.zarr.zip are taken" in notes_of(raw)
-
-    def test_nuclei_of_one_cell_without_labels(self, own: Path) -> None:
-        table = pd.read_parquet(own / "nucleus_boundaries.parquet")
-        whole = outlines(opened(own))
-        assert (whole.groupby("cell_id").size() == 2).sum() == 1
-        assert whole["label_id"].tolist() == list(range(1, len(whole) + 1))
-        table.drop(columns="label_id").to_parquet(own / "nucleus_boundaries.parquet")
-        found = outlines(opened(own))
-        assert [g.wkb for g in found["geometry"]] == [g.wkb for g in whole["geometry"]]
-        assert found["cell_id"].tolist() == whole["cell_id"].tolist()
-
-    def test_batches_cut_rings_anywhere(self, bundle: Path, monkeypatch: Any) -> None:
-        from tisseract.ingest.vendors import parquet_table
-
-        whole, nuclei = rings(opened(bundle)), outlines(opened(bundle))
-        monkeypatch.setattr(parquet_table.ParquetTable.batches, "__defaults__", (None, None, 17))
-        cut = rings(opened(bundle))
-        assert sorted(cut) == sorted(whole)
-        for row, ring in whole.items():
-            np.testing.assert_array_equal(ring, cut[row])
-        again = outlines(opened(bundle))
-        assert [g.wkb for g in again["geometry"]] == [g.wkb for g in nuclei["geometry"]]
-
-    def test_none_when_not_wanted_or_not_there(self, own: Path) -> None:
-        assert opened(own, boundaries=False).shapes is None
-        assert not opened(own, boundaries=False).outlines
-        for name in ("cell_boundaries.parquet", "nucleus_boundaries.parquet", "cells.zarr.zip"):
-            (own / name).unlink()
-        raw = opened(own)
-        assert raw.shapes is None
-        area = column(raw, "cell_area")
-        np.testing.assert_allclose(np.pi * np.asarray(raw.radius) ** 2, area)
-        assert "cells are circles" in notes_of(raw)
 
 
 class TestRun:
@@ -379,6 +247,18 @@ class TestRun:
 
 
 class TestFolders:
+    @pytest.mark.parametrize("lost", ["cells", "cell_feature_matrix"])
+    def test_an_output_that_lacks_a_part_is_still_known(self, own: Path, lost: str) -> None:
+        for one in [*own.glob("*.xenium"), *own.glob(f"{lost}.*")]:
+            one.unlink()
+        assert reader_for(own).format == "xenium"
+        with pytest.raises(InputError, match=lost):
+            opened(own)
+
+    def test_micrometers_are_no_pixels(self, bundle: Path) -> None:
+        with pytest.raises(InputError, match=r"files are micrometers.*got 0.2125; leave it empty"):
+            READER.open(bundle, ReadOptions(um_per_unit=0.2125))
+
     def test_sample_names_and_outs(self, bundle: Path, tmp_path: Path) -> None:
         named = tmp_path / "GSE1"
         named.mkdir()
@@ -394,16 +274,13 @@ class TestFolders:
             shutil.copy(one, named / f"GSM2_{one.name}")
         assert "expected one file" in faults(named)
 
-    def test_nothing_to_make_cells_of(self, tmp_path: Path) -> None:
-        (tmp_path / "experiment.xenium").write_text("{}")
-        told = faults(tmp_path)
-        assert "cell_feature_matrix.h5" in told
-        for name in ("cell_feature_matrix.h5", "cells.csv.gz", "cells.zarr.zip"):
-            shutil.rmtree(tmp_path / "x", ignore_errors=True)
-            path = write(tmp_path / "x", cells_zip=False)
-            if name.startswith("cells"):
-                (path / "cells.parquet").unlink()
-                assert "expected cells.parquet" in faults(path)
+    def test_nothing_to_make_cells_of(self, own: Path, tmp_path: Path) -> None:
+        (tmp_path / "bare").mkdir()
+        (tmp_path / "bare" / "experiment.xenium").write_text("{}")
+        assert "cell_feature_matrix.h5" in faults(tmp_path / "bare")
+        for name in ("cells.parquet", "cells.zarr.zip"):
+            (own / name).unlink()
+        assert "expected cells.parquet" in faults(own)
 
     def test_links_out_of_the_folder(self, own: Path, tmp_path: Path) -> None:
         (tmp_path / "secret.parquet").write_bytes((own / "cells.parquet").read_bytes())
@@ -413,5 +290,6 @@ class TestFolders:
 
     def test_options_without_meaning(self, bundle: Path) -> None:
         assert "images true or false" in faults(bundle, images="no")
+        assert "panel partial or complete" in faults(bundle, panel=["partial"])
         seen = READER.inspect(bundle, replace(ReadOptions(), layer="raw"))
         assert "no `layer`" in str(seen.faults)
