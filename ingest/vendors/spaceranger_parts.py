@@ -90,7 +90,7 @@ def find_matrix(
     InputError
         None is there, several are, or a part of one is missing.
     """
-    if wanted is not None and wanted not in stems:
+    if wanted is not None and wanted not in list(stems):
         raise InputError(Fault("matrix", f"expected one of {', '.join(stems)}, but got {wanted!r}"))
     for kind in stems if wanted is None else [str(wanted)]:
         stem = stems[kind]

@@ -27,7 +27,6 @@ __all__ = [
     "grid_step",
     "open_positions",
     "place_spots",
-    "rows_kept",
 ]
 
 _HEADER = (
@@ -39,7 +38,6 @@ _HEADER = (
     "pxl_col_in_fullres",
 )
 _FARTHEST = 1e9  # pixels; no slide scan has a thousandth of that
-_SHOWN = 3
 _SAMPLE = 100_000
 _LEAST = 12  # spots that tell of an array
 _SKEWED, _SPREAD = 0.02, 0.1  # of the pitch: skew and deviation that an array may have
@@ -227,31 +225,6 @@ def _check_once(
         again[first] = False
     name = words.take(hit[np.flatnonzero(again)[:1]]).to_list()[0]
     raise InputError(Fault(str(path), f"expected every barcode once, but got {name!r} again"))
-
-
-def rows_kept(spots: Spots, names: StringValues, unplaced: object, path: Path) -> NDArray[np.bool_]:
-    """Rows that have a position; all of them, unless the user says to drop the others.
-
-    Raises
-    ------
-    InputError
-        Rows without a position, an option of no meaning, or no row left.
-    """
-    if unplaced not in {"refuse", "drop"}:
-        raise InputError(Fault("unplaced", f"expected refuse or drop, but got {unplaced!r}"))
-    lost = np.flatnonzero(~spots.placed)
-    if lost.size == len(names) or (lost.size and unplaced == "refuse"):
-        listed = ", ".join(map(str, names.take(lost[:_SHOWN]).to_list()))
-        way = "" if lost.size == len(names) else '; or give {"unplaced": "drop"} to leave them out'
-        raise InputError(
-            Fault(
-                str(path),
-                f"expected a position for each of {len(names)} barcodes of the matrix, but got "
-                f"none for {lost.size} ({listed}); matrix and positions are of different samples"
-                + way,
-            )
-        )
-    return spots.placed
 
 
 def grid_step(spots: Spots) -> float | None:

@@ -9,10 +9,10 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..source import ArrayColumn, BooleanValues, NumericValues
-from ..split import MaskedCounts
 from ..units import find_unit
 from ..var_columns import genome_organism
 from .folder import Folder
+from .panel_option import completeness
 from .spaceranger_parts import (
     MatrixFiles,
     find_matrix,
@@ -22,7 +22,8 @@ from .spaceranger_parts import (
     within,
 )
 from .spaceranger_run import run_facts, run_files
-from .spot_positions import RowIndex, Spots, array_pitch, place_spots, rows_kept
+from .spot_positions import RowIndex, Spots, array_pitch, place_spots
+from .spot_rows import spot_rows, take_rows
 from .spot_tables import find_spot_tables, spot_columns
 from .vendor import Survey, VendorReader, features_of
 from .visium_hd_files import is_visium_hd
@@ -121,8 +122,18 @@ class VisiumReader(VendorReader):
         with survey.faults.part():
             positions = _positions(folder)
             for found, matrix in opened:
-                spots, kept = _placed(found, matrix, positions, survey, options)
-                ids = add_rows(survey, matrix, spots, kept)
+                index = RowIndex.of(matrix.barcodes, str(found.paths[0]))
+                spots = place_spots(positions, index, keep=_ARRAY_SPOTS)
+                rows, notes = spot_rows(
+                    spots,
+                    matrix.barcodes,
+                    options,
+                    positions,
+                    what="spots",
+                    tissue_only=found.kind != "filtered",
+                )
+                survey.notes += notes
+                ids = add_rows(survey, matrix, spots, rows)
                 tables = find_spot_tables(folder, _BASES)
                 survey.obs |= spot_columns(tables, ids, survey.obs)
                 _add_unit(survey, spots, options)
@@ -183,16 +194,13 @@ def _open(found: MatrixFiles, survey: Survey, options: ReadOptions) -> FeatureMa
 def add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, where: str) -> None:
     """Tell the features of a matrix; those of antibodies stay, as features of their type.
 
+    The panel is complete: matrices list the whole reference, also genes without a single count.
+
     Raises
     ------
     InputError
         Features that repeat or an option of no meaning.
     """
-    panel = options.reader_kwargs.get("panel", "complete")
-    if panel not in {"partial", "complete"}:
-        raise InputError(
-            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-        )
     features = features_of(
         matrix.names,
         [""] * len(matrix.names),
@@ -201,55 +209,21 @@ def add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, wh
         gene_ids=matrix.gene_ids,
         feature_types=matrix.feature_types,
         organism=genome_organism(matrix.genomes),
-        # The matrix lists the whole reference, also genes without a single count.
-        completeness="partial" if panel == "partial" else "complete",
+        completeness=completeness(options, where, "complete"),
     )
     survey.panel, survey.apart = features.panel, features.apart
-
-
-def _placed(
-    found: MatrixFiles,
-    matrix: FeatureMatrix,
-    positions: Path,
-    survey: Survey,
-    options: ReadOptions,
-) -> tuple[Spots, NDArray[np.int64]]:
-    """Spots of the matrix and the rows kept: those in the tissue, of matrices that hold others."""
-    index = RowIndex.of(matrix.barcodes, str(found.paths[0]))
-    spots = place_spots(positions, index, keep=_ARRAY_SPOTS)
-    unplaced = options.reader_kwargs.get("unplaced", "refuse")
-    kept = rows_kept(spots, matrix.barcodes, unplaced, positions).copy()
-    if (n_lost := int((~kept).sum())) > 0:
-        survey.notes.append(f"{n_lost} spots without a position left out")
-    only = options.reader_kwargs.get("in_tissue_only", found.kind != "filtered")
-    if not isinstance(only, bool):
-        raise InputError(Fault("in_tissue_only", f"expected true or false, but got {only!r}"))
-    outside = int((kept & ~spots.in_tissue).sum())
-    if outside and only:
-        kept &= spots.in_tissue
-        survey.notes.append(f"{outside} spots outside the tissue left out")
-    elif outside:
-        survey.notes.append(f"{outside} spots outside the tissue, by the position file")
-    if not kept.any():
-        raise InputError(Fault(str(positions), "expected spots in the tissue, but got none"))
-    return spots, np.flatnonzero(kept)
 
 
 def add_rows(
     survey: Survey, matrix: FeatureMatrix, spots: Spots, rows: NDArray[np.int64]
 ) -> StringValues:
     """Fill in ids, positions, counts and the columns of the array for the rows kept; the ids."""
-    every = rows.size == len(matrix.barcodes)
-    ids = matrix.barcodes if every else matrix.barcodes.take(rows)
-    survey.ids = ids
-    survey.counts = matrix.counts if every else MaskedCounts(matrix.counts, rows)
-    survey.positions = spots.positions if every else spots.positions[rows]
     survey.obs = {
         "in_tissue": ArrayColumn("boolean", BooleanValues(spots.in_tissue[rows])),
         "array_row": ArrayColumn("numeric", NumericValues(spots.array_row[rows])),
         "array_col": ArrayColumn("numeric", NumericValues(spots.array_col[rows])),
     }
-    return ids
+    return take_rows(survey, matrix, spots.positions, rows)
 
 
 def _add_unit(survey: Survey, spots: Spots, options: ReadOptions) -> None:

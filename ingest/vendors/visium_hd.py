@@ -9,7 +9,6 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..source import RingsSource
-from ..split import MaskedCounts
 from ..units import find_unit
 from .folder import Folder
 from .rings import ring_outlines
@@ -21,16 +20,22 @@ from .spaceranger_parts import (
     within,
 )
 from .spaceranger_run import run_facts, run_files
-from .spot_positions import RowIndex, Spots, grid_step, place_spots, rows_kept
+from .spot_positions import RowIndex, Spots, grid_step, place_spots
+from .spot_rows import placed_rows, spot_rows, take_rows
 from .vendor import Survey, VendorReader
 from .visium import add_features, add_rows
 from .visium_hd_cells import CellRings, centroids
-from .visium_hd_files import BinFolder, bin_folders, cell_folder, choose_bin, is_visium_hd
+from .visium_hd_files import (
+    BinFolder,
+    bin_folders,
+    cell_folders,
+    choose_bin,
+    choose_cells,
+    is_visium_hd,
+)
 from .visium_hd_slice import cytassist_affine, find_slice, slice_facts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ..reader import ReadOptions
     from ..tenx import FeatureMatrix
 
@@ -42,6 +47,7 @@ _POSITIONS = ("tissue_positions.parquet", "tissue_positions.csv", "tissue_positi
 _ROOTS = ("", "outs/")
 _SHARED = ("spatial/", "outs/spatial/")
 _TOLERANCE = 0.05
+_MAPPINGS = "barcode_mappings.parquet"
 _CELLS, _NUCLEI = "cell_segmentations.geojson", "nucleus_segmentations.geojson"
 
 
@@ -111,7 +117,14 @@ class VisiumHDReader(VendorReader):
                 "segmented_outputs), but got none; of Visium, set `format` to visium",
             )
             return survey
-        place = _Place.of(folder, options)
+        places: list[_Place] = []
+        with survey.faults.part():
+            places.append(_Place.of(folder, options))
+        for place in places:
+            self._fill(survey, folder, place, options)
+        return survey
+
+    def _fill(self, survey: Survey, folder: Folder, place: _Place, options: ReadOptions) -> None:
         survey.notes += place.notes
         factors: dict[str, float] = {}
         matrix: FeatureMatrix | None = None
@@ -127,16 +140,17 @@ class VisiumHDReader(VendorReader):
                 _add_cells(survey, folder, place, matrix, factors, options)
             else:
                 raw = found.kind != "filtered"
-                _add_bins(survey, folder, place, matrix, factors, options, raw=raw)
+                _add_bins(survey, folder, place, matrix, factors, options, tissue_only=raw)
         with survey.faults.part():
             images, missing = scaled_images(folder, place.spatial, factors)
             survey.missing += missing
             survey_images(survey, options, images)
         with survey.faults.part():
             survey.versions |= run_facts(run_files(folder, _ROOTS), matrix, factors)
-        _add_slice(survey, folder, options)
-        _note_unread(survey, folder)
-        return survey
+        with survey.faults.part():
+            _add_slice(survey, folder, options)
+        if folder.all(*within(_ROOTS, _MAPPINGS)):
+            survey.notes.append(f"{_MAPPINGS} (which bin lies in which cell) is there and not read")
 
 
 class _Place:
@@ -152,26 +166,17 @@ class _Place:
     def of(cls, folder: Folder, options: ReadOptions) -> _Place:
         """Choose by the options; a folder with cells alone gives cells."""
         segmented = options.reader_kwargs.get("segmented")
-        if segmented not in {None, True, False}:
+        if segmented not in (None, True, False):
             raise InputError(Fault("segmented", f"expected true or false, but got {segmented!r}"))
         bin_size = options.reader_kwargs.get("bin_size")
-        cells = cell_folder(folder)
         if segmented and bin_size is not None:
             raise InputError(
                 Fault("bin_size", "expected no bin_size where `segmented` is true, but got one")
             )
-        alone = segmented is None and bin_size is None and cells is not None
-        if segmented or (alone and not bin_folders(folder)):
-            if cells is None:
-                raise InputError(
-                    Fault(
-                        str(folder.root),
-                        "expected segmented_outputs (filtered_feature_cell_matrix.h5 and "
-                        f"{_CELLS}), but got none; leave `segmented` out to read bins",
-                    )
-                )
+        free = segmented is None and bin_size is None
+        if segmented or (free and cell_folders(folder) and not bin_folders(folder)):
             notes = () if segmented else ("no bins in the folder: segmented cells are read",)
-            return cls(cells, None, cells=True, notes=notes)
+            return cls(choose_cells(folder), None, cells=True, notes=notes)
         chosen: BinFolder = choose_bin(folder, bin_size)
         return cls(chosen.base, chosen.um, cells=False, notes=())
 
@@ -184,7 +189,7 @@ def _add_bins(  # noqa: PLR0917 - private, one caller
     factors: dict[str, float],
     options: ReadOptions,
     *,
-    raw: bool,
+    tissue_only: bool,
 ) -> None:
     path = folder.find(*within(place.own, *_POSITIONS))
     if path is None:
@@ -196,21 +201,11 @@ def _add_bins(  # noqa: PLR0917 - private, one caller
             )
         )
     spots = place_spots(path, RowIndex.of(matrix.barcodes, str(survey.path)))
-    unplaced = options.reader_kwargs.get("unplaced", "refuse")
-    kept = rows_kept(spots, matrix.barcodes, unplaced, path).copy()
-    if not kept.all():
-        survey.notes.append(f"{int((~kept).sum())} bins without a position left out")
-    only = options.reader_kwargs.get("in_tissue_only", raw)
-    if not isinstance(only, bool):
-        raise InputError(Fault("in_tissue_only", f"expected true or false, but got {only!r}"))
-    outside = int((kept & ~spots.in_tissue).sum())
-    if outside:
-        kept = kept & spots.in_tissue if only else kept
-        how = "left out" if only else "by the position file"
-        survey.notes.append(f"{outside} bins outside the tissue, {how}")
-    if not kept.any():
-        raise InputError(Fault(str(path), "expected bins in the tissue, but got none"))
-    add_rows(survey, matrix, spots, np.flatnonzero(kept))
+    rows, notes = spot_rows(
+        spots, matrix.barcodes, options, path, what="bins", tissue_only=tissue_only
+    )
+    survey.notes += notes
+    add_rows(survey, matrix, spots, rows)
     _bin_unit(survey, place, spots, factors, options)
 
 
@@ -264,16 +259,16 @@ def _add_cells(  # noqa: PLR0917 - private, one caller
     where = str(survey.path)
     rings = CellRings.of(path, matrix.barcodes, where)
     positions, n_vertices = centroids(rings)
-    rows = _cells_kept(survey, positions, options, path)
-    every = rows.size == len(matrix.barcodes)
-    survey.ids = matrix.barcodes if every else matrix.barcodes.take(rows)
-    survey.counts = matrix.counts if every else MaskedCounts(matrix.counts, rows)
-    survey.positions = positions if every else positions[rows]
-    rings = rings if every else CellRings.of(path, survey.ids, where)
+    placed = np.isfinite(positions[:, 0])
+    rows, notes = placed_rows(placed, matrix.barcodes, options, path, "cells", "polygon")
+    survey.notes += notes
+    ids = take_rows(survey, matrix, positions, rows)
+    if rows.size < placed.size:
+        rings = CellRings.of(path, ids, where)
     survey.shapes = RingsSource(rings, n_vertices)
     said = factors.get("microns_per_pixel")
     survey.unit = find_unit(
-        survey.positions,
+        positions[rows],
         options.um_per_unit,
         from_file=None if said is None else (said, "microns_per_pixel of scalefactors_json.json"),
         stated=True,
@@ -286,29 +281,10 @@ def _add_cells(  # noqa: PLR0917 - private, one caller
     source = RingsSource(CellRings(nuclei, rings.numbers, rings.order))
     survey.outlines["nuclei"] = ring_outlines(
         source,
-        survey.ids,
+        ids,
         scale=survey.unit.um_per_unit or 1.0,
         flip=(options.y_axis or survey.y_axis) == "up",
     )
-
-
-def _cells_kept(
-    survey: Survey, positions: NDArray[np.float64], options: ReadOptions, path: Path
-) -> NDArray[np.int64]:
-    placed = np.isfinite(positions[:, 0])
-    lost = int((~placed).sum())
-    if lost and (options.reader_kwargs.get("unplaced") != "drop" or not placed.any()):
-        raise InputError(
-            Fault(
-                str(path),
-                f"expected a polygon for each of {placed.size} cells of the matrix, but got none "
-                f'for {lost}; copy both files of one run, or give {{"unplaced": "drop"}} to leave '
-                "them out",
-            )
-        )
-    if lost:
-        survey.notes.append(f"{lost} cells without a polygon left out")
-    return np.flatnonzero(placed)
 
 
 def _cytassist(folder: Folder) -> Path | None:
@@ -335,10 +311,3 @@ def _add_slice(survey: Survey, folder: Folder, options: ReadOptions) -> None:
         if source is not None:
             survey.images["cytassist"] = source
         survey.notes.append(note)
-
-
-def _note_unread(survey: Survey, folder: Folder) -> None:
-    names = {"barcode_mappings.parquet": "which bin lies in which cell"}
-    for name, what in names.items():
-        if folder.all(*within(_ROOTS, name)):
-            survey.notes.append(f"{name} ({what}) is there and not read")

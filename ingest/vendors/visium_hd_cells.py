@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from ..cell_areas import ring_areas
 from ..reader import faults_of
+from ..ring_checks import kept_rings, largest_first
 from ..source import RingPiece
 from .geojson_features import feature_rings
 
@@ -79,7 +81,9 @@ class CellRings:
 
 
 def centroids(rings: CellRings) -> tuple[NDArray[np.float64], int]:
-    """Centroids of the polygons by row, reading the file once.
+    """Centroids of the polygons by row, of the largest where a cell has several.
+
+    Cost: the file is read once; 20 bytes a cell.
 
     Returns
     -------
@@ -89,21 +93,23 @@ def centroids(rings: CellRings) -> tuple[NDArray[np.float64], int]:
     Raises
     ------
     InputError
-        A cell with two polygons, or a file that cannot be read.
+        A file that cannot be read.
     """
     found = np.full((rings.numbers.size, 2), np.nan)
+    largest = np.full(rings.numbers.size, -1, np.float32)  # as wide as where shapes are written
     n_vertices = 0
     for piece in rings():
-        own = piece.rows >= 0
-        if not own.any():
+        rows, counts, vertices = kept_rings(
+            piece.rows >= 0, piece.rows, piece.counts, piece.vertices
+        )
+        if not rows.size:
             continue
-        at = piece.rows[own]
-        if np.unique(at).size < at.size or np.isfinite(found[at, 0]).any():
-            raise InputError(
-                Fault(str(rings.path), "expected one polygon a cell, but got two of one cell")
-            )
-        n_vertices += int(piece.counts[own].sum())
-        found[at] = ring_centroids(piece.vertices, piece.counts)[own]
+        n_vertices += vertices.shape[0]
+        areas = ring_areas(vertices, counts).astype(np.float32)
+        first = largest_first(areas, rows)
+        first = first[areas[first] > largest[rows[first]]]
+        largest[rows[first]] = areas[first]
+        found[rows[first]] = ring_centroids(vertices, counts)[first]
     return found, n_vertices
 
 

@@ -19,8 +19,9 @@ __all__ = [
     "DEFAULT_BIN_UM",
     "BinFolder",
     "bin_folders",
-    "cell_folder",
+    "cell_folders",
     "choose_bin",
+    "choose_cells",
     "is_visium_hd",
 ]
 
@@ -168,14 +169,40 @@ def _number(bin_size: object) -> float:
         ) from error
 
 
-def cell_folder(folder: Folder) -> str | None:
-    """Find the folder of segmented cells from the root, None when there is none."""
-    for name in folder.names:
-        base, _, file = name.rpartition("/")
-        if file.casefold().endswith(_CELL_FILES) and _depth(base) <= 2:
-            return f"{base}/" if base else ""
-    return None
+def cell_folders(folder: Folder) -> tuple[str, ...]:
+    """Find the folders of segmented cells from the root, "" or ending in a slash."""
+    bases = (name.rpartition("/") for name in folder.names)
+    found = {
+        f"{base}/" if base else ""
+        for base, _, file in bases
+        if file.casefold().endswith(_CELL_FILES) and base.count("/") + bool(base) <= 2
+    }
+    return tuple(sorted(found))
 
 
-def _depth(base: str) -> int:
-    return base.count("/") + bool(base)
+def choose_cells(folder: Folder) -> str:
+    """Choose the folder of segmented cells.
+
+    Raises
+    ------
+    InputError
+        None is there, or several are.
+    """
+    found = cell_folders(folder)
+    if not found:
+        raise InputError(
+            Fault(
+                str(folder.root),
+                f"expected segmented_outputs ({' and '.join(_CELL_FILES)}), but got none; leave "
+                "`segmented` out to read bins",
+            )
+        )
+    if len(found) > 1:
+        listed = " and ".join(one or "its top" for one in found)
+        raise InputError(
+            Fault(
+                str(folder.root),
+                f"expected one folder of cells, but got {listed}; name one of them",
+            )
+        )
+    return found[0]

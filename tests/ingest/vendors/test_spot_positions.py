@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InputError
+from tisseract.ingest.reader import ReadOptions
 from tisseract.ingest.source import StringValues
 from tisseract.ingest.vendors.spot_positions import (
     RowIndex,
@@ -17,8 +18,8 @@ from tisseract.ingest.vendors.spot_positions import (
     array_pitch,
     grid_step,
     place_spots,
-    rows_kept,
 )
+from tisseract.ingest.vendors.spot_rows import spot_rows
 
 words = st.lists(st.text("ACGT-1é", max_size=6), max_size=30)
 
@@ -81,7 +82,9 @@ def test_columns_of_any_order_and_a_missing_one(tmp_path: Path) -> None:
     found = place_spots(path, RowIndex.of(names, "barcodes"))
     assert found.positions[1].tolist() == [1.5, 4.5]
     assert (found.array_row[1], found.array_col[1], found.in_tissue[1]) == (2, 3, True)
-    assert rows_kept(found, names, "drop", path).tolist() == [False, True]
+    drop = ReadOptions(reader_kwargs={"unplaced": "drop"})
+    rows, notes = spot_rows(found, names, drop, path, what="spots", tissue_only=True)
+    assert (rows.tolist(), notes) == ([1], ["1 spots without a position left out"])
     path.write_text("barcode,in_tissue,array_row\na,1,2\n")
     with pytest.raises(InputError, match="none called array_col, pxl_row"):
         place_spots(path, RowIndex.of(names, "barcodes"))

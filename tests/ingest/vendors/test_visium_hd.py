@@ -250,6 +250,25 @@ class TestSegmented:
         file.write_text(json.dumps(facts, indent=1))
         np.testing.assert_array_equal(READER.open(path, SEGMENTED).positions, before)
 
+    def test_of_several_polygons_the_largest_is_the_cell(self, tmp_path: Path) -> None:
+        """Wherever they lie in the file; the section is written with the polygon of its place."""
+        path = bundle(tmp_path / "out")
+        file = path / "segmented_outputs" / "cell_segmentations.geojson"
+        facts = json.loads(file.read_text())
+        before = READER.open(path, SEGMENTED).positions
+        small, large = (json.loads(json.dumps(facts["features"][0])) for _ in range(2))
+        x, y = np.floor(before[0]).tolist()
+        for one, size in ((small, 1), (large, 400)):
+            ring = [[x, y], [x + size, y], [x + size, y + size], [x, y + size]]
+            one["geometry"]["coordinates"] = [ring]
+        file.write_text(json.dumps(facts | {"features": [small, *facts["features"], small]}))
+        np.testing.assert_array_equal(READER.open(path, SEGMENTED).positions, before)
+        file.write_text(json.dumps(facts | {"features": [*facts["features"], large, small]}))
+        raw = READER.open(path, SEGMENTED)
+        assert raw.positions[0].tolist() == [x + 200, y + 200]
+        summary = write_section(raw, tmp_path / "s.zarr", memory_limit=2**30)
+        assert "2 further boundaries" in str(summary)
+
     def test_missing_parts(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out")
         folder = path / "segmented_outputs"
@@ -258,18 +277,23 @@ class TestSegmented:
         polygons = folder / "cell_segmentations.geojson"
         facts = json.loads(polygons.read_text())
         polygons.write_text(json.dumps(facts | {"features": facts["features"][1:]}))
-        assert "none for 1; copy both files" in faults(path, SEGMENTED)
+        assert "expected a polygon for each of 39 cells" in faults(path, SEGMENTED)
         raw = READER.open(path, with_kwargs(segmented=True, unplaced="drop"))
         assert raw.n_obs == 38
         assert isinstance(raw.shapes, RingsSource)
         rows = np.concatenate([piece.rows for piece in raw.shapes.pieces()])
         assert sorted(rows[rows >= 0].tolist()) == list(range(38))
-        polygons.write_text(json.dumps(facts | {"features": facts["features"] * 2}))
-        assert "one polygon a cell" in faults(path, SEGMENTED)
         polygons.unlink()
         assert "polygons of the cells" in faults(path, SEGMENTED)
         shutil.rmtree(folder)
         assert "expected segmented_outputs" in faults(path, SEGMENTED)
+        assert READER.open(path, ReadOptions()).n_obs == 60
+
+    def test_two_folders_of_cells_are_refused(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        shutil.copytree(path / "segmented_outputs", path / "b_segmented_outputs")
+        told = faults(path, SEGMENTED)
+        assert "one folder of cells, but got b_segmented_outputs/ and segmented_outputs/" in told
         assert READER.open(path, ReadOptions()).n_obs == 60
 
     def test_options_that_exclude_each_other(self, tmp_path: Path) -> None:
