@@ -7,7 +7,6 @@ hold more memory than its pieces.
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
 from ..ring_checks import largest_part
+from .text_lines import open_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,7 +59,7 @@ def feature_texts(path: Path) -> Iterator[bytes]:
     InputError
         No FeatureCollection, one that breaks off, or a feature too long or too deep.
     """
-    with faults_of(path, "a GeoJSON FeatureCollection", parsing=True), _open(path) as file:
+    with faults_of(path, "a GeoJSON FeatureCollection", parsing=True), open_bytes(path) as file:
         rest = _after_head(file, path)
         done = False
         while not done:
@@ -72,11 +72,6 @@ def feature_texts(path: Path) -> Iterator[bytes]:
                 raise _fault(path, "its end", "a file that breaks off: copy it again")
             if len(rest) > _LONGEST:
                 raise _fault(path, f"features below {_LONGEST} bytes", "a longer one")
-
-
-def _open(path: Path) -> IO[bytes]:
-    opened = gzip.open(path, "rb") if path.suffix.casefold() == ".gz" else path.open("rb")  # noqa: SIM115
-    return cast("IO[bytes]", opened)
 
 
 def _fault(path: Path, wanted: str, got: str) -> InputError:
@@ -160,6 +155,7 @@ def feature_rings(path: Path, key: str) -> Iterator[Rings]:
 def _plain_rings(lines: bytes, key: str) -> Rings | None:
     """Read polygons by Arrow; None when some feature is of another kind."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import json as arrow_json
 
     ring = pa.list_(pa.list_(pa.float64()))
@@ -180,13 +176,19 @@ def _plain_rings(lines: bytes, key: str) -> Rings | None:
     if table.num_rows == 0:
         return Rings(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2)))
     names = table.column("properties").chunk(0).field(key)
-    polygons = table.column("geometry").chunk(0).field("coordinates")
-    if names.null_count or polygons.null_count:
+    kinds, polygons = (table.column("geometry").chunk(0).field(k) for k in range(2))
+    if names.null_count or kinds.null_count or not pc.all(pc.equal(kinds, "Polygon")).as_py():
         return None
-    first = np.asarray(polygons.offsets, np.int64)[:-1]
-    if (np.diff(np.asarray(polygons.offsets, np.int64)) < 1).any():
+    outer = _outer_rings(polygons)
+    return None if outer is None else Rings(np.asarray(names, np.int64), *outer)
+
+
+def _outer_rings(polygons: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+    """Vertices of the first ring of each polygon; None when some have none, or no x and y."""
+    own = np.asarray(polygons.offsets, np.int64)
+    if polygons.null_count or (np.diff(own) < 1).any():
         return None
-    rings = polygons.values
+    first, rings = own[:-1], polygons.values
     starts = np.asarray(rings.offsets, np.int64)
     low, high = starts[first], starts[first + 1]
     points = rings.values
@@ -198,8 +200,7 @@ def _plain_rings(lines: bytes, key: str) -> Rings | None:
     counts = high - low
     at = np.arange(int(counts.sum())) + np.repeat(low - np.cumsum(counts) + counts, counts)
     numbers = np.asarray(points.values)
-    vertices = np.column_stack([numbers[ends[at]], numbers[ends[at] + 1]])
-    return Rings(np.asarray(names, np.int64), counts, vertices)
+    return counts, np.column_stack([numbers[ends[at]], numbers[ends[at] + 1]])
 
 
 def _any_rings(lines: bytes, key: str, path: Path) -> Rings:

@@ -77,6 +77,7 @@ def written(path: Path, features: str) -> Path:
 
 
 SQUARE = '"geometry":{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,0]]]}'
+NAMED = '"properties":{"cell_id":1}}]}'
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,7 @@ SQUARE = '"geometry":{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,0]]]
         (f'{{{SQUARE},"properties":{{"name":1}}}}]}}', "a property 'cell_id'"),
         (f'{{{SQUARE},"properties":[]}}]}}', "a property 'cell_id'"),
         ('{"geometry":{"type":"Point","coordinates":[1,2]},"properties":{"cell_id":1}}]}', "Point"),
+        ('{"geometry":{"type":"MultiLineString","coordinates":[[[0,0],[1,1]]]},' + NAMED, "MultiL"),
         ('{"geometry":null,"properties":{"cell_id":1}}]}', "polygons of GeoJSON"),
         ('{"geometry":{"type":"Polygon","coordinates":[[[0],[1]]]},"properties":{"cell_id":1}}]}',
          "rings of x and y"),
