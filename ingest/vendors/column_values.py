@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..source import ColumnKind, ColumnValues
+    from .table import Table
 
 __all__ = [
     "GroupedColumn",
@@ -24,6 +25,7 @@ __all__ = [
     "as_text",
     "kind_of_type",
     "listed",
+    "numbers_of",
     "require_column",
     "require_columns",
     "taken",
@@ -86,6 +88,17 @@ def listed(names: Sequence[str]) -> str:
     'c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, …'
     """
     return f"{', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
+
+
+def numbers_of(table: Table, name: str) -> NDArray[np.float64]:
+    """Read a column of numbers, (n,); NaN where it is empty."""
+    import pyarrow as pa
+
+    pieces = [
+        np.asarray(batch.column(0).to_numpy(zero_copy_only=False), np.float64)
+        for batch in table.batches([name], {name: pa.float64()})
+    ]
+    return np.concatenate(pieces) if pieces else np.empty(0)
 
 
 def kind_of_type(kind: Any) -> ColumnKind | None:

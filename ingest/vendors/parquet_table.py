@@ -13,7 +13,15 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
 from ..source import StringValues
-from .column_values import GroupedColumn, GroupedRead, as_text, kind_of_type, require_column
+from .column_values import (
+    GroupedColumn,
+    GroupedRead,
+    as_text,
+    kind_of_type,
+    numbers_of,
+    require_column,
+    require_columns,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,21 +69,14 @@ class ParquetTable:
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Read a column of numbers; nulls are NaN."""
-        import pyarrow as pa
-
-        pieces = [
-            np.asarray(batch.column(0).to_numpy(zero_copy_only=False), np.float64)
-            for batch in self.batches([name], {name: pa.float64()})
-        ]
-        return np.concatenate(pieces) if pieces else np.empty(0)
+        return numbers_of(self, name)
 
     def columns(
         self, names: Sequence[str] | None = None, rows: NDArray[np.int64] | None = None
     ) -> dict[str, ObsColumn]:
         """Columns for obs, read in groups; lists and structs are left out."""
         chosen = tuple(self.names if names is None else names)
-        for name in chosen:
-            self.require(name)
+        require_columns(self.path, self.names, chosen)
         types = dict(zip(self.names, self.kinds, strict=True))
         kinds: dict[str, ColumnKind | None] = {name: kind_of_type(types[name]) for name in chosen}
         flat = tuple(name for name in chosen if kinds[name] is not None)
@@ -96,8 +97,7 @@ class ParquetTable:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        for name in columns or ():
-            self.require(name)
+        require_columns(self.path, self.names, columns or ())
         text = [
             name
             for name, kind in zip(self.names, self.kinds, strict=True)

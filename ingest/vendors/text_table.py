@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -18,7 +17,15 @@ from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
 from ..source import StringValues
 from ..text_values import MISSING, first_guess, typed_words
-from .column_values import GroupedColumn, GroupedRead, kind_of_type, require_column
+from .column_values import (
+    GroupedColumn,
+    GroupedRead,
+    kind_of_type,
+    numbers_of,
+    require_column,
+    require_columns,
+)
+from .text_lines import open_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..source import ObsColumn
 
-__all__ = ["TextTable", "first_words"]
+__all__ = ["TextTable", "delimiter_of", "first_words"]
 
 _BLOCK = 2**22
 _HEADER_BYTES = 2**24  # a header of 20,000 genes has some 200 KB
@@ -61,7 +68,7 @@ class TextTable:
         skip_rows: int = 0,
     ) -> TextTable:
         """Open a file; reads its header."""
-        with faults_of(path, "a table", parsing=True), _open_bytes(path) as file:
+        with faults_of(path, "a table", parsing=True), open_bytes(path) as file:
             for _ in range(skip_rows):
                 file.readline(_HEADER_BYTES)
             line = file.readline(_HEADER_BYTES).decode("utf-8-sig").rstrip("\r\n")
@@ -157,7 +164,6 @@ class TextTable:
         """Read a column as text."""
         import pyarrow as pa
 
-        self.require(name)
         pieces = (
             StringValues.from_strings(batch.column(0))
             for batch in self.batches([name], {name: pa.string()})
@@ -166,22 +172,14 @@ class TextTable:
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Read a column of numbers; empty cells are NaN."""
-        import pyarrow as pa
-
-        self.require(name)
-        pieces = [
-            np.asarray(batch.column(0).to_numpy(zero_copy_only=False), np.float64)
-            for batch in self.batches([name], {name: pa.float64()})
-        ]
-        return np.concatenate(pieces) if pieces else np.empty(0)
+        return numbers_of(self, name)
 
     def columns(
         self, names: Sequence[str] | None = None, rows: NDArray[np.int64] | None = None
     ) -> dict[str, ObsColumn]:
         """Columns for obs, read in groups."""
         chosen = tuple(self.names if names is None else names)
-        for name in chosen:
-            self.require(name)
+        require_columns(self.path, self.names, chosen)
         group = GroupedRead(partial(_load, self), chosen, self.n_rows)
         types = self._by_words(chosen)
         return {
@@ -199,8 +197,7 @@ class TextTable:
         """Stream rows; types that are not given are those that every row fits."""
         given = dict(types or {})
         wanted = self.names if columns is None else columns
-        for name in columns or ():
-            self.require(name)
+        require_columns(self.path, self.names, columns or ())
         given |= self._settle([name for name in wanted if name not in given])
         yield from self._read(columns, given, block_bytes)
 
@@ -287,7 +284,7 @@ def delimiter_of(path: Path) -> str:
 
 
 def _first_lines(path: Path) -> tuple[str, str]:
-    with _open_bytes(path) as file:
+    with open_bytes(path) as file:
         line, below = (
             file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace").rstrip("\r\n")
             for _ in range(2)
@@ -336,8 +333,3 @@ def _is_text(kind: Any) -> bool:
 
 def _compression(path: Path) -> str | None:
     return "gzip" if path.suffix.casefold() == ".gz" else None
-
-
-def _open_bytes(path: Path) -> IO[bytes]:
-    opened = gzip.open(path, "rb") if _compression(path) else path.open("rb")  # noqa: SIM115
-    return cast("IO[bytes]", opened)
