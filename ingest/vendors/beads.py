@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..reader import ReadOptions
+    from ..source import ObsColumn
+    from .table import Table
 
 __all__ = ["BEAD_RADIUS_UM", "Beads", "bead_unit", "read_beads"]
 
@@ -41,6 +43,14 @@ class Beads:
     """(n,)"""
     positions: NDArray[np.float64]
     """(n, 2) x, y."""
+    table: Table | None = None
+    """The file, where it has further columns."""
+    others: tuple[str, ...] = ()
+    """Names of these."""
+
+    def obs(self, rows: NDArray[np.int64]) -> dict[str, ObsColumn]:
+        """Further columns of some beads, lazily."""
+        return {} if self.table is None else self.table.columns(self.others, rows)
 
 
 def read_beads(path: Path) -> Beads:
@@ -51,31 +61,9 @@ def read_beads(path: Path) -> Beads:
     InputError
         Columns that cannot be told apart, positions that are no numbers, barcodes that repeat.
     """
-    # Without a header the first line may have one number twice.
-    first = () if path.suffix.casefold() == ".parquet" else first_words(path)
-    headless = len(first) > 0 and _count_numbers(first) >= min(2, len(first) - 1)
-    names = [f"column_{k}" for k in range(len(first))] if headless else None
-    table = open_table(path, names=names)
-    folded = [name.casefold() for name in table.names]
-    found = [next((folded.index(n) for n in known if n in folded), None) for known in _NAMES]
-    x, y = found[1], found[2]
-    if headless or x is None or y is None:
-        # Without names it is the order: barcode, x, y, and row numbers before.
-        if len(folded) not in (3, 4):
-            raise InputError(
-                Fault(
-                    str(path),
-                    f"expected the columns barcodes, xcoord, ycoord, but got "
-                    f"{', '.join(table.names[:8])}",
-                )
-            )
-        x, y = len(folded) - 2, len(folded) - 1
-    others = [k for k in range(len(folded)) if k not in (x, y)]
-    barcode = found[0] if found[0] is not None else others[-1] if others else None
-    if barcode is None:
-        raise InputError(Fault(str(path), "expected a column of barcodes, but got none"))
-    barcodes = table.strings(table.names[barcode])
-    positions = np.stack([table.numbers(table.names[k]) for k in (x, y)], axis=1)
+    table, (barcode, x, y) = _opened(path)
+    barcodes = table.strings(barcode)
+    positions = np.stack([table.numbers(name) for name in (x, y)], axis=1)
     wrong = np.flatnonzero(~(np.abs(positions) < _FAR).all(axis=1))
     if wrong.size:
         rows = name_rows(wrong)
@@ -87,7 +75,39 @@ def read_beads(path: Path) -> Beads:
         raise InputError(
             Fault(str(path), f"expected every barcode once, but got {twice[0]!r} again")
         )
-    return Beads(barcodes, positions)
+    others = tuple(
+        name
+        for name in table.names
+        if name not in {barcode, x, y} and not name.startswith("column_")
+    )
+    return Beads(barcodes, positions, table if others else None, others)
+
+
+def _opened(path: Path) -> tuple[Table, tuple[str, str, str]]:
+    """Open positions, and tell which columns are barcode, x and y."""
+    # Without a header the first line may have one number twice.
+    first = () if path.suffix.casefold() == ".parquet" else first_words(path)
+    headless = len(first) > 0 and _count_numbers(first) >= min(2, len(first) - 1)
+    table = open_table(path, names=[f"column_{k}" for k in range(len(first))] if headless else None)
+    folded = [name.casefold() for name in table.names]
+    barcode, x, y = (next((folded.index(n) for n in one if n in folded), None) for one in _NAMES)
+    if x is None or y is None:
+        # Without names it is the order: barcode, x, y, and row numbers before.
+        if len(folded) not in (3, 4):
+            raise InputError(
+                Fault(
+                    str(path),
+                    f"expected the columns barcodes, xcoord, ycoord, but got "
+                    f"{', '.join(table.names[:8])}",
+                )
+            )
+        x, y = len(folded) - 2, len(folded) - 1
+    if barcode is None:
+        others = [k for k in range(len(folded)) if k not in {x, y}]
+        if not others:
+            raise InputError(Fault(str(path), "expected a column of barcodes, but got none"))
+        barcode = ([k for k in others if k < x] or others)[-1]
+    return table, (table.names[barcode], table.names[x], table.names[y])
 
 
 def _count_numbers(words: tuple[str, ...]) -> int:

@@ -12,15 +12,14 @@ from ...atlas.errors import InputError
 from ..h5ad import H5adReader
 from ..reader import FaultList
 from ..source import StringValues
-from .bead_match import fill_radius, kept_rows, match_beads
+from .bead_match import fill_mtx, fill_radius
 from .beads import Beads, bead_unit, read_beads
 from .folder import Folder
 from .h5ad_obs import h5ad_obs
 from .joined import join_columns
-from .mtx_beads import MtxParts, open_bead_mtx
-from .panel_option import completeness
+from .mtx_beads import MtxParts
 from .table import open_table
-from .vendor import Survey, VendorReader, features_of
+from .vendor import Survey, VendorReader
 
 if TYPE_CHECKING:
     from ..reader import ReadOptions
@@ -103,7 +102,7 @@ class CurioReader(VendorReader):
 def _from_mtx(survey: Survey, folder: Folder, matrix: Path, options: ReadOptions) -> Beads:
     positions = folder.find(*_POSITIONS)
     h5ad = folder.find(*_H5AD)
-    found = open_bead_mtx(MtxParts.beside(folder, matrix))
+    parts = MtxParts.beside(folder, matrix)
     if positions is not None or h5ad is None:
         beads = read_beads(positions or folder.need("positions of the beads", *_POSITIONS))
     else:
@@ -114,22 +113,19 @@ def _from_mtx(survey: Survey, folder: Folder, matrix: Path, options: ReadOptions
         ids = raw.instance_ids.read()
         assert isinstance(ids, StringValues)
         beads = Beads(ids, raw.positions)
-    rows, n = match_beads(survey, beads, found.barcodes, str(matrix))
-    survey.counts = kept_rows(found.counts, rows, n)
-    survey.panel = features_of(
-        found.genes,
-        [""] * len(found.genes),
-        options=options,
-        where=str(matrix),
-        gene_ids=found.ids,
-        completeness=completeness(options, str(survey.path), "partial"),
-    ).panel
+    fill_mtx(survey, parts, beads, options)
     return beads
 
 
 def _opened(path: Path, options: ReadOptions) -> RawSection:
+    kwargs = {name: value for name, value in options.reader_kwargs.items() if name == "panel"}
     plain = replace(
-        options, um_per_unit="unknown", technology=None, reader_kwargs={}, image=None, y_axis=None
+        options,
+        um_per_unit="unknown",
+        technology=None,
+        reader_kwargs=kwargs,
+        image=None,
+        y_axis=None,
     )
     return H5adReader().open(path, plain)
 

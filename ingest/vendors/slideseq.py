@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, ClassVar, override
 
 from ...atlas.errors import InputError
 from ..source import StringValues
-from .bead_match import fill_radius, kept_rows, match_beads
-from .beads import bead_unit, read_beads
+from .bead_match import fill_genes, fill_mtx, fill_radius, match_beads
+from .beads import Beads, bead_unit, read_beads
 from .folder import Folder
 from .gene_rows import open_gene_rows
-from .mtx_beads import MtxParts, open_bead_mtx
-from .panel_option import completeness
-from .vendor import Survey, VendorReader, features_of
+from .mtx_beads import MtxParts
+from .vendor import Survey, VendorReader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..reader import ReadOptions
 
 __all__ = ["SlideSeqReader"]
@@ -38,7 +35,9 @@ _TABLES = (
     "*mappeddge*.csv*",
     "*.dge.txt*",
 )
-_MATRICES = ("*matrix.mtx.gz", "*matrix.mtx", "*/*matrix.mtx.gz", "*/*matrix.mtx", "*.mtx*")
+_MATRICES = (
+    "*matrix.mtx.gz", "*matrix.mtx", "*/*matrix.mtx.gz", "*/*matrix.mtx", "*.mtx*", "*/*.mtx*",
+)  # fmt: skip
 
 
 class SlideSeqReader(VendorReader):
@@ -62,9 +61,7 @@ class SlideSeqReader(VendorReader):
         except InputError:
             return False
         matched = folder.all("*matchedbeadlocation*.csv")
-        return bool(
-            folder.all(*_POSITIONS) and folder.all(*_TABLES, *_MATRICES, "*/*.mtx*") and not matched
-        )
+        return bool(folder.all(*_POSITIONS) and folder.all(*_TABLES, *_MATRICES) and not matched)
 
     @override
     def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
@@ -87,29 +84,10 @@ class SlideSeqReader(VendorReader):
             beads = read_beads(positions)
         with survey.faults.part():
             if table is not None:
-                found = open_gene_rows(table)
-                genes: Sequence[str] = found.genes
-                gene_ids: Sequence[str] | None = None
-                cells, where = StringValues.from_strings(list(found.cells)), str(table)
-                if beads is not None:
-                    rows, n = match_beads(survey, beads, cells, where)
-                    survey.counts = found.counts(rows, n)
+                _fill_table(survey, table, beads, options)
             else:
                 assert mtx is not None
-                matrix = open_bead_mtx(mtx)
-                genes, gene_ids = matrix.genes, matrix.ids
-                cells, where = matrix.barcodes, str(mtx.matrix)
-                if beads is not None:
-                    rows, n = match_beads(survey, beads, cells, where)
-                    survey.counts = kept_rows(matrix.counts, rows, n)
-            survey.panel = features_of(
-                genes,
-                [""] * len(genes),
-                options=options,
-                where=where,
-                gene_ids=gene_ids,
-                completeness=completeness(options, str(path), "partial"),
-            ).panel
+                fill_mtx(survey, mtx, beads, options)
         if beads is not None:
             with survey.faults.part():
                 survey.unit = bead_unit(
@@ -117,6 +95,16 @@ class SlideSeqReader(VendorReader):
                 )
                 fill_radius(survey)
         return survey
+
+
+def _fill_table(survey: Survey, path: Path, beads: Beads | None, options: ReadOptions) -> None:
+    """Fill what a table of genes by beads holds; without positions, genes alone."""
+    found = open_gene_rows(path)
+    if beads is not None:
+        cells = StringValues.from_strings(list(found.cells))
+        rows, n = match_beads(survey, beads, cells, str(path))
+        survey.counts = found.counts(rows, n)
+    fill_genes(survey, found.genes, None, options, str(path))
 
 
 def _located(folder: Folder) -> tuple[Path, Path | None, MtxParts | None]:
