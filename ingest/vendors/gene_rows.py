@@ -149,7 +149,7 @@ def _blocks(table: GeneRows) -> Iterator[_Block]:
         rest = b""
         while piece := file.read(_BLOCK):
             text, _, rest = (rest + piece).rpartition(b"\n")
-            if text.strip():
+            if text := text.rstrip(b"\r\n"):
                 yield _cut(text + b"\n", table.separator)
             if len(rest) > _LONGEST_LINE:
                 raise InputError(
@@ -232,6 +232,8 @@ def _numbers(
         at = block.starts[fields][:, None] + np.arange(max(longest, 1))
         inside = np.arange(max(longest, 1)) < block.lengths[fields][:, None]
         letters = np.where(inside, block.text[np.minimum(at, block.text.size - 1)], 0)
+        # NumPy takes zero bytes for the end of a word.
+        letters[inside & (letters == 0)] = _QUOTE
         words = np.ascontiguousarray(letters.astype(np.uint8)).view(f"S{max(longest, 1)}").ravel()
         try:
             values = words.astype(np.float64)

@@ -164,17 +164,31 @@ def _small_slideseq(folder: Path) -> Path:
     return write_slideseq(folder, SMALL)
 
 
+def _small_mtx(folder: Path) -> Path:
+    return write_slideseq(folder, SMALL, layout="mtx")
+
+
 def _small_curio(folder: Path) -> Path:
     return write_curio(folder, SMALL, h5ad=False)
+
+
+def _small_h5ad(folder: Path) -> Path:
+    write_curio(folder, SMALL)
+    for name in ("MoleculesPerMatchedBead.mtx", "MatchedBeadLocation.csv"):
+        (folder / f"S1_{name}").unlink()
+    return folder
 
 
 KINDS = [
     ("positions", _small_slideseq, "Puck_1_bead_locations.csv"),
     ("dge", _small_slideseq, "Puck_1.digital_expression.txt.gz"),
+    ("mtx.gz", _small_mtx, "matrix.mtx.gz"),
+    ("genes", _small_mtx, "genes.tsv.gz"),
 ]
 CURIO_KINDS = [
     ("mtx", _small_curio, "S1_MoleculesPerMatchedBead.mtx"),
     ("places", _small_curio, "S1_MatchedBeadLocation.csv"),
     ("clusters", _small_curio, "S1_cluster_assignment.txt"),
     ("metrics", _small_curio, "S1_Metrics.csv"),
+    ("h5ad", _small_h5ad, "S1_anndata.h5ad"),
 ]

@@ -20,7 +20,7 @@ from tisseract.ingest.vendors.slideseq import SlideSeqReader
 
 from ...contracts import ReaderContract, ids_of, matrix_of
 from . import slideseq_bundle as bundle
-from .mutants import run_mutants
+from .mutants import run_mutants, wanted
 from .tissue import SimTissue
 
 PUCK, CURIO = SlideSeqReader(), CurioReader()
@@ -128,7 +128,9 @@ def test_genes_of_one_symbol_are_told_apart_by_their_ids(tmp_path: Path) -> None
 class TestGeneRows:
     def test_r_style_quotes_floats_and_comments(self, tmp_path: Path) -> None:
         path = tmp_path / "a.digital_expression.txt"
-        path.write_text('#DGE\tVERSION:1.1\n"b1"\t"b2"\r\n"G1"\t0\t12\r\n0\t1.5\t0\r\nG3\t0\t1e2')
+        path.write_text(
+            '#DGE\tVERSION:1.1\n"b1"\t"b2"\r\n"G1"\t0\t12\r\n0\t1.5\t0\r\nG3\t0\t1e2\n\r\n'
+        )
         table = open_gene_rows(path)
         assert table.genes == ("G1", "0", "G3")
         assert (table.cells, table.nnz) == (("b1", "b2"), 3)
@@ -143,6 +145,8 @@ class TestGeneRows:
             ("GENE\ta\tb\nG1\t0\n", r"line 2.*expected 3 fields"),
             ("GENE\ta\tb\nG1\t0\t1\nG2\t0\tx\n", r"line 3.*cell 'b', but got b'x'"),
             ("GENE\ta\tb\nG1\t0\t\n", "line 2"),
+            ("GENE\ta\tb\nG1\t0\t12\0\n", r"line 2.*cell 'b'"),
+            ("GENE\ta\tb\nG1\t0\t1\n\nG2\t0\t1\n", r"line 3.*expected 3 fields"),
             ("GENE\ta\tb\n", "genes below the header"),
             ("nothing\n", "a cell a column"),
         ],
@@ -152,6 +156,29 @@ class TestGeneRows:
         path.write_text(text)
         with pytest.raises(InputError, match=told):
             list(open_gene_rows(path).counts(np.arange(2), 2).blocks(2**20))
+
+
+class TestLayouts:
+    def test_further_columns_of_the_positions(self, tmp_path: Path) -> None:
+        folder = bundle.write_slideseq(tmp_path / "p", TISSUE, header="bc_as_read,x,y,in_tissue")
+        path = folder / "Puck_1_bead_locations.csv"
+        head, *lines = path.read_text().splitlines()
+        numbered = [f"{line},{k % 7}" for k, line in enumerate(lines)]
+        path.write_text("\n".join([head, *reversed(numbered)]))
+        raw = PUCK.open(folder, ReadOptions())
+        assert ids_of(raw) == bundle.barcodes(0, TISSUE.n_cells)
+        assert list(raw.obs) == ["in_tissue"]
+        found = raw.obs["in_tissue"].read()
+        assert isinstance(found, NumericValues)
+        assert found.values.tolist() == [k % 7 for k in range(TISSUE.n_cells)]
+
+    def test_a_matrix_in_a_folder_below(self, tmp_path: Path) -> None:
+        folder = bundle.write_slideseq(tmp_path / "p", TISSUE, layout="mtx")
+        (folder / "dge").mkdir()
+        for name in ("matrix.mtx.gz", "barcodes.tsv.gz", "genes.tsv.gz"):
+            (folder / name).rename(folder / "dge" / name.replace("matrix", "counts"))
+        assert reader_for(folder).format == "slideseq"
+        assert (matrix_of(PUCK.open(folder, ReadOptions())).toarray() == counts()).all()
 
 
 class TestFaults:
@@ -199,6 +226,9 @@ class TestCurioFiles:
         assert "cluster" in raw.obs
         notes: Any = raw.provenance["notes"]
         assert any("no MoleculesPerMatchedBead.mtx" in note for note in notes)
+        assert raw.panel.completeness == "partial"
+        whole = CURIO.open(folder, ReadOptions(reader_kwargs={"panel": "complete"}))
+        assert whole.panel.completeness == "complete"
 
 
 @pytest.mark.slow
@@ -207,9 +237,8 @@ def test_mutants(tmp_path: Path, kind: str, write: Any, file: str) -> None:
     reader: Any = PUCK if (kind, write, file) in bundle.KINDS else CURIO
     source = write(tmp_path / kind)
     (tmp_path / "work").mkdir()
-    # All 500 of every file were run by hand, and written: here the first of each kind of damage.
     work = tmp_path / "work"
-    report = run_mutants(source, file, reader, ReadOptions(), work, n=120, write=False)
+    report = run_mutants(source, file, reader, ReadOptions(), work, n=wanted(20))
     assert not report.failures, report.failures[:5]
 
 
