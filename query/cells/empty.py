@@ -1,18 +1,14 @@
 """Answers without a cell: say so, and where cells are."""
 
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..filters.cell_ids import COLUMN
 from ..filters.predicate import In
+from ..telling import tell
 
 if TYPE_CHECKING:
     from .question import Question
     from .selection import Selection
-
-# Warnings point to the line that asked, however deep in the package they arise.
-_PACKAGE = str(Path(__file__).parents[2])
 
 
 class EmptyAnswerWarning(UserWarning):
@@ -21,11 +17,6 @@ class EmptyAnswerWarning(UserWarning):
 
 class UnknownCellsWarning(UserWarning):
     """Some cells asked for by name are not in the atlas."""
-
-
-def tell(message: str, category: type[Warning]) -> None:
-    """Warn with the line of the caller outside the package."""
-    warnings.warn(message, category, stacklevel=2, skip_file_prefixes=(_PACKAGE,))
 
 
 def warn_nothing_found(selection: "Selection", n_found: int) -> None:

@@ -1,6 +1,5 @@
 """What a comparison takes in: sections with cells of a side, and the genes that they measured."""
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
 from ..expression.choice import UnmeasuredWarning, choose_genes
+from ..telling import tell
 from .groups import Comparison, labeled_parts
 
 if TYPE_CHECKING:
@@ -106,5 +106,5 @@ def _shared(
                 "missing='drop', or name sections of one panel"
             )
         if missing is None:
-            warnings.warn(f"{told} and are left out", UnmeasuredWarning, stacklevel=5)
+            tell(f"{told} and are left out", UnmeasuredWarning)
     return choice.restricted(sections, keep), len(keep) - dropped

@@ -1,6 +1,5 @@
 """The front of comparisons: which cells, which genes, which test, one table."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from ...atlas.memory import parse_bytes
 from ..cells.selection import Selection
 from ..cells.verbs import select
 from ..labels.taking_part import narrowed
+from ..telling import tell
 from .bulks import sum_bulks
 from .choice import Tested, cells_compared, genes_tested
 from .deseq import Design, choose_design, empty_values, run_bulks
@@ -224,14 +224,14 @@ def _left_out(designs: dict[str, Design], comparison: Comparison, replicate: str
         if design.unmatched
     ]
     if notes:
-        warnings.warn("; ".join(notes), UnmatchedReplicatesWarning, stacklevel=4)
+        tell("; ".join(notes), UnmatchedReplicatesWarning)
     return notes
 
 
 def _by_ranks(
     selection: Selection, comparison: Comparison, choice: "GeneChoice", limit: int
 ) -> "tuple[pd.DataFrame, dict[str, Any]]":
-    warnings.warn(CAVEAT, CellsAsReplicatesWarning, stacklevel=4)
+    tell(CAVEAT, CellsAsReplicatesWarning)
     ranked = rank_cells(selection, comparison, choice, limit=limit)
     tables = [_named(table, choice, comparison, name, n) for name, (table, n) in ranked.items()]
     return _joined(tables), {"caveats": [CAVEAT], "replicate": "cell"}

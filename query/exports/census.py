@@ -6,7 +6,6 @@ Names that Census gives to columns stand for those of an atlas, where it has non
 `condition`, `tissue_general` is `tissue`.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from ..filters.parser import parse
 from ..filters.predicate import And, Leaf, Not, Or, Predicate, conjunction, evaluate, leaves
 from ..filters.predicate import In as Among
 from ..tables.listing import gene_table
+from ..telling import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,11 +116,10 @@ def get_anndata(
         genes = _names(get_var(store, organism, value_filter=var_value_filter))
     chosen = _cells(store, organism, obs_value_filter, genes)
     if genes is not None and missing == "zero" and not chosen.genes.complete:
-        warnings.warn(
+        tell(
             "some sections have not measured all genes, whose zeros there mean nothing; "
             "varm['measured'] and get_presence_matrix() tell which",
             UnmeasuredWarning,
-            stacklevel=2,
         )
     adata = chosen.to_anndata(
         normalize=_LAYERS[X_name],

@@ -1,6 +1,5 @@
 """What was computed of the cells of an answer: embeddings, and how sure their labels are."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from ...atlas.derived_read import read_domains, read_embedding
 from ...atlas.errors import DerivedNotFound, InvalidArgument, StaleDerived, near
 from ..cells.rows import RunArray, coalesce, count, pairs_of, rows_of, within
+from ..telling import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,11 +124,10 @@ def _has(store: "AtlasStore", key: str, section: str) -> bool:
 
 def _tell(lacking: dict[str, list[str]], total: int) -> None:
     for key, sections in lacking.items():
-        warnings.warn(
+        tell(
             f"embedding {key!r} is left out, as {len(sections)} of {total} sections have none, or "
             f"one of what was replaced since: {_listed(sections)}",
             PartialEmbeddingWarning,
-            stacklevel=5,
         )
 
 

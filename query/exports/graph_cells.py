@@ -1,6 +1,5 @@
 """The cells that a filter leaves for graphs; sections without one are refused or left out."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from ..filters.columns import Columns
 from ..filters.masks import select_masks
 from ..filters.parser import parse
 from ..filters.predicate import leaves
+from ..telling import tell
 
 if TYPE_CHECKING:
     from ...atlas.graph import StoredGraph
@@ -76,10 +76,9 @@ def tell_skipped(skipped: Mapping[str, str], what: str) -> None:
     """Warn that sections are left out, with the reason of each."""
     if skipped:
         count = f"{len(skipped)} section{'s' if len(skipped) > 1 else ''}"
-        warnings.warn(
+        tell(
             f"{count} left out ({what}): {_listed(skipped)}",
             SkippedSectionsWarning,
-            stacklevel=3,
         )
 
 

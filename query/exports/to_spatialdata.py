@@ -1,6 +1,5 @@
 """A selection as one plain SpatialData object."""
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from ..geometry.by_section import place_of
 from ..points.elements import outlines_of, points_of, rasters_of
 from ..tables.obs import obs_table, stale_note
 from ..tables.positions import frame_of
+from ..telling import tell
 from .embeddings import choose_embeddings, join_derived
 from .graphs import graph_bytes, selected_graph
 from .to_anndata import WAYS_OUT, aligned, describe, stack
@@ -96,7 +96,7 @@ def to_spatialdata(
     entries = [section.entry for section, _ in parts]
     warn_mixed(entries)
     if not parts and selection.question.place is None:  # of a place it is told when found
-        warnings.warn(nothing_found(selection), EmptyAnswerWarning, stacklevel=3)
+        tell(nothing_found(selection), EmptyAnswerWarning)
     ids = told_apart(obs_table(selection), entries)
     start = 0
     for section, runs in parts:

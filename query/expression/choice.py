@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import GeneNotFound, InvalidArgument
 from ...atlas.gene_names import is_accession, organism_of
+from ..telling import tell
 from .apart import telling_apart
 
 if TYPE_CHECKING:
@@ -337,9 +338,7 @@ def settle(
     if missing == "error" or (missing is None and asked):
         raise GeneNotFound(_lacking(choice, sections))
     if missing is None:
-        import warnings
-
-        warnings.warn(_warning(choice), UnmeasuredWarning, stacklevel=4)
+        tell(_warning(choice), UnmeasuredWarning)
     return choice, remaining
 
 

@@ -1,10 +1,10 @@
 """Sections whose numbers do not compare: counts beside logarithms, micrometers beside pixels."""
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...atlas.errors import InvalidArgument
+from ..telling import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ def warn_mixed(
     if parts:
         where = " and ".join(f"obs[{name!r}]" for name in mixed) or "uns['tisseract']"
         message = f"{'; '.join(parts)}. {where} tells cells apart"
-        warnings.warn(message, MixedValuesWarning, stacklevel=5)
+        tell(message, MixedValuesWarning)
 
 
 def _groups(kinds: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...atlas.errors import GeneNotFound, InvalidArgument
 from ...atlas.gene_names import organism_of, strip_version
-from ..cells.empty import tell
+from ..telling import tell
 from .apart import telling_apart
 from .choice import GeneChoice, UnmeasuredWarning, choose_genes, find_gene, unmatched_warning
 from .spatial_verbs import SpatialVerbs

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import GeneAmbiguous, UnitUnknown
 from ...atlas.gene_names import is_accession
+from ..telling import tell
 from .leaf import bound_by_range, missing_everywhere
 from .predicate import Bounds, Leaf, Null, bound
 
@@ -109,7 +110,6 @@ def warn_unfit(selection: "Selection") -> None:
     They hold values that do not fit its unit (`MixedValuesWarning`), or list identifiers without
     symbols where the gene is known by symbol alone (`UnmeasuredWarning`).
     """
-    from ..cells.empty import tell
     from ..expression.choice import UnmeasuredWarning, no_symbols
     from ..expression.mixture import MixedValuesWarning
 

@@ -15,6 +15,7 @@ from ...atlas.regions import KIND
 from ..cells.selection import Selection
 from ..cells.verbs import check_sections, check_unit, select
 from ..filters.expression import Test
+from ..telling import tell
 from .by_section import PlacesBySection, warn_stale_places
 from .frames import UnregisteredWarning, framed_places
 from .given import loaded, place, refuse_pixels
@@ -298,15 +299,12 @@ def _touching(store: "AtlasStore", places: PlacesBySection) -> PlacesBySection:
 
 def _tell_unregistered(everywhere: list[str], places: PlacesBySection, frame: str) -> None:
     """Warn of sections that the filter leaves but the frame does not know."""
-    import warnings
-
     known = {*places.sections, *places.stale}
     absent = [name for name in everywhere if name not in known]
     if absent:
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
-        warnings.warn(
+        tell(
             f"left out, as they are not registered in frame {frame!r}: "
             f"{', '.join(absent[:_NAMED])}{more}",
             UnregisteredWarning,
-            stacklevel=4,
         )

@@ -1,6 +1,5 @@
 """A place that is another one in each section: a named region, a box of a common frame."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.stale import remaking
+from ..telling import tell
 from .places import BoolArray, FloatArray, Place
 
 if TYPE_CHECKING:
@@ -125,11 +125,10 @@ def warn_stale_places(places: PlacesBySection, among: Sequence[str]) -> None:
     names = [name for name in places.stale if name in among]
     if names:
         more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-        warnings.warn(
+        tell(
             f"left out of {places.words}, as what tells their place was made from what was "
             f"replaced since: {', '.join(names[:_NAMED])}{more}; make it again with {places.mend}",
             StalePlacesWarning,
-            stacklevel=4,
         )
 
 

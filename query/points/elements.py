@@ -1,10 +1,10 @@
 """What lies beside the cells of a selection, as elements of a SpatialData object."""
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..telling import tell
 from .cells import needs_cells
 from .rasters import crops
 from .shapes import other_shapes
@@ -29,11 +29,10 @@ def points_of(selection: "Selection", section: "Section", system: str) -> dict[s
     for name, points in section.points.items():
         info = points.info
         if needs_cells(own) and not info.instance_key:
-            warnings.warn(
+            tell(
                 f"points {name!r} of section {section.name!r} are left out: they do not name "
                 "their cell, and the question filters cells",
                 PointsLeftOutWarning,
-                stacklevel=4,
             )
             continue
         columns = [c for c in info.columns if not c.startswith("__")]

@@ -1,6 +1,5 @@
 """The question "where is tissue like this?", from its words to its hits."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument, near
 from ..cells.rows import pairs_of
+from ..telling import tell
 from . import approximate as graphs
 from .arguments import check_search, named, numbers
 from .cells import blocks
@@ -115,12 +115,11 @@ def indexed(store: "AtlasStore", index: Index, where: str | None) -> list[str]:
     if not here:
         require_sections(store, index, missing)
     if missing:
-        warnings.warn(
+        tell(
             f"{len(missing)} of {len(asked)} sections are not in index {index.key!r} "
             f"({', '.join(missing[:5])}{' ...' if len(missing) > 5 else ''}), so that nothing is "
             f"found there; `tisseract index {store.url} --key {index.key}` adds them",
             UnindexedWarning,
-            stacklevel=4,
         )
     return here
 

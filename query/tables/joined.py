@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..filters.columns import Column
+from ..telling import tell
 from .value_kinds import label_among, text_of, warn_kinds
 
 if TYPE_CHECKING:
@@ -172,10 +172,9 @@ def _agree(parts: list[pd.Series], column: Column) -> bool:
     ordered = [bool(dtype.ordered) for dtype in dtypes]
     agree = all(ordered) and len({tuple(dtype.categories) for dtype in dtypes}) == 1
     if any(ordered) and not agree:
-        warnings.warn(
+        tell(
             f"categories of {column.name!r} have an order in some sections that others do not "
             "share; in this answer they have none",
             CategoryOrderWarning,
-            stacklevel=5,
         )
     return agree

@@ -1,6 +1,5 @@
 """Tables of cells: section metadata, obs columns and derived labels side by side."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from ..cells.fetch import read_column, read_counts, read_ids
 from ..cells.rows import RunArray, count
 from ..expression.mixture import told_apart, warn_mixed
 from ..filters.columns import Column, Columns, timepoint_order
+from ..telling import tell
 from .joined import joined_column
 from .positions import position_names, read_position_columns, without_positions
 
@@ -115,11 +115,10 @@ def warn_stale(stale: dict[str, list[str]]) -> None:
     """Warn with `StaleLabelsWarning` of labels that are left out, by column."""
     for key, sections in stale.items():
         more = f" and {len(sections) - _NAMED:,} more" if len(sections) > _NAMED else ""
-        warnings.warn(
+        tell(
             f"labels {key!r} of {', '.join(sections[:_NAMED])}{more} were computed from what was "
             "replaced since, and are missing in this answer; compute them again",
             StaleLabelsWarning,
-            stacklevel=4,
         )
 
 

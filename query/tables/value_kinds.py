@@ -5,7 +5,6 @@ other, and only what is missing is missing. Where an answer has several kinds of
 values are spelled as text, and a value that some text spells, too, tells its kind: `1 (number)`.
 """
 
-import warnings
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..expression.mixture import MixedValuesWarning
+from ..telling import tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,11 +96,10 @@ def warn_kinds(name: str, kinds: Mapping[str, set[str]]) -> None:
         sections = [section for section, held in kinds.items() if kind in held]
         more = f" and {len(sections) - _NAMED} more" if len(sections) > _NAMED else ""
         parts.append(f"{kind} ({', '.join(sections[:_NAMED])}{more})")
-    warnings.warn(
+    tell(
         f"column {name!r} holds values of several kinds: {', '.join(parts)}; they are spelled as "
         "text: a boolean is no number, 1 and 1.0 are one, and text is never a number",
         MixedValuesWarning,
-        stacklevel=5,
     )
 
 

@@ -1,12 +1,21 @@
 """What an answer leaves out is told, once, where the user asked."""
 
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tisseract as ts
 from tisseract.atlas.store import AtlasStore
-from tisseract.query import EmptyAnswerWarning, UnmeasuredWarning, region, select
+from tisseract.query import (
+    EmptyAnswerWarning,
+    MixedValuesWarning,
+    UnmeasuredWarning,
+    region,
+    select,
+)
 from tisseract.query.filters.masks import select_masks
 
 from ..sections import make_raw, make_store
@@ -69,6 +78,26 @@ def test_a_gene_points_to_the_line_of_the_caller(store: AtlasStore) -> None:
         for _ in range(3):
             atlas.gene("MBP")
     assert [one.filename for one in caught] == [__file__]
+
+
+def test_kinds_point_to_the_line_of_the_caller(tmp_path: Path) -> None:
+    """However deep: every verb that meets a column of several kinds."""
+    raws = {
+        "numbers": make_raw(n_obs=N, obs={"batch": np.arange(N) % 2}),
+        "text": make_raw(n_obs=N, obs={"batch": ["a", "b"] * (N // 2)}),
+    }
+    atlas = ts.open(make_store(tmp_path, raws).url)
+    verbs: list[Callable[[], object]] = [
+        lambda: atlas.query().to_pandas(["batch"]),
+        lambda: atlas.query().to_anndata(obs_columns=["batch"]),
+        lambda: atlas.query().aggregate(["batch"], "count"),
+        lambda: atlas.values("batch"),
+        lambda: atlas.gene("Gene0").where("batch"),
+    ]
+    for verb in verbs:
+        with pytest.warns(MixedValuesWarning, match="several kinds") as caught:
+            verb()
+        assert {one.filename for one in caught} == {__file__}
 
 
 def test_warnings_of_queries_are_names_of_the_package() -> None:
