@@ -6,6 +6,8 @@ import resource
 import time
 from pathlib import Path
 
+LATER_EPOCHS = 4  # measured together, after the first
+
 
 def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

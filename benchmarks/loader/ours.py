@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .measure import Meter, folder_bytes
+from .measure import LATER_EPOCHS, Meter, folder_bytes
 from .simulated import SAMPLED_GRAPH, TILE_GRAPH, opened
 
 # blocks of a batch, rows of a block, rows read at once, hops, MiB
@@ -19,10 +19,10 @@ TILES: dict[str, tuple[int, int, int, int, int]] = {
     "256 x 32, 1 hop, cache < data": (32, 256, 4096, 1, 256),
     "256 x 64, 1 hop, reads of 256": (64, 256, 256, 1, 512),
     "512 x 64, 1 hop, reads of 512": (64, 512, 512, 1, 768),
-    "512 x 64, 1 hop, reads of 512, no lengths": (64, 512, 512, 1, 768),
+    "512 x 64, 1 hop, reads of 512, bytes, no lengths": (64, 512, 512, 1, 768),
     "4096 x 32, 1 hop": (32, 4096, 4096, 1, 2048),
-    "4096 x 32, 1 hop, no lengths": (32, 4096, 4096, 1, 2048),
-    "256 x 32, 1 hop, no lengths": (32, 256, 4096, 1, 512),
+    "4096 x 32, 1 hop, bytes, no lengths": (32, 4096, 4096, 1, 2048),
+    "256 x 32, 1 hop, bytes, no lengths": (32, 256, 4096, 1, 512),
 }
 
 # with counts, lanes, memory for edges and counts
@@ -72,6 +72,7 @@ def run_tiles(options: argparse.Namespace) -> dict[str, Any]:
             block_rows=block_rows,
             read_rows=read_rows,
             lengths="no lengths" not in options.variant,
+            dtype="stored" if "bytes" in options.variant else "float32",
             memory_limit=limit * 2**20,
         )
 
@@ -88,15 +89,16 @@ def run_tiles(options: argparse.Namespace) -> dict[str, Any]:
         del data
     used, requests = meter.read(), loader.reader.counts.requests
     meter = Meter()
-    for data in loader:
-        del data
+    for _ in range(LATER_EPOCHS):
+        for data in loader:
+            del data
     later = meter.read()
     n_blocks = [len(loader.plan.runs(0, number)) for number in range(loader.plan.n_batches)]
     quality = shuffle_quality(loader.plan, _patches(options))
     return {
         **used,
-        "later_seconds": later["seconds"],
-        "later_cpu": later["cpu"],
+        "later_seconds": later["seconds"] / LATER_EPOCHS,
+        "later_cpu": later["cpu"] / LATER_EPOCHS,
         "seeds": seeds,
         "edges": edges,
         "nodes": nodes,

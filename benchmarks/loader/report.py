@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .measure import LATER_EPOCHS
 from .simulated import SAMPLED_GRAPH, TILE_GRAPH
 
 MIB = 2.0**20
@@ -36,7 +37,7 @@ def tile_line(run: dict[str, Any], raw: dict[str, Any], sizes: dict[str, Any]) -
         f"{run['read'] / stored:.2f} x what is stored; {run['requests']} requests for counts; peak "
         f"{run['peak'] / run['limit']:.0%} of the limit\n"
         f"    {run['least_blocks']} blocks in every batch or more; {run['quality']}\n"
-        f"    next epoch {run['later_seconds']:.2f} s (CPU {run['later_cpu']:.2f} s)"
+        f"    later epochs {run['later_seconds']:.2f} s (CPU {run['later_cpu']:.2f} s)"
     )
 
 
@@ -53,15 +54,16 @@ def ratio_lines(found: dict[str, dict[str, Any]]) -> list[str]:
         ("tiles 256 x 32, 1 hop", "annbatch zarrs, 512 x 64"),
         ("tiles 256 x 32, 0 hops", "annbatch zarrs, 512 x 64"),
         ("tiles 4096 x 32, 1 hop", "annbatch zarrs, 4096 x 8"),
-        ("tiles 512 x 64, 1 hop, reads of 512, no lengths", "annbatch zarrs, 512 x 64"),
-        ("tiles 4096 x 32, 1 hop, no lengths", "annbatch zarrs, 4096 x 8"),
-        ("tiles 256 x 32, 1 hop, no lengths", "annbatch zarrs, 4096 x 8"),
+        ("tiles 512 x 64, 1 hop, reads of 512, bytes, no lengths", "annbatch zarrs, 512 x 64"),
+        ("tiles 4096 x 32, 1 hop, bytes, no lengths", "annbatch zarrs, 4096 x 8"),
+        ("tiles 256 x 32, 1 hop, bytes, no lengths", "annbatch zarrs, 512 x 64"),
     )
     lines = [
         f"  {ours} / {peer}: {_rate(found[ours], 'seeds') / _rate(found[peer], 'seeds'):.2f} x "
-        f"the cells/s, {found[peer]['cpu'] / found[ours]['cpu']:.2f} x by CPU "
-        f"({found[peer]['cpu'] / found[ours]['later_cpu']:.2f} x in the next epoch), with edges "
-        "against without"
+        f"the cells/s in the first epoch, {_speed_up(found, ours, peer, 'later_seconds'):.2f} x "
+        f"later, {_mean_speed_up(found[ours], found[peer]):.2f} x over {LATER_EPOCHS + 1} epochs; "
+        f"by CPU {_speed_up(found, ours, peer, 'cpu'):.2f} x and "
+        f"{_speed_up(found, ours, peer, 'later_cpu'):.2f} x; with edges against without"
         for ours, peer in pairs
         if ours in found and peer in found
     ]
@@ -70,6 +72,16 @@ def ratio_lines(found: dict[str, dict[str, Any]]) -> list[str]:
         ratio = _rate(found[ours], "edges") / _rate(found[peer], "edges")
         lines.append(f"  {ours} / {peer}: {ratio:.2f} x the sampled edges/s, from disk")
     return lines
+
+
+def _speed_up(found: dict[str, dict[str, Any]], ours: str, peer: str, what: str) -> float:
+    return float(found[peer][what]) / float(found[ours][what])
+
+
+def _mean_speed_up(ours: dict[str, Any], peer: dict[str, Any]) -> float:
+    """Of a first epoch and all later ones together."""
+    wanted = [run["seconds"] + LATER_EPOCHS * run["later_seconds"] for run in (peer, ours)]
+    return float(wanted[0] / wanted[1])
 
 
 def _rate(run: dict[str, Any], what: str) -> float:

@@ -14,10 +14,11 @@ from .batch_plan import Partition
 from .edge_rows import open_edge_rows
 from .foresight import Foresight
 from .loader_memory import LoaderMemory, Sizes, plan_loader
-from .neighbor_loader import AtlasLoader, BatchMaker, ready_ahead
+from .neighbor_loader import AtlasLoader, BatchMaker
 from .neighbor_sampler import ENTRY_BYTES, EdgeRows, NeighborSampler
 from .node_features import GeneFeatures, NodeFeatures, open_features
 from .node_space import NodeSpace
+from .prefetch import ready_ahead
 from .pyg import Data
 from .seed_plan import SeedPlan, plan_seeds
 

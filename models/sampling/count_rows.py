@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CountRows", "SparseRows", "entry_types"]
 
+_FLOAT32 = np.dtype(np.float32)
 _POINTER_ROWS = 32_768  # row pointers take so little that many are read at once
 
 
@@ -28,14 +29,14 @@ class SparseRows:
     ----------
     indptr : ndarray (m + 1,) int32
     columns : ndarray (e,) int32
-    values : ndarray (e,) float32
+    values : ndarray (e,)
     depth : ndarray (m,) float32
         Sum of each row over all genes, also those that were not asked for.
     """
 
     indptr: NDArray[np.int32]
     columns: NDArray[np.int32]
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     depth: NDArray[np.float32]
 
 
@@ -55,6 +56,8 @@ class CountRows:
     threads : int
     buffers : BufferPool, optional
         Where the memory of rows comes from.
+    dtype : dtype
+        Number type of the values handed out; those stored must fit.
     """
 
     def __init__(
@@ -67,7 +70,9 @@ class CountRows:
         read_rows: int = 4096,
         threads: int = 1,
         buffers: BufferPool | None = None,
+        dtype: np.dtype[Any] = _FLOAT32,
     ) -> None:
+        self._dtype = dtype
         self._buffers = BufferPool(0) if buffers is None else buffers
         arrays = [section.count_arrays() for section in sections]
         for section, (data, indices, _) in zip(sections, arrays, strict=True):
@@ -135,7 +140,7 @@ class CountRows:
         parts = _by_section(section)
         for number, chosen in parts:
             self._spans(number, row, chosen, start, stop)
-        rows = _room_for(stop - start, self._buffers)
+        rows = _room_for(stop - start, self._dtype, self._buffers)
         for number, chosen in parts:
             self._copy(number, chosen, (start, stop), rows, n_seeds)
         if self._target is None:
@@ -247,13 +252,13 @@ class CountRows:
         return pieces
 
 
-def _room_for(sizes: NDArray[np.int64], buffers: BufferPool) -> SparseRows:
+def _room_for(sizes: NDArray[np.int64], dtype: np.dtype[Any], buffers: BufferPool) -> SparseRows:
     """Rows of some sizes, yet to be filled."""
     indptr = np.zeros(len(sizes) + 1, dtype=np.int32)
     np.cumsum(sizes, out=indptr[1:])
     n = int(indptr[-1])
     depth = np.empty(len(sizes), dtype=np.float32)
-    return SparseRows(indptr, buffers.empty(n, np.int32), buffers.empty(n, np.float32), depth)
+    return SparseRows(indptr, buffers.empty(n, np.int32), buffers.empty(n, dtype), depth)
 
 
 def _neighbors(

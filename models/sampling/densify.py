@@ -40,7 +40,8 @@ def densify(data: Data, *, normalize: bool = True, target_depth: float = 1e4) ->
 
         loader = tile_loader(atlas, transform=densify)
     """
-    x = data.x.to_dense() if data.x.layout != torch.strided else data.x
+    x = data.x.to(torch.float32)
+    x = x.to_dense() if x.layout != torch.strided else x
     if normalize:
         counts = (data.treatment == LIBRARY_SIZE)[:, None]
         logged = (data.treatment == AS_STORED)[:, None]

@@ -14,17 +14,12 @@ from torch.utils.data import DataLoader, Dataset
 from .loader_memory import LoaderMemory
 from .neighbor_sampler import NeighborSampler
 from .node_features import NodeFeatures
-from .prefetch import prefetched
+from .prefetch import prefetched, ready_ahead
 from .pyg import Data
 from .pyg_stores import AtlasFeatureStore, AtlasGraphStore, AtlasSampler
 from .seed_plan import SeedBatches, SeedPlan
 
-__all__ = ["AtlasLoader", "BatchMaker", "ready_ahead"]
-
-
-def ready_ahead(threads: int) -> int:
-    """Return how many batches threads begin before they are asked for."""
-    return threads + 1
+__all__ = ["AtlasLoader", "BatchMaker"]
 
 
 @dataclass(frozen=True, slots=True)

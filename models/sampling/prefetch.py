@@ -5,7 +5,12 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
-__all__ = ["prefetched"]
+__all__ = ["prefetched", "ready_ahead"]
+
+
+def ready_ahead(threads: int) -> int:
+    """Return how many items threads begin before they are asked for."""
+    return threads + 1
 
 
 def prefetched[A, B](

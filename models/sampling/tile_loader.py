@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
@@ -19,7 +19,7 @@ from .edge_rows import open_edge_rows
 from .epochs import Epochs
 from .neighbor_sampler import EdgeRows
 from .node_space import NodeSpace
-from .prefetch import prefetched
+from .prefetch import prefetched, ready_ahead
 from .pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
 from .tile_buffers import BufferPool
 from .tile_memory import TileMemory, plan_memory
@@ -68,12 +68,14 @@ class TileLoader(IterableDataset[Data]):
         threads: int = 2,
         read_rows: int = 4096,
         lengths: bool = True,
+        dtype: "np.dtype[Any] | None" = None,
         transform: Callable[[Data], Data] | None = None,
     ) -> None:
         super().__init__()
         self.plan, self.memory = plan, memory
         self.hops, self.threads, self.read_rows = hops, threads, read_rows
         self.lengths, self.transform = lengths, transform
+        self.dtype = np.dtype(np.float32) if dtype is None else dtype
         self._sections, self._graphs, self._genes = tuple(sections), tuple(graphs), genes
         if threads < 0 or read_rows < 1:
             raise InvalidArgument(
@@ -108,6 +110,7 @@ class TileLoader(IterableDataset[Data]):
                 read_rows=self.read_rows,
                 threads=max(1, self.threads),
                 buffers=buffers,
+                dtype=self.dtype,
             )
             edges = EdgePages(
                 self.plan.space,
@@ -157,7 +160,7 @@ class TileLoader(IterableDataset[Data]):
             lambda number: self._load(reader, epoch, number),
             range(start, self.plan.n_batches, step),
             threads=self.threads,
-            depth=max(1, 2 * self.threads),
+            depth=ready_ahead(self.threads),
         )
 
 
@@ -173,6 +176,7 @@ def tile_loader(
     stretch_blocks: int = 128,
     read_rows: int = 4096,
     lengths: bool = True,
+    dtype: Literal["float32", "stored"] = "float32",
     seed: int = 0,
     partition: Partition | None = None,
     shuffle: bool = True,
@@ -201,6 +205,9 @@ def tile_loader(
         Rows read at once where a lane goes, about.
     lengths : bool
         Whether lengths of edges are read and handed out.
+    dtype : "float32" or "stored"
+        Number type of counts. "stored" hands bytes out where all sections store such, five bytes an
+        entry instead of eight to write, pin and copy to a device; `densify` takes either.
     seed : int
         Decides the order of blocks.
     partition : Partition, optional
@@ -216,7 +223,7 @@ def tile_loader(
     Returns
     -------
     TileLoader
-        Batches are `torch_geometric.data.Data` with x (n, genes; sparse CSR of float32: stored
+        Batches are `torch_geometric.data.Data` with x (n, genes; sparse CSR of `dtype`: stored
         values), depth (n; sum of x over all genes of the section), edge_index (from neighbor to
         cell, sorted by the hop of the cell), edge_attr (e, 1; lengths, or None), n_id (n; seeds
         first, then hop by hop), input_id (the seeds), section (n), treatment (n; see `densify`),
@@ -258,6 +265,7 @@ def tile_loader(
     workers = min(MOST_THREADS, os.cpu_count() or 1) if threads is None else threads
     limit = MEMORY_LIMIT if memory_limit is None else parse_bytes(memory_limit)
     edges = [getattr(one, "nnz", graph if isinstance(graph, int) else 0) for one in graphs]
+    kind = _value_type(opened, dtype)
     memory = plan_memory(
         limit,
         blocks=plan.largest_batch // plan.block_rows,
@@ -266,7 +274,8 @@ def tile_loader(
         degree=sum(edges) / space.n_nodes if isinstance(graph, str) else float(graph),
         entries=sum(section.entry.nnz for section in opened) / space.n_nodes,
         entry_bytes=max(sum(kind.itemsize for kind in entry_types(one)) for one in opened),
-        in_flight=2 * workers + 2,
+        in_flight=ready_ahead(workers) + 2,
+        value_bytes=kind.itemsize,
     )
     return TileLoader(
         plan,
@@ -278,8 +287,18 @@ def tile_loader(
         threads=workers,
         read_rows=read_rows,
         lengths=lengths,
+        dtype=kind,
         transform=transform,
     )
+
+
+def _value_type(sections: "Sequence[Section]", dtype: str) -> "np.dtype[Any]":
+    """Choose the number type of counts; torch computes with no other narrow whole numbers."""
+    if dtype not in {"float32", "stored"}:
+        raise InvalidArgument(f'wanted dtype="float32" or "stored", but got {dtype!r}')
+    stored = {entry_types(section)[1] for section in sections}
+    byte = np.dtype(np.uint8)
+    return byte if dtype == "stored" and stored == {byte} else np.dtype(np.float32)
 
 
 def _columns(

@@ -10,7 +10,7 @@ from ...atlas.memory import format_bytes
 __all__ = ["TileMemory", "plan_memory"]
 
 _CELL = 48  # bytes of a cell of a batch apart from its counts
-_ENTRY = 8
+_COLUMN = 4
 _EDGE = 48  # with what numbering edges takes on the way
 _POINTER = 8
 _PAGES = 3  # of edges, for each block of a batch
@@ -63,6 +63,7 @@ def plan_memory(
     entries: float,
     entry_bytes: int,
     in_flight: int,
+    value_bytes: int = 4,
 ) -> TileMemory:
     """Divide memory among batches on their way and caches.
 
@@ -79,6 +80,8 @@ def plan_memory(
         Of an entry as it is stored.
     in_flight : int
         Batches at once.
+    value_bytes : int
+        Of a value as it is handed out.
 
     Returns
     -------
@@ -105,7 +108,7 @@ row pointers
     rim = ((side + 2 * reach) ** 2 - block_rows) * _RIM
     nodes = blocks * (block_rows + rim)
     with_edges = blocks * block_rows if hops < 2 else nodes
-    batch = int(nodes * (entries * _ENTRY + _CELL) + with_edges * degree * _EDGE)
+    batch = int(nodes * (entries * (_COLUMN + value_bytes) + _CELL) + with_edges * degree * _EDGE)
     rest = limit - in_flight * batch
     if 4 * rest < limit:
         raise BudgetExceeded(

@@ -3,6 +3,7 @@
 # PyG is untyped.
 # pyright: reportAttributeAccessIssue=false
 
+import copy
 import pickle
 import time
 from collections.abc import Sequence
@@ -141,6 +142,20 @@ def test_lengths_may_be_left_unread(store: AtlasStore, graph: str | int) -> None
             assert bare.edge_attr is None
             bare.edge_attr = plain.edge_attr
             assert same(plain, bare)
+
+
+def test_counts_may_come_as_bytes(store: AtlasStore) -> None:
+    for plain, bare in zip(loader(store), loader(store, dtype="stored"), strict=True):
+        assert plain.x.dtype == torch.float32
+        assert bare.x.dtype == torch.uint8
+        np.testing.assert_array_equal(bare.x.to_dense().numpy(), plain.x.to_dense().numpy())
+        assert torch.equal(bare.depth, plain.depth)
+        raw = densify(copy.copy(bare), normalize=False).x
+        assert raw.dtype == torch.float32
+        assert torch.equal(raw, plain.x.to_dense())
+        assert torch.equal(densify(bare).x, densify(plain).x)
+    with pytest.raises(InvalidArgument, match="float16"):
+        loader(store, dtype="float16")
 
 
 @pytest.mark.slow
