@@ -44,7 +44,7 @@ def write_xenium(
     folder: Path,
     tissue: SimTissue,
     *,
-    version: str | int = "3",
+    version: str = "3",
     text: bool = False,
     matrix: tuple[str, ...] = ("h5",),
     transcripts: bool = True,
@@ -54,7 +54,6 @@ def write_xenium(
     images: bool = True,
     stains: int = 1,
     he: bool = False,
-    experiment: bool = True,
     proteins: int = 0,
     image_px: int | None = None,
     pixel_um: float | None = None,
@@ -84,8 +83,8 @@ def write_xenium(
     pixel = pixel_um or (PIXEL_UM if image_px is None else max(width, height) / image_px)
     fits = (int(np.ceil(height / pixel)), int(np.ceil(width / pixel)))
     shape = fits if image_px is None else (image_px, image_px)
-    features = Features.of(tissue, str(version), proteins)
-    plan = Plan(folder, tissue, str(version), features, text, shape, pixel)
+    features = Features.of(tissue, version, proteins)
+    plan = Plan(folder, tissue, version, features, text, shape, pixel)
     xy = np.empty((tissue.n_cells, 2))
     with ExitStack() as stack:
         sinks = Sinks.open(plan, stack, matrix, transcripts, boundaries)
@@ -101,7 +100,7 @@ def write_xenium(
         _write_images(plan, xy, stains, compression)
     if he:
         write_he(folder, xy, plan.radius * NUCLEUS, plan.shape, pixel)
-    _write_json(plan, experiment)
+    _write_json(plan)
     return folder
 
 
@@ -233,9 +232,7 @@ def _write_zarr_matrix(plan: Plan) -> None:
     with ExitStack() as stack:
         root = _zip_root(plan.folder / "cell_feature_matrix.zarr.zip", stack, {})
         group = root.create_group("cell_features", attributes=attributes)
-        ids = _id_numbers(plan)
-        pairs = ids if ids.ndim == 2 else np.stack([ids, np.zeros_like(ids)], axis=1)
-        _packed(group, "cell_id", pairs if not plan.numbered else ids)
+        _packed(group, "cell_id", _id_numbers(plan))
         for name in ("data", "indices", "indptr"):
             _packed(group, name, getattr(by_feature, name).astype(np.uint32))
 
@@ -263,7 +260,7 @@ def _write_images(plan: Plan, xy: NDArray[np.float64], stains: int, compression:
         write(folder / file, 4000 - 700 * k, names=names, channel=k, files=files)
 
 
-def _write_json(plan: Plan, experiment: bool) -> None:
+def _write_json(plan: Plan) -> None:
     """experiment.xenium, gene_panel.json and metrics_summary.csv."""
     tissue = plan.tissue
     said = {
@@ -288,8 +285,7 @@ def _write_json(plan: Plan, experiment: bool) -> None:
         "analysis_sw_version": _RELEASES[plan.version],
         "images": {"morphology_filepath": "morphology.ome.tif"},
     }
-    if experiment:
-        (plan.folder / "experiment.xenium").write_text(json.dumps(said, indent=2))
+    (plan.folder / "experiment.xenium").write_text(json.dumps(said, indent=2))
     targets = [
         {"type": {"data": {"id": gene, "name": name}, "descriptor": "gene"}, "codewords": [k]}
         for k, (gene, name) in enumerate(zip(plan.features.ids, plan.features.names, strict=True))
@@ -318,6 +314,16 @@ def _small(**more: Any) -> Any:
     return write
 
 
+def _clustered(folder: Path) -> Path:
+    path: Path = _small()(folder)
+    file = path / _CLUSTERS
+    file.parent.mkdir(parents=True)
+    rows = (f"{name},{k % 7 + 1}" for k, name in enumerate(cell_ids(np.arange(60), "3")))
+    file.write_text("\n".join(["Barcode,Cluster", *rows, ""]))
+    return path
+
+
+_CLUSTERS = "analysis/clustering/gene_expression_kmeans_7_clusters/clusters.csv"
 _IMAGE = "morphology_focus/morphology_focus_0000.ome.tif"
 
 KINDS = [
@@ -327,14 +333,24 @@ KINDS = [
     ("matrix, Zarr", _small(matrix=("zarr",)), "cell_feature_matrix.zarr.zip"),
     ("matrix, text", _small(matrix=("mtx",)), "cell_feature_matrix/matrix.mtx.gz"),
     ("features, text", _small(matrix=("mtx",)), "cell_feature_matrix/features.tsv.gz"),
+    ("barcodes, text", _small(matrix=("mtx",)), "cell_feature_matrix/barcodes.tsv.gz"),
+    ("clusters", _clustered, _CLUSTERS),
     ("cells, Zarr", _small(cells_zip=True), "cells.zarr.zip"),
     ("cells, Zarr of 1.x", _small(cells_zip=True, version="1.4"), "cells.zarr.zip"),
     ("transcripts, Parquet", _small(transcripts=True), "transcripts.parquet"),
     ("transcripts, text", _small(transcripts=True, text=True), "transcripts.csv.gz"),
     ("boundaries, Parquet", _small(boundaries=True), "cell_boundaries.parquet"),
+    ("nuclei, Parquet", _small(boundaries=True), "nucleus_boundaries.parquet"),
+    ("boundaries, text", _small(boundaries=True, text=True), "cell_boundaries.csv.gz"),
     ("nuclei, text", _small(boundaries=True, text=True), "nucleus_boundaries.csv.gz"),
+    (
+        "nuclei, text of 1.x",
+        _small(boundaries=True, text=True, version="1.4"),
+        "nucleus_boundaries.csv.gz",
+    ),
     ("run", _small(), "experiment.xenium"),
     ("panel", _small(), "gene_panel.json"),
+    ("metrics", _small(), "metrics_summary.csv"),
     ("alignment", _small(images=True, he=True, compression="zlib"), "sample_he_imagealignment.csv"),
     ("image", _small(images=True, compression="zlib"), _IMAGE),
     ("image, JPEG 2000", _small(images=True, pixel_um=8.0), _IMAGE),

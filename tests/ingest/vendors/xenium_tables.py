@@ -81,7 +81,6 @@ class Sinks:
     mtx: _Mtx | None
     n_nuclei: int = 0
     n_transcripts: int = 0
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(
