@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, override
 
+import numpy as np
+
 from ...atlas.errors import Fault, InputError
-from ...atlas.image_sources import LazyImage, file_image, open_pixels
+from ...atlas.image_sources import file_image, open_pixels
 from ..reader import ReadOptions
 from ..units import find_unit
 from .dense import DenseCounts
@@ -38,6 +40,8 @@ __all__ = ["MerscopeReader"]
 _BLANK = re.compile(r"blank[-_ .]?\d*", re.IGNORECASE)
 _FACTS = 40  # of experiment.json that are kept
 _LONG = 200
+_HALF = re.compile("[\ud800-\udfff]")  # of a surrogate pair: no text that can be written
+_LEAST_SHARE = 0.5  # of the cells on an image
 _KINDS = ("parquet", "hdf5", "none")
 
 
@@ -66,7 +70,7 @@ class MerscopeReader(VendorReader):
 
     @override
     def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
-        """Files that are read: of images and outlines those alone that are written."""
+        """Files that are read: of images, outlines and transcripts those that are written."""
         bundle = _locate(path, options)
         kind = _boundary_kind(bundle, options)
         unread: set[Path] = set() if kind == "hdf5" else set(bundle.hdf5)
@@ -74,8 +78,10 @@ class MerscopeReader(VendorReader):
             unread.add(bundle.parquet)
         planes = planes_wanted(options.reader_kwargs.get("z_layers"), bundle.mosaics)
         unread |= {one.path for one in bundle.mosaics if one.z not in planes}
+        if not _with_transcripts(options) and bundle.transcripts is not None:
+            unread.add(bundle.transcripts)
         chosen = [one for one in bundle.files if one not in unread]
-        return (*chosen, *([options.image] if options.image else []))
+        return (*chosen, *(one for one in (options.gene_map, options.image) if one is not None))
 
     @override
     def survey(self, path: Path, options: ReadOptions) -> Survey:
@@ -248,7 +254,13 @@ def _fill_images(survey: Survey, bundle: Bundle, cells: Cells, options: ReadOpti
             size = (pixels.shape[2], pixels.shape[1])
         images["image"] = file_image(options.image, put(size))
     survey.images.update(images)
-    _tell_images(survey, bundle, cells, planes)
+    _tell_images(survey, bundle, planes)
+    name, image = next(iter(images.items()))
+    share = image_share(image, cells.positions, scale, flip=flip)
+    if share < _LEAST_SHARE:
+        survey.notes.append(
+            f"only {share:.0%} of the cells lie on {name}: its transform may be of another region"
+        )
     survey.versions["mosaics"] = {
         "placed_by": placement.how,
         "stains": {
@@ -258,27 +270,23 @@ def _fill_images(survey: Survey, bundle: Bundle, cells: Cells, options: ReadOpti
     }
 
 
-def _tell_images(survey: Survey, bundle: Bundle, cells: Cells, planes: tuple[int, ...]) -> None:
-    """Note planes that are not written, and images that do not lie under the cells."""
+def _tell_images(survey: Survey, bundle: Bundle, planes: tuple[int, ...]) -> None:
+    """Note planes that are not written."""
     rest = sorted({one.z for one in bundle.mosaics} - set(planes))
     if rest:
+        written = f"images of plane {', '.join(map(str, planes))}; " if planes else "images: "
         survey.notes.append(
-            f"images of plane {', '.join(map(str, planes))}; planes {', '.join(map(str, rest))} "
-            "not written (reader_kwargs z_layers all, or a list of planes, writes them)"
+            f"{written}planes {', '.join(map(str, rest))} not written (reader_kwargs z_layers all, "
+            "or a list of planes, writes them)"
         )
-    for name, image in list(survey.images.items())[:1]:
-        if not isinstance(image, LazyImage):
-            continue
-        share = image_share(image, cells.positions, survey.unit.um_per_unit or 1.0)
-        if share < 0.5:
-            survey.notes.append(
-                f"only {share:.0%} of the cells lie on {name}: its transform may be of another "
-                "region"
-            )
+
+
+def _with_transcripts(options: ReadOptions) -> bool:
+    return options.reader_kwargs.get("transcripts", True) is not False
 
 
 def _fill_points(survey: Survey, bundle: Bundle, cells: Cells, options: ReadOptions) -> None:
-    if options.reader_kwargs.get("transcripts", True) is False:
+    if not _with_transcripts(options):
         return
     if bundle.transcripts is None:
         survey.missing.append(
@@ -301,10 +309,19 @@ def _fill_facts(survey: Survey, bundle: Bundle, cells: Cells, options: ReadOptio
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, object]:
-    """Short scalars of a JSON object."""
+    """Short scalars of a JSON object, as far as JSON can hold them."""
     kept = {
-        name[:_LONG]: value
+        name: value
         for name, value in facts.items()
-        if isinstance(value, (bool, int, float)) or (isinstance(value, str) and len(value) <= _LONG)
+        if _is_text(name)
+        and (
+            isinstance(value, (bool, int))
+            or (isinstance(value, float) and np.isfinite(value))
+            or _is_text(value)
+        )
     }
     return dict(list(kept.items())[:_FACTS])
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= _LONG and not _HALF.search(value)
