@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,8 @@ __all__ = [
     "write_totals",
 ]
 
+_DEEPEST = 32  # brackets in a fact of the provenance; vendors nest some five
+
 _STEP_ROWS = BLOCK_ROWS * 1024
 
 
@@ -82,7 +85,20 @@ def write_provenance(path: Path, raw: RawSection, notes: tuple[str, ...]) -> Non
     given = facts.get("notes")
     if notes:
         facts["notes"] = [*(given if isinstance(given, (list, tuple)) else ()), *notes]
-    group(path / "tisseract" / "provenance", **facts)
+    group(path / "tisseract" / "provenance", **{k: _plain(v) for k, v in facts.items()})
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Null for numbers that JSON has not, and for what lies deeper than its writers go."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, (Mapping, list, tuple)) and depth >= _DEEPEST:
+        return None
+    if isinstance(value, Mapping):
+        return {key: _plain(one, depth + 1) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one, depth + 1) for one in value]
+    return value
 
 
 def _whole(path: Path, name: str, values: NDArray[Any]) -> Layouts:

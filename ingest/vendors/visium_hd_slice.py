@@ -54,9 +54,9 @@ def slice_facts(path: Path) -> dict[str, object]:
                 facts[name] = (value.decode() if isinstance(value, bytes) else value)[:_LETTERS]
         said = file.attrs.get("metadata_json", "{}")
         metadata = json.loads(said if isinstance(said, (str, bytes)) else "{}")
-    if isinstance(metadata, dict):
-        short = {name: metadata[name] for name in _KEPT if name in metadata}
-        facts |= {k: v for k, v in short.items() if len(json.dumps(v)) < _LETTERS}
+        if isinstance(metadata, dict):
+            short = {name: metadata[name] for name in _KEPT if name in metadata}
+            facts |= {k: v for k, v in short.items() if len(json.dumps(v)) < _LETTERS}
     return facts
 
 
@@ -81,7 +81,8 @@ def cytassist_affine(
         _, height, width = pixels.shape
     x, y = np.meshgrid(np.linspace(0, width, 9), np.linspace(0, height, 9))
     points = np.column_stack([x.ravel(), y.ravel(), np.ones(x.size)])
-    mapped = points @ matrix.T
+    with np.errstate(over="ignore", invalid="ignore"):
+        mapped = points @ matrix.T
     if not np.isfinite(mapped).all() or np.abs(mapped[:, 2]).min() < 1e-9:
         return None, f"{image.name} is not written: its transform is singular"
     there = mapped[:, :2] / mapped[:, 2:]
@@ -109,4 +110,5 @@ def _to_pixels(matrices: object) -> NDArray[np.float64] | None:
         if one.size != 9 or not np.isfinite(one).all():
             return None
         found.append(one.reshape(3, 3))
-    return np.asarray(found[1] @ found[0], np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite has no place
+        return np.asarray(found[1] @ found[0], np.float64)

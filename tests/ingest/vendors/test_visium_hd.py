@@ -41,6 +41,7 @@ READER = VisiumHDReader()
 BINS = SimTissue(60, 40, 20.0, molecules=False)
 CELLS = SimTissue(45, 40, 30.0)
 GRID = BinGrid(60)
+TRANSFORMS = ("cytassist_colrow_to_spot_colrow", "spot_colrow_to_microscope_colrow")
 SEGMENTED = ReadOptions(reader_kwargs={"segmented": True})
 
 
@@ -344,6 +345,27 @@ class TestImages:
         (path / "feature_slice.h5").write_bytes(b"none")
         assert "feature_slice.h5 cannot be read" in notes(path)
         assert "does not place it" in notes(path)
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            {"transform_matrices": {name: [1e300] * 9 for name in TRANSFORMS}},
+            {"sample_id": float("nan"), "sample_desc": "\ud800"},
+            {"sample_id": json.loads("[" * 600 + "]" * 600)},
+        ],
+        ids=["huge", "odd", "deep"],
+    )
+    def test_odd_facts_of_the_slice_are_written(self, tmp_path: Path, said: Any) -> None:
+        path = bundle(tmp_path / "out", cells=None)
+        with h5py.File(path / "feature_slice.h5", "a") as file:
+            facts = json.loads(str(file.attrs["metadata_json"]))
+            file.attrs["metadata_json"] = json.dumps(facts | said)
+        raw = READER.open(path, ReadOptions())
+        assert ("transform is singular" in notes(path)) == ("cytassist" not in raw.images)
+        write_section(raw, tmp_path / "s.zarr", memory_limit=2**30)
+        text = (tmp_path / "s.zarr/tisseract/provenance/zarr.json").read_text()
+        vendor = json.loads(text, parse_constant=pytest.fail)["attributes"]["vendor"]
+        assert vendor["feature_slice"]["software_version"] == "spaceranger-4.0.1"
 
 
 @pytest.mark.slow
