@@ -130,10 +130,9 @@ class TableReader(VendorReader):
             survey.panel, survey.apart = features.panel, features.apart
         survey.notes += found.notes
         survey.ids, survey.positions, survey.counts = ids, positions, found.counts
-        wanted = mapping.cells.obs
-        if wanted is None:
-            left = cells.used | found.used
-            wanted = tuple(name for name in cells.table.names if name not in left)
+        wanted = _kept(cells, found) if mapping.cells.obs is None else mapping.cells.obs
+        if mapping.cells.z is not None and mapping.cells.z not in wanted:
+            wanted = (*wanted, mapping.cells.z)
         with part():
             require_columns(cells.table.path, cells.table.names, wanted, "cells.obs")
             survey.obs = cells.table.columns(wanted, at)
@@ -274,10 +273,14 @@ def _one_section(
         found = replace(found, counts=MaskedCounts(found.counts, keep), cells=at[keep])
         at = at[keep]
     if options.split_by is None:
-        left = cells.used | found.used
-        names = [name for name in cells.table.names if name not in left]
-        refuse_several(cells.table, cells.positions[at], names, at)
+        refuse_several(cells.table, cells.positions[at], _kept(cells, found), at)
     return found
+
+
+def _kept(cells: _Cells, found: FoundCounts) -> tuple[str, ...]:
+    """Columns that are neither id nor position nor gene."""
+    left = cells.used | found.used
+    return tuple(name for name in cells.table.names if name not in left)
 
 
 def _tables_of(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FoundCounts", "find_counts", "join_cells"]
 
 _SHOWN = 5
-_LOOKED_AT = 200  # rows of a dense table
+_ROWS, _COLUMNS = 200, 2000  # of a dense table, looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +105,6 @@ def _dense(  # noqa: PLR0917 - private, one caller
     options: ReadOptions,
     used: frozenset[str],
 ) -> FoundCounts:
-    import pyarrow as pa
-
     own = part.path is None
     table = cells if own else open_table(
         inside(root, str(part.path), "counts.path"), delimiter=part.delimiter
@@ -125,24 +123,35 @@ def _dense(  # noqa: PLR0917 - private, one caller
         )
     rest = [name for name in table.names if name not in (used if own else {part.id})]
     genes = _chosen(rest, wanted, table)
-    rows, at, notes = (None, None, tuple[str, ...]()) if own else _rows_of(part, table, ids)
+    rows, at, notes = (None, None, ()) if own else _rows_of(part, table, ids)
     counts = DenseCounts(table, genes, rows)
-    for batch in table.batches(genes[:2000], dict.fromkeys(genes[:2000], pa.float64())):
-        first = batch.slice(0, _LOOKED_AT)
-        numbers = np.column_stack(
-            [np.asarray(c.to_numpy(zero_copy_only=False), np.float64) for c in first.columns]
-        )
-        if len(genes) <= 2000:
-            check_meaning(numbers, options, str(table.path))
-        check_values(numbers, options, {}, str(table.path))
-        break
+    notes += _looked_at(table, genes, options)
     names = tuple(name.removeprefix(prefix) for name in genes)
     taken = frozenset(genes) if own else frozenset[str]()
     return FoundCounts(counts, names, str(table.path), None, at, taken, notes)
 
 
+def _looked_at(table: Table, genes: tuple[str, ...], options: ReadOptions) -> tuple[str, ...]:
+    """Compare the first numbers of a dense table with `values`; notes of what may be a mistake."""
+    import pyarrow as pa
+
+    seen = genes[:_COLUMNS]
+    for batch in table.batches(seen, dict.fromkeys(seen, pa.float64())):
+        first = batch.slice(0, _ROWS)
+        numbers = np.column_stack(
+            [np.asarray(c.to_numpy(zero_copy_only=False), np.float64) for c in first.columns]
+        )
+        # Sums of some of the columns say nothing.
+        notes = check_meaning(numbers, options, str(table.path)) if len(seen) == len(genes) else []
+        check_values(numbers, options, {}, str(table.path))
+        return tuple(notes)
+    return ()
+
+
 def _chosen(names: Sequence[str], wanted: Sequence[str] | None, table: Table) -> tuple[str, ...]:
     """Columns that are genes, in the order of the table."""
+    if not names:
+        raise InputError(Fault(str(table.path), "expected columns of genes, but got none"))
     if wanted is None:
         return tuple(names)
     chosen: set[str] = set()

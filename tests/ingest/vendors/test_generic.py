@@ -97,6 +97,12 @@ def test_everything_of_the_tables_is_kept(tmp_path: Path) -> None:
     assert summary.n_obs == small().n_cells
 
 
+def test_heights_stay_where_columns_are_chosen(tmp_path: Path) -> None:
+    folder = write_tables(tmp_path / "tables", small(), "dense")
+    change(folder, **{"  y: cy\n": "  y: cy\n  z: g:Control001\n  obs: [domain]\n"})
+    assert list(READER.open(folder, ReadOptions()).obs) == ["domain", "g:Control001"]
+
+
 def test_features_of_a_10x_matrix_are_told_apart_by_type(tmp_path: Path) -> None:
     names = ["Sox2", "Probe-1", "CD3", "Blank1"]
     kinds = ["Gene Expression", "Negative Control Probe", "Antibody Capture", "Gene Expression"]
@@ -292,6 +298,17 @@ class TestFaultsTeach:
         assert "set `values`" in faults(folder)
         raw = READER.open(folder, replace(ReadOptions(), values="expected"))
         assert raw.values == "expected"
+
+    def test_numbers_that_may_be_counts_are_noted(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "dense")
+        raw = READER.open(folder, ReadOptions(values="log1p"))
+        assert any("look like counts" in note for note in raw.provenance["notes"])  # type: ignore[attr-defined]
+
+    def test_a_table_of_ids_alone_has_no_genes(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "dense-own")
+        change(folder, **{"path: counts.tsv.gz, id: name": "path: genes.csv, id: name"})
+        (folder / "genes.csv").write_text("name\nc1\n")
+        assert "expected columns of genes, but got none" in faults(folder)
 
     def test_positions_must_be_finite(self, tmp_path: Path) -> None:
         folder = write_tables(tmp_path / "tables", small(), "long")
