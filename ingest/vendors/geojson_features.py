@@ -18,7 +18,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
-from ..ring_checks import largest_part
+from ..ring_checks import largest_part, ragged
 from .text_lines import open_bytes
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def _outer_rings(polygons: Any) -> tuple[NDArray[np.int64], NDArray[np.float64]]
     if (np.diff(ends) < 2).any():
         return None
     counts = high - low
-    at = np.arange(int(counts.sum())) + np.repeat(low - np.cumsum(counts) + counts, counts)
+    at = ragged(low, counts)
     numbers = np.asarray(points.values)
     return counts, np.column_stack([numbers[ends[at]], numbers[ends[at] + 1]])
 
