@@ -26,7 +26,6 @@ __all__ = ["Cells", "mangled_id", "read_cells"]
 
 _COUNTS_ID = ("cell", "EntityID", "cell_id", "__index_level_0__", "column_0")
 _METADATA_ID = ("EntityID", "cell_id", "cell", "__index_level_0__", "column_0")
-_INDEX = "__index_level_0__"
 _BOX = ("min_x", "max_x", "min_y", "max_y")
 _FARTHEST_UM = 1e7
 _SHOWN = 3
@@ -87,8 +86,8 @@ def read_cells(bundle: Bundle, path: Path, notes: list[str]) -> Cells:
     at = names.find_in(known)
     rows = np.flatnonzero(at >= 0)
     _tell_unmatched(bundle, names, len(known), at, notes)
-    places = _positions(metadata, at[rows])
-    whole = np.isfinite(places).all(axis=1)
+    places = _places(metadata)[at[rows]]
+    whole = np.isfinite(places[:, :2]).all(axis=1)
     if not whole.all():
         notes.append(
             f"{int((~whole).sum())} cells without a center in {metadata.path.name} left out"
@@ -100,8 +99,9 @@ def read_cells(bundle: Bundle, path: Path, notes: list[str]) -> Cells:
     ids = names.take(rows)
     obs = metadata.columns([one for one in metadata.names if one != id_of_metadata], at)
     obs |= _signals(bundle, ids, set(obs) | {id_of_metadata}, notes)
-    features = tuple(one for one in counts.names if one not in {id_of_counts, _INDEX})
-    return Cells(counts, features, rows, ids, places, obs, _radius(metadata, at))
+    features = tuple(one for one in counts.names if one not in _COUNTS_ID)
+    positions = np.ascontiguousarray(places[:, :2])
+    return Cells(counts, features, rows, ids, positions, obs, _radius(places[:, 2:]))
 
 
 def _both(bundle: Bundle, path: Path) -> tuple[Table, Table]:
@@ -208,12 +208,19 @@ def _tell_unmatched(
         )
 
 
-def _positions(metadata: Table, at: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(n, 2) centers, NaN where the file has none."""
-    places = np.empty((at.size, 2))
-    for k, name in enumerate(("center_x", "center_y")):
-        column = metadata.numbers(name)
-        wrong = np.flatnonzero(np.isinf(column) | (np.abs(column) > _FARTHEST_UM))
+def _places(metadata: Table) -> NDArray[np.float64]:
+    """(rows, 2 or 6) centers, NaN where the file has none, and boxes where it has these columns."""
+    import pyarrow as pa
+
+    boxed = set(_BOX) <= set(metadata.names)
+    names = ("center_x", "center_y", *(_BOX if boxed else ()))
+    batches = metadata.batches(names, dict.fromkeys(names, pa.float64()))
+    places = np.concatenate(
+        [np.stack([one.to_numpy(zero_copy_only=False) for one in b.columns], 1) for b in batches]
+    )
+    for k, name in enumerate(names[:2]):
+        column = places[:, k]
+        wrong = np.flatnonzero(np.abs(column) > _FARTHEST_UM)
         if wrong.size:
             raise InputError(
                 Fault(
@@ -221,15 +228,16 @@ def _positions(metadata: Table, at: NDArray[np.int64]) -> NDArray[np.float64]:
                     f"expected micrometers below {_FARTHEST_UM:g}, but got {column[wrong[0]]:g}",
                 )
             )
-        places[:, k] = column[at]
     return places
 
 
-def _radius(metadata: Table, at: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    if not set(_BOX) <= set(metadata.names):
+def _radius(boxes: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """(n,) half the mean side of each box, None where a box is missing or has no size."""
+    if boxes.shape[1] == 0:
         return None
-    left, right, top, bottom = (metadata.numbers(name)[at] for name in _BOX)
-    radius: NDArray[np.float64] = (right - left + bottom - top) / 4
+    left, right, low, high = boxes.T
+    with np.errstate(over="ignore", invalid="ignore"):
+        radius: NDArray[np.float64] = (right - left + high - low) / 4
     good = np.isfinite(radius) & (radius > 0) & (radius < _FARTHEST_UM)
     return radius if good.all() else None
 
