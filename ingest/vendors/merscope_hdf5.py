@@ -130,35 +130,32 @@ def _hdf5_pieces(
     for path in paths:
         rings: list[NDArray[np.float64]] = []
         owner: list[int] = []
+        n_further = 0
         with open_hdf5(path, _WHAT, checked=True) as file:
             features = _features(file, path)
             names = list(features)
             for name, row in zip(names, rows.of(pa.array(names, pa.string())), strict=True):
-                ring = None
+                parts = []
                 if row >= 0:
-                    ring = _ring(_group(features, name, path), plane, path, nearest=nearest)
-                if ring is not None:
-                    rings.append(ring)
+                    parts = _parts(_group(features, name, path), plane, path, nearest=nearest)
+                if parts:
+                    rings.append(largest_part(parts))
                     owner.append(int(row))
+                    n_further += len(parts) - 1
         if rings:
             counts = np.array([len(ring) for ring in rings], np.int64)
-            yield RingPiece(np.array(owner, np.int64), counts, np.concatenate(rings))
+            yield RingPiece(np.array(owner, np.int64), counts, np.concatenate(rings), n_further)
 
 
-def _ring(cell: Any, plane: int, path: Path, *, nearest: bool) -> NDArray[np.float64] | None:
-    """Outline of a cell: its largest part in a plane, or in the nearest one that has any."""
+def _parts(cell: Any, plane: int, path: Path, *, nearest: bool) -> list[NDArray[np.float64]]:
+    """Outlines of the parts of a cell in a plane, or in the nearest one that has any."""
     key = f"zIndex_{plane}"
-    chosen = _group(cell, key, path) if key in cell else None
-    if chosen is not None and not any(part.startswith("p_") for part in chosen):
-        chosen = None
-    if chosen is None and nearest:
+    chosen = _group(cell, key, path) if key in cell else {}
+    if nearest and not any(part.startswith("p_") for part in chosen):
         filled = _filled(cell, path)
         if filled:
             chosen = filled[min(filled, key=lambda z: (abs(z - plane), z))]
-    if chosen is None:
-        return None
-    parts = [_coordinates(chosen, part, path) for part in chosen if part.startswith("p_")]
-    return largest_part(parts)
+    return [_coordinates(chosen, part, path) for part in chosen if part.startswith("p_")]
 
 
 def _coordinates(plane: Any, part: str, path: Path) -> NDArray[np.float64]:

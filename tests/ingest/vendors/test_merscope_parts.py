@@ -136,7 +136,9 @@ def test_the_largest_part_stands_for_a_cell(tmp_path: Path) -> None:
             for cell in file["featuredata"].values():
                 ring = cell["zIndex_1/p_0/coordinates"][()]
                 cell["zIndex_1/p_1/coordinates"] = 2 * ring - ring.mean(axis=1, keepdims=True)
-    area = {row: shapely.Polygon(ring).area for row, ring in rings_of(opened(folder)).items()}
+    raw = opened(folder)
+    area = {row: shapely.Polygon(ring).area for row, ring in rings_of(raw).items()}
+    assert sum(piece.n_further for piece in raw.shapes.pieces()) == 60  # type: ignore[union-attr]
     plain = shapely.Polygon(TISSUE.boundaries(TISSUE.whole())[0]).area
     np.testing.assert_allclose(list(area.values()), 4 * plain)
 
