@@ -283,11 +283,13 @@ def _note_size(
         )
 
 
-def image_share(image: LazyImage, positions: NDArray[np.float64], unit: float) -> float:
+def image_share(
+    image: LazyImage, positions: NDArray[np.float64], unit: float, *, flip: bool
+) -> float:
     """Share of some positions (n, 2), in source units, that lie on an image; reads its header."""
     with image.open() as pixels:
         size = np.array([pixels.shape[2], pixels.shape[1]], np.float64)
     matrix = np.array(image.affine)
-    stored = positions * unit * np.array([1.0, np.sign(matrix[1, 1]) or 1.0])
+    stored = positions * np.array([unit, -unit if flip else unit])
     at = np.linalg.solve(matrix[:, :2], (stored - matrix[:, 2]).T).T
     return float(((at >= 0) & (at < size)).all(axis=1).mean())

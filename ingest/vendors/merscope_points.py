@@ -85,11 +85,11 @@ def _cell_column(table: Table, notes: list[str]) -> str | None:
     types = {name: pa.string()} if isinstance(table, TextTable) else None
     for batch in table.batches([name], types):
         column = batch.column(0)
-        wrong = None
-        if kinds.is_floating(column.type):
-            wrong = f"{column.type} numbers"
-        else:
-            wrong = mangled_id(StringValues.from_strings(as_text(column).fill_null("")))
+        wrong = (
+            f"{column.type} numbers"
+            if kinds.is_floating(column.type)
+            else mangled_id(StringValues.from_strings(as_text(column).fill_null("")))
+        )
         if wrong is not None:
             notes.append(
                 f"{table.path.name}:{name} holds decimal numbers ({wrong}), which are no cell ids "
