@@ -250,8 +250,12 @@ class TestFrame:
         path = tmp_path / "x"
         write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)
         seen: list[str] = []
-        spy = property(lambda table: seen.append(table.path.name) or 1)
-        monkeypatch.setattr(TextTable, "n_rows", spy)
+
+        def counted(table: TextTable) -> int:
+            seen.append(table.path.name)
+            return 1
+
+        monkeypatch.setattr(TextTable, "n_rows", property(counted))
         READER.open(path, OLD)
         assert seen == ["Lung5_Rep1_metadata_file.csv"]
 

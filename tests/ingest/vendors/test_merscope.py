@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tisseract.atlas.errors import InputError
+from tisseract.ingest.partition import write_section
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
 from tisseract.ingest.source import NumericValues, RawSection, RingsSource
 from tisseract.ingest.vendors.merscope import MerscopeReader
@@ -193,6 +194,32 @@ def test_boundaries_in_a_folder_of_their_own(tmp_path: Path) -> None:
     assert isinstance(raw.shapes, RingsSource)
     assert sum(piece.rows.size for piece in raw.shapes.pieces()) == 60
     assert "mosaic_space.parquet not read: boundaries in pixels" in notes_of(raw)
+
+
+def test_an_index_without_a_name_is_no_gene(own: Path) -> None:
+    pd.read_csv(own / "cell_by_gene.csv").to_csv(own / "cell_by_gene.csv")
+    assert opened(own).panel.gene_id.tolist() == list(TISSUE.gene_names)
+
+
+def test_facts_that_json_cannot_hold_are_left_out(own: Path, tmp_path: Path) -> None:
+    text = (
+        '{"run": "a", "power": NaN, "gain": 1e999, "note": "\\ud800", "n": 3, "on": true, "x": []}'
+    )
+    (own / "experiment.json").write_text(text)
+    raw = opened(own)
+    assert raw.provenance["vendor"]["experiment"] == {"run": "a", "n": 3, "on": True}  # type: ignore[index]
+    write_section(raw, tmp_path / "out", memory_limit=2**30)
+
+
+def test_files_are_those_that_are_read(own: Path, tmp_path: Path) -> None:
+    genes = tmp_path / "genes.csv"
+    options = ReadOptions(gene_map=genes, reader_kwargs={"transcripts": False, "z_layers": 0})
+    names = {one.name for one in READER.files(own, options)}
+    assert names == {
+        "cell_by_gene.csv", "cell_metadata.csv", "cell_boundaries.parquet", "manifest.json",
+        "micron_to_mosaic_pixel_transform.csv", "mosaic_DAPI_z0.tif", "mosaic_PolyT_z0.tif",
+        "genes.csv",
+    }  # fmt: skip
 
 
 def test_proteins_and_signals_are_kept(tmp_path: Path) -> None:
