@@ -25,7 +25,7 @@ from tisseract.ingest.check import check_samples
 from tisseract.ingest.pipeline import ingest
 
 from . import h5ad_files as small
-from .vendors.mutants import _DAMAGE
+from .vendors.mutants import _DAMAGE, wanted
 
 UM = 0.5
 XPLORER = "#Selection name: tumor core\n#Area (µm^2): 100\nX,Y\n5,-45\n45,-45\n45,-5\n5,-5\n"
@@ -394,7 +394,7 @@ def test_mutants_of_attached_files(tmp_path: Path, name: str) -> None:
     assert check_samples([row]).ok
     rng = np.random.default_rng(len(whole))
     refused = 0
-    for k in range(int(os.environ.get("TISSERACT_MUTANTS", "20"))):
+    for k in range(wanted(20)):
         path.write_bytes(_DAMAGE[k % len(_DAMAGE)][1](whole, rng))
         told = check_samples([row])
         refused += not told.ok

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,11 +20,10 @@ from tisseract.ingest.vendors.anndata_zarr import AnnDataZarrReader
 from ...contracts import ReaderContract, ids_of, matrix_of
 from .. import h5ad_files as small
 from .anndata_store import KINDS, template, write_store, write_zip
-from .mutants import run_mutants
+from .mutants import run_mutants, wanted
 
 READER = AnnDataZarrReader()
 UNIT = ReadOptions(um_per_unit=1.0)
-MUTANTS = int(os.environ.get("TISSERACT_MUTANTS", "20"))
 
 
 class TestContract(ReaderContract):
@@ -143,6 +141,6 @@ def test_no_zip_and_zips_of_other_things_are_not_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS, ids=[kind[0] for kind in KINDS])
 def test_mutants(tmp_path: Path, kind: Any) -> None:
     _, write, file = kind
-    report = run_mutants(write(tmp_path), file, READER, UNIT, tmp_path / "work", n=MUTANTS)
+    report = run_mutants(write(tmp_path), file, READER, UNIT, tmp_path / "work", n=wanted(10))
     assert not report.failures, report.failures[:5]
     assert report.refused
