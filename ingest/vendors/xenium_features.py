@@ -18,14 +18,13 @@ from ..sdata_elements import check_chunks
 from ..source import CountsSource, CsrBlock
 from ..tenx import FeatureMatrix, open_h5
 from ..triples import Entries, sorted_blocks, sorting_bytes
-from .xenium_zip import cell_names, open_zip, whole
+from .xenium_zip import MOST_CELLS, cell_names, open_zip, whole
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["FeatureRows", "ScaledCounts", "open_matrix_h5", "open_matrix_zip", "tables_of"]
 
-_MOST_CELLS = 50_000_000
 _ENTRIES = 1 << 20  # of a matrix by features, at a time
 _PROTEINS = {"protein expression", "antibody capture"}
 # Of the types of controls: probes, codewords (negative, unassigned, deprecated, blank), genomic.
@@ -221,7 +220,7 @@ def open_matrix_zip(path: Path) -> FeatureMatrix:
         n, nnz, n_vars = int(cells.shape[0]), int(data.shape[0]), len(names)
         sound = (
             n_vars == len(ids) == len(kinds) > 0
-            and 0 < n <= _MOST_CELLS
+            and 0 < n <= MOST_CELLS
             and group["indices"].shape == data.shape
             and pointers.shape == (n_vars + 1,)
             and data.dtype.kind in "iuf"

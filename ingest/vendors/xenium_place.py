@@ -19,10 +19,8 @@ REGISTER_BYTES = 384 * 2**20
 """Most that finding a cut image takes, whatever its size."""
 
 _LARGEST = 4096  # pixels along a side of an image that is looked at
-_SIDE, _MOST_SIDE = (
-    1024,
-    2048,
-)  # pixels along a side of what is compared, where nuclei allow, at most
+_SIDE = 1024  # pixels along a side of what is compared, where nuclei allow
+_MOST_SIDE = 2048  # at most
 _FINE_UM, _COARSE_UM = 1.75, 4.5  # pixels in which nuclei show well, and still show
 _BAND = 256
 _REMEMBERED = 8
@@ -83,11 +81,13 @@ def register(
     digest = hashlib.blake2b(bright.tobytes(), key=np.float64(pixel_um).tobytes())
     digest.update(np.ascontiguousarray(positions).tobytes())
     key = digest.digest()
-    if key not in _KNOWN:
-        while len(_KNOWN) >= _REMEMBERED:
-            _KNOWN.pop(next(iter(_KNOWN)), None)
-        _KNOWN[key] = _registered(bright, pixel_um, positions)
-    return _KNOWN[key]
+    if key in _KNOWN:
+        return _KNOWN[key]
+    found = _registered(bright, pixel_um, positions)
+    while len(_KNOWN) >= _REMEMBERED:
+        _KNOWN.pop(next(iter(_KNOWN)), None)
+    _KNOWN[key] = found
+    return found
 
 
 def _first_channel(image: LazyImage) -> NDArray[Any] | None:

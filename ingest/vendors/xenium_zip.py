@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..source import ColumnKind
 
 __all__ = [
+    "MOST_CELLS",
     "CellsZip",
     "MaskPixels",
     "ZipColumn",
@@ -35,7 +36,9 @@ __all__ = [
     "whole",
 ]
 
-_MOST_CELLS = 50_000_000
+MOST_CELLS = 50_000_000
+"""Largest list of cells that is taken at its word."""
+
 _PIECE = 1 << 14  # polygons at a time
 _NUCLEI, _CELLS = 0, 1
 # What zarr and zipfile raise on damaged stores beside the errors that all guests raise.
@@ -153,7 +156,7 @@ def open_cells(path: Path) -> CellsZip:
     with open_zip(path, "cells as zipped Zarr") as root:
         node = root["cell_id"]
         n = int(node.shape[0])
-        if not 0 < n <= _MOST_CELLS or node.ndim > 2 or node.dtype.kind not in "iu":
+        if not 0 < n <= MOST_CELLS or node.ndim > 2 or node.dtype.kind not in "iu":
             raise InputError(
                 Fault(f"{path}:cell_id", f"expected numbers of cells, but got shape {node.shape}")
             )
@@ -244,7 +247,7 @@ def _has_labels(root: Any, n: int) -> bool:
     """Whether the file says which number each cell has in the mask of cells."""
     if "polygon_sets/1/cell_index" in root:
         node = root["polygon_sets/1/cell_index"]
-        return node.ndim == 1 and 0 < node.shape[0] <= _MOST_CELLS and node.dtype.kind in "iu"
+        return node.ndim == 1 and 0 < node.shape[0] <= MOST_CELLS and node.dtype.kind in "iu"
     return "seg_mask_value" in root and root["seg_mask_value"].shape == (n,)
 
 
