@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ...atlas.errors import Fault, InputError
 from ..split import MaskedCounts
 from .beads import BEAD_RADIUS_UM
 from .mtx_beads import open_bead_mtx
 from .panel_option import completeness
+from .placed import placed_rows
 from .vendor import features_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from ..reader import ReadOptions
@@ -26,50 +25,19 @@ if TYPE_CHECKING:
 
 __all__ = ["fill_genes", "fill_mtx", "fill_radius", "match_beads"]
 
-_SHOWN = 3
 
-
-def match_beads(
-    survey: Survey, beads: Beads, cells: StringValues, where: str
-) -> tuple[NDArray[np.int64], int]:
-    """Match columns of a matrix with beads; fills ids, positions and obs of the survey.
-
-    Returns
-    -------
-    rows : (columns,) int64
-        Row of the section for each column, -1 where the bead has no position.
-    n : int
-        Rows.
+def match_beads(survey: Survey, beads: Beads, cells: StringValues, where: str) -> NDArray[np.int64]:
+    """Fill ids, positions and obs of the beads of a matrix; returns those that have a position.
 
     Raises
     ------
     InputError
-        None matches, or a column occurs twice.
+        None has one, or a bead occurs twice.
     """
-    if twice := cells.repeated():
-        raise InputError(Fault(where, f"expected every bead once, but got {twice[0]!r} again"))
-    at = cells.find_in(beads.barcodes)
-    kept = np.flatnonzero(at >= 0)
-    if kept.size == 0:
-        ours, theirs = (
-            v.take(np.arange(min(_SHOWN, len(v)))).to_list() for v in (cells, beads.barcodes)
-        )
-        raise InputError(
-            Fault(
-                where,
-                f"expected beads with positions, but got none of {len(cells)} in common: matrix "
-                f"{ours}, positions {theirs}",
-            )
-        )
-    if kept.size < at.size:
-        survey.notes.append(f"{at.size - kept.size} beads of the matrix have no position: left out")
-    if kept.size < len(beads.barcodes):
-        survey.notes.append(f"{len(beads.barcodes) - kept.size} beads have no counts: left out")
-    survey.ids, survey.positions = cells.take(kept), beads.positions[at[kept]]
-    survey.obs = beads.obs(at[kept])
-    rows = np.full(at.size, -1, np.int64)
-    rows[kept] = np.arange(kept.size)
-    return rows, int(kept.size)
+    kept, at = placed_rows(cells, beads.barcodes, survey.notes, where, "beads")
+    survey.ids, survey.positions = cells.take(kept), beads.positions[at]
+    survey.obs = beads.obs(at)
+    return kept
 
 
 def fill_mtx(survey: Survey, parts: MtxParts, beads: Beads | None, options: ReadOptions) -> None:
@@ -83,9 +51,9 @@ def fill_mtx(survey: Survey, parts: MtxParts, beads: Beads | None, options: Read
     matrix = open_bead_mtx(parts)
     where = str(parts.matrix)
     if beads is not None:
-        rows, n = match_beads(survey, beads, matrix.barcodes, where)
-        kept = np.flatnonzero(rows >= 0)
-        survey.counts = matrix.counts if n == rows.size else MaskedCounts(matrix.counts, kept)
+        kept = match_beads(survey, beads, matrix.barcodes, where)
+        whole = kept.size == len(matrix.barcodes)
+        survey.counts = matrix.counts if whole else MaskedCounts(matrix.counts, kept)
     fill_genes(survey, matrix.genes, matrix.ids, options, where)
 
 

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, override
 
-import numpy as np
-
 from ...atlas.errors import InputError
 from ..h5ad import H5adReader
 from ..reader import FaultList
@@ -76,18 +74,18 @@ class CurioReader(VendorReader):
         survey.faults.faults.extend(folder.faults)
         if folder.faults:
             return survey  # nothing outside the folder is opened
-        beads: list[Beads] = []
+        matrix = beads = None
         with survey.faults.part():
             matrix = folder.find(*_MATRIX)
             if matrix is not None:
-                beads.append(_from_mtx(survey, folder, matrix, options))
+                beads = _from_mtx(survey, folder, matrix, options)
             else:
-                beads.append(_from_h5ad(survey, folder, options))
-        if not beads:
+                beads = _from_h5ad(survey, folder, options)
+        if beads is None:
             return survey
         with survey.faults.part():
             survey.unit = bead_unit(
-                beads[0], options, 1.0, "Curio Seeker positions taken as micrometers", str(path)
+                beads, options, 1.0, "Curio Seeker positions taken as micrometers", str(path)
             )
             fill_radius(survey)
         with survey.faults.part():
@@ -109,15 +107,12 @@ def _from_mtx(survey: Survey, folder: Folder, matrix: Path, options: ReadOptions
         survey.missing.append(
             f"no MatchedBeadLocation.csv in the folder: positions are those of {h5ad.name}"
         )
-        raw = _opened(h5ad, options)
-        ids = raw.instance_ids.read()
-        assert isinstance(ids, StringValues)
-        beads = Beads(ids, raw.positions)
+        _, beads = _opened(h5ad, options)
     fill_mtx(survey, parts, beads, options)
     return beads
 
 
-def _opened(path: Path, options: ReadOptions) -> RawSection:
+def _opened(path: Path, options: ReadOptions) -> tuple[RawSection, Beads]:
     kwargs = {name: value for name, value in options.reader_kwargs.items() if name == "panel"}
     plain = replace(
         options,
@@ -127,19 +122,20 @@ def _opened(path: Path, options: ReadOptions) -> RawSection:
         image=None,
         y_axis=None,
     )
-    return H5adReader().open(path, plain)
+    raw = H5adReader().open(path, plain)
+    ids = raw.instance_ids.read()
+    assert isinstance(ids, StringValues)
+    return raw, Beads(ids, raw.positions)
 
 
 def _from_h5ad(survey: Survey, folder: Folder, options: ReadOptions) -> Beads:
     """Fill everything from the h5ad file."""
     path = folder.need("counts", *_MATRIX, *_H5AD)
     survey.missing.append(f"no MoleculesPerMatchedBead.mtx in the folder: counts of {path.name}")
-    raw = _opened(path, options)
-    ids = raw.instance_ids.read()
-    assert isinstance(ids, StringValues)
-    survey.ids, survey.positions, survey.obs = ids, raw.positions, dict(raw.obs)
+    raw, beads = _opened(path, options)
+    survey.ids, survey.positions, survey.obs = beads.barcodes, beads.positions, dict(raw.obs)
     survey.counts, survey.panel = raw.counts, raw.panel
-    return Beads(ids, raw.positions)
+    return beads
 
 
 def _fill_obs(survey: Survey, folder: Folder, *, with_h5ad: bool) -> None:
@@ -167,10 +163,7 @@ def _fill_obs(survey: Survey, folder: Folder, *, with_h5ad: bool) -> None:
 def _join(survey: Survey, names: StringValues, columns: dict[str, ObsColumn], path: Path) -> None:
     assert survey.ids is not None
     rows = survey.ids.find_in(names)
-    if np.array_equal(rows, np.arange(len(names))):
-        joined = columns
-    else:
-        joined = join_columns(columns, rows, path.name, survey.notes, what="beads")
+    joined = join_columns(columns, rows, path.name, survey.notes, what="beads")
     survey.obs |= {name: one for name, one in joined.items() if name not in survey.obs}
 
 

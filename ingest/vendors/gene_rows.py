@@ -52,10 +52,12 @@ class GeneRows:
     nnz: int
     """Entries that are not zero."""
 
-    def counts(self, rows: NDArray[np.int64], n_obs: int) -> EntryCounts:
-        """Matrix of some cells; `rows` (cells,) has the row of each column, -1 to leave it out."""
+    def counts(self, columns: NDArray[np.int64]) -> EntryCounts:
+        """Matrix of some cells, whose columns here make up its rows, in this order."""
+        rows = np.full(len(self.cells), -1, np.int64)
+        rows[columns] = np.arange(columns.size)
         pieces = partial(_pieces, self, rows)
-        return EntryCounts(pieces, n_obs, len(self.genes), self.nnz, whole=False)
+        return EntryCounts(pieces, columns.size, len(self.genes), self.nnz, whole=False)
 
 
 def open_gene_rows(path: Path) -> GeneRows:

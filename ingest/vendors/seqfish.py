@@ -23,6 +23,7 @@ from .dense import DenseCounts
 from .folder import Folder
 from .ome_pixels import pixel_um
 from .panel_option import completeness
+from .placed import placed_rows
 from .seqfish_files import Roi, choose, rois_of
 from .seqfish_rings import geojson_rings
 from .table import Table, open_table
@@ -87,16 +88,19 @@ class SeqFishReader(VendorReader):
             return survey  # nothing outside the folder is opened
         roi = choose(path, rois_of(folder), options.reader_kwargs.get("roi"))
         survey.versions["roi"] = roi.name
+        listed = None
         with survey.faults.part():
-            _fill_cells(survey, roi, options)
-        if survey.positions is None:
+            listed = _fill_cells(survey, roi, options)
+        if listed is None:
             return survey
         pixel = None
         with survey.faults.part():
             pixel = _pixel(roi, options)
             survey.versions["pixel_um"] = pixel
             survey.unit = _unit(survey, roi, pixel, options)
-        for fill in (_fill_shapes, _fill_images, _fill_points):
+        with survey.faults.part():
+            _fill_shapes(survey, roi, pixel, listed)
+        for fill in (_fill_images, _fill_points):
             with survey.faults.part():
                 fill(survey, roi, pixel, options)
         return survey
@@ -106,39 +110,35 @@ def _wanted(options: ReadOptions, name: str) -> bool:
     return options.reader_kwargs.get(name, True) is not False
 
 
-def _fill_cells(survey: Survey, roi: Roi, options: ReadOptions) -> None:
-    """Read ids, positions, columns and genes; the matrix has the order of its own file."""
+def _fill_cells(survey: Survey, roi: Roi, options: ReadOptions) -> NDArray[np.int64]:
+    """Read ids, positions, columns and genes; the matrix has the order of its own file.
+
+    Returns
+    -------
+    ndarray, int64
+        Row of the section for each cell of the list of cells, -1 for those left out.
+    """
     _require_both(survey, roi)
     counts, cells = open_table(roi.files["counts"]), open_table(roi.files["cells"])
-    key, where = counts.names[0], str(roi.files["counts"])
-    ids = counts.strings(key)
     label = "label" if "label" in cells.names else cells.names[0]
-    labels = cells.strings(label)
-    for words, file in ((ids, roi.files["counts"]), (labels, roi.files["cells"])):
-        if twice := words.repeated():
-            raise InputError(
-                Fault(str(file), f"expected every cell once, but got {twice[0]!r} again")
-            )
-    at = ids.find_in(labels)
-    kept = np.flatnonzero(at >= 0)
-    if kept.size == 0:
+    ids, labels = counts.strings(counts.names[0]), cells.strings(label)
+    if twice := labels.repeated():
         raise InputError(
-            Fault(where, f"expected cells of {roi.files['cells'].name}, but got none in common")
+            Fault(str(cells.path), f"expected every cell once, but got {twice[0]!r} again")
         )
-    if kept.size < at.size:
-        survey.notes.append(f"{at.size - kept.size} cells of the matrix have no position: left out")
-    if kept.size < len(labels):
-        survey.notes.append(f"{len(labels) - kept.size} cells have no counts: left out")
-    rows = at[kept]
+    kept, rows = placed_rows(ids, labels, survey.notes, str(counts.path), "cells")
     positions = np.stack([cells.numbers(f"center_{axis}")[rows] for axis in "xy"], axis=1)
     wrong = np.flatnonzero(~(np.abs(positions) < _FAR).all(axis=1))
     if wrong.size:
-        got = f"expected positions of all cells, but got none in {name_rows(wrong)}"
-        raise InputError(Fault(str(roi.files["cells"]), got))
-    _fill_features(survey, counts, None if kept.size == at.size else kept, options)
+        got = f"expected positions of all cells, but got none in {name_rows(rows[wrong])}"
+        raise InputError(Fault(str(cells.path), got))
+    _fill_features(survey, counts, None if kept.size == len(ids) else kept, options)
     survey.ids, survey.positions = ids.take(kept), positions
     others = [name for name in cells.names if name not in {label, "center_x", "center_y"}]
     survey.obs = cells.columns(others, rows)
+    listed = np.full(len(labels), -1, np.int64)
+    listed[rows] = np.arange(rows.size)
+    return listed
 
 
 def _require_both(survey: Survey, roi: Roi) -> None:
@@ -224,7 +224,7 @@ def _affine(survey: Survey, pixel: float | None, options: ReadOptions) -> Affine
     return ((scale, 0.0, 0.0), (0.0, -scale if options.y_axis == "up" else scale, 0.0))
 
 
-def _fill_shapes(survey: Survey, roi: Roi, pixel: float | None, options: ReadOptions) -> None:
+def _fill_shapes(survey: Survey, roi: Roi, pixel: float | None, listed: NDArray[np.int64]) -> None:
     file = roi.files.get("boundaries")
     if file is None:
         survey.missing.append("no *Boundaries*.geojson in the folder: cells become circles")
@@ -238,7 +238,7 @@ def _fill_shapes(survey: Survey, roi: Roi, pixel: float | None, options: ReadOpt
         return
     assert survey.ids is not None
     scale = 1.0 if unit is None or pixel is None else pixel / unit
-    rings = geojson_rings(file, survey.ids)
+    rings = geojson_rings(file, survey.ids, listed)
     survey.shapes = RingsSource(
         partial(_scaled, rings.pieces, scale), rings.n_vertices, rings.notes
     )

@@ -83,7 +83,7 @@ def choose(path: Path, rois: dict[str, Roi], wanted: object) -> Roi:
         None has counts or positions, there are several and none is named, or no such one.
     """
     usable = {name: roi for name, roi in rois.items() if {"counts", "cells"} & set(roi.files)}
-    # Files that carry no name of a region, beside others that do, belong to all of them.
+    # Beside regions with names, files without one are of no region that could be meant.
     named = {name: roi for name, roi in usable.items() if name} or usable
     if wanted is not None:
         if str(wanted) not in usable:

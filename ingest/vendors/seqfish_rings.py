@@ -18,6 +18,8 @@ from .geojson_features import feature_rings, feature_texts
 from .stereoseq_molecules import decimal
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..source import StringValues
 
 __all__ = ["geojson_rings"]
@@ -25,8 +27,18 @@ __all__ = ["geojson_rings"]
 _KEYS = ("label", "cell", "cell_id", "cellid", "id", "instance_id")
 
 
-def geojson_rings(path: Path, ids: StringValues) -> RingsSource:
+def geojson_rings(path: Path, ids: StringValues, listed: NDArray[np.int64]) -> RingsSource:
     """Read borders as rings; features that name their cell are matched, others go by their order.
+
+    Parameters
+    ----------
+    path : Path
+        GeoJSON.
+    ids : StringValues, (n,)
+        Cells.
+    listed : ndarray, int64
+        Row for each cell of a longer list, -1 for cells that are not among them; features go by
+        its order where they are as many.
 
     Raises
     ------
@@ -42,7 +54,7 @@ def geojson_rings(path: Path, ids: StringValues) -> RingsSource:
             break
     if key is not None:
         return RingsSource(partial(_named, path, key, ids))
-    if n != len(ids):
+    if n not in {len(ids), listed.size}:
         raise InputError(
             Fault(
                 str(path),
@@ -51,7 +63,8 @@ def geojson_rings(path: Path, ids: StringValues) -> RingsSource:
             )
         )
     note = f"borders of {path.name} name no cells: taken in the order of the cells"
-    return RingsSource(partial(_ordered, path), notes=(note,))
+    rows = np.arange(n) if n == len(ids) else listed
+    return RingsSource(partial(_ordered, path, rows), notes=(note,))
 
 
 def _key(lines: bytes, path: Path) -> str | None:
@@ -77,8 +90,8 @@ def _named(path: Path, key: str, ids: StringValues) -> Iterator[RingPiece]:
         yield RingPiece(rows, rings.counts, rings.vertices, rings.n_further)
 
 
-def _ordered(path: Path) -> Iterator[RingPiece]:
-    """Outer rings of the features in their order; of several polygons the largest."""
+def _ordered(path: Path, rows: NDArray[np.int64]) -> Iterator[RingPiece]:
+    """Outer rings of features that are cells `rows`; of several polygons the largest."""
     import shapely
 
     start = 0
@@ -95,5 +108,5 @@ def _ordered(path: Path) -> Iterator[RingPiece]:
             counts = shapely.get_num_coordinates(rings).astype(np.int64)
             vertices = shapely.get_coordinates(rings)
         further = len(inner) - len(chosen)
-        yield RingPiece(start + own.astype(np.int64), counts, vertices, further)
+        yield RingPiece(rows[start + own], counts, vertices, further)
         start += len(shapes)

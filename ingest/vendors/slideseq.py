@@ -102,8 +102,7 @@ def _fill_table(survey: Survey, path: Path, beads: Beads | None, options: ReadOp
     found = open_gene_rows(path)
     if beads is not None:
         cells = StringValues.from_strings(list(found.cells))
-        rows, n = match_beads(survey, beads, cells, str(path))
-        survey.counts = found.counts(rows, n)
+        survey.counts = found.counts(match_beads(survey, beads, cells, str(path)))
     fill_genes(survey, found.genes, None, options, str(path))
 
 

@@ -135,4 +135,5 @@ KINDS = [
     ("transcripts", _small, "Roi1_TranscriptList.csv"),
     ("boundaries", _small, "Roi1_Boundaries.geojson"),
     ("image", _small, "Roi1_DAPI.tiff"),
+    ("labels", _small, "Roi1_Segmentation.tiff"),
 ]

@@ -134,7 +134,7 @@ class TestGeneRows:
         table = open_gene_rows(path)
         assert table.genes == ("G1", "0", "G3")
         assert (table.cells, table.nnz) == (("b1", "b2"), 3)
-        block, = table.counts(np.array([1, 0]), 2).blocks(2**20)  # fmt: skip
+        block, = table.counts(np.array([1, 0])).blocks(2**20)  # fmt: skip
         assert block.indptr.tolist() == [0, 2, 3]
         assert block.indices.tolist() == [0, 2, 1]
         assert block.data.tolist() == [12.0, 100.0, 1.5]
@@ -155,7 +155,7 @@ class TestGeneRows:
         path = tmp_path / "a.txt"
         path.write_text(text)
         with pytest.raises(InputError, match=told):
-            list(open_gene_rows(path).counts(np.arange(2), 2).blocks(2**20))
+            list(open_gene_rows(path).counts(np.arange(2)).blocks(2**20))
 
 
 class TestLayouts:
@@ -282,5 +282,5 @@ def test_genes_in_quotes_may_hold_separators(tmp_path: Path) -> None:
     path.write_text('"","a,1",b\n"RP11-1,2",1,0\n5" end,0,3\nplain,2,0\n')
     table = open_gene_rows(path)
     assert (table.cells, table.genes) == (("a,1", "b"), ("RP11-1,2", '5" end', "plain"))
-    blocks = table.counts(np.arange(2), 2).blocks(2**20)
+    blocks = table.counts(np.arange(2)).blocks(2**20)
     assert [(b.indices.tolist(), b.data.tolist()) for b in blocks] == [([0, 2, 1], [1, 2, 3])]
