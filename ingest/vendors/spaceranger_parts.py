@@ -18,7 +18,6 @@ from ..tenx import FeatureMatrix, open_h5, open_mtx
 if TYPE_CHECKING:
     from ...atlas.images import Affine
     from ..reader import ReadOptions
-    from ..source import ImageSource
     from .folder import Folder
     from .vendor import Survey
 
@@ -26,6 +25,7 @@ __all__ = [
     "MatrixFiles",
     "find_matrix",
     "find_scalefactors",
+    "images_wanted",
     "scaled_images",
     "survey_images",
     "within",
@@ -173,10 +173,34 @@ def scaled_images(
     return images, missing
 
 
+def images_wanted(options: ReadOptions, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the images of the folder that the sheet asks for; all without a word on it.
+
+    Raises
+    ------
+    InputError
+        The option `images` is neither true nor false nor a list of some of the names.
+    """
+    given = options.reader_kwargs.get("images", True)
+    if isinstance(given, bool):
+        return tuple(names) if given else ()
+    if not isinstance(given, (list, tuple)) or any(one not in names for one in given):
+        raise InputError(
+            Fault(
+                "images",
+                f"expected true, false or a list out of {', '.join(names)}, but got {given!r}",
+            )
+        )
+    return tuple(given)
+
+
 def survey_images(
-    survey: Survey, options: ReadOptions, images: Mapping[str, tuple[Path, float]]
+    survey: Survey,
+    options: ReadOptions,
+    images: Mapping[str, tuple[Path, float]],
+    wanted: Sequence[str] = (),
 ) -> None:
-    """Add the image of the sheet and those of the folder; headers are read.
+    """Add the image of the sheet and those of the folder that are wanted; headers are read.
 
     Raises
     ------
@@ -185,32 +209,22 @@ def survey_images(
     """
     unit = survey.unit.um_per_unit or 1.0
     sign = -1.0 if options.y_axis == "up" else 1.0
-    chosen = options.reader_kwargs.get("images", True)
-    if not isinstance(chosen, (bool, list, tuple)):
-        raise InputError(
-            Fault("images", f"expected true, false or a list of names, but got {chosen!r}")
-        )
 
     def add(name: str, path: Path, scale: float) -> None:
         affine: Affine = ((unit / scale, 0.0, 0.0), (0.0, sign * unit / scale, 0.0))
         with survey.faults.part(), open_pixels(path):
-            survey.images[name] = _source(path, affine)
+            survey.images[name] = file_image(path, affine)
 
     if options.image is not None:
         # The user may name one of the output's own images, whose scale lies beside it.
         beside = image_scale(options.image)
         scale = options.reader_kwargs.get("image_scale", beside[1] if beside else 1.0)
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)):
-            raise InputError(Fault("image_scale", f"expected a number, but got {scale!r}"))
-        if not 0 < float(scale) < np.inf:
+        number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
+        if not number or not 0 < scale < np.inf:
             raise InputError(
                 Fault("image_scale", f"expected a number above zero, but got {scale!r}")
             )
         add("image", options.image, float(scale))
     for name, (path, scale) in images.items():
-        if chosen is True or (not isinstance(chosen, bool) and name in chosen):
+        if name in wanted:
             add(name, path, scale)
-
-
-def _source(path: Path, affine: Affine) -> ImageSource:
-    return file_image(path, affine)

@@ -11,12 +11,9 @@ import numpy as np
 
 from ..source import NumericValues
 from .spaceranger_parts import within
-from .spot_positions import RowIndex
 from .table import open_table
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ..source import ColumnKind, ObsColumn, StringValues
     from .folder import Folder
     from .table import Table
@@ -84,9 +81,6 @@ class _SpotColumn:
     kind: ColumnKind = "numeric"
 
     def read(self) -> NumericValues:
-        index = RowIndex.of(self.ids, str(self.table.path))
-        rows = index.find(self.table.strings(self.barcode))
-        numbers: NDArray[np.float64] = self.table.numbers(self.name)
-        values = np.full(len(self.ids), np.nan)
-        values[rows[rows >= 0]] = numbers[rows >= 0]
-        return NumericValues(values)
+        rows = self.ids.find_in(self.table.strings(self.barcode))
+        numbers = np.append(self.table.numbers(self.name), np.nan)
+        return NumericValues(numbers[rows])

@@ -17,6 +17,7 @@ from .spaceranger_parts import (
     MatrixFiles,
     find_matrix,
     find_scalefactors,
+    images_wanted,
     scaled_images,
     survey_images,
     within,
@@ -140,7 +141,7 @@ class VisiumReader(VendorReader):
         with survey.faults.part():
             images, missing = scaled_images(folder, _SPATIAL, factors)
             survey.missing += missing
-            survey_images(survey, options, images)
+            survey_images(survey, options, images, images_wanted(options, ("hires", "lowres")))
         _note_cytassist(folder, survey)
         with survey.faults.part():
             survey.versions |= run_facts(run_files(folder, _BASES), matrix, factors)

@@ -15,6 +15,7 @@ from .rings import ring_outlines
 from .spaceranger_parts import (
     find_matrix,
     find_scalefactors,
+    images_wanted,
     scaled_images,
     survey_images,
     within,
@@ -47,6 +48,7 @@ _POSITIONS = ("tissue_positions.parquet", "tissue_positions.csv", "tissue_positi
 _ROOTS = ("", "outs/")
 _SHARED = ("spatial/", "outs/spatial/")
 _TOLERANCE = 0.05
+_IMAGES = ("hires", "lowres", "cytassist")
 _MAPPINGS = "barcode_mappings.parquet"
 _CELLS, _NUCLEI = "cell_segmentations.geojson", "nucleus_segmentations.geojson"
 
@@ -141,14 +143,17 @@ class VisiumHDReader(VendorReader):
             else:
                 raw = found.kind != "filtered"
                 _add_bins(survey, folder, place, matrix, factors, options, tissue_only=raw)
+        wanted: tuple[str, ...] = ()
+        with survey.faults.part():
+            wanted = images_wanted(options, _IMAGES)
         with survey.faults.part():
             images, missing = scaled_images(folder, place.spatial, factors)
             survey.missing += missing
-            survey_images(survey, options, images)
+            survey_images(survey, options, images, wanted)
         with survey.faults.part():
             survey.versions |= run_facts(run_files(folder, _ROOTS), matrix, factors)
         with survey.faults.part():
-            _add_slice(survey, folder, options)
+            _add_slice(survey, folder, options, placed="cytassist" in wanted)
         if folder.all(*within(_ROOTS, _MAPPINGS)):
             survey.notes.append(f"{_MAPPINGS} (which bin lies in which cell) is there and not read")
 
@@ -292,7 +297,7 @@ def _cytassist(folder: Folder) -> Path | None:
     return folder.find(*within((*_SHARED, *_ROOTS), *names))
 
 
-def _add_slice(survey: Survey, folder: Folder, options: ReadOptions) -> None:
+def _add_slice(survey: Survey, folder: Folder, options: ReadOptions, *, placed: bool) -> None:
     """Run facts and transforms of feature_slice.h5, and the image that they place."""
     path, image = find_slice(folder, _ROOTS), _cytassist(folder)
     facts: dict[str, object] = {}
@@ -302,12 +307,9 @@ def _add_slice(survey: Survey, folder: Folder, options: ReadOptions) -> None:
         except InputError as error:  # nothing of the section lies in it
             survey.notes.append(f"feature_slice.h5 cannot be read: {error}")
         survey.versions |= {"feature_slice": facts} if facts else {}
-    chosen = options.reader_kwargs.get("images", True)
-    wanted = chosen is True or (isinstance(chosen, (list, tuple)) and "cytassist" in chosen)
-    if image is None or not wanted:
+    if image is None or not placed:
         return
-    with survey.faults.part():
-        source, note = cytassist_affine(image, facts, survey.unit.um_per_unit or 1.0, options)
-        if source is not None:
-            survey.images["cytassist"] = source
-        survey.notes.append(note)
+    source, note = cytassist_affine(image, facts, survey.unit.um_per_unit or 1.0, options)
+    if source is not None:
+        survey.images["cytassist"] = source
+    survey.notes.append(note)

@@ -228,7 +228,9 @@ class TestLayouts:
         own: Any = READER.open(path, ReadOptions(image=image)).images
         assert own["image"].affine == own["lowres"].affine
         assert "image_scale" in faults(path, replace(options, reader_kwargs={"image_scale": -1}))
-        assert "true, false or a list" in faults(path, with_kwargs(images="hires"))
+        for wrong in ("hires", ["hires", "hirse"], [["hires"]]):
+            told = faults(path, with_kwargs(images=wrong))
+            assert "true, false or a list out of hires, lowres" in told
 
     def test_spots_outside_the_tissue(self, tmp_path: Path) -> None:
         """Those of a filtered matrix stay, as spatialdata-io keeps them; raw ones are left out."""
