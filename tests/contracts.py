@@ -39,6 +39,17 @@ def ids_of(raw: RawSection) -> list[str | None]:
     return values.to_list()
 
 
+def told_faults(reader: Reader, path: Path, options: ReadOptions | None = None) -> str:
+    """All faults of an input as text; inspecting and opening it tell the same."""
+    asked = options or ReadOptions()
+    seen = reader.inspect(path, asked)
+    assert seen.faults
+    with pytest.raises(InputError) as caught:
+        reader.open(path, asked)
+    assert caught.value.faults == seen.faults
+    return "\n".join(map(str, seen.faults))
+
+
 class ReaderContract:
     """Inherit, and give the three fixtures; every test here then holds for the reader."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,19 @@ from tisseract.ingest.h5ad import H5adReader
 from tisseract.ingest.reader import Reader, ReadOptions
 from tisseract.ingest.source import BooleanValues, CategoricalValues, NumericValues, StringValues
 
-from ..contracts import ReaderContract, ids_of, matrix_of
+from ..contracts import ids_of, matrix_of, told_faults
 from . import h5ad_files as h5
+from .h5ad_contract import UNIT, AnnDataContract
 
-UNIT = ReadOptions(um_per_unit=1.0)
 READER = H5adReader()
 
 
 def faults(path: Path, options: ReadOptions = UNIT) -> str:
     """All faults of inspection, which `open` must raise as well."""
-    seen = READER.inspect(path, options)
-    assert seen.faults
-    with pytest.raises(InputError) as caught:
-        READER.open(path, options)
-    assert caught.value.faults == seen.faults
-    return "\n".join(map(str, seen.faults))
+    return told_faults(READER, path, options)
 
 
-class TestContract(ReaderContract):
+class TestContract(AnnDataContract):
     @pytest.fixture(params=["csr", "csc", "dense"])
     def layout(self, request: pytest.FixtureRequest) -> Any:
         return request.param
@@ -47,19 +41,6 @@ class TestContract(ReaderContract):
     def source(self, tmp_path: Path, layout: str) -> Path:
         obs = {"depth": np.arange(h5.N_CELLS), "name": np.asarray(["x", "y"] * 30)}
         return h5.write_h5ad(tmp_path / "brain.h5ad", layout=layout, obs=obs)
-
-    @pytest.fixture
-    def options(self) -> ReadOptions:
-        return UNIT
-
-    @pytest.fixture
-    def truth(self) -> Mapping[str, Any]:
-        return {
-            "counts": h5.counts(),
-            "positions": h5.positions(),
-            "ids": h5.cell_ids(),
-            "gene_ids": h5.gene_names(),
-        }
 
 
 class TestColumns:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,16 @@ from tisseract.ingest.reader import Reader, ReadOptions
 from tisseract.ingest.source import BooleanValues, CategoricalValues, StringValues
 from tisseract.ingest.vendors.anndata_zarr import AnnDataZarrReader
 
-from ...contracts import ReaderContract, ids_of, matrix_of
+from ...contracts import ids_of, matrix_of
 from .. import h5ad_files as small
+from ..h5ad_contract import UNIT, AnnDataContract
 from .anndata_store import KINDS, template, write_store, write_zip
 from .mutants import run_mutants, wanted
 
 READER = AnnDataZarrReader()
-UNIT = ReadOptions(um_per_unit=1.0)
 
 
-class TestContract(ReaderContract):
+class TestContract(AnnDataContract):
     @pytest.fixture(params=["2-csr", "3-csr", "3-csc", "2-dense", "3-zip"])
     def layout(self, request: pytest.FixtureRequest) -> Any:
         return request.param
@@ -41,19 +40,6 @@ class TestContract(ReaderContract):
         if kind == "zip":
             return write_zip(tmp_path / "brain.zarr.zip", int(version))
         return write_store(tmp_path / "brain.zarr", int(version), kind)
-
-    @pytest.fixture
-    def options(self) -> ReadOptions:
-        return UNIT
-
-    @pytest.fixture
-    def truth(self) -> Mapping[str, Any]:
-        return {
-            "counts": small.counts(),
-            "positions": small.positions(),
-            "ids": small.cell_ids(),
-            "gene_ids": small.gene_names(),
-        }
 
     @pytest.mark.slow
     def test_no_guest_error_gets_out_of_a_truncated_input(

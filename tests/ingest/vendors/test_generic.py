@@ -6,6 +6,7 @@ import csv
 import tracemalloc
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tisseract.ingest.reader import Reader, ReadOptions
 from tisseract.ingest.source import CategoricalValues
 from tisseract.ingest.vendors.generic import TableReader
 
-from ...contracts import ReaderContract, matrix_of
+from ...contracts import ReaderContract, matrix_of, told_faults
 from ...contracts import ids_of as ids_read
 from .mutants import run_mutants, wanted
 from .tables_bundle import KINDS, PIXEL_UM, ids_of, small, write_tables
@@ -27,16 +28,8 @@ from .tenx_writer import FeatureList, H5Matrix
 from .tissue import SimTissue
 
 READER = TableReader()
+faults = partial(told_faults, READER)
 LAYOUTS = ("dense", "dense-own", "dense-parquet", "long", "starmap", "mtx")
-
-
-def faults(path: Path, options: ReadOptions | None = None) -> str:
-    seen = READER.inspect(path, options or ReadOptions())
-    assert seen.faults
-    with pytest.raises(InputError) as caught:
-        READER.open(path, options or ReadOptions())
-    assert caught.value.faults == seen.faults
-    return "\n".join(map(str, seen.faults))
 
 
 def change(folder: Path, **parts: str) -> Path:
