@@ -61,10 +61,14 @@ def spoiled(rng: np.random.Generator, one: Any) -> Any:
     n=st.integers(1, 60),
     n_rings=st.integers(0, 120),
     piece_rings=st.integers(1, 50),
-    group_rows=st.integers(1, 30),
-    group_vertices=st.integers(8, 200),
-    run_vertices=st.integers(1, 300),
-    judged=st.integers(1, 100),
+    sizes=st.fixed_dictionaries(
+        {
+            "_GROUP_ROWS": st.integers(1, 30),
+            "_GROUP_VERTICES": st.integers(8, 200),
+            "_RUN_VERTICES": st.integers(1, 300),
+            "_JUDGED": st.integers(1, 100),
+        }
+    ),
     seed=st.integers(0, 9),
 )
 def test_rows_get_their_largest_sound_ring(
@@ -72,10 +76,7 @@ def test_rows_get_their_largest_sound_ring(
     n: int,
     n_rings: int,
     piece_rings: int,
-    group_rows: int,
-    group_vertices: int,
-    run_vertices: int,
-    judged: int,
+    sizes: dict[str, int],
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -98,10 +99,8 @@ def test_rows_get_their_largest_sound_ring(
                 wanted[owner] = max(wanted.get(owner, own * FACTORS), own * FACTORS, key=area)
     found = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ring_spill, "_GROUP_ROWS", group_rows)
-        patch.setattr(ring_spill, "_GROUP_VERTICES", group_vertices)
-        patch.setattr(ring_spill, "_RUN_VERTICES", run_vertices)
-        patch.setattr(ring_spill, "_JUDGED", judged)
+        for name, size in sizes.items():
+            patch.setattr(ring_spill, name, size)
         path = tmp_path_factory.mktemp("rings") / "rings"
         with RingSpill(path, order, positions, FACTORS, np.arange(1.0, n + 1)) as spill:
             for start in range(0, n_rings, piece_rings):
@@ -110,8 +109,8 @@ def test_rows_get_their_largest_sound_ring(
                 rows = owners[start : start + piece_rings]
                 spill.add(RingPiece(rows, counts, np.concatenate(some), n_further=int(start == 0)))
             for group in spill.groups():
-                assert group.counts.size <= group_rows
-                assert group.counts.size == 1 or group.counts.sum() <= group_vertices
+                assert group.counts.size <= sizes["_GROUP_ROWS"]
+                assert group.counts.size == 1 or group.counts.sum() <= sizes["_GROUP_VERTICES"]
                 found += np.split(group.vertices, np.cumsum(group.counts)[:-1])
             notes = " ".join(spill.notes())
         assert not path.exists()
