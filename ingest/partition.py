@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from .sort_order import RowOrder, sort_rows
 from .sort_plan import PartitionPlan, plan_partition, return_memory
 from .sort_scatter import BadEntryError, Scattered, scatter
 from .source import CountsSource, Polygons, RawSection, RingsSource
-from .write_elements import write_elements
+from .write_elements import write_points_of, write_rest
 from .write_parts import (
     write_frame,
     write_images,
@@ -204,8 +205,9 @@ class _Job:
             advance=lambda done: self.tell("apart", done),
         )  # fmt: skip
         layouts |= tables.layouts
-        write_images(path, raw, system, self.plan.image_bytes, self.tell)
-        return_memory()
+        if not self.plan.images_beside:
+            self._images()
+            return_memory()
         attributes = _attributes(raw, rows, columns, nnz, tile_cells) | tables.index
         attributes["arrays"] = arrays | obs_arrays | layouts
         return self._finish(rows, attributes, (*notes, *shape_notes), areas)
@@ -219,32 +221,50 @@ class _Job:
     ) -> SectionSummary:
         """Points and other elements, quality of all that was written, the index last."""
         raw, path = self.raw, self.path
-        rest = write_elements(
-            path,
-            raw,
-            rows.frame,
-            coordinate_system(raw.um_per_unit),
-            memory=self.plan.image_bytes,
-            scratch=self.folder,
-            leaves=rows.leaves,
-        )
-        notes = (*notes, *rest.notes)
+        system = coordinate_system(raw.um_per_unit)
+        with self._images_beside():
+            points = write_points_of(
+                path, raw, rows.frame, system,
+                memory=self.plan.image_bytes, scratch=self.folder, leaves=rows.leaves,
+            )  # fmt: skip
+        return_memory()
+        rest = write_rest(path, raw, system, memory=self.plan.image_bytes)
+        notes = (*notes, *points.notes, *rest.notes)
         write_provenance(path, raw, notes)
-        arrays, columns = attributes["arrays"] | rest.layouts, attributes["obs"]
+        arrays, columns = attributes["arrays"] | points.layouts, attributes["obs"]
         quality = write_quality(
             path,
             raw,
             rows,
             layouts=arrays,
             columns=columns,
-            tallies=rest.tallies,
+            tallies=points.tallies,
             areas=areas,
             notes=notes,
         )
         names, arrays = list(quality.names), arrays | quality.layouts
-        write_index(path, attributes | rest.index | {"qc": names, "arrays": arrays})
+        write_index(path, attributes | points.index | rest.index | {"qc": names, "arrays": arrays})
         consolidate(path)
         return self._summary(rows, columns, attributes["nnz"], notes, quality.summary)
+
+    def _images(self) -> None:
+        """Every image, one after another."""
+        system = coordinate_system(self.raw.um_per_unit)
+        write_images(self.path, self.raw, system, self.plan.image_bytes, self.tell)
+
+    @contextmanager
+    def _images_beside(self) -> Iterator[None]:
+        """Write images while the block lasts, where the plan says so.
+
+        Pixels are unpacked by one thread, points sorted by another.
+        """
+        if not self.plan.images_beside:
+            yield
+            return
+        with ThreadPoolExecutor(1, "tisseract-images") as pool:
+            images = pool.submit(copy_context().run, self._images)
+            yield
+            images.result()
 
     def _areas(self) -> BoundaryAreas | None:
         """Return where to note areas of boundaries; None without boundaries, or without a unit."""

@@ -63,6 +63,8 @@ class PartitionPlan:
     """Contiguous row ranges that the matrix is scattered into."""
     image_bytes: int
     """Memory that writing an image may use beside what is resident."""
+    images_beside: bool
+    """Images are written while points are sorted: both fit."""
     peak_bytes: int
     """Upper bound of the memory used beyond what the process held before."""
     scratch_bytes: int
@@ -166,6 +168,8 @@ def plan_partition(
     # Buckets are equal in rows, not in entries: a little below the capacity, so that few are split.
     filled = max(1, bucket_nnz * 19 // 20)
     bucket_rows = max(1, min(n_obs, int(n_obs * filled / max(1, entries))))
+    images, points = reading.image * _IMAGE_BANDS, POINTS_BYTES if reading.points else 0
+    beside = bool(images and points and images + points <= room)
     return PartitionPlan(
         n_obs=n_obs,
         n_vars=n_vars,
@@ -176,13 +180,13 @@ def plan_partition(
         bucket_nnz=bucket_nnz,
         bucket_rows=bucket_rows,
         n_buckets=-(-n_obs // bucket_rows),
-        image_bytes=room,
+        image_bytes=room - points if beside else room,
+        images_beside=beside,
         peak_bytes=_FIXED
         + max(
             order_bytes,
             resident + needed + reading.chunk,
-            resident + min(room, reading.image * _IMAGE_BANDS),
-            resident + (min(room, POINTS_BYTES) if reading.points else 0),
+            resident + (images + points if beside else min(room, max(images, points))),
             _text_stage(n_obs, reading),
             _ring_stage(n_obs, reading),
             resident + _QUALITY,

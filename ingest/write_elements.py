@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..atlas.quality.points import PointTally
     from .source import RawSection
 
-__all__ = ["Elements", "write_elements"]
+__all__ = ["Elements", "write_points_of", "write_rest"]
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Elements:
     """Points of each tile, by element."""
 
 
-def write_elements(
+def write_points_of(
     path: Path,
     raw: RawSection,
     frame: Frame,
@@ -42,7 +42,7 @@ def write_elements(
     scratch: Path,
     leaves: Leaves | None = None,
 ) -> Elements:
-    """Write points, labels and outlines of a section, one after another.
+    """Write the points of a section, one element after another.
 
     Parameters
     ----------
@@ -55,14 +55,12 @@ def write_elements(
     system : str
         Name of the coordinate system.
     memory : int
-        Bytes that may be used; points take at most 256 MiB of it.
+        Bytes that may be used, at most 256 MiB of it.
     scratch : Path
         Folder for temporary files.
     leaves : Leaves, optional
         Tiles, whose points are counted.
     """
-    from ..atlas.outlines import write_outlines
-
     written = Elements()
     notes: list[str] = []
     limit = max(LEAST_POINTS_BYTES, min(memory, POINTS_BYTES))
@@ -86,12 +84,33 @@ def write_elements(
         infos[name] = one.info.as_json()
         written.layouts |= one.layouts
         notes += [f"points {name!r}: {note}" for note in one.notes]
+    written.index = {"points": infos} if infos else {}
+    written.notes = tuple(notes)
+    return written
+
+
+def write_rest(path: Path, raw: RawSection, system: str, *, memory: int) -> Elements:
+    """Write label images and further outlines of a section, one after another.
+
+    Parameters
+    ----------
+    path : Path
+        The section's container.
+    raw : RawSection
+        What the reader found.
+    system : str
+        Name of the coordinate system.
+    memory : int
+        Bytes that a label image may use.
+    """
+    from ..atlas.outlines import write_outlines
+
+    notes: list[str] = []
     for name, labels in raw.labels.items():
         labels.write(path, name, coordinate_system=system, memory_limit=memory)
     for name, outlines in raw.outlines.items():
         write_outlines(path, name, outlines, system)
         notes += [f"shapes {name!r}: {note}" for note in outlines.notes]
     lists = {"labels": sorted(raw.labels), "shapes": sorted(raw.outlines)}
-    written.index = {key: value for key, value in {"points": infos, **lists}.items() if value}
-    written.notes = tuple(notes)
-    return written
+    index: dict[str, object] = {key: value for key, value in lists.items() if value}
+    return Elements(index=index, notes=tuple(notes))
