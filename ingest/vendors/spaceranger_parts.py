@@ -26,6 +26,7 @@ __all__ = [
     "find_matrix",
     "find_scalefactors",
     "images_wanted",
+    "lists_beside",
     "scaled_images",
     "survey_images",
     "within",
@@ -99,13 +100,19 @@ def find_matrix(
         inner = within(bases, f"{stem}/matrix.mtx.gz", f"{stem}/matrix.mtx")
         bare = within(bases, "matrix.mtx.gz", "matrix.mtx") if kind == "filtered" else ()
         if (found := folder.find(*inner) or folder.find(*bare)) is not None:
-            return MatrixFiles(kind, (found, *_beside(found)))
+            return MatrixFiles(kind, (found, *lists_beside(found)))
     raise InputError(Fault(str(folder.root), _nothing(folder, bases, stems, wanted)))
 
 
-def _beside(matrix: Path) -> tuple[Path, Path]:
-    """Barcodes and features of a Matrix Market file, of the same prefix."""
-    prefix = matrix.name[: matrix.name.casefold().rindex("matrix.mtx")]
+def lists_beside(matrix: Path) -> tuple[Path, Path]:
+    """Barcodes and features of a Matrix Market file, of the same prefix.
+
+    Raises
+    ------
+    InputError
+        Naming what is missing.
+    """
+    prefix = matrix.name[: max(0, matrix.name.casefold().rfind("matrix.mtx"))]
     found: list[Path] = []
     missing: list[str] = []
     for names in (_BARCODES, _FEATURES):

@@ -130,15 +130,9 @@ def spot_rows(
     return kept, notes
 
 
-def take_rows(
-    survey: Survey,
-    matrix: FeatureMatrix,
-    positions: NDArray[np.float64],
-    rows: NDArray[np.int64],
-) -> StringValues:
-    """Fill in ids, positions and counts of the rows kept; returns the ids."""
+def take_rows(survey: Survey, matrix: FeatureMatrix, rows: NDArray[np.int64]) -> StringValues:
+    """Fill in ids and counts of the rows kept, ascending; returns the ids."""
     every = rows.size == len(matrix.barcodes)
     survey.ids = ids = matrix.barcodes if every else matrix.barcodes.take(rows)
     survey.counts = matrix.counts if every else MaskedCounts(matrix.counts, rows)
-    survey.positions = positions if every else positions[rows]
     return ids

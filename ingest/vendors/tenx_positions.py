@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, override
 
@@ -14,20 +14,23 @@ from ..anndata_parts import check_ids
 from ..guard import is_hdf5
 from ..missing import name_rows
 from ..reader import ReadOptions
-from ..split import MaskedCounts
-from ..tenx import FeatureMatrix, open_h5, open_mtx
 from ..units import find_unit
 from ..var_columns import genome_organism
 from .folder import Folder
 from .generic_counts import join_cells
+from .panel_option import completeness
+from .spaceranger_parts import MatrixFiles, lists_beside, survey_images
+from .spot_rows import take_rows
 from .table import Table, open_table
 from .table_mapping import inside
-from .table_sections import refuse_several
+from .table_sections import chosen_rows, refuse_several
 from .vendor import Survey, VendorReader, features_of
 from .xenium_features import tables_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from ..tenx import FeatureMatrix
 
 __all__ = ["TenxReader"]
 
@@ -65,13 +68,15 @@ class TenxReader(VendorReader):
     features.tsv) and the table. Every other column of the table is kept.
 
     reader_kwargs: `positions` (path of the table, from the folder), `columns` ([barcode, x, y]),
-    `unmatched` (`drop` leaves out cells without a position), `panel`.
+    `unmatched` (`drop` leaves out cells without a position), `where` (of several sections in the
+    table, the values of its columns that choose one), `image_scale` (pixels of `image` per
+    coordinate unit), `panel`.
     """
 
     format: str = "10x"
     technology: str = "10x matrix"
     known_options: ClassVar[frozenset[str]] = frozenset(
-        {"columns", "panel", "positions", "unmatched"}
+        {"columns", "image_scale", "panel", "positions", "unmatched", "where"}
     )
     # A matrix alone looks like an output of Space Ranger that lacks its spots.
     goes_over: ClassVar[frozenset[str]] = frozenset({"visium"})
@@ -91,27 +96,29 @@ class TenxReader(VendorReader):
     @override
     def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
         """Return matrix, lists beside it, positions and gene map."""
-        root = path if path.is_dir() else path.parent
-        matrix = _matrix_files(path)
-        given = (*matrix, _positions_file(root, matrix, options), options.gene_map)
-        return tuple(one for one in given if one is not None)
+        folder = _folder(path)
+        matrix = _matrix(path, folder).paths
+        given = (_positions(folder, matrix, options), options.gene_map, options.image)
+        return (*matrix, *(one for one in given if one is not None))
 
     @override
     def survey(self, path: Path, options: ReadOptions) -> Survey:
         """Read names and positions; counts are not read."""
-        survey, root = Survey(path), path if path.is_dir() else path.parent
+        survey, folder = Survey(path), _folder(path)
         part = survey.faults.part
         opened: list[FeatureMatrix] = []
         tables: list[Table] = []
         files: tuple[Path, ...] = ()
+        if path.is_dir():
+            survey.faults.faults.extend(folder.faults)
         with part():
-            files = _matrix_files(path)
-            matrix = open_h5(files[0]) if len(files) == 1 else open_mtx(*files)
+            found = _matrix(path, folder)
+            files, matrix = found.paths, found.open()
             check_ids(matrix.barcodes, f"{files[0]}:barcodes")
             survey.versions = {"software": matrix.software, **matrix.facts}
             opened.append(matrix)
         with part():
-            tables.append(open_table(_positions_file(root, files, options)))
+            tables.append(open_table(_positions(folder, files, options)))
         for matrix in opened:
             with part():
                 _add_features(survey, matrix, options, str(files[0]))
@@ -126,24 +133,22 @@ class TenxReader(VendorReader):
                     technology=options.technology,
                     where=f"{path}:um_per_unit",
                 )
+        with part():
+            survey_images(survey, options, {})
         return survey
 
 
-def _matrix_files(path: Path) -> tuple[Path, ...]:
+def _folder(path: Path) -> Folder:
+    return Folder.of(path, 2) if path.is_dir() else Folder.of(path.parent, 0)
+
+
+def _matrix(path: Path, folder: Folder) -> MatrixFiles:
     """One HDF5 file, or matrix, barcodes and features."""
-    if not path.is_dir():
-        if not path.name.casefold().endswith((".mtx", ".mtx.gz")):
-            return (path,)
-        found: Path | None = path
-    else:
-        folder = Folder.of(path, 2)
+    found: Path | None = path
+    if path.is_dir():
         hdf5 = [one for one in folder.all(*_MATRIX) if is_hdf5(one)]
-        if len(hdf5) > 1:
-            found = folder.find(*_MATRIX)  # refuses several, or takes the filtered one
-            return (found,) if found else ()
-        if hdf5:
-            return (hdf5[0],)
-        found = folder.find(*_MTX)
+        # Of several, the filtered one; `find` refuses two of a kind.
+        found = hdf5[0] if len(hdf5) == 1 else folder.find(*(_MATRIX if hdf5 else _MTX))
     if found is None:
         raise InputError(
             Fault(
@@ -151,24 +156,15 @@ def _matrix_files(path: Path) -> tuple[Path, ...]:
                 "expected a feature matrix (*feature_bc_matrix.h5, or matrix.mtx), but got none",
             )
         )
-    prefix = found.name[: found.name.casefold().rindex("matrix.mtx")]
-    lists = []
-    for names in (("barcodes.tsv",), ("features.tsv", "genes.tsv")):
-        choices = [found.with_name(f"{prefix}{n}{gz}") for n in names for gz in (".gz", "")]
-        beside = next((one for one in choices if one.is_file()), None)
-        if beside is None:
-            raise InputError(
-                Fault(str(found), f"expected {prefix}{names[0]} beside it, but got none")
-            )
-        lists.append(beside)
-    return (found, *lists)
+    if found.name.casefold().endswith((".mtx", ".mtx.gz")):
+        return MatrixFiles("mtx", (found, *lists_beside(found)))
+    return MatrixFiles("h5", (found,))
 
 
-def _positions_file(root: Path, matrix: Sequence[Path], options: ReadOptions) -> Path:
-    given = options.reader_kwargs.get("positions")
+def _positions(folder: Folder, matrix: Sequence[Path], options: ReadOptions) -> Path:
+    root, given = folder.root, options.reader_kwargs.get("positions")
     if given is not None:
         return inside(root, str(given), "reader_kwargs positions")
-    folder = Folder.of(root, 0)
     for pattern in _PLACES:
         found = [one for one in folder.all(pattern) if one not in matrix]
         if len(found) == 1:
@@ -192,11 +188,6 @@ def _positions_file(root: Path, matrix: Sequence[Path], options: ReadOptions) ->
 
 
 def _add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, where: str) -> None:
-    panel = options.reader_kwargs.get("panel", "complete")
-    if panel not in {"partial", "complete"}:
-        raise InputError(
-            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-        )
     names = [name or one for name, one in zip(matrix.names, matrix.gene_ids, strict=True)]
     found = features_of(
         names,
@@ -206,7 +197,7 @@ def _add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, w
         gene_ids=matrix.gene_ids,
         feature_types=matrix.feature_types,
         organism=genome_organism(matrix.genomes),
-        completeness="partial" if panel == "partial" else "complete",
+        completeness=completeness(options, where, "complete"),
     )
     survey.panel, survey.apart = found.panel, found.apart
 
@@ -216,32 +207,50 @@ def _place(survey: Survey, matrix: FeatureMatrix, table: Table, options: ReadOpt
     own = table.strings(barcode)
     check_ids(own, f"{table.path}:{barcode}")
     unmatched = options.reader_kwargs.get("unmatched", "subset")
-    if unmatched not in {"subset", "drop"}:
+    if unmatched not in ("subset", "drop"):
         raise InputError(Fault("reader_kwargs", f"expected unmatched drop, but got {unmatched!r}"))
-    rows, at, notes = join_cells(matrix.barcodes, own, str(unmatched), str(table.path))
-    positions = np.column_stack([table.numbers(x), table.numbers(y)])
-    if at is not None:
-        positions = positions[at]
-    _check(positions, table, x, y)
-    ids = matrix.barcodes if rows is None else matrix.barcodes.take(rows)
-    survey.ids, survey.positions = ids, np.ascontiguousarray(positions)
-    survey.counts = matrix.counts if rows is None else MaskedCounts(matrix.counts, rows)
+    found, at, notes = join_cells(matrix.barcodes, own, str(unmatched), str(table.path))
+    rows = np.arange(len(matrix.barcodes)) if found is None else found
+    at = np.arange(len(own)) if at is None else at
+    chosen = _chosen(table, options)
+    if chosen is not None:
+        rows, at = rows[chosen[at]], at[chosen[at]]
+    if not rows.size:
+        raise InputError(Fault(str(table.path), "expected cells of the matrix, but got none"))
+    positions = np.column_stack([table.numbers(x), table.numbers(y)])[at]
+    _check(positions, at, table, x, y)
+    take_rows(survey, matrix, rows)
+    survey.positions = positions
     kept = [name for name in table.names if name not in {barcode, x, y}]
     survey.obs = table.columns(kept, at)
     if options.split_by is None:
-        refuse_several(table, positions, kept, np.arange(len(own)) if at is None else at)
+        refuse_several(table, positions, kept, at)
     survey.notes += notes
     survey.versions |= {"positions": table.path.name, "columns": [barcode, x, y]}
 
 
-def _check(positions: NDArray[np.float64], table: Table, x: str, y: str) -> None:
+def _chosen(table: Table, options: ReadOptions) -> NDArray[np.bool_] | None:
+    """(rows of the table,) whether each is of the section asked for; None where none is."""
+    given = options.reader_kwargs.get("where")
+    if given is None:
+        return None
+    if not isinstance(given, Mapping):
+        raise InputError(
+            Fault("reader_kwargs", f"expected where as columns and values, but got {given!r:.60}")
+        )
+    return chosen_rows(table, {str(name): str(value) for name, value in given.items()})
+
+
+def _check(
+    positions: NDArray[np.float64], at: NDArray[np.int64], table: Table, x: str, y: str
+) -> None:
     bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
     if bad.size:
         raise InputError(
             Fault(
                 str(table.path),
                 f"expected finite positions in {x!r} and {y!r}, but got "
-                f"{positions[bad[0]].tolist()} in {name_rows(bad + 1)}; remove these cells",
+                f"{positions[bad[0]].tolist()} in {name_rows(at[bad] + 1)}; remove these cells",
             )
         )
 

@@ -219,12 +219,13 @@ def add_rows(
     survey: Survey, matrix: FeatureMatrix, spots: Spots, rows: NDArray[np.int64]
 ) -> StringValues:
     """Fill in ids, positions, counts and the columns of the array for the rows kept; the ids."""
+    survey.positions = spots.positions[rows]
     survey.obs = {
         "in_tissue": ArrayColumn("boolean", BooleanValues(spots.in_tissue[rows])),
         "array_row": ArrayColumn("numeric", NumericValues(spots.array_row[rows])),
         "array_col": ArrayColumn("numeric", NumericValues(spots.array_col[rows])),
     }
-    return take_rows(survey, matrix, spots.positions, rows)
+    return take_rows(survey, matrix, rows)
 
 
 def _add_unit(survey: Survey, spots: Spots, options: ReadOptions) -> None:

@@ -267,13 +267,13 @@ def _add_cells(  # noqa: PLR0917 - private, one caller
     placed = np.isfinite(positions[:, 0])
     rows, notes = placed_rows(placed, matrix.barcodes, options, path, "cells", "polygon")
     survey.notes += notes
-    ids = take_rows(survey, matrix, positions, rows)
+    ids, survey.positions = take_rows(survey, matrix, rows), positions[rows]
     if rows.size < placed.size:
         rings = CellRings.of(path, ids, where)
     survey.shapes = RingsSource(rings, n_vertices)
     said = factors.get("microns_per_pixel")
     survey.unit = find_unit(
-        positions[rows],
+        survey.positions,
         options.um_per_unit,
         from_file=None if said is None else (said, "microns_per_pixel of scalefactors_json.json"),
         stated=True,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import h5py
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
@@ -19,14 +20,17 @@ from tisseract.ingest.vendors.tenx_positions import TenxReader
 from tisseract.ingest.vendors.xenium_features import tables_of
 
 from ...contracts import ReaderContract, ids_of, matrix_of
-from .mutants import run_mutants
+from .mutants import run_mutants, wanted
 from .tenx_writer import FeatureList, H5Matrix
 from .tissue import SimTissue
 
 READER = TenxReader()
 UNIT = ReadOptions(um_per_unit=0.5)
-MUTANTS = int(os.environ.get("TISSERACT_MUTANTS", "20"))
 TISSUE = SimTissue(40, n_genes=40, mean_counts=12.0, n_controls=2)
+
+
+def options(**kwargs: object) -> ReadOptions:
+    return replace(UNIT, reader_kwargs=kwargs)
 
 
 def barcodes(n: int = 40) -> list[str]:
@@ -166,6 +170,78 @@ def test_cells_without_a_position_are_refused_or_dropped(tmp_path: Path) -> None
     assert (matrix_of(raw).toarray() == TISSUE.whole().counts.toarray()[2:]).all()
 
 
+def test_one_of_several_sections_is_chosen(tmp_path: Path) -> None:
+    """As the message says that refuses them; obs and counts follow the cells."""
+    folder = write_folder(tmp_path / "sample")
+    table = folder / "positions.csv"
+    head, *lines = table.read_text().splitlines()
+    named = [f"{line},{'AB'[k % 2]}" for k, line in enumerate(lines)]
+    table.write_text("\n".join([f"{head},section", *named]) + "\n")
+    with pytest.raises(InputError, match=r'\{"where": \{"section": VALUE\}\}'):
+        READER.open(folder, UNIT)
+    raw = READER.open(folder, options(where={"section": "B"}))
+    assert ids_of(raw) == barcodes()[::2]
+    assert (matrix_of(raw).toarray() == TISSUE.whole().counts.toarray()[::2]).all()
+    assert raw.positions.tolist() == (TISSUE.whole().positions_um[::2] * 2).tolist()
+    domains: Any = raw.obs["domain"].read()
+    expected = [f"d{k}" for k in TISSUE.whole().domains[::2]]
+    assert [domains.categories[code] for code in domains.codes] == expected
+    for wrong in ("B", {"section": "C"}, {"part": "B"}):
+        with pytest.raises(InputError, match="where|expected 'C'"):
+            READER.open(folder, options(where=wrong))
+
+
+def test_the_row_of_a_cell_without_a_number_is_that_of_the_table(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    table = folder / "positions.csv"
+    lines = table.read_text().splitlines()
+    cells = lines[3].split(",")
+    lines[3] = ",".join([cells[0], "nan", *cells[2:]])
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match=r"in 1 row \(3\)"):
+        READER.open(folder, UNIT)
+
+
+def test_links_out_of_the_folder_are_told(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    matrix = next(folder.glob("*.h5"))
+    matrix.rename(tmp_path / matrix.name)
+    matrix.symlink_to(tmp_path / matrix.name)
+    with pytest.raises(InputError) as caught:
+        READER.open(folder, UNIT)
+    assert "refused, copy it in" in str(caught.value)
+    assert "expected a feature matrix" in str(caught.value)
+
+
+def test_a_matrix_of_any_name_and_lists_beside_it(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample", "mtx")
+    matrix = (folder / "matrix.mtx.gz").rename(folder / "counts.mtx.gz")
+    assert ids_of(READER.open(matrix, UNIT)) == barcodes()
+    (folder / "barcodes.tsv.gz").unlink()
+    with pytest.raises(InputError, match=r"barcodes\.tsv\.gz beside counts\.mtx\.gz"):
+        READER.open(matrix, UNIT)
+
+
+def test_the_image_of_the_sheet_is_placed(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    image = tmp_path / "he.png"
+    Image.new("RGB", (30, 20)).save(image)
+    given = replace(options(image_scale=0.25), image=image)
+    assert image in READER.files(folder, given)
+    pixels: Any = READER.open(folder, given).images["image"]
+    assert pixels.affine == ((2.0, 0.0, 0.0), (0.0, 2.0, 0.0))
+    with pytest.raises(InputError, match="image_scale: expected a number above zero"):
+        READER.open(folder, replace(options(image_scale=0), image=image))
+
+
+@pytest.mark.parametrize("name", ["panel", "unmatched", "columns", "image_scale", "where"])
+def test_lists_where_a_word_is_wanted_are_refused(tmp_path: Path, name: str) -> None:
+    folder = write_folder(tmp_path / "sample")
+    given = replace(options(**{name: [["a"]]}), image=tmp_path / "none.png")
+    with pytest.raises(InputError, match="a"):
+        READER.open(folder, given)
+
+
 def test_outputs_with_readers_of_their_own_are_left_to_them(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "sample")
     assert reader_for(folder).format == "10x"
@@ -182,10 +258,11 @@ def test_outputs_with_readers_of_their_own_are_left_to_them(tmp_path: Path) -> N
         ("mtx-parquet", "coords.parquet"),
         ("mtx-csv", "matrix.mtx.gz"),
         ("mtx-csv", "features.tsv.gz"),
+        ("mtx-csv", "barcodes.tsv.gz"),
     ],
 )
 def test_mutants(tmp_path: Path, layout: str, file: str) -> None:
     source = write_folder(tmp_path / "sample", *layout.split("-"))
-    report = run_mutants(source, file, READER, UNIT, tmp_path, n=MUTANTS)
+    report = run_mutants(source, file, READER, UNIT, tmp_path / "work", n=wanted(20))
     assert not report.failures, report.failures[:5]
     assert report.refused
