@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .tissue import SimTissue
+from .tissue import SimBlock, SimTissue
 
 PIXEL_UM = 0.25
 CORNER_UM = (8.0, 20.0)
@@ -34,14 +35,14 @@ def write_seqfish(
     place = Names(folder, roi, version)
     genes = [*tissue.gene_names, *tissue.control_names]
     genes = [name.replace("Control", "Blank") for name in genes]
-    split = "," if version == 2 else "\t"
+    split, end = (",", "") if version == 2 else ("\t", "\t")
     with (
         place.path("CellxGene", "csv").open("w") as matrix,
         place.path("CellCoordinates", "csv").open("w") as cells,
         place.path("TranscriptList", "csv").open("w") as points,
         place.path("Boundaries", "geojson").open("w") as borders,
     ):
-        matrix.write(split.join(["", *genes]) + (split if version == 1 else "") + "\n")
+        matrix.write(split.join(["", *genes]) + end + "\n")
         cells.write("label,area,center_x,center_y\n")
         points.write("name,x,y,z,cell\n" if version == 2 else "name,x,y,z\n")
         borders.write('{"type": "FeatureCollection", "features": [')
@@ -51,31 +52,35 @@ def write_seqfish(
             area = np.pi * (tissue.radius_share * tissue.spacing_um / scale) ** 2
             for k, (row, (x, y)) in enumerate(zip(dense.tolist(), xy, strict=True)):
                 label = block.start + k + 1
-                end = split if version == 1 else ""
                 matrix.write(split.join([str(label), *map(str, row)]) + end + "\n")
                 cells.write(f"{label},{area:.1f},{x},{y}\n")
-            spots = ((block.molecules_um[:, :2] + CORNER_UM) / scale).round(3)
-            owner = np.where(block.cell >= 0, block.cell + block.start + 1, 0)
-            for feature, (x, y), z, cell in zip(
-                block.feature.tolist(), spots.tolist(), block.molecules_um[:, 2].tolist(),
-                owner.tolist(), strict=True,
-            ):  # fmt: skip
-                last = f",{cell}" if version == 2 else ""
-                points.write(f"{genes[feature]},{x},{y},{int(z)}{last}\n")
-            rings = ((tissue.boundaries(block) + CORNER_UM) / PIXEL_UM).round(2)
-            for k, ring in enumerate(rings.tolist()):
-                properties = {"label": block.start + k + 1} if named else {}
-                feature = {
-                    "type": "Feature",
-                    "properties": properties,
-                    "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
-                }
-                comma = "" if block.start + k == 0 else ","
-                borders.write(comma + "\n" + json.dumps(feature))
+            points.writelines(_molecules(block, genes, scale, with_cells=version == 2))
+            borders.writelines(_borders(block, tissue, named=named))
         borders.write("]}\n")
     if images:
         write_images(place, tissue)
     return folder
+
+
+def _molecules(
+    block: SimBlock, genes: list[str], scale: float, *, with_cells: bool
+) -> Iterator[str]:
+    spots = ((block.molecules_um[:, :2] + CORNER_UM) / scale).round(3).tolist()
+    owner = np.where(block.cell >= 0, block.cell + block.start + 1, 0).tolist()
+    heights = block.molecules_um[:, 2].tolist()
+    for gene, (x, y), z, cell in zip(block.feature.tolist(), spots, heights, owner, strict=True):
+        yield f"{genes[gene]},{x},{y},{int(z)}{f',{cell}' if with_cells else ''}\n"
+
+
+def _borders(block: SimBlock, tissue: SimTissue, *, named: bool) -> Iterator[str]:
+    rings = ((tissue.boundaries(block) + CORNER_UM) / PIXEL_UM).round(2).tolist()
+    for number, ring in enumerate(rings, block.start + 1):
+        feature = {
+            "type": "Feature",
+            "properties": {"label": number} if named else {},
+            "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+        }
+        yield f"{'' if number == 1 else ','}\n{json.dumps(feature)}"
 
 
 class Names:

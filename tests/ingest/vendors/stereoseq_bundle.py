@@ -26,6 +26,12 @@ ORIGIN = (300, 700)
 BORDER = 32
 PADDING = 32767
 _GROUPS = 16
+_CELL = np.dtype(
+    [("id", "<u4"), ("x", "<i4"), ("y", "<i4"), ("offset", "<u4")]
+    + [(name, "<u2") for name in ("geneCount", "expCount", "dnbCount", "area")]
+    + [("cellTypeID", "<u2"), ("clusterID", "<u2")]
+)
+_ENTRY = np.dtype([("geneID", "<u4"), ("count", "<u2")])
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,15 @@ def _file_attributes(file: h5py.File, version: int, kind: str) -> None:
     file.attrs["sn"] = np.array([CHIP.encode()], "S32")
 
 
+def _growing(group: h5py.Group, name: str, dtype: Any) -> Any:
+    return group.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(65536,))
+
+
+def _append(dataset: Any, values: Any) -> None:
+    dataset.resize((dataset.shape[0] + values.size,))
+    dataset[dataset.shape[0] - values.size :] = values
+
+
 def write_gef(
     path: Path, tissue: SimTissue, *, bins: tuple[int, ...] = (1, 50), version: int = 4
 ) -> Path:
@@ -156,11 +171,9 @@ def write_gef(
         for size in bins:
             group = file.create_group(f"geneExp/bin{size}")
             entry = np.dtype([("x", "<i4"), ("y", "<i4"), ("count", _narrow(size * size * 40))])
-            rows = group.create_dataset(
-                "expression", (0,), entry, maxshape=(None,), chunks=(65536,)
-            )
-            exons = group.create_dataset(
-                "exon", (0,), entry["count"], maxshape=(None,), chunks=(65536,)
+            rows, exons = (
+                _growing(group, "expression", entry),
+                _growing(group, "exon", entry["count"]),
             )
             counts = np.zeros(tissue.n_genes, np.int64)
             low, high = np.full(2, np.iinfo(np.int64).max), np.zeros(2, np.int64)
@@ -171,9 +184,8 @@ def write_gef(
                 new = np.empty(part.size, entry)
                 for name in ("x", "y", "count"):
                     new[name] = part[name]
-                for dataset, values in ((rows, new), (exons, part["exon"])):
-                    dataset.resize((dataset.shape[0] + part.size,))
-                    dataset[-part.size :] = values
+                _append(rows, new)
+                _append(exons, part["exon"])
                 counts += np.bincount(part["gene"], minlength=tissue.n_genes)
                 places = np.stack([part["x"], part["y"]], axis=1).astype(np.int64)
                 low, high = np.minimum(low, places.min(0)), np.maximum(high, places.max(0))
@@ -197,20 +209,13 @@ def write_cellbin(
 ) -> Path:
     """Write cells as geftools does; `geneExp` (the matrix once more) only for small tissues."""
     n = tissue.n_cells
-    cell = np.dtype(
-        [("id", "<u4"), ("x", "<i4"), ("y", "<i4"), ("offset", "<u4")]
-        + [(name, "<u2") for name in ("geneCount", "expCount", "dnbCount", "area")]
-        + [("cellTypeID", "<u2"), ("clusterID", "<u2")]
-    )
-    entry = np.dtype([("geneID", "<u4"), ("count", "<u2")])
     with h5py.File(path, "w") as file:
         _file_attributes(file, version, "CellBin")
         file.attrs["resolution"] = np.array([500], "<u4")
         file.attrs["offsetX"], file.attrs["offsetY"] = np.array([0], "<i4"), np.array([0], "<i4")
         group = file.create_group("cellBin")
-        table = group.create_dataset("cell", (n,), cell)
-        rows = group.create_dataset("cellExp", (0,), entry, maxshape=(None,), chunks=(65536,))
-        exons = group.create_dataset("cellExpExon", (0,), "<u2", maxshape=(None,), chunks=(65536,))
+        rows, exons = _growing(group, "cellExp", _ENTRY), _growing(group, "cellExpExon", "<u2")
+        table = group.create_dataset("cell", (n,), _CELL)
         cell_exon = group.create_dataset("cellExon", (n,), "<u2")
         shape = (n, BORDER, 2) if borders == "padded" else (n * 12 * 2,)
         border = group.create_dataset("cellBorder", shape, "<i2")
@@ -220,48 +225,54 @@ def write_cellbin(
         for block in tissue.blocks():
             counts = block.counts[:, : tissue.n_genes].tocsr()
             counts.sort_indices()
-            part = np.zeros(block.n, cell)
-            centers = np.round(block.positions_um / PITCH_UM).astype(np.int64) + ORIGIN
-            lengths = np.diff(counts.indptr)
-            part["id"] = block.start + 1 + np.arange(block.n)
-            part["x"], part["y"] = centers.T
-            part["offset"] = rows.shape[0] + counts.indptr[:-1]
-            part["geneCount"], part["expCount"] = lengths, counts.sum(axis=1).A1
-            part["dnbCount"] = part["expCount"]
-            part["area"] = int(np.pi * (tissue.radius_share * tissue.spacing_um / PITCH_UM) ** 2)
-            part["clusterID"] = block.domains + 1
-            new = np.empty(counts.nnz, entry)
+            part = _cells(block, tissue, counts, rows.shape[0])
+            new = np.empty(counts.nnz, _ENTRY)
             new["geneID"], new["count"] = counts.indices, counts.data
-            for dataset, values in ((rows, new), (exons, new["count"] * 3 // 4)):
-                dataset.resize((dataset.shape[0] + new.size,))
-                dataset[dataset.shape[0] - new.size :] = values
+            _append(rows, new)
+            _append(exons, new["count"] * 3 // 4)
             place = slice(block.start, block.start + block.n)
             table[place] = part
             cell_exon[place] = part["expCount"] * 3 // 4
-            around = np.round(
-                (tissue.boundaries(block) - block.positions_um[:, None]) / PITCH_UM
-            ).astype("<i2")
-            if borders == "padded":
-                filled = np.full((block.n, BORDER, 2), PADDING, "<i2")
-                filled[:, : around.shape[1]] = around
-                border[place] = filled
-            else:
-                border[24 * place.start : 24 * place.stop] = around.ravel()
-            held.append((counts, part))
+            _write_borders(border, block, tissue, padded=borders == "padded")
+            held.append(counts)
         group["cellTypeList"] = np.array([b"default"], "S32")
-        group["blockIndex"], group["blockSize"] = (
-            np.zeros(2, "<u4"),
-            np.array([256, 256, 1, 1], "<u4"),
-        )
+        group["blockIndex"] = np.zeros(2, "<u4")
+        group["blockSize"] = np.array([256, 256, 1, 1], "<u4")
         _gene_side(group, tissue, version, held)
     return path
+
+
+def _cells(block: SimBlock, tissue: SimTissue, counts: Any, first: int) -> NDArray[Any]:
+    """Rows of the list of cells; their entries begin at `first`."""
+    part = np.zeros(block.n, _CELL)
+    part["id"] = block.start + 1 + np.arange(block.n)
+    part["x"], part["y"] = (np.round(block.positions_um / PITCH_UM).astype(np.int64) + ORIGIN).T
+    part["offset"] = first + counts.indptr[:-1]
+    part["geneCount"], part["expCount"] = np.diff(counts.indptr), counts.sum(axis=1).A1
+    part["dnbCount"] = part["expCount"]
+    part["area"] = int(np.pi * (tissue.radius_share * tissue.spacing_um / PITCH_UM) ** 2)
+    part["clusterID"] = block.domains + 1
+    return part
+
+
+def _write_borders(border: Any, block: SimBlock, tissue: SimTissue, *, padded: bool) -> None:
+    """Write vertices relative to the centers."""
+    apart = tissue.boundaries(block) - block.positions_um[:, None]
+    around = np.round(apart / PITCH_UM).astype("<i2")
+    start, stop = block.start, block.start + block.n
+    if padded:
+        filled = np.full((block.n, BORDER, 2), PADDING, "<i2")
+        filled[:, : around.shape[1]] = around
+        border[start:stop] = filled
+    else:
+        border[24 * start : 24 * stop] = around.ravel()
 
 
 def _gene_side(group: h5py.Group, tissue: SimTissue, version: int, held: list[Any]) -> None:
     """Genes, and what each cell has of them, gene after gene."""
     from scipy import sparse
 
-    whole: Any = sparse.vstack([counts for counts, _ in held]).tocsc()
+    whole: Any = sparse.vstack(held).tocsc()
     extra = [("offset", "<u4"), ("cellCount", "<u4"), ("expCount", "<u4"), ("maxMIDcount", "<u2")]
     genes = np.zeros(tissue.n_genes, _gene_dtype(version, extra, "geneName"))
     _named(genes, tissue, "geneName")
