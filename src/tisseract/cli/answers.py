@@ -9,10 +9,21 @@ from .errors import UsageError
 from .options import names
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ..query.cells.selection import Selection
     from .output import Output
 
-__all__ = ["check_measured", "check_target", "tell_apart", "without_dropped", "write_answer"]
+__all__ = [
+    "check_measured",
+    "check_place",
+    "check_target",
+    "table_target",
+    "tell_apart",
+    "without_dropped",
+    "write_answer",
+    "write_table",
+]
 
 _FORMS = {
     ".h5ad": "AnnData",
@@ -40,20 +51,61 @@ def check_target(where: str, *, overwrite: bool) -> Path:
     >>> check_target("cells.h5ad", overwrite=True).suffix
     '.h5ad'
     """
-    path = Path(where)
-    if path.suffix.lower() not in _FORMS:
+    suffix = Path(where).suffix.lower()
+    if suffix not in _FORMS:
         known = ", ".join(f"{suffix} ({what})" for suffix, what in _FORMS.items())
         raise UsageError(f"an output ending in one of {known} is wanted, but got {where!r}")
+    path = check_place(where, overwrite=overwrite, folder=suffix == ".zarr")
+    if suffix in _FIGURES:
+        check_place(str(path.with_suffix(".csv")), overwrite=overwrite)
+    return path
+
+
+def check_place(where: str, *, overwrite: bool, folder: bool = False) -> Path:
+    """Check that a file (or `folder`) of a name can be written, before anything is computed.
+
+    Raises
+    ------
+    UsageError
+        There is no folder to write it in, or something that is not to be replaced.
+    """
+    path = Path(where)
     if not path.absolute().parent.is_dir():
         raise UsageError(f"the folder of {where!r} does not exist; create it first")
     if path.exists() and not overwrite:
         raise UsageError(f"{where!r} exists already; pass --overwrite to replace it")
-    table = path.with_suffix(".csv")
-    if path.suffix.lower() in _FIGURES and table.exists() and not overwrite:
-        raise UsageError(f"{str(table)!r} exists already; pass --overwrite to replace it")
-    if path.is_dir() and path.suffix.lower() != ".zarr":
+    if path.is_dir() and not folder:
         raise UsageError(f"a file is wanted, but got {where!r}, which is a folder; name another")
     return path
+
+
+def table_target(
+    where: str | None, known: tuple[str, ...] = (".csv", ".parquet"), *, overwrite: bool
+) -> Path | None:
+    """Check the name of a table, or of what else the endings say; None where nothing is written.
+
+    Raises
+    ------
+    UsageError
+        It has another ending; see `check_place`.
+    """
+    if where is None:
+        return None
+    if Path(where).suffix.lower() not in known:
+        raise UsageError(f"-o wants a name that ends in {' or '.join(known)}, but got {where!r}")
+    return check_target(where, overwrite=overwrite)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table without its index; it appears under its name only when complete."""
+    half = path.with_name(f".{path.name}.part")
+    plain = table.copy()
+    plain.attrs = {}
+    if path.suffix.lower() == ".csv":
+        plain.to_csv(half, index=False)
+    else:
+        plain.to_parquet(half, index=False)
+    half.replace(path)
 
 
 def write_answer(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .answers import check_target
-from .errors import UsageError, command
+from .answers import table_target, write_table
+from .errors import command
 from .options import (
     AllCells,
     AtlasArgument,
@@ -92,7 +92,7 @@ def diff(
 ) -> None:
     """Compare the genes of groups of cells, replicates being the unit."""
     output = Output(json, quiet, verbose)
-    file = _target(target, overwrite=overwrite)
+    file = table_target(target, overwrite=overwrite)
     with reporter(f"diff {atlas}", quiet=quiet):
         from ..query import diff as compare
 
@@ -114,25 +114,10 @@ def diff(
     _tell(output, table, file)
 
 
-def _target(where: str | None, *, overwrite: bool) -> Path | None:
-    if where is None:
-        return None
-    if Path(where).suffix.lower() not in (".csv", ".parquet"):
-        raise UsageError(f"-o wants a name that ends in .csv or .parquet, but got {where!r}")
-    return check_target(where, overwrite=overwrite)
-
-
 def _tell(output: Output, table: pd.DataFrame, file: Path | None) -> None:
     facts = table.attrs
     if file is not None:
-        half = file.with_name(f".{file.name}.part")
-        plain = table.copy()
-        plain.attrs = {}
-        if file.suffix.lower() == ".csv":
-            plain.to_csv(half, index=False)
-        else:
-            plain.to_parquet(half, index=False)
-        half.replace(file)
+        write_table(table, file)
         output.note(f"wrote {file}")
     for name, one in facts.get("groups", {}).items():
         n = table.loc[table["group"] == name, ["n_group", "n_reference"]].iloc[0]

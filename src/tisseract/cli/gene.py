@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .answers import check_target
+from .answers import table_target, write_table
 from .errors import UsageError, command
 from .options import (
     AllCells,
@@ -112,7 +112,7 @@ def gene(
         raise UsageError("one of --raster, --colocalized and --variability is wanted")
     if raster is not None and output is None:
         raise UsageError("--raster goes with a file to write: add -o PATH")
-    target = _target(output, _TABLES if raster is None else _PICTURES, overwrite=overwrite)
+    target = table_target(output, _TABLES if raster is None else _PICTURES, overwrite=overwrite)
     with reporter(f"gene {name}", quiet=quiet or not (colocalized or variability)):
         opened = open_atlas(atlas, storage_option, version=version)
         view = opened.gene(name, organism=organism, sections=section)
@@ -178,7 +178,7 @@ def svg(
     from .. import tl
 
     say = Output(json, quiet, verbose)
-    target = _target(output, _TABLES, overwrite=overwrite)
+    target = table_target(output, _TABLES, overwrite=overwrite)
     with reporter(f"svg {atlas}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, version=version)
         table = tl.spatially_variable(
@@ -194,18 +194,10 @@ def svg(
             memory_limit=memory_limit,
         )
     if target is not None:
-        _write_table(table, target)
+        write_table(table, target)
         say.note(f"wrote {target}")
     shown = table[table["rank"] <= top]
     say.rows(table_rows(shown), list(shown.columns))
-
-
-def _target(where: str | None, known: tuple[str, ...], *, overwrite: bool) -> Path | None:
-    if where is None:
-        return None
-    if Path(where).suffix.lower() not in known:
-        raise UsageError(f"-o wants a name that ends in {' or '.join(known)}, but got {where!r}")
-    return check_target(where, overwrite=overwrite)
 
 
 def _tell(say: Output, table: pd.DataFrame, target: Path | None) -> None:
@@ -213,23 +205,11 @@ def _tell(say: Output, table: pd.DataFrame, target: Path | None) -> None:
     if note:
         say.note(f"note: {note}")
     if target is not None:
-        _write_table(table, target)
+        write_table(table, target)
         say.note(f"wrote {target}")
         if not say.as_json:
             return
     say.rows(table_rows(table), list(table.columns))
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table; it appears under its name only when complete."""
-    half = path.with_name(f".{path.name}.part")
-    plain = table.copy()
-    plain.attrs = {}
-    if path.suffix.lower() == ".csv":
-        plain.to_csv(half, index=False)
-    else:
-        plain.to_parquet(half, index=False)
-    half.replace(path)
 
 
 def _write_raster(image: xr.DataArray, path: Path, *, overwrite: bool) -> None:
@@ -251,7 +231,7 @@ def _write_raster(image: xr.DataArray, path: Path, *, overwrite: bool) -> None:
         pl.save(draw_raster(image), path, overwrite=overwrite)
         return
     table = image.rename("value").to_dataframe().reset_index()
-    _write_table(table[table["n_cells"] > 0], path)
+    write_table(table[table["n_cells"] > 0], path)
 
 
 def _sizes(image: xr.DataArray) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from .answers import check_place
 from .errors import UsageError, command
 from .options import AtlasArgument, Json, Quiet, Sections, StorageOptions, Verbose, Version
 from .output import Output
@@ -85,13 +86,6 @@ def _default_name(atlas: str) -> str:
 
 def _target(where: str, *, overwrite: bool) -> Path:
     """Check the name of the page before anything is read."""
-    path = Path(where)
-    if path.suffix.lower() not in (".html", ".htm"):
+    if Path(where).suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"an output ending in .html is wanted, but got {where!r}")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"the folder of {where!r} does not exist; create it first")
-    if path.is_dir():
-        raise UsageError(f"a file is wanted, but got {where!r}, which is a folder; name another")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{where!r} exists already; pass --overwrite to replace it")
-    return path
+    return check_place(where, overwrite=overwrite)

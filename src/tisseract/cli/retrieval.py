@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .answers import check_place
 from .errors import UsageError, command
 from .options import (
     AllCells,
@@ -249,14 +250,9 @@ def _sizes(text: str | None, option: str) -> list[float] | None:
 
 
 def _target(where: str, *, overwrite: bool) -> Path:
-    path = Path(where)
-    if path.suffix not in _ENDINGS:
+    if Path(where).suffix not in _ENDINGS:
         raise UsageError(f"an output .csv, .geojson or .png is wanted, but got {where!r}")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"the folder of {where!r} does not exist; create it first")
-    if path.exists() and not overwrite:
-        raise UsageError(f"{where!r} exists already; pass --overwrite to replace it")
-    return path
+    return check_place(where, overwrite=overwrite)
 
 
 def _tell(say: Output, hits: Hits, output: str | None) -> None:
