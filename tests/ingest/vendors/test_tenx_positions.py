@@ -187,7 +187,7 @@ def test_one_of_several_sections_is_chosen(tmp_path: Path) -> None:
     expected = [f"d{k}" for k in TISSUE.whole().domains[::2]]
     assert [domains.categories[code] for code in domains.codes] == expected
     for wrong in ("B", {"section": "C"}, {"part": "B"}):
-        with pytest.raises(InputError, match="where|expected 'C'"):
+        with pytest.raises(InputError, match=r"where|expected 'C'"):
             READER.open(folder, options(where=wrong))
 
 

@@ -6,7 +6,8 @@ import gzip
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from tisseract.ingest.source import NumericValues
 from tisseract.ingest.vendors.visium import VisiumReader
 
 from ...contracts import ReaderContract, ids_of, matrix_of
-from .mutants import run_mutants
+from .mutants import run_mutants, wanted
 from .tissue import SimTissue
 from .visium_bundle import KINDS, UM_PER_PX, SpotArray, visium_truth, write_visium
+from .visium_checks import UnderSpots, faults_told, with_kwargs
 
 READER = VisiumReader()
 TISSUE = SimTissue(40, 40, 30.0)
@@ -36,17 +38,7 @@ def bundle(folder: Path, **how: Any) -> Path:
     return folder
 
 
-def with_kwargs(**kwargs: object) -> ReadOptions:
-    return ReadOptions(reader_kwargs=kwargs)
-
-
-def faults(path: Path, options: ReadOptions | None = None) -> str:
-    seen = READER.inspect(path, options or ReadOptions())
-    assert seen.faults
-    with pytest.raises(InputError) as caught:
-        READER.open(path, options or ReadOptions())
-    assert caught.value.faults == seen.faults
-    return "\n".join(map(str, seen.faults))
+faults = partial(faults_told, READER)
 
 
 class _Bundle(ReaderContract):
@@ -56,13 +48,7 @@ class _Bundle(ReaderContract):
 
     @pytest.fixture
     def truth(self) -> Mapping[str, Any]:
-        found = visium_truth(TISSUE, ARRAY)
-        return {
-            "counts": found.counts,
-            "positions": found.positions,
-            "ids": found.ids,
-            "gene_ids": found.gene_ids,
-        }
+        return asdict(visium_truth(TISSUE, ARRAY))
 
 
 class TestH5(_Bundle):
@@ -253,23 +239,11 @@ class TestImages:
         array = SpotArray(700)
         write_visium(tmp_path / "out", SimTissue(700, 40, 5.0), array=array)
         raw = READER.open(tmp_path / "out", ReadOptions())
-        image: Any = raw.images[name]
-        with image.open() as pixels:
-            gray = pixels.rows(0, pixels.shape[1]).mean(axis=0)
-        assert raw.um_per_unit is not None
-        at = raw.positions * raw.um_per_unit
-
-        def share(scale: float, order: tuple[int, int]) -> float:
-            x, y = (at[:, order] * scale / image.affine[0][0]).T.astype(int)
-            inside = (x < gray.shape[1]) & (y < gray.shape[0])
-            dark = np.zeros(len(at), bool)
-            dark[inside] = gray[y[inside], x[inside]] < 200
-            return float(dark.mean())
-
-        assert share(1.0, (0, 1)) == 1.0
-        assert share(1.0, (1, 0)) < 0.8
-        assert share(1.05, (0, 1)) < 0.98
-        assert share(0.95, (0, 1)) < 0.98
+        spots = UnderSpots(raw, name)
+        assert spots.share() == 1.0
+        assert spots.share(order=(1, 0)) < 0.8
+        assert spots.share(scale=1.05) < 0.98
+        assert spots.share(scale=0.95) < 0.98
 
 
 class TestFaults:
@@ -381,5 +355,5 @@ class TestFaults:
 @pytest.mark.parametrize(("name", "write", "file"), KINDS, ids=[kind[0] for kind in KINDS])
 def test_no_damage_gets_out(tmp_path: Path, name: str, write: Any, file: str) -> None:
     source = write(tmp_path / "small")
-    report = run_mutants(source, file, READER, ReadOptions(), tmp_path / "work", n=20, seed=6)
+    report = run_mutants(source, file, READER, ReadOptions(), tmp_path / "work", n=wanted(10))
     assert not report.failures, name

@@ -68,14 +68,13 @@ class SpotArray:
 
 
 @dataclass(frozen=True)
-class VisiumTruth:
+class Truth:
     """What a reader must find, in the order of the matrix."""
 
     ids: list[str]
     positions: NDArray[np.float64]
     counts: NDArray[np.int64]
     gene_ids: list[str]
-    um_per_px: float = UM_PER_PX
 
 
 def gene_ids(n: int) -> list[str]:
@@ -143,10 +142,10 @@ def write_visium(
     return array
 
 
-def visium_truth(tissue: SimTissue, array: SpotArray, n_antibodies: int = 0) -> VisiumTruth:
+def visium_truth(tissue: SimTissue, array: SpotArray, n_antibodies: int = 0) -> Truth:
     """What the spots under tissue hold."""
     parts = list(_blocks(tissue, array, n_antibodies, whole=False))
-    return VisiumTruth(
+    return Truth(
         [str(one) for names, _ in parts for one in names],
         array.positions[array.tissue],
         np.concatenate([counts.toarray() for _, counts in parts]).astype(np.int64),

@@ -23,7 +23,7 @@ from scipy import sparse
 
 from .tenx_writer import FeatureList, H5Matrix
 from .tissue import SimBlock, SimTissue
-from .visium_bundle import gene_ids
+from .visium_bundle import Truth, gene_ids
 
 UM_PER_PX = 0.27376126715315274
 _ANGLE = 0.02  # of the grid in the image, radians
@@ -75,16 +75,6 @@ class BinGrid:
         return np.array([f"{size}{r:05d}_{c:05d}-1" for r, c in index.tolist()])
 
 
-@dataclass(frozen=True)
-class HdTruth:
-    """What a reader must find, in the order of the matrix."""
-
-    ids: list[str]
-    positions: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    gene_ids: list[str]
-
-
 def write_visium_hd(
     folder: Path,
     tissue: SimTissue,
@@ -128,16 +118,16 @@ def write_visium_hd(
     return grid
 
 
-def bin_truth(tissue: SimTissue, grid: BinGrid) -> HdTruth:
+def bin_truth(tissue: SimTissue, grid: BinGrid) -> Truth:
     """What the bins of the first size hold."""
     bins = np.arange(grid.n)
     index = grid.index(bins)
     counts = np.concatenate([m.toarray() for _, m in _rows(tissue, grid)])
     ids = grid.barcodes(index).tolist()
-    return HdTruth(ids, grid.positions(index), counts.astype(np.int64), gene_ids(tissue.n_genes))
+    return Truth(ids, grid.positions(index), counts.astype(np.int64), gene_ids(tissue.n_genes))
 
 
-def cell_truth(cells: SimTissue, grid: BinGrid) -> HdTruth:
+def cell_truth(cells: SimTissue, grid: BinGrid) -> Truth:
     """What the segmented cells hold; every seventh polygon has no cell in the matrix."""
     block = cells.whole()
     numbers = _numbers(block)
@@ -145,7 +135,7 @@ def cell_truth(cells: SimTissue, grid: BinGrid) -> HdTruth:
     counts = block.counts[:, : cells.n_genes].toarray()[kept]
     ids = [f"cellid_{k:09d}-1" for k in numbers[kept].tolist()]
     place = shapely.get_coordinates(shapely.centroid(shapely.polygons(_rings(cells, block, grid))))
-    return HdTruth(ids, place[kept], counts.astype(np.int64), gene_ids(cells.n_genes))
+    return Truth(ids, place[kept], counts.astype(np.int64), gene_ids(cells.n_genes))
 
 
 def _features(tissue: SimTissue) -> FeatureList:
