@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_ids",
     "check_one_section",
+    "check_positions",
     "check_values",
     "locate_matrix",
     "obs_kinds",
@@ -121,17 +122,40 @@ def read_positions(
                 f"{where}:{place}", f"expected {n} positions, one a cell, but got {len(positions)}"
             )
         )
+    check_positions(positions, f"{where}:{place}")
+    return positions, place, notes
+
+
+def check_positions(
+    positions: NDArray[np.float64], where: str, rows: NDArray[np.int64] | None = None
+) -> None:
+    """Refuse positions that are not finite, or too large to be told apart.
+
+    Parameters
+    ----------
+    positions : ndarray (n, 2)
+        Of cells.
+    where : str
+        File and place, for messages.
+    rows : ndarray (n,), optional
+        Number of each in the file; from 0 by default.
+
+    Raises
+    ------
+    InputError
+        Naming rows.
+    """
     # NaN is not below the limit either.
     bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
     if bad.size:
         raise InputError(
             Fault(
-                f"{where}:{place}",
+                where,
                 f"expected finite positions below {LARGEST_COORDINATE:g}, but got "
-                f"{positions[bad[0]].tolist()} in {name_rows(bad)}; remove these cells",
+                f"{positions[bad[0]].tolist()} in {name_rows(bad if rows is None else rows[bad])}; "
+                "remove these cells",
             )
         )
-    return positions, place, notes
 
 
 def _from_obs(obs: Any, named: object, where: str) -> tuple[NDArray[np.float64], str]:

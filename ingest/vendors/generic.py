@@ -12,9 +12,7 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError
 from ...atlas.image_sources import file_image, open_pixels
-from ...atlas.morton import LARGEST_COORDINATE
-from ..anndata_parts import check_ids
-from ..missing import name_rows
+from ..anndata_parts import check_ids, check_positions
 from ..reader import ReadOptions
 from ..source import StringValues
 from ..split import MaskedCounts
@@ -24,7 +22,7 @@ from .generic_counts import FoundCounts, find_counts
 from .rings import vertex_rings
 from .table import Table, open_table
 from .table_mapping import MAPPING_NAMES, TableMapping, inside, read_mapping
-from .table_sections import chosen_rows, refuse_several
+from .table_sections import asked_where, chosen_rows, refuse_several
 from .transcripts import transcripts
 from .vendor import Survey, VendorReader, features_of
 from .xenium_features import tables_of
@@ -229,18 +227,10 @@ def _read_cells(root: Path, mapping: TableMapping) -> _Cells:
     positions = np.column_stack([table.numbers(part.x), table.numbers(part.y)])
     if len(positions) == 0:
         raise InputError(Fault(str(table.path), "expected cells, but got a table without rows"))
-    bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
-    if bad.size:
-        raise InputError(
-            Fault(
-                str(table.path),
-                f"expected finite positions below {LARGEST_COORDINATE:g} in {part.x!r} and "
-                f"{part.y!r}, but got {positions[bad[0]].tolist()} in {name_rows(bad + 1)}; "
-                "remove these cells",
-            )
-        )
+    numbers = np.arange(1, len(positions) + 1)
+    check_positions(positions, f"{table.path} ({part.x}, {part.y})", numbers)
     if part.id is None:
-        ids = StringValues.from_strings([str(k) for k in range(1, len(positions) + 1)])
+        ids = StringValues.from_strings(numbers.astype(str).astype(object))
     else:
         ids = table.strings(part.id)
         check_ids(ids, f"{table.path}:{part.id}")
@@ -252,12 +242,7 @@ def _one_section(
 ) -> FoundCounts:
     """Keep the cells of one section, or see that there is only one."""
     at = np.arange(len(cells.ids)) if found.cells is None else found.cells
-    given = options.reader_kwargs.get("where")
-    if given is not None and not isinstance(given, Mapping):
-        raise InputError(
-            Fault("reader_kwargs", f"expected where as columns and values, but got {given!r:.60}")
-        )
-    asked = dict(mapping.cells.where or {}) | {str(k): str(v) for k, v in (given or {}).items()}
+    asked = {**(mapping.cells.where or {}), **asked_where(options)}
     if asked:
         if mapping.transcripts is not None:
             raise InputError(

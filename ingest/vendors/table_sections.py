@@ -15,11 +15,30 @@ from .column_values import require_columns
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..reader import ReadOptions
     from .table import Table
 
-__all__ = ["chosen_rows", "refuse_several"]
+__all__ = ["asked_where", "chosen_rows", "refuse_several"]
 
 _SHOWN = 8
+
+
+def asked_where(options: ReadOptions) -> dict[str, str]:
+    """Columns and values that the sheet chooses rows by; none where it does not.
+
+    Raises
+    ------
+    InputError
+        They are something else.
+    """
+    given = options.reader_kwargs.get("where")
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InputError(
+            Fault("reader_kwargs", f"expected where as columns and values, but got {given!r:.60}")
+        )
+    return {str(name): str(value) for name, value in given.items()}
 
 
 def chosen_rows(table: Table, where: Mapping[str, str]) -> NDArray[np.bool_]:

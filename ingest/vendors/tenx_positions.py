@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, override
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError, near
-from ...atlas.morton import LARGEST_COORDINATE
-from ..anndata_parts import check_ids
+from ..anndata_parts import check_ids, check_positions
 from ..guard import is_hdf5
-from ..missing import name_rows
 from ..reader import ReadOptions
 from ..units import find_unit
 from ..var_columns import genome_organism
+from .column_values import listed
 from .folder import Folder
 from .generic_counts import join_cells
 from .panel_option import completeness
@@ -23,7 +22,7 @@ from .spaceranger_parts import MatrixFiles, lists_beside, survey_images
 from .spot_rows import take_rows
 from .table import Table, open_table
 from .table_mapping import inside
-from .table_sections import chosen_rows, refuse_several
+from .table_sections import asked_where, chosen_rows, refuse_several
 from .vendor import Survey, VendorReader, features_of
 from .xenium_features import tables_of
 
@@ -218,7 +217,7 @@ def _place(survey: Survey, matrix: FeatureMatrix, table: Table, options: ReadOpt
     if not rows.size:
         raise InputError(Fault(str(table.path), "expected cells of the matrix, but got none"))
     positions = np.column_stack([table.numbers(x), table.numbers(y)])[at]
-    _check(positions, at, table, x, y)
+    check_positions(positions, f"{table.path} ({x}, {y})", at + 1)
     take_rows(survey, matrix, rows)
     survey.positions = positions
     kept = [name for name in table.names if name not in {barcode, x, y}]
@@ -231,34 +230,14 @@ def _place(survey: Survey, matrix: FeatureMatrix, table: Table, options: ReadOpt
 
 def _chosen(table: Table, options: ReadOptions) -> NDArray[np.bool_] | None:
     """(rows of the table,) whether each is of the section asked for; None where none is."""
-    given = options.reader_kwargs.get("where")
-    if given is None:
-        return None
-    if not isinstance(given, Mapping):
-        raise InputError(
-            Fault("reader_kwargs", f"expected where as columns and values, but got {given!r:.60}")
-        )
-    return chosen_rows(table, {str(name): str(value) for name, value in given.items()})
-
-
-def _check(
-    positions: NDArray[np.float64], at: NDArray[np.int64], table: Table, x: str, y: str
-) -> None:
-    bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
-    if bad.size:
-        raise InputError(
-            Fault(
-                str(table.path),
-                f"expected finite positions in {x!r} and {y!r}, but got "
-                f"{positions[bad[0]].tolist()} in {name_rows(at[bad] + 1)}; remove these cells",
-            )
-        )
+    asked = asked_where(options)
+    return chosen_rows(table, asked) if asked else None
 
 
 def _columns(table: Table, options: ReadOptions) -> tuple[str, str, str]:
     """Columns of barcode, x and y: those given, else those of usual names."""
     given = options.reader_kwargs.get("columns")
-    listed = f"{', '.join(table.names[:12])}{', …' if len(table.names) > 12 else ''}"
+    there = listed(table.names)
     if given is not None:
         words = [str(one) for one in given] if isinstance(given, list | tuple) else []
         lacking = [word for word in words if word not in table.names]
@@ -268,7 +247,7 @@ def _columns(table: Table, options: ReadOptions) -> tuple[str, str, str]:
                 Fault(
                     str(table.path),
                     "expected reader_kwargs columns to name three columns (barcode, x, y) of "
-                    f"{listed}, but got {given!r}.{hint}",
+                    f"{there}, but got {given!r}.{hint}",
                 )
             )
         return words[0], words[1], words[2]
@@ -279,7 +258,7 @@ def _columns(table: Table, options: ReadOptions) -> tuple[str, str, str]:
         raise InputError(
             Fault(
                 str(table.path),
-                f"expected columns of barcode, x and y, but got {listed}, without "
+                f"expected columns of barcode, x and y, but got {there}, without "
                 f"{' and '.join(lacking)}; name them with reader_kwargs columns",
             )
         )
