@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -330,16 +331,17 @@ def _write_positions(path: Path, layout: Layout) -> None:
         pacsv.write_csv(table, file)
 
 
-def write_small(folder: Path, *, images: bool = False) -> Path:
-    """Write an export of a few dozen cells; the folder."""
+def write_small(folder: Path, *, images: str = "") -> Path:
+    """Write an export of a few dozen cells, with one kind of images or none; the folder."""
     tissue = SimTissue(40, 40, 6.0, seed=3, n_controls=4)
-    write_cosmx(folder, tissue, version="legacy", fov_px=(500, 500), images=images)
+    write_cosmx(
+        folder, tissue, version="legacy", fov_px=(500, 500), images=bool(images),
+        transcripts=not images, polygons=not images,
+    )  # fmt: skip
+    for kind in folder.iterdir() if images else ():
+        if kind.is_dir() and kind.name != images:
+            shutil.rmtree(kind)
     return folder
-
-
-def write_small_images(folder: Path) -> Path:
-    """Write the same with images."""
-    return write_small(folder, images=True)
 
 
 KINDS = [
@@ -348,6 +350,15 @@ KINDS = [
     ("fov positions", write_small, "Lung5_Rep1_fov_positions_file.csv"),
     ("transcripts", write_small, "Lung5_Rep1_tx_file.csv"),
     ("polygons", write_small, "Lung5_Rep1-polygons.csv"),
-    ("labels", write_small_images, "CellLabels/CellLabels_F001.tif"),
-    ("composite", write_small_images, "CellComposite/CellComposite_F001.jpg"),
+    ("labels", partial(write_small, images="CellLabels"), "CellLabels/CellLabels_F001.tif"),
+    (
+        "composite",
+        partial(write_small, images="CellComposite"),
+        "CellComposite/CellComposite_F001.jpg",
+    ),
+    (
+        "stains",
+        partial(write_small, images="Morphology2D"),
+        "Morphology2D/20240101_120000_S1_C902_P99_N99_F00001.TIF",
+    ),
 ]

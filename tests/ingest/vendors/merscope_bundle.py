@@ -8,6 +8,7 @@ genes, pixels of the field of view called x and y, planes called global_z, and Z
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +32,7 @@ FIRST_ID = 112_824_700_230_101_249
 OLD_FIRST_ID = 110_883_424_764_611_924_400_221_639_916_314_253_469
 FOV_UM = 200.0
 PLANE_UM = 1.5
-_ENCLOSED = 9
+_SPOTS = "detected_transcripts.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,17 +358,29 @@ def _kinds() -> Sequence[tuple[str, Callable[[Path], Path], str]]:
         return _tiny(folder, cell_ids=True)
 
     def hdf5(folder: Path) -> Path:
-        return _tiny(folder, boundaries="hdf5", cell_ids=True)
+        return _tiny(folder, boundaries="hdf5", images=False)
+
+    def mosaic(folder: Path) -> Path:
+        _tiny(folder, boundaries="none", stains=("DAPI",)).joinpath(_SPOTS).unlink()
+        return folder
+
+    def signals(folder: Path) -> Path:
+        _tiny(folder, boundaries="none", images=False).joinpath(_SPOTS).unlink()
+        shutil.copy(folder / "cell_metadata.csv", folder / "sum_signals.csv")
+        (folder / "experiment.json").write_text('{"run": "a", "power": 2.5, "stains": ["DAPI"]}')
+        return folder
 
     tissue = SimTissue(40, n_genes=40, mean_counts=12, n_controls=3, seed=5)
     field = int(fov_of(tissue.whole().positions_um)[0])
     return (
         ("counts", parquet, "cell_by_gene.csv"),
         ("metadata", parquet, "cell_metadata.csv"),
-        ("transcripts", parquet, "detected_transcripts.csv"),
+        ("signals", signals, "sum_signals.csv"),
+        ("experiment", signals, "experiment.json"),
+        ("transcripts", parquet, _SPOTS),
         ("boundaries", parquet, "cell_boundaries.parquet"),
         ("old boundaries", hdf5, f"cell_boundaries/feature_data_{field}.hdf5"),
-        ("mosaic", parquet, "images/mosaic_DAPI_z3.tif"),
+        ("mosaic", mosaic, "images/mosaic_DAPI_z3.tif"),
         ("transform", parquet, "images/micron_to_mosaic_pixel_transform.csv"),
         ("manifest", lambda folder: _tiny(folder, transform=False), "images/manifest.json"),
     )

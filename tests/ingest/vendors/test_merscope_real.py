@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,10 @@ from tisseract.ingest.source import RawSection
 
 from ...contracts import ids_of, matrix_of
 from .merscope_bundle import KINDS, ORIGIN_UM, MerscopeStyle, blank_names, write_merscope
-from .mutants import run_mutants
+from .mutants import run_mutants, wanted
 from .test_merscope import READER, molecules, opened
 from .test_merscope_parts import affine_of, pixels_of, rings_of
 from .tissue import SimTissue
-
-MUTANTS = int(os.environ.get("TISSERACT_MUTANTS", "20"))
-"""Of each kind of file; the full run takes 500."""
 
 
 @pytest.fixture(scope="module")
@@ -175,9 +171,8 @@ def test_spatialdata_io_reads_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=[name for name, _, _ in KINDS])
-def test_damaged_files_are_refused_or_read(tmp_path: Path, kind: tuple[str, Any, str]) -> None:
+def test_mutants(tmp_path: Path, kind: tuple[str, Any, str]) -> None:
     _, write, file = kind
     folder = write(tmp_path / "whole")
-    report = run_mutants(folder, file, READER, ReadOptions(), tmp_path / "work", n=MUTANTS)
+    report = run_mutants(folder, file, READER, ReadOptions(), tmp_path / "work", n=wanted(10))
     assert not report.failures, "\n".join(report.failures[:5])
-    assert report.n == MUTANTS
