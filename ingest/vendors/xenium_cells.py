@@ -90,15 +90,7 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
             )
     xy = np.stack(numbers, axis=1)
     positions = xy if rows is None else xy[rows]
-    bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
-    if bad.size:
-        named = ids.take(bad[:1]).to_list()[0]
-        raise InputError(
-            Fault(
-                f"{table.path} cell {named}",
-                f"expected finite {_X} and {_Y}, but got {positions[bad[0]].tolist()}",
-            )
-        )
+    _require_finite(positions, ids, table.path)
     others = [name for name in table.names if name not in {_ID, _X, _Y}]
     return MatchedCells(positions, table.columns(others, rows))
 
@@ -112,6 +104,17 @@ def _require_all(rows: NDArray[np.int64], ids: StringValues, path: Path) -> None
                 str(path),
                 f"expected a row for each of {rows.size} cells of the matrix, but got none for "
                 f"{lost.size} ({listed}); matrix and cells are of different outputs",
+            )
+        )
+
+
+def _require_finite(positions: NDArray[np.float64], ids: StringValues, path: Path) -> None:
+    bad = np.flatnonzero(~(np.abs(positions) <= LARGEST_COORDINATE).all(axis=1))
+    if bad.size:
+        raise InputError(
+            Fault(
+                f"{path} cell {ids.take(bad[:1]).to_list()[0]}",
+                f"expected a finite centroid, but got {positions[bad[0]].tolist()}",
             )
         )
 
@@ -167,10 +170,7 @@ def summary_columns(
             _require_all(rows, survey.ids, zipped.path)
         axes = (zipped.column(f"cell_centroid_{axis}", rows).read().values for axis in "xy")
         positions = np.stack([np.asarray(one, np.float64) for one in axes], axis=1)
-        if not (np.abs(positions) <= LARGEST_COORDINATE).all():
-            raise InputError(
-                Fault(f"{zipped.path}:cell_summary", "expected finite centroids, but got others")
-            )
+        _require_finite(positions, survey.ids, zipped.path)
         survey.positions = positions
     skipped = _SAME - ({"cell_area", "nucleus_area"} if alone else set())
     names = [name for name in zipped.summary if name not in skipped]

@@ -98,6 +98,13 @@ class TestCells:
         assert column(raw, "total_counts").tolist() == table["total_counts"].tolist()
         assert "1 cells of cells.parquet left out" in notes_of(raw)
 
+    def test_a_cell_without_a_place(self, own: Path) -> None:
+        table = pd.read_parquet(own / "cells.parquet")
+        table.loc[7, "y_centroid"] = np.inf
+        table.to_parquet(own / "cells.parquet")
+        told = f"cells.parquet cell {table['cell_id'][7]}: expected a finite centroid"
+        assert told in faults(own)
+
     def test_cells_of_another_output(self, own: Path) -> None:
         table = pd.read_parquet(own / "cells.parquet")
         table["cell_id"] = table["cell_id"].str.replace("-1", "-2")
