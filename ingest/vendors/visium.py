@@ -123,21 +123,7 @@ class VisiumReader(VendorReader):
         with survey.faults.part():
             positions = _positions(folder)
             for found, matrix in opened:
-                index = RowIndex.of(matrix.barcodes, str(found.paths[0]))
-                spots = place_spots(positions, index, keep=_ARRAY_SPOTS)
-                rows, notes = spot_rows(
-                    spots,
-                    matrix.barcodes,
-                    options,
-                    positions,
-                    what="spots",
-                    tissue_only=found.kind != "filtered",
-                )
-                survey.notes += notes
-                ids = add_rows(survey, matrix, spots, rows)
-                tables = find_spot_tables(folder, _BASES)
-                survey.obs |= spot_columns(tables, ids, survey.obs)
-                _add_unit(survey, spots, options)
+                _add_spots(survey, folder, positions, found, matrix, options)
         with survey.faults.part():
             images, missing = scaled_images(folder, _SPATIAL, factors)
             survey.missing += missing
@@ -213,6 +199,32 @@ def add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, wh
         completeness=completeness(options, where, "complete"),
     )
     survey.panel, survey.apart = features.panel, features.apart
+
+
+def _add_spots(  # noqa: PLR0917 - private, one caller
+    survey: Survey,
+    folder: Folder,
+    positions: Path,
+    found: MatrixFiles,
+    matrix: FeatureMatrix,
+    options: ReadOptions,
+) -> None:
+    """Spots of the matrix that have a place, their columns, and the unit of the array."""
+    index = RowIndex.of(matrix.barcodes, str(found.paths[0]))
+    spots = place_spots(positions, index, keep=_ARRAY_SPOTS)
+    # Matrices that are not filtered hold the spots on glass, too.
+    rows, notes = spot_rows(
+        spots,
+        matrix.barcodes,
+        options,
+        positions,
+        what="spots",
+        tissue_only=found.kind != "filtered",
+    )
+    survey.notes += notes
+    ids = add_rows(survey, matrix, spots, rows)
+    survey.obs |= spot_columns(find_spot_tables(folder, _BASES), ids, survey.obs)
+    _add_unit(survey, spots, options)
 
 
 def add_rows(
