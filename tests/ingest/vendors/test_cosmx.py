@@ -15,8 +15,7 @@ import tifffile
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.partition import write_section
-from tisseract.ingest.reader import Reader, ReadOptions, reader_for
-from tisseract.ingest.vendors.cosmx_images import plane_names, read_header
+from tisseract.ingest.reader import Reader, ReadOptions
 
 from ...contracts import ReaderContract, ids_of, matrix_of
 from .cosmx_bundle import RELEASES, Layout, feature_names, write_cosmx
@@ -255,11 +254,6 @@ class TestLayouts:
         assert "images are turned" in str(raw.provenance["notes"])
         assert raw.labels["CellLabels"].open.reverse == (True, False)  # type: ignore[attr-defined]
 
-    def test_stains_by_their_letters(self, exports: dict[str, tuple[Path, Layout]]) -> None:
-        file = next((exports["atomx"][0] / "Morphology2D").iterdir())
-        assert read_header(file) == ((3, *FOV_PX), np.dtype(np.uint16))
-        assert plane_names(file, 3) == ("Histone", "rRNA.18S", "DAPI")
-
     def test_fov_of_another_size_names_its_file(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
         write_cosmx(path, TISSUE, version="atomx", fov_px=FOV_PX)
@@ -302,7 +296,3 @@ class TestLayouts:
         table = data.tables["table"]
         labels = sampled(data, "labels", "CellLabels", np.asarray(table.obsm["spatial"]))[0]
         assert (labels == table.obs["cell_label"].to_numpy()).mean() > 0.95
-
-    def test_only_it_recognizes_the_folder(self, exports: dict[str, tuple[Path, Layout]]) -> None:
-        for path, _ in exports.values():
-            assert reader_for(path).format == "cosmx"

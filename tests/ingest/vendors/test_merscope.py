@@ -146,6 +146,22 @@ def test_old_release_with_ids_of_39_digits(tmp_path: Path) -> None:
     assert raw.shapes is not None
 
 
+def test_names_that_begin_with_that_of_the_sample(own: Path) -> None:
+    """As the public data sets are named: `HumanLiver_cell_by_gene.csv`."""
+    plain = opened(own, z_layers="all")
+    for one in [*own.rglob("*.*")]:
+        one.rename(one.with_name(f"HumanLiver_{one.name}"))
+    raw = opened(own, z_layers="all")
+    assert set(raw.images) == {"mosaic_z0", "mosaic_z1", "mosaic_z2"}
+    assert raw.provenance["vendor"]["mosaics"] == {  # type: ignore[index]
+        **plain.provenance["vendor"]["mosaics"],  # type: ignore[index]
+        "placed_by": "HumanLiver_micron_to_mosaic_pixel_transform.csv",
+    }
+    assert raw.points
+    assert raw.shapes is not None
+    assert not [one for one in notes_of(raw).splitlines() if one.startswith("no ")]
+
+
 def test_region_below_and_vpt_output_below_that(tmp_path: Path) -> None:
     root = tmp_path / "run"
     write_merscope(
