@@ -26,7 +26,7 @@ __all__ = ["LongCounts", "MtxTriples", "distinct"]
 
 _SHOWN = 5
 _MOST_GENES = 5_000_000
-_LEAST_LINE = 6  # bytes of a triple in text: an estimate of entries from above
+_LEAST_LINE = 6  # bytes of a triple in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +73,23 @@ class LongCounts:
     @property
     def scratch_bytes(self) -> int:
         """Disk that sorting the entries takes."""
-        return sorting_bytes(self.nnz, np.dtype(np.float64))
+        return sorting_bytes(self._n_entries, np.dtype(np.float64))
+
+    @property
+    def _n_entries(self) -> int:
+        """Entries, estimated from the size of the file where they were not counted."""
+        if self.nnz is not None:
+            return self.nnz
+        with faults_of(self.table.path, "counts"):
+            return self.table.path.stat().st_size // _LEAST_LINE
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order."""
-        estimate = self.nnz
-        if estimate is None:
-            estimate = self.table.path.stat().st_size // _LEAST_LINE
         yield from sorted_blocks(
             self._pieces(),
             self.n_obs,
             np.dtype(np.float64),
-            nnz=estimate,
+            nnz=self._n_entries,
             budget_bytes=budget_bytes // 2,
             sum_duplicates=self.sum_duplicates,
         )
