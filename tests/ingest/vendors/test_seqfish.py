@@ -170,6 +170,18 @@ class TestPartial:
         given = ReadOptions(reader_kwargs={"pixel_um": bundle.PIXEL_UM})
         assert READER.open(folder, given).shapes is not None
 
+    def test_parts_left_out_and_y_up(self, tmp_path: Path) -> None:
+        folder = bundle.write_seqfish(tmp_path / "run", TISSUE)
+        without = {"images": False, "transcripts": False}
+        raw = READER.open(folder, ReadOptions(reader_kwargs=without))
+        assert raw.images == raw.labels == raw.points == {}
+        assert len(READER.files(folder, ReadOptions(reader_kwargs=without))) == 3
+        turned = READER.open(folder, ReadOptions(y_axis="up"))
+        image: Any = turned.images["DAPI"]
+        assert image.affine[1][1] == -bundle.PIXEL_UM
+        for batch in turned.points["transcripts"].batches():
+            assert (np.asarray(batch["y"]) < 0).all()
+
     def test_pixels_without_an_image_are_no_micrometers(self, tmp_path: Path) -> None:
         folder = bundle.write_seqfish(tmp_path / "run", TISSUE, version=1, images=False)
         cells = folder / "run7_CellCoordinates_Roi1.csv"

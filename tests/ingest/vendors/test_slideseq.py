@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tisseract.atlas.errors import InputError
+from tisseract.ingest.missing import missing
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
-from tisseract.ingest.source import CategoricalValues, NumericValues
+from tisseract.ingest.source import CategoricalValues, NumericValues, RawSection
 from tisseract.ingest.vendors.beads import read_beads
 from tisseract.ingest.vendors.curio import CurioReader
 from tisseract.ingest.vendors.gene_rows import open_gene_rows
@@ -29,6 +30,15 @@ TISSUE = SimTissue(80, n_genes=40, mean_counts=30, seed=2)
 
 def counts() -> Any:
     return bundle.genes_of(TISSUE.whole(), TISSUE).toarray()
+
+
+def clusters(raw: RawSection) -> list[int | None]:
+    """Column of clusters, numbers or words."""
+    found: Any = raw.obs["cluster"].read()
+    words = isinstance(found, CategoricalValues)
+    said = np.array(found.categories)[found.codes] if words else found.values
+    lost = missing(found)
+    return [None if gone else int(one) for one, gone in zip(said.tolist(), lost, strict=True)]
 
 
 class _Puck(ReaderContract):
@@ -206,16 +216,31 @@ class TestCurioFiles:
         depth = raw.obs["nCount_RNA"].read()
         assert isinstance(depth, NumericValues)
         assert (depth.values == counts().sum(axis=1)).all()
-        cluster: Any = raw.obs["cluster"].read()
-        said = (
-            [int(cluster.categories[code]) for code in cluster.codes]
-            if isinstance(cluster, CategoricalValues)
-            else cluster.values.tolist()
-        )
-        assert said == TISSUE.whole().domains.tolist()
+        assert clusters(raw) == TISSUE.whole().domains.tolist()
         vendor: Any = raw.provenance["vendor"]
         assert vendor["metrics"]["Pipeline"] == {"Pipeline version": "v3.0.0"}
         assert raw.um_per_unit == 1.0
+
+    def test_clusters_of_some_beads(self, tmp_path: Path) -> None:
+        folder = bundle.write_curio(tmp_path / "S1", TISSUE)
+        path = folder / "S1_cluster_assignment.txt"
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join(lines[:9:-1]) + "\n")
+        raw = CURIO.open(folder, ReadOptions())
+        assert clusters(raw) == [*[None] * 10, *TISSUE.whole().domains[10:].tolist()]
+        notes: Any = raw.provenance["notes"]
+        assert any("10 of 80 beads have no row" in note for note in notes)
+        path.write_text("\n".join([*lines, lines[0]]) + "\n")
+        assert "expected every bead once" in str(CURIO.inspect(folder, ReadOptions()).faults[0])
+
+    def test_positions_of_the_h5ad(self, tmp_path: Path) -> None:
+        folder = bundle.write_curio(tmp_path / "S1", TISSUE)
+        (folder / "S1_MatchedBeadLocation.csv").unlink()
+        raw = CURIO.open(folder, ReadOptions())
+        assert raw.positions == pytest.approx(TISSUE.whole().positions_um, abs=1e-3)
+        assert (matrix_of(raw).toarray() == counts()).all()
+        notes: Any = raw.provenance["notes"]
+        assert any("positions are those of S1_anndata.h5ad" in note for note in notes)
 
     def test_the_h5ad_alone(self, tmp_path: Path) -> None:
         folder = bundle.write_curio(tmp_path / "S1", TISSUE)

@@ -111,6 +111,17 @@ class TestSpots:
         assert "no image, or several" in str(raw.provenance["notes"])
         assert READER.open(folder, ReadOptions(image=folder / "HE_A1.jpg")).images
 
+    def test_images_of_another_scale_and_none(self, tmp_path: Path) -> None:
+        folder = bundle.write_st(tmp_path / "array", TISSUE)
+        whole: Any = READER.open(folder, ReadOptions()).images["image"]
+        options = ReadOptions(reader_kwargs={"image_scale": 0.5}, y_axis="up")
+        half: Any = READER.open(folder, options).images["image"]
+        assert half.affine[0][0] == pytest.approx(2 * whole.affine[0][0])
+        assert half.affine[1][1] == pytest.approx(-2 * whole.affine[1][1])
+        assert READER.open(folder, ReadOptions(reader_kwargs={"images": False})).images == {}
+        wrong = ReadOptions(reader_kwargs={"image_scale": "half"})
+        assert "a number above zero" in str(READER.inspect(folder, wrong).faults[0])
+
     def test_tissue_lies_under_spots(self, tmp_path: Path) -> None:
         raw = READER.open(bundle.write_st(tmp_path / "array", TISSUE), ReadOptions())
         unit = raw.um_per_unit or 0

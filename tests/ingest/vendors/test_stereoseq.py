@@ -25,6 +25,7 @@ from tisseract.ingest.vendors.stereoseq_molecules import gather_bins
 from ...contracts import ReaderContract, ids_of
 from . import stereoseq_bundle as bundle
 from .stereoseq_truth import CELLS, READER, TISSUE, binned, dense, numbers, size
+from .tissue import SimTissue
 
 
 class _Contract(ReaderContract):
@@ -226,6 +227,7 @@ class TestGemCells:
         block = TISSUE.whole()
         wanted = block.counts[:, : TISSUE.n_genes].toarray()[centers.index - 1]
         assert (dense(raw) == wanted).all()
+        assert numbers(raw, "exon_counts").sum() == rows.exon[rows.cell > 0].sum()
         vendor: Any = raw.provenance["vendor"]
         lost = table[table.cell == 0]
         assert vendor["outside_cells"] == {"rows": len(lost), "molecules": lost.n.sum()}
@@ -288,10 +290,14 @@ class TestCellGef:
         raw = READER.open(path, ReadOptions())
         assert raw.panel.gene_id.tolist() == list(TISSUE.gene_names)
 
-    def test_clusters_join_by_name(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("by", ["number", "place"])
+    def test_clusters_join_by_name(self, tmp_path: Path, by: str) -> None:
         folder = bundle.write_stereoseq(tmp_path / "saw", TISSUE, version=6, images=False)
         (folder / "051.cellcluster").mkdir()
-        names = [str(k + 1) for k in range(TISSUE.n_cells)][::-1][5:]
+        numbered = [k + 1 for k in range(TISSUE.n_cells)][::-1][5:]
+        x, y = (np.round(TISSUE.whole().positions_um / 0.5).astype(np.int64) + bundle.ORIGIN).T
+        places = [str(x[k - 1] << 32 | y[k - 1]) for k in numbered]
+        names = list(map(str, numbered)) if by == "number" else places
         path = folder / "051.cellcluster" / f"{bundle.CHIP}.cell.cluster.h5ad"
         with h5py.File(path, "w") as file:
             obs = file.create_group("obs")
@@ -300,7 +306,7 @@ class TestCellGef:
             leiden = obs.create_group("leiden")
             leiden.attrs["encoding-type"] = "categorical"
             leiden["categories"] = ["c0", "c1", "c2"]
-            leiden["codes"] = np.array([int(name) % 3 for name in names], np.int8)
+            leiden["codes"] = np.array([k % 3 for k in numbered], np.int8)
         raw = READER.open(folder, CELLS)
         found: Any = raw.obs["leiden"].read()
         said = [found.categories[code] if code >= 0 else None for code in found.codes]
@@ -324,6 +330,24 @@ class TestFolders:
         assert READER.open(folder, CELLS).n_obs == TISSUE.n_cells
         notes: Any = raw.provenance["notes"]
         assert any("bin_size=cell reads them" in note for note in notes)
+
+    def test_an_adjusted_file_of_cells_is_the_better_one(self, tmp_path: Path) -> None:
+        folder = bundle.write_stereoseq(tmp_path / "saw", TISSUE, images=False)
+        other = SimTissue(70, n_genes=40, mean_counts=30, seed=2)
+        bundle.write_cellbin(folder / f"{bundle.CHIP}.adjusted.cellbin.gef", other)
+        raw = READER.open(folder, CELLS)
+        assert raw.n_obs == 70
+        notes: Any = raw.provenance["notes"]
+        assert any("tissue.gef holds square bins" in note for note in notes)
+        assert any(f"{bundle.CHIP}.cellbin.gef" in note for note in notes)
+
+    def test_without_images(self, tmp_path: Path) -> None:
+        folder = bundle.write_stereoseq(tmp_path / "saw", TISSUE)
+        raw = READER.open(folder, size(50, images=False))
+        assert raw.images == raw.labels == {}
+        assert READER.open(folder, replace(CELLS, y_axis="up")).images
+        for element in READER.open(folder, replace(CELLS, y_axis="up")).images.values():
+            assert element.affine[1][1] == -0.5
 
     def test_nuclei_lie_under_cells(self, tmp_path: Path) -> None:
         folder = bundle.write_stereoseq(tmp_path / "saw", TISSUE)
@@ -353,7 +377,13 @@ class TestFolders:
         wrong = ReadOptions(reader_kwargs={"file": "c.gem"})
         assert "expected one of a.gem, b.gem" in str(READER.inspect(tmp_path, wrong).faults[0])
 
-    @pytest.mark.parametrize("wrong", [0, -1, "wide", True, 1.5])
+    @pytest.mark.parametrize("given", ["bin20", "20", 20])
+    def test_sizes_by_their_names(self, tmp_path: Path, given: Any) -> None:
+        path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
+        raw = READER.open(path, ReadOptions(reader_kwargs={"bin_size": given}))
+        assert raw.n_obs == len(binned(20))
+
+    @pytest.mark.parametrize("wrong", [0, -1, "wide", True, 1.5, 10_001])
     def test_sizes_that_are_none(self, tmp_path: Path, wrong: Any) -> None:
         path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
         options = ReadOptions(reader_kwargs={"bin_size": wrong})

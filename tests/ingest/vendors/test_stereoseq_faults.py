@@ -34,6 +34,18 @@ class TestFaults:
         with pytest.raises(InputError, match=told):
             READER.open(path, ReadOptions())
 
+    def test_bins_of_the_file_that_make_no_bins_of_that_size(self, tmp_path: Path) -> None:
+        path = bundle.write_gem(tmp_path / "a.gem", TISSUE)
+        path.write_text(path.read_text().replace("#BinSize=1\n", "#BinSize=20\n"))
+        with pytest.raises(InputError, match="a multiple of the file's 20, but got 50"):
+            READER.open(path, ReadOptions())
+        assert READER.open(path, ReadOptions(reader_kwargs={"bin_size": 100})).n_obs
+
+    def test_versions_to_come_are_noted(self, tmp_path: Path) -> None:
+        path = bundle.write_gef(tmp_path / "a.gef", TISSUE, bins=(50,), version=7)
+        notes: Any = READER.open(path, ReadOptions()).provenance["notes"]
+        assert any("GEF version 7 is newer" in note for note in notes)
+
     def test_genes_that_disagree_with_entries(self, tmp_path: Path) -> None:
         path = bundle.write_gef(tmp_path / "a.gef", TISSUE, bins=(50,))
         with h5py.File(path, "r+") as file:
