@@ -1,19 +1,22 @@
 """A sample sheet as records of plain text: CSV, TSV or YAML in, nothing interpreted yet.
 
 YAML scalars are kept as the text that was written, so that `donor: 007`, `condition: no` and
-`day: 12:30` mean in YAML what they mean in a CSV, and both go through one typing of columns.
+`day: 12:30` mean in YAML what they mean in a CSV, and both go through one typing of columns. Only
+options of readers, which are JSON in a CSV, are typed as there.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..atlas.errors import Fault, InputError
+from .columns import canonical
 
 __all__ = ["Record", "SheetText", "read_sheet_file", "text_loader"]
 
@@ -197,12 +200,33 @@ def _from_yaml(text: str, source: str) -> SheetText:
     records, faults = [], []
     for i, entry in enumerate(entries, start=1):
         if isinstance(entry, dict):
-            records.append(Record(i, {**defaults, **entry}))
+            records.append(Record(i, _with_options({**defaults, **entry})))
         else:
             faults.append(
                 Fault(f"row {i}", f"expected a mapping of columns, but got {entry!r:.80}")
             )
     return SheetText(tuple(records), timepoints, tuple(faults))
+
+
+def _with_options(cells: dict[str, object]) -> dict[str, object]:
+    """Give options of readers the values that JSON would have; in a CSV they are JSON."""
+    for header, cell in cells.items():
+        if canonical(header) == "reader_kwargs" and isinstance(cell, dict):
+            cells[header] = {name: _as_json(value) for name, value in cell.items()}
+    return cells
+
+
+def _as_json(value: object) -> object:
+    """Numbers, truth values and null of JSON; other words, and mappings, as they are written."""
+    if isinstance(value, list):
+        return [_as_json(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        found = json.loads(value, parse_constant=str)
+    except (ValueError, RecursionError):
+        return value
+    return value if isinstance(found, str | list | dict) else found
 
 
 def text_loader() -> Any:

@@ -74,6 +74,18 @@ def test_the_three_formats_say_the_same(folder: Path) -> None:
         assert [r.metadata for r in read_samples(other).sheet_or_raise().rows] == first
 
 
+def test_reader_options_in_yaml_are_those_of_json(folder: Path) -> None:
+    row = "- sample: s1\n  data_path: a.h5ad\n  reader_kwargs: "
+    said = "images: false, scale: 0.50, bins: [8, 016], word: NaN, deep: {section: 1.50}"
+    path = write(folder, f"{row}{{{said}}}", "samples.yaml")
+    reading = read_samples(path)
+    assert not reading.faults
+    assert reading.sheet.rows[0].reader_kwargs == {
+        "images": False, "scale": 0.5, "bins": [8, "016"], "word": "NaN",
+        "deep": {"section": "1.50"},
+    }  # fmt: skip
+
+
 def test_yaml_brings_an_order_and_defaults(folder: Path) -> None:
     path = write(
         folder,
