@@ -110,6 +110,11 @@ def _read(path: Path) -> tuple[object, NDArray[np.float64] | None]:
     header = [cell.casefold() for cell in rows[0]] if rows else []
     if not any(name in header for name in _LANDMARKS):
         return [[_number(path, cell) for cell in row] for row in rows], None
+    return None, _landmarks(path, header, rows[1:])
+
+
+def _landmarks(path: Path, header: list[str], rows: list[list[str]]) -> NDArray[np.float64]:
+    """(n, 4) landmarks of a table."""
     lacking = [name for name in _LANDMARKS if name not in header]
     if lacking:
         raise InputError(
@@ -120,12 +125,12 @@ def _read(path: Path) -> tuple[object, NDArray[np.float64] | None]:
             )
         )
     at = [header.index(name) for name in _LANDMARKS]
-    for number, row in enumerate(rows[1:], start=2):
+    for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise InputError(
                 Fault(f"{path} row {number}", f"expected {len(header)} cells, but got {len(row)}")
             )
-    numbers = np.array([[_number(path, row[k]) for k in at] for row in rows[1:]], np.float64)
+    numbers = np.array([[_number(path, row[k]) for k in at] for row in rows], np.float64)
     if (np.abs(numbers) > LARGEST_COORDINATE).any():
         raise InputError(
             Fault(
@@ -134,7 +139,7 @@ def _read(path: Path) -> tuple[object, NDArray[np.float64] | None]:
                 f"{np.abs(numbers).max():g}",
             )
         )
-    return None, numbers.reshape(-1, 4)
+    return numbers.reshape(-1, 4)
 
 
 def _delimiter(text: str) -> str:

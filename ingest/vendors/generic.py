@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, cast, override
+from typing import TYPE_CHECKING, ClassVar, cast, override
 
 import numpy as np
 
@@ -19,9 +19,17 @@ from ..split import MaskedCounts
 from ..units import find_unit
 from .column_values import require_columns
 from .generic_counts import FoundCounts, find_counts
+from .panel_option import completeness
 from .rings import vertex_rings
 from .table import Table, open_table
-from .table_mapping import MAPPING_NAMES, TableMapping, inside, read_mapping
+from .table_mapping import (
+    MAPPING_NAMES,
+    BoundariesPart,
+    TableMapping,
+    TranscriptsPart,
+    inside,
+    read_mapping,
+)
 from .table_sections import asked_where, chosen_rows, refuse_several
 from .transcripts import transcripts
 from .vendor import Survey, VendorReader, features_of
@@ -29,6 +37,9 @@ from .xenium_features import tables_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from ...atlas.points import PointsSource
+    from ..source import ImageSource, RingsSource
 
 __all__ = ["TableReader"]
 
@@ -95,6 +106,7 @@ class TableReader(VendorReader):
             used = frozenset(cells.used)
             found = find_counts(root, mapping, cells.table, cells.ids, options, used)
             self._fill(survey, root, mapping, cells, found, options)
+            _add_elements(survey, root, mapping, options)
         survey.technology = mapping.technology
         survey.y_axis = mapping.y_axis
         survey.versions = {"mapping": said.name if said else "reader_kwargs"}
@@ -112,8 +124,6 @@ class TableReader(VendorReader):
         part = survey.faults.part
         found = _one_section(cells, found, mapping, options)
         at = found.cells
-        positions = cells.positions if at is None else cells.positions[at]
-        ids = cells.ids if at is None else cells.ids.take(at)
         names = found.symbols or found.genes
         with part():
             features = features_of(
@@ -123,75 +133,75 @@ class TableReader(VendorReader):
                 where=found.where,
                 gene_ids=found.genes if found.symbols else None,
                 feature_types=found.feature_types,
-                completeness=_completeness(options, str(root)),
+                completeness=completeness(options, str(root), "complete"),
             )
             survey.panel, survey.apart = features.panel, features.apart
         survey.notes += found.notes
-        survey.ids, survey.positions, survey.counts = ids, positions, found.counts
-        wanted = _kept(cells, found) if mapping.cells.obs is None else mapping.cells.obs
-        if mapping.cells.z is not None and mapping.cells.z not in wanted:
-            wanted = (*wanted, mapping.cells.z)
+        survey.counts = found.counts
+        survey.ids = cells.ids if at is None else cells.ids.take(at)
+        survey.positions = cells.positions if at is None else cells.positions[at]
         with part():
+            wanted = _wanted_obs(cells, found, mapping)
             require_columns(cells.table.path, cells.table.names, wanted, "cells.obs")
             survey.obs = cells.table.columns(wanted, at)
         with part():
             from_file = mapping.um_per_unit
             survey.unit = find_unit(
-                positions,
+                survey.positions,
                 options.um_per_unit,
                 technology=options.technology or mapping.technology or None,
                 from_file=None if from_file is None else (from_file, "the mapping"),
                 where=f"{survey.path}:um_per_unit",
             )
-        self._add_elements(survey, root, mapping, ids, options)
 
-    def _add_elements(
-        self,
-        survey: Survey,
-        root: Path,
-        mapping: TableMapping,
-        ids: StringValues,
-        options: ReadOptions,
-    ) -> None:
-        part, scale = survey.faults.part, survey.unit.um_per_unit or 1.0
-        flip = (options.y_axis or mapping.y_axis) == "up"
-        if (spots := mapping.transcripts) is not None:
-            with part():
-                path = inside(root, spots.path, "transcripts.path")
-                table = open_table(path, delimiter=spots.delimiter)
-                named = (spots.x, spots.y, spots.gene, spots.z, spots.cell)
-                require_columns(table.path, table.names, filter(None, named), "transcripts")
-                own = spots.um_per_unit if survey.unit.um_per_unit is not None else None
-                survey.points["transcripts"] = transcripts(
-                    table,
-                    x=spots.x,
-                    y=spots.y,
-                    z=spots.z,
-                    gene=spots.gene,
-                    cell=spots.cell,
-                    no_cell=spots.outside,
-                    scale=own or scale,
-                    flip=flip,
-                )
-        if (rings := mapping.boundaries) is not None:
-            with part():
-                path = inside(root, rings.path, "boundaries.path")
-                table = open_table(path, delimiter=rings.delimiter)
-                named = (rings.cell, rings.x, rings.y)
-                require_columns(table.path, table.names, named, "boundaries")
-                survey.shapes = vertex_rings(table, rings.cell, rings.x, rings.y, ids)
-        if options.image is not None:
-            with part():
-                pixels = options.reader_kwargs.get("image_scale", 1.0)
-                if not isinstance(pixels, int | float) or not 0 < float(pixels) < np.inf:
-                    raise InputError(
-                        Fault("image_scale", f"expected a number above zero, but got {pixels!r}")
-                    )
-                with open_pixels(options.image):  # the header alone
-                    pass
-                size, sign = scale / float(pixels), -1.0 if flip else 1.0
-                affine = ((size, 0.0, 0.0), (0.0, sign * size, 0.0))
-                survey.images["image"] = file_image(options.image, affine)
+
+def _add_elements(survey: Survey, root: Path, mapping: TableMapping, options: ReadOptions) -> None:
+    assert survey.ids is not None
+    part, scale = survey.faults.part, survey.unit.um_per_unit
+    flip = (options.y_axis or mapping.y_axis) == "up"
+    if mapping.transcripts is not None:
+        with part():
+            survey.points["transcripts"] = _spots(root, mapping.transcripts, scale, flip)
+    if mapping.boundaries is not None:
+        with part():
+            survey.shapes = _rings(root, mapping.boundaries, survey.ids)
+    if options.image is not None:
+        with part():
+            survey.images["image"] = _image(options.image, options, scale or 1.0, flip)
+
+
+def _spots(root: Path, part: TranscriptsPart, scale: float | None, flip: bool) -> PointsSource:
+    table = open_table(inside(root, part.path, "transcripts.path"), delimiter=part.delimiter)
+    named = (part.x, part.y, part.gene, part.z, part.cell)
+    require_columns(table.path, table.names, filter(None, named), "transcripts")
+    own = None if scale is None else part.um_per_unit
+    return transcripts(
+        table,
+        x=part.x,
+        y=part.y,
+        z=part.z,
+        gene=part.gene,
+        cell=part.cell,
+        no_cell=part.outside,
+        scale=own or scale or 1.0,
+        flip=flip,
+    )
+
+
+def _rings(root: Path, part: BoundariesPart, ids: StringValues) -> RingsSource:
+    table = open_table(inside(root, part.path, "boundaries.path"), delimiter=part.delimiter)
+    require_columns(table.path, table.names, (part.cell, part.x, part.y), "boundaries")
+    return vertex_rings(table, part.cell, part.x, part.y, ids)
+
+
+def _image(path: Path, options: ReadOptions, scale: float, flip: bool) -> ImageSource:
+    pixels = options.reader_kwargs.get("image_scale", 1.0)
+    if not isinstance(pixels, int | float) or not 0 < float(pixels) < np.inf:
+        raise InputError(Fault("image_scale", f"expected a number above zero, but got {pixels!r}"))
+    with open_pixels(path):  # the header alone
+        pass
+    size, sign = scale / float(pixels), -1.0 if flip else 1.0
+    return file_image(path, ((size, 0.0, 0.0), (0.0, sign * size, 0.0)))
 
 
 def _mapping(path: Path, options: ReadOptions) -> tuple[Path, Path | None, TableMapping]:
@@ -262,6 +272,12 @@ def _one_section(
     return found
 
 
+def _wanted_obs(cells: _Cells, found: FoundCounts, mapping: TableMapping) -> tuple[str, ...]:
+    chosen = _kept(cells, found) if mapping.cells.obs is None else mapping.cells.obs
+    height = (mapping.cells.z,) if mapping.cells.z else ()
+    return tuple(dict.fromkeys((*chosen, *height)))
+
+
 def _kept(cells: _Cells, found: FoundCounts) -> tuple[str, ...]:
     """Columns that are neither id nor position nor gene."""
     left = cells.used | found.used
@@ -278,12 +294,3 @@ def _tables_of(
             names, tables_of(names, kinds) if kinds else [""] * len(names), strict=True
         )
     ]
-
-
-def _completeness(options: ReadOptions, where: str) -> Literal["partial", "complete"]:
-    panel = options.reader_kwargs.get("panel", "complete")
-    if panel not in {"partial", "complete"}:
-        raise InputError(
-            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-        )
-    return "partial" if panel == "partial" else "complete"

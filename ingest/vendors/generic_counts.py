@@ -281,18 +281,7 @@ def _long(  # noqa: PLR0917 - private, one caller
 
     table = open_table(path, delimiter=part.delimiter)
     columns = part.cell, part.gene, part.count
-    lacking = [name for name in columns if name not in table.names]
-    if lacking or len(set(columns)) < 3:
-        raise InputError(
-            [
-                Fault(
-                    f"{path} (counts)",
-                    f"expected three columns with {name!r}, but got {listed(table.names)}."
-                    f"{near(name, table.names)} Name them with counts.cell, gene and count",
-                )
-                for name in lacking or columns[:1]
-            ]
-        )
+    _require_three(table, columns)
     nnz = table.n_rows if isinstance(table, ParquetTable) else None
     if genes is None:
         if part.match != "id":
@@ -318,6 +307,21 @@ def _long(  # noqa: PLR0917 - private, one caller
     )
     dropped = ("counts of other cells are left out, as asked",) * (part.unmatched == "drop")
     return FoundCounts(counts, genes, where, symbols, notes=dropped)
+
+
+def _require_three(table: Table, columns: tuple[str, str, str]) -> None:
+    lacking = [name for name in columns if name not in table.names]
+    if lacking or len(set(columns)) < 3:
+        raise InputError(
+            [
+                Fault(
+                    f"{table.path} (counts)",
+                    f"expected three columns with {name!r}, but got {listed(table.names)}."
+                    f"{near(name, table.names)} Name them with counts.cell, gene and count",
+                )
+                for name in lacking or columns[:1]
+            ]
+        )
 
 
 def _mtx(  # noqa: PLR0917 - private, one caller

@@ -138,15 +138,13 @@ def transcripts(
     from .parquet_table import ParquetTable
 
     given = {x: "x", y: "y"} | ({z: "z"} if z else {})
-    wanted = [*given, gene, *([cell] if cell else [])]
-    require_columns(table.path, table.names, wanted)
-    named: dict[str, str] = {}
-    for name in table.names:
-        if name not in drop:
-            own = name
-            while own in {"x", "y", "z"} or (own != name and own in table.names):
-                own += "_source"
-            named[name] = given.get(name) or (rename or {}).get(name, own)
+    require_columns(table.path, table.names, [*given, gene, *([cell] if cell else [])])
+    known = {**(rename or {}), **given}
+    named = {
+        name: known.get(name) or _free_name(name, table.names)
+        for name in table.names
+        if name not in drop
+    }
     fixed = {name: pa.float64() for name in given} if _is_text(table) else {}
     if cell and _is_text(table):
         fixed[cell] = pa.string()
@@ -158,6 +156,14 @@ def transcripts(
         # Text has no such number: counting its lines is a pass over the file.
         n_rows=table.n_rows if isinstance(table, ParquetTable) else None,
     )
+
+
+def _free_name(name: str, names: Sequence[str]) -> str:
+    """Name of a further column, which is none of a coordinate."""
+    own = name
+    while own in {"x", "y", "z"} or (own != name and own in names):
+        own += "_source"
+    return own
 
 
 def _is_text(table: Table) -> bool:
