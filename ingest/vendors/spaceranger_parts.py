@@ -25,8 +25,10 @@ __all__ = [
     "MatrixFiles",
     "find_matrix",
     "find_scalefactors",
+    "image_files",
     "images_wanted",
     "lists_beside",
+    "read_instead",
     "scaled_images",
     "survey_images",
     "within",
@@ -104,6 +106,14 @@ def find_matrix(
     raise InputError(Fault(str(folder.root), _nothing(folder, bases, stems, wanted)))
 
 
+def read_instead(found: MatrixFiles, stems: Mapping[str, str], wanted: object) -> list[str]:
+    """Tell of a matrix that is read since the one of the first kind is not there."""
+    first = next(iter(stems))
+    if wanted is not None or found.kind == first:
+        return []
+    return [f"no {stems[first]} in the folder: {stems[found.kind]} is read instead"]
+
+
 def lists_beside(matrix: Path) -> tuple[Path, Path]:
     """Barcodes and features of a Matrix Market file, of the same prefix.
 
@@ -178,6 +188,14 @@ def scaled_images(
         else:
             images[name] = (found, factor)
     return images, missing
+
+
+def image_files(options: ReadOptions) -> tuple[Path, ...]:
+    """Return the image of the sheet, and the scale factors beside it that place it."""
+    if options.image is None:
+        return ()
+    beside = image_scale(options.image)
+    return (options.image, beside[0]) if beside else (options.image,)
 
 
 def images_wanted(options: ReadOptions, names: Sequence[str]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from .column_values import listed
 from .folder import Folder
 from .generic_counts import join_cells
 from .panel_option import completeness
-from .spaceranger_parts import MatrixFiles, lists_beside, survey_images
+from .spaceranger_parts import MatrixFiles, image_files, lists_beside, survey_images
 from .spot_rows import take_rows
 from .table import Table, open_table
 from .table_mapping import inside
@@ -94,11 +94,11 @@ class TenxReader(VendorReader):
 
     @override
     def files(self, path: Path, options: ReadOptions) -> tuple[Path, ...]:
-        """Return matrix, lists beside it, positions and gene map."""
+        """Return matrix, lists beside it, positions, gene map and image."""
         folder = _folder(path)
         matrix = _matrix(path, folder).paths
-        given = (_positions(folder, matrix, options), options.gene_map, options.image)
-        return (*matrix, *(one for one in given if one is not None))
+        gene_map = () if options.gene_map is None else (options.gene_map,)
+        return (*matrix, _positions(folder, matrix, options), *gene_map, *image_files(options))
 
     @override
     def survey(self, path: Path, options: ReadOptions) -> Survey:

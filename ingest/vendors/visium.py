@@ -17,7 +17,9 @@ from .spaceranger_parts import (
     MatrixFiles,
     find_matrix,
     find_scalefactors,
+    image_files,
     images_wanted,
+    read_instead,
     scaled_images,
     survey_images,
     within,
@@ -96,8 +98,8 @@ class VisiumReader(VendorReader):
         images = [one for one, _ in scaled_images(folder, _SPATIAL, factors)[0].values()]
         tables = find_spot_tables(folder, _BASES).values()
         run = run_files(folder, _BASES).values()
-        extra = (positions, scale, *images, *tables, *run, options.gene_map, options.image)
-        return (*matrix, *(one for one in extra if one is not None))
+        extra = (positions, scale, *images, *tables, *run, options.gene_map)
+        return (*matrix, *(one for one in extra if one is not None), *image_files(options))
 
     def survey(self, path: Path, options: ReadOptions) -> Survey:
         """Read every part; a part with a fault leaves the others to be read."""
@@ -166,15 +168,11 @@ def _positions(folder: Folder) -> Path:
 
 
 def _open(found: MatrixFiles, survey: Survey, options: ReadOptions) -> FeatureMatrix:
-    if found.kind == "probe":
-        matrix, notes = open_probes(found.paths[0], options.reader_kwargs.get("probes", "genes"))
-        survey.notes += notes
-    else:
-        matrix = found.open()
-    if found.kind != "filtered" and "matrix" not in options.reader_kwargs:
-        survey.missing.append(
-            f"no filtered_feature_bc_matrix in the folder: {found.paths[0].name} is read instead"
-        )
+    survey.missing += read_instead(found, _STEMS, options.reader_kwargs.get("matrix"))
+    if found.kind != "probe":
+        return found.open()
+    matrix, notes = open_probes(found.paths[0], options.reader_kwargs.get("probes", "genes"))
+    survey.notes += notes
     return matrix
 
 
@@ -260,7 +258,10 @@ def _add_unit(survey: Survey, spots: Spots, options: ReadOptions) -> None:
         where=f"{survey.path}:um_per_unit",
     )
     scale = survey.unit.um_per_unit
-    survey.radius = None if scale is None else _SPOT_UM / 2 / scale
+    if scale is not None:
+        survey.radius = _SPOT_UM / 2 / scale
+    elif pitch is not None:
+        survey.radius = pitch * (_SPOT_UM / 2 / _PITCH_UM)
 
 
 def _note_cytassist(folder: Folder, survey: Survey) -> None:

@@ -15,7 +15,9 @@ from .rings import ring_outlines
 from .spaceranger_parts import (
     find_matrix,
     find_scalefactors,
+    image_files,
     images_wanted,
+    read_instead,
     scaled_images,
     survey_images,
     within,
@@ -102,10 +104,9 @@ class VisiumHDReader(VendorReader):
             find_slice(folder, _ROOTS),
             scale,
             options.gene_map,
-            options.image,
         ]
-        run = run_files(folder, _ROOTS).values()
-        return (*matrix.paths, *(one for one in found if one is not None), *images, *run)
+        more = (*images, *run_files(folder, _ROOTS).values(), *image_files(options))
+        return (*matrix.paths, *(one for one in found if one is not None), *more)
 
     def survey(self, path: Path, options: ReadOptions) -> Survey:
         """Read every part; a part with a fault leaves the others to be read."""
@@ -136,6 +137,7 @@ class VisiumHDReader(VendorReader):
         with survey.faults.part():
             chosen = options.reader_kwargs.get("matrix")
             found = find_matrix(folder, (place.base,), place.stems, chosen)
+            survey.missing += read_instead(found, place.stems, chosen)
             matrix = found.open()
             add_features(survey, matrix, options, str(found.paths[0]))
             if place.cells:

@@ -82,8 +82,14 @@ class TestLayouts:
         assert (matrix_of(raw).toarray() == truth.counts).all()
         assert np.abs(raw.positions - truth.positions).max() < 0.51
         assert raw.um_per_unit == pytest.approx(UM_PER_PX, rel=1e-3)
+        rows, columns = (raw.obs[f"array_{axis}"].read() for axis in ("row", "col"))
+        assert isinstance(rows, NumericValues)
+        assert isinstance(columns, NumericValues)
+        index = np.column_stack([rows.values, columns.values])
+        assert np.array_equal(index, ARRAY.index[ARRAY.tissue])
         vendor: Any = raw.provenance["vendor"]
         assert vendor["software"] == f"spaceranger-{version}"
+        assert vendor["scalefactors"]["tissue_hires_scalef"] == 0.15
         assert vendor["web_summary"]["Pipeline Version"] == f"spaceranger-{version}"
         assert vendor["metrics"]["Number of Reads"] == "1,000"
 
@@ -110,6 +116,11 @@ class TestLayouts:
         width = float(np.ptp(exact[:, 0]))
         assert abs(raw.um_per_unit / UM_PER_PX - 1) * width < 0.1
         assert np.abs(shift).max() <= 0.5
+
+    def test_of_an_unknown_unit_spots_keep_their_size(self, tmp_path: Path) -> None:
+        raw = READER.open(bundle(tmp_path / "out"), ReadOptions(um_per_unit="unknown"))
+        assert raw.um_per_unit is None
+        assert raw.radius == pytest.approx(27.5 / UM_PER_PX)
 
     def test_without_a_regular_array_the_lattice_is_fitted(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out")
@@ -230,6 +241,8 @@ class TestLayouts:
         assert "1 spots outside" in str(READER.inspect(path, ReadOptions()).notes)
         only = READER.open(path, with_kwargs(in_tissue_only=True))
         assert only.n_obs == 39
+        flags: Any = READER.open(path, ReadOptions()).obs["in_tissue"].read()
+        assert np.flatnonzero(~flags.values).tolist() == [0]
         assert "expected true or false" in faults(path, with_kwargs(in_tissue_only="yes"))
 
 

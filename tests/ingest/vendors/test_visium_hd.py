@@ -6,7 +6,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -164,6 +164,15 @@ class TestLayouts:
         assert reader_for(tmp_path).format == "visium_hd"
         assert "unpack Mouse_binned_outputs.tar.gz" in faults(tmp_path)
 
+    def test_links_out_of_the_folder_are_told(self, tmp_path: Path) -> None:
+        """Also where nothing else is left of the output."""
+        path = bundle(tmp_path / "out", cells=None)
+        (path / "binned_outputs").rename(tmp_path / "elsewhere")
+        (path / "binned_outputs").symlink_to(tmp_path / "elsewhere")
+        told = faults(path)
+        assert "expected binned_outputs" in told
+        assert "refused, copy it in" in told
+
     def test_unit_of_the_grid_without_scale_factors(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out", cells=None)
         for file in path.rglob("scalefactors_json.json"):
@@ -192,6 +201,7 @@ class TestLayouts:
         inside = np.array(table["in_tissue"]).copy()
         inside[np.flatnonzero(inside)[0]] = 0
         pq.write_table(table.set_column(1, "in_tissue", [inside]), positions)
+        assert "raw_feature_bc_matrix is read instead" in notes(path)
         assert READER.open(path, ReadOptions()).n_obs == 59
         assert READER.open(path, with_kwargs(in_tissue_only=False)).n_obs == 60
 
@@ -317,6 +327,21 @@ class TestImages:
         (path / "feature_slice.h5").write_bytes(b"none")
         assert "feature_slice.h5 cannot be read" in notes(path)
         assert "does not place it" in notes(path)
+
+    def test_where_y_points_up_everything_is_turned_with_it(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        down = READER.open(path, SEGMENTED)
+        up = READER.open(path, replace(SEGMENTED, y_axis="up"))
+        image: Any
+        for name, image in down.images.items():
+            other: Any = up.images[name]
+            expected = np.array(image.affine) * [[1.0], [-1.0]]
+            np.testing.assert_array_equal(np.array(other.affine), expected)
+        assert set(up.images) == {"hires", "lowres", "cytassist"}
+        tables = [next(iter(raw.outlines["nuclei"].tables())) for raw in (down, up)]
+        one, two = (shapely.from_wkb(table["geometry"].to_numpy()) for table in tables)
+        centers = shapely.get_coordinates(shapely.centroid(one)) * [1.0, -1.0]
+        np.testing.assert_allclose(shapely.get_coordinates(shapely.centroid(two)), centers)
 
     @pytest.mark.parametrize(
         "said",

@@ -74,7 +74,7 @@ def test_real_outputs(real_data: Path) -> None:
     seen = READER.inspect(probes, ReadOptions())
     (fault,) = seen.faults
     assert "without them no spot has a place; copy the whole `spatial` folder" in fault.message
-    assert "raw_probe_bc_matrix.h5 is read instead" in str(seen.notes)
+    assert "raw_probe_bc_matrix is read instead" in str(seen.notes)
 
 
 @pytest.mark.real
