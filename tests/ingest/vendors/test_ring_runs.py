@@ -83,7 +83,8 @@ def test_many_nuclei_of_one_cell_take_one_pass(tmp_path: Path) -> None:
 
 def test_a_nucleus_without_a_cell_has_no_cell() -> None:
     piece = RingPiece(np.array([1, -1]), np.array([4, 5]), np.concatenate([TRIANGLE, SQUARE]))
-    zipped = SimpleNamespace(ids=IDS, nuclei=lambda: [(piece, np.array([7, 9]))])
+    nuclei = [(piece, np.array([7, 9]))]
+    zipped = SimpleNamespace(path=Path("cells.zarr.zip"), ids=IDS, nuclei=lambda: nuclei)
     (table,) = zip_outlines(cast("Any", zipped)).tables()
     assert table.column("cell_id").to_pylist() == ["b", None]
     assert table.column("label_id").to_pylist() == [7, 9]

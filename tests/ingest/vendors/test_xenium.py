@@ -15,7 +15,7 @@ import pytest
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
-from tisseract.ingest.source import NumericValues
+from tisseract.ingest.source import CategoricalValues, NumericValues
 from tisseract.ingest.vendors.xenium_files import version_numbers
 
 from ...contracts import ReaderContract, ids_of, matrix_of
@@ -143,7 +143,11 @@ class TestCells:
         folder.mkdir(parents=True)
         rows = [f"{ids[k]},{k % 11 + 1}" for k in reversed(range(1, 60))]
         (folder / "clusters.csv").write_text("Barcode,Cluster\n" + "\n".join(rows) + "\n")
-        found = column(opened(own), "gene_expression_kmeans_3_clusters")
+        raw = opened(own)
+        values = raw.obs["gene_expression_kmeans_3_clusters"].read()
+        assert isinstance(values, CategoricalValues)
+        assert values.categories == tuple(map(str, range(1, 12)))
+        found = column(raw, "gene_expression_kmeans_3_clusters")
         assert found[0] is None
         assert found[1:].tolist() == [str(k % 11 + 1) for k in range(1, 60)]
         (folder / "clusters.csv").write_text("Barcode,Group\naaaaaaaa-1,1\n")

@@ -142,6 +142,14 @@ class TestBoundaries:
         assert [g.wkb for g in found["geometry"]] == [g.wkb for g in whole["geometry"]]
         assert found["cell_id"].tolist() == whole["cell_id"].tolist()
 
+    def test_nuclei_that_are_no_outlines_are_left_out(self, own: Path) -> None:
+        table = pd.read_parquet(own / "nucleus_boundaries.parquet")
+        table = table.drop(index=table.index[table["label_id"] == 2][2:])
+        table.loc[table["label_id"] == 4, "vertex_x"] = np.inf
+        table.to_parquet(own / "nucleus_boundaries.parquet")
+        found = outlines(opened(own))["label_id"].tolist()
+        assert found == sorted(set(table["label_id"]) - {2, 4})
+
     def test_batches_cut_rings_anywhere(self, bundle: Path, monkeypatch: Any) -> None:
         from tisseract.ingest.vendors import parquet_table
 

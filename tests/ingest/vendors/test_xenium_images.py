@@ -126,6 +126,9 @@ def test_the_image_of_the_sheet(own: Path, tmp_path: Path) -> None:
     assert list(READER.open(own, alone).images) == ["image"]
     np.testing.assert_allclose(affine_of(READER.open(own, alone), "image"), affine_of(raw, "image"))
     beside = tmp_path / "photoalignment.csv"
+    shutil.copy(matrix, tmp_path / "turned.csv")
+    named = READER.open(own, replace(options, reader_kwargs={"image_alignment": "turned.csv"}))
+    np.testing.assert_allclose(affine_of(named, "image"), affine_of(raw, "image"))
     shutil.copy(matrix, beside)
     again = READER.open(own, ReadOptions(image=elsewhere))
     assert beside in READER.files(own, ReadOptions(image=elsewhere))
@@ -133,6 +136,31 @@ def test_the_image_of_the_sheet(own: Path, tmp_path: Path) -> None:
     bad = replace(options, reader_kwargs={"image_alignment": [[1, 2], [3, 4]]})
     with pytest.raises(InputError, match="3 x 3 affine"):
         READER.open(own, bad)
+
+
+def test_an_image_of_the_folder_in_the_sheet_is_written_once(bundle: Path) -> None:
+    raw = READER.open(bundle, ReadOptions(image=bundle / "sample_he_image.ome.tif"))
+    assert list(raw.images) == ["morphology_focus", "image"]
+    lies_on_cells(raw.images["image"], XY, dark=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "channels"),
+    [(("dapi", "18s"), ("dapi", "18s")), (("stain", "stain"), ("stain 0", "stain 1"))],
+)
+def test_channels_are_named_by_their_files(
+    own: Path, words: tuple[str, ...], channels: tuple[str, ...]
+) -> None:
+    folder = own / "morphology_focus"
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for k, word in enumerate(words):
+        plane = np.full((400, 400), k + 1, np.uint16)
+        tifffile.imwrite(folder / f"ch{k:04d}_{word}.ome.tif", plane, metadata=None)
+    image: Any = opened(own).images["morphology_focus"]
+    with image.open() as pixels:
+        assert tuple(pixels.channels) == channels
+        assert pixels.rows(0, 1)[:, 0, 0].tolist() == [1, 2]
 
 
 def test_pixel_size_from_the_run_the_image_or_the_instrument(own: Path) -> None:
