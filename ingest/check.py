@@ -24,7 +24,8 @@ from .progress import Progress, ProgressCallback, silent
 from .reader import Inspection, Reader, ReadOptions, reader_for
 from .samples import SampleRow, SampleSheet
 from .scalars import Scalar, infer_column
-from .sheet import read_samples, section_name
+from .section_names import section_name
+from .sheet import read_samples
 from .sheet_report import RowReport, SheetReport
 from .staging import require_disk, survey_remote
 from .time import CommittedTime, TimeEntry, TimeOrder, order_timepoints

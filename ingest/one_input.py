@@ -10,7 +10,7 @@ from ..atlas.errors import InvalidArgument, near
 from .columns import canonical
 from .faults import faults_of
 from .reader import home_of, recognized
-from .sheet import sample_name
+from .section_names import sample_name
 from .staging import is_remote, remote_name
 
 __all__ = ["Samples", "sheet_rows"]

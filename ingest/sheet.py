@@ -7,23 +7,24 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from ..atlas.errors import Fault, near
-from .annotate_sheet import attached_files
+from .annotate_sheet import ATTACHED, attached_files
 from .columns import COLUMNS, canonical, names_time_column, placeholder_faults, resembles
 from .near_inputs import is_there, near_files
 from .samples import SampleRow, SampleSheet, SheetReading, Unit
 from .scalars import Scalar, infer_column, is_missing
+from .section_names import is_name, plain_name
 from .sheet_file import Record, SheetText, read_sheet_file
 from .source import MatrixValues
 from .staging import is_remote, remote_name
 from .time import parse_unit
 
-__all__ = ["read_samples", "section_name"]
+__all__ = ["read_samples"]
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _TEXT_METADATA = ("technology", "organism", "donor", "condition", "tissue", "batch")
 _RESERVED = ("n_obs", "n_vars", "nnz", "nbytes", "values", "attempt", "digest", "fingerprint")
@@ -69,40 +70,26 @@ def read_samples(
     return _Parser(source, base.absolute()).parse(text)
 
 
-def section_name(sample: str, value: object) -> str:
-    """Name of the section that a split makes of one value.
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Cells of one row, by the names of the known columns."""
 
-    Examples
-    --------
-    >>> section_name("heart", 4), section_name("mouse", "ob5 / slice 2")
-    ('heart_4', 'mouse_ob5-slice-2')
-    """
-    return f"{sample}_{_sanitize(str(value))}"[:128]
+    cells: Mapping[str, object]
+    headers: Mapping[str, str]
 
+    def cell(self, name: str) -> object:
+        value = self.cells.get(self.headers[name]) if name in self.headers else None
+        return None if is_missing(value) else value
 
-def sample_name(path: Path) -> str:
-    """Name of the section of a single input: that of the folder, or of the file without endings.
-
-    Examples
-    --------
-    >>> sample_name(Path("runs/B1.tissue.gem.gz")), sample_name(Path("my brain.h5ad"))
-    ('B1', 'my-brain')
-    """
-    name = path.name or path.resolve().name
-    if not path.is_dir():
-        name = Path(name).stem
-        while (ending := Path(name).suffix.casefold()) in _ENDINGS and Path(name).stem:
-            name = name[: -len(ending)]
-    return _sanitize(name.removesuffix(".zarr"))[:128]
+    def word(self, name: str) -> str | None:
+        value = self.cell(name)
+        return None if value is None else str(value).strip()
 
 
-_ENDINGS = frozenset(
-    {".h5ad", ".zip", ".csv", ".tsv", ".txt", ".mtx", ".gem", ".gef", ".tissue", ".cellbin", ".raw"}
-)
-
-
-def _sanitize(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text.strip()).strip("-_") or "empty"
+def _texts(facts: Mapping[str, Scalar], timepoint: str | None) -> dict[str, str]:
+    """Facts of a row that are text, the timepoint among them."""
+    found = {name: fact for name, fact in facts.items() if isinstance(fact, str)}
+    return found if timepoint is None else {**found, "timepoint": timepoint}
 
 
 class _Parser:
@@ -199,55 +186,33 @@ class _Parser:
 
     def _row(self, record: Record, known: Mapping[str, str], facts: dict[str, Scalar]) -> SampleRow:
         self.where = f"row {record.row}"
-
-        def cell(name: str) -> object:
-            value = record.cells.get(known[name]) if name in known else None
-            return None if is_missing(value) else value
-
-        def word(name: str) -> str | None:
-            value = cell(name)
-            return None if value is None else str(value).strip()
-
+        cells = _Cells(record.cells, known)
+        cell, word = cells.cell, cells.word
         sample, data_path = word("sample") or "", word("data_path") or ""
-        remote = is_remote(data_path)
+        url = data_path if is_remote(data_path) else None
         self._sample(sample)
         facts["z_um"] = self._number(cell("z_um"), "z_um")
-        index = self._number(cell("section_index"), "section_index")
-        if index is not None and index != int(index):
-            self.fault(f"section_index: expected a whole number, but got {index:g}")
-        facts["section_index"] = None if index is None else int(index)
-        timepoint, value, unit = self._time(
-            cell("timepoint"), cell("time_value"), word("time_unit")
-        )
-        texts = {name: fact for name, fact in facts.items() if isinstance(fact, str)}
-        if timepoint is not None:
-            texts["timepoint"] = timepoint
-        for message in placeholder_faults(texts, word("split_by")):
+        facts["section_index"] = self._whole(cell("section_index"), "section_index")
+        timepoint, value, unit = self._time(cells)
+        for message in placeholder_faults(_texts(facts, timepoint), word("split_by")):
             self.fault(message)
         splits = word("split_by") not in {None, "none"}
         attached = {
             name: attached_files(cell(name), name, self.base, splits, self.fault)
-            for name in ("annotation", "transform", "labels")
+            for name in ATTACHED
         }
+        path = self._path(data_path, "data_path") if url is None else Path(remote_name(url))
         return SampleRow(
             **attached,
             row=record.row,
             sample=sample,
             data_path=data_path,
-            path=Path(remote_name(data_path))
-            if remote
-            else self._path(data_path, "data_path") or Path(),
-            url=data_path if remote else None,
+            path=path or Path(),
+            url=url,
             format=word("format"),
-            values=cast(
-                "MatrixValues | None",
-                self._choice(word("values"), "values", get_args(MatrixValues)),
-            ),
+            values=self._choice(word("values"), "values", get_args(MatrixValues)),
             um_per_unit=self._unit(cell("um_per_unit")),
-            y_axis=cast(
-                "Literal['down', 'up'] | None",
-                self._choice(word("y_axis"), "y_axis", ("down", "up")),
-            ),
+            y_axis=self._choice(word("y_axis"), "y_axis", ("down", "up")),
             split_by=word("split_by"),
             gene_map=self._path(word("gene_map"), "gene_map"),
             image=self._path(word("image"), "image"),
@@ -263,8 +228,8 @@ class _Parser:
     def _sample(self, sample: str) -> None:
         if not sample:
             self.fault("sample: expected a name, but the cell is empty")
-        elif not _NAME.fullmatch(sample):
-            try_this = _sanitize(sample)[:100].lstrip(".")
+        elif not is_name(sample):
+            try_this = plain_name(sample)[:100].lstrip(".")
             self.fault(
                 "expected a sample name of letters, digits, '_', '-' and '.', "
                 f"but got {sample!r:.150}; try {try_this!r}"
@@ -293,7 +258,7 @@ class _Parser:
             return None
         return path
 
-    def _choice(self, word: str | None, column: str, choices: Sequence[str]) -> str | None:
+    def _choice(self, word: str | None, column: str, choices: Sequence[str]) -> Any:
         if word is None or word in choices:
             return word
         self.fault(
@@ -313,6 +278,12 @@ class _Parser:
             return None
         return number
 
+    def _whole(self, cell: object, column: str) -> int | None:
+        number = self._number(cell, column)
+        if number is not None and number != int(number):
+            self.fault(f"{column}: expected a whole number, but got {number:g}")
+        return None if number is None else int(number)
+
     def _unit(self, cell: object) -> Unit:
         """Check a unit and return it as a number, `lattice:PITCH` or `unknown`."""
         word = "" if cell is None else str(cell).strip().lower()
@@ -331,11 +302,13 @@ class _Parser:
             return None
         return number if pitch == word else f"lattice:{number:g}"
 
-    def _time(
-        self, label: object, value: object, unit: str | None
-    ) -> tuple[str | None, float | None, str | None]:
+    def _time(self, cells: _Cells) -> tuple[str | None, float | None, str | None]:
+        value, unit, text = (
+            cells.cell("time_value"),
+            cells.word("time_unit"),
+            cells.word("timepoint"),
+        )
         number = self._number(value, "time_value")
-        text = None if label is None else str(label).strip()
         if unit is not None and number is None and value is None and text is None:
             self.fault("time_unit: a unit without a time; give time_value or timepoint")
         if number is not None and unit is None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.scalars import infer_column
-from tisseract.ingest.sheet import read_samples, section_name
+from tisseract.ingest.section_names import section_name
+from tisseract.ingest.sheet import read_samples
 
 
 @pytest.fixture
