@@ -105,54 +105,54 @@ class TableReader(VendorReader):
             cells = _read_cells(root, mapping)
             used = frozenset(cells.used)
             found = find_counts(root, mapping, cells.table, cells.ids, options, used)
-            self._fill(survey, root, mapping, cells, found, options)
+            _fill(survey, root, mapping, cells, found, options)
             _add_elements(survey, root, mapping, options)
         survey.technology = mapping.technology
         survey.y_axis = mapping.y_axis
         survey.versions = {"mapping": said.name if said else "reader_kwargs"}
         return survey
 
-    def _fill(  # noqa: PLR0917 - private, one caller
-        self,
-        survey: Survey,
-        root: Path,
-        mapping: TableMapping,
-        cells: _Cells,
-        found: FoundCounts,
-        options: ReadOptions,
-    ) -> None:
-        part = survey.faults.part
-        found = _one_section(cells, found, mapping, options)
-        at = found.cells
-        names = found.symbols or found.genes
-        with part():
-            features = features_of(
-                names,
-                _tables_of(names, found.feature_types, mapping.controls),
-                options=options,
-                where=found.where,
-                gene_ids=found.genes if found.symbols else None,
-                feature_types=found.feature_types,
-                completeness=completeness(options, str(root), "complete"),
-            )
-            survey.panel, survey.apart = features.panel, features.apart
-        survey.notes += found.notes
-        survey.counts = found.counts
-        survey.ids = cells.ids if at is None else cells.ids.take(at)
-        survey.positions = cells.positions if at is None else cells.positions[at]
-        with part():
-            wanted = _wanted_obs(cells, found, mapping)
-            require_columns(cells.table.path, cells.table.names, wanted, "cells.obs")
-            survey.obs = cells.table.columns(wanted, at)
-        with part():
-            from_file = mapping.um_per_unit
-            survey.unit = find_unit(
-                survey.positions,
-                options.um_per_unit,
-                technology=options.technology or mapping.technology or None,
-                from_file=None if from_file is None else (from_file, "the mapping"),
-                where=f"{survey.path}:um_per_unit",
-            )
+
+def _fill(  # noqa: PLR0917 - private, one caller
+    survey: Survey,
+    root: Path,
+    mapping: TableMapping,
+    cells: _Cells,
+    found: FoundCounts,
+    options: ReadOptions,
+) -> None:
+    part = survey.faults.part
+    found = _one_section(cells, found, mapping, options)
+    at = found.cells
+    names = found.symbols or found.genes
+    with part():
+        features = features_of(
+            names,
+            _tables_of(names, found.feature_types, mapping.controls),
+            options=options,
+            where=found.where,
+            gene_ids=found.genes if found.symbols else None,
+            feature_types=found.feature_types,
+            completeness=completeness(options, str(root), "complete"),
+        )
+        survey.panel, survey.apart = features.panel, features.apart
+    survey.notes += found.notes
+    survey.counts = found.counts
+    survey.ids = cells.ids if at is None else cells.ids.take(at)
+    survey.positions = cells.positions if at is None else cells.positions[at]
+    with part():
+        wanted = _wanted_obs(cells, found, mapping)
+        require_columns(cells.table.path, cells.table.names, wanted, "cells.obs")
+        survey.obs = cells.table.columns(wanted, at)
+    with part():
+        from_file = mapping.um_per_unit
+        survey.unit = find_unit(
+            survey.positions,
+            options.um_per_unit,
+            technology=options.technology or mapping.technology or None,
+            from_file=None if from_file is None else (from_file, "the mapping"),
+            where=f"{survey.path}:um_per_unit",
+        )
 
 
 def _add_elements(survey: Survey, root: Path, mapping: TableMapping, options: ReadOptions) -> None:
