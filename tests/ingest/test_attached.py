@@ -16,13 +16,14 @@ from tisseract.atlas.errors import BudgetExceeded, InputError
 from tisseract.atlas.section_columns import CategoricalValues
 from tisseract.atlas.store import open_store
 from tisseract.ingest import check
+from tisseract.ingest.annotate import read_attachments, write_attachments
 from tisseract.ingest.annotate_labels import read_labels_file
 from tisseract.ingest.annotate_regions import Ground, cell_regions, read_region_file
 from tisseract.ingest.check import check_samples
 from tisseract.ingest.pipeline import ingest
 
 from . import h5ad_files as small
-from .attached import sheet_row, stored
+from .attached import UM, sheet_row, stored
 from .vendors.mutants import _DAMAGE, wanted
 
 XPLORER = "#Selection name: tumor core\n#Area (µm^2): 100\nX,Y\n5,-45\n45,-45\n45,-5\n5,-5\n"
@@ -294,7 +295,8 @@ def test_mutants_of_attached_files(tmp_path: Path, name: str) -> None:
     else:
         path.write_text(text, encoding="utf-8")
     row, whole = sheet_row(tmp_path, **{column: path}), path.read_bytes()
-    assert check_samples([row]).ok
+    ingest([row], tmp_path / "a.atlas")
+    store = open_store(tmp_path / "a.atlas", read_only=False)
     rng = np.random.default_rng(len(whole))
     refused = 0
     for k in range(wanted(20)):
@@ -303,7 +305,10 @@ def test_mutants_of_attached_files(tmp_path: Path, name: str) -> None:
         refused += not told.ok
         for fault in told.faults:
             assert any(word in str(fault) for word in (name, column, "annotation")), fault
-    assert refused
+        if told.ok:
+            found = read_attachments(told.rows[0].row, None, Ground(UM, up=True))
+            write_attachments(store.storage, store.snapshot.sections["s"], found, 1)
+    assert 0 < refused < wanted(20)
 
 
 def test_numbers_beyond_64_bits_stay_text(tmp_path: Path) -> None:
