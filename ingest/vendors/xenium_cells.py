@@ -11,7 +11,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ...atlas.morton import LARGEST_COORDINATE
 from ..source import CategoricalValues, NumericValues, ObsColumn, StringValues
-from .column_values import require_column
+from .column_values import require_columns
 from .joined import join_columns
 from .rings import IdRows
 from .table import open_table
@@ -63,8 +63,7 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
     InputError
         A column is missing, a cell has no row or several, or no finite position.
     """
-    for name in (_ID, _X, _Y):
-        require_column(table.path, table.names, name)
+    require_columns(table.path, table.names, (_ID, _X, _Y))
     names = table.strings(_ID)
     numbers = [table.numbers(name) for name in (_X, _Y)]
     if {one.size for one in numbers} != {len(names)}:

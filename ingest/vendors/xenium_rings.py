@@ -13,7 +13,7 @@ from ...atlas.errors import Fault, InputError
 from ...atlas.outlines import OutlinesSource
 from ..ring_checks import MOST_VERTICES, ragged
 from ..source import RingPiece, RingsSource, StringValues
-from .column_values import as_text, require_column
+from .column_values import as_text, require_columns
 from .rings import IdRows
 
 if TYPE_CHECKING:
@@ -158,13 +158,8 @@ def cell_rings(table: Table, ids: StringValues) -> RingsSource:
     InputError
         A column is not there.
     """
-    _require(table)
+    require_columns(table.path, table.names, (_CELL, _X, _Y))
     return RingsSource(partial(_cell_pieces, table, ids))
-
-
-def _require(table: Table) -> None:
-    for name in (_CELL, _X, _Y):
-        require_column(table.path, table.names, name)
 
 
 def _cell_pieces(table: Table, ids: StringValues) -> Iterator[RingPiece]:
@@ -192,7 +187,7 @@ def nucleus_outlines(table: Table, *, scale: float = 1.0, flip: bool = False) ->
     InputError
         A column is not there.
     """
-    _require(table)
+    require_columns(table.path, table.names, (_CELL, _X, _Y))
     return OutlinesSource(partial(_outlines, table.path, partial(_nuclei, table), scale, flip))
 
 
