@@ -20,11 +20,11 @@ from tisseract.ingest.reader import Reader, ReadOptions, reader_for
 from tisseract.ingest.source import NumericValues
 from tisseract.ingest.vendors.visium import VisiumReader
 
-from ...contracts import ReaderContract, ids_of, matrix_of
+from ...contracts import ReaderContract, ids_of, matrix_of, told_faults
 from .mutants import run_mutants, wanted
 from .tissue import SimTissue
 from .visium_bundle import KINDS, UM_PER_PX, SpotArray, visium_truth, write_visium
-from .visium_checks import UnderSpots, faults_told, with_kwargs
+from .visium_checks import UnderSpots, with_kwargs
 
 READER = VisiumReader()
 TISSUE = SimTissue(40, 40, 30.0)
@@ -38,7 +38,7 @@ def bundle(folder: Path, **how: Any) -> Path:
     return folder
 
 
-faults = partial(faults_told, READER)
+faults = partial(told_faults, READER)
 
 
 class _Bundle(ReaderContract):

@@ -24,11 +24,11 @@ from tisseract.ingest.source import RingsSource
 from tisseract.ingest.vendors.visium import VisiumReader
 from tisseract.ingest.vendors.visium_hd import VisiumHDReader
 
-from ...contracts import ReaderContract, ids_of, matrix_of
+from ...contracts import ReaderContract, ids_of, matrix_of, told_faults
 from .mutants import run_mutants, wanted
 from .tissue import SimTissue
 from .visium_bundle import write_small as write_visium_small
-from .visium_checks import UnderSpots, faults_told, with_kwargs
+from .visium_checks import UnderSpots, with_kwargs
 from .visium_hd_bundle import (
     CELL_KINDS,
     KINDS,
@@ -47,7 +47,7 @@ TRANSFORMS = ("cytassist_colrow_to_spot_colrow", "spot_colrow_to_microscope_colr
 SEGMENTED = ReadOptions(reader_kwargs={"segmented": True})
 
 
-faults = partial(faults_told, READER)
+faults = partial(told_faults, READER)
 
 
 def bundle(folder: Path, **how: Any) -> Path:

@@ -1,15 +1,12 @@
-"""What tests of Visium and Visium HD ask of their readers: faults told, tissue under the spots."""
+"""What tests of Visium and Visium HD ask of their readers: options, tissue under the spots."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from tisseract.atlas.errors import InputError
-from tisseract.ingest.reader import Reader, ReadOptions
+from tisseract.ingest.reader import ReadOptions
 from tisseract.ingest.source import RawSection
 
 GLASS = 200  # gray above which simulated images show no tissue
@@ -17,16 +14,6 @@ GLASS = 200  # gray above which simulated images show no tissue
 
 def with_kwargs(**kwargs: object) -> ReadOptions:
     return ReadOptions(reader_kwargs=kwargs)
-
-
-def faults_told(reader: Reader, path: Path, options: ReadOptions | None = None) -> str:
-    """Faults of an input, which inspecting and opening it must tell alike."""
-    seen = reader.inspect(path, options or ReadOptions())
-    assert seen.faults
-    with pytest.raises(InputError) as caught:
-        reader.open(path, options or ReadOptions())
-    assert caught.value.faults == seen.faults
-    return "\n".join(map(str, seen.faults))
 
 
 class UnderSpots:

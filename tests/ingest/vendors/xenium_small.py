@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import ReadOptions
 
+from ...contracts import told_faults
 from .tissue import SimTissue
 from .xenium_bundle import write_xenium
 from .xenium_checks import READER
@@ -27,10 +25,4 @@ def write(folder: Path, **more: Any) -> Path:
 
 
 def faults(path: Path, **kwargs: object) -> str:
-    options = ReadOptions(reader_kwargs=kwargs)
-    seen = READER.inspect(path, options)
-    assert seen.faults
-    with pytest.raises(InputError) as caught:
-        READER.open(path, options)
-    assert caught.value.faults == seen.faults
-    return "\n".join(map(str, seen.faults))
+    return told_faults(READER, path, ReadOptions(reader_kwargs=kwargs))
