@@ -179,7 +179,7 @@ class SpatialVerbs:
         -----
         Reads the graph and the counts of each section once, whatever the number of genes.
         """
-        from .variability import colocalized_genes
+        from .colocalized import colocalized_genes
 
         return colocalized_genes(
             self._view,

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
     from .view import GeneView
 
-__all__ = ["coexpression", "colocalized_genes", "gene_variability", "spatially_variable"]
+__all__ = [
+    "Normalize",
+    "coexpression",
+    "gene_variability",
+    "graph_of",
+    "measured",
+    "spatially_variable",
+    "with_graph",
+]
 
 METHODS = ("sparkx", "moran")
 
@@ -47,7 +55,7 @@ def graph_of(
     return stored, kept_cells(store, stored)
 
 
-def _with_graph(store: AtlasStore, names: Sequence[str], key: str) -> list[str]:
+def with_graph(store: AtlasStore, names: Sequence[str], key: str) -> list[str]:
     """Sections, of some, that have a graph.
 
     Raises
@@ -81,7 +89,7 @@ def gene_variability(
 
     from ...atlas.spatial_statistics import spark_x, spatial_autocorrelation
 
-    names = _measured(view, sections)
+    names = measured(view, sections)
     having = names if radius is not None else set(view.store.derived_keys("graph").get(key, ()))
     rows: list[dict[str, Any]] = []
     for name in names:
@@ -117,7 +125,7 @@ def gene_variability(
     return table
 
 
-def _measured(view: GeneView, sections: str | Sequence[str] | None) -> list[str]:
+def measured(view: GeneView, sections: str | Sequence[str] | None) -> list[str]:
     """Sections to look at: those named, which must have measured the gene, else all that did."""
     if sections is None:
         return view.measured_in
@@ -125,88 +133,6 @@ def _measured(view: GeneView, sections: str | Sequence[str] | None) -> list[str]
     for name in names:
         view.column(name)  # raises
     return names
-
-
-def colocalized_genes(
-    view: GeneView,
-    n: int | None,
-    sections: str | Sequence[str] | None,
-    *,
-    key: str,
-    radius: float | None,
-    normalize: Normalize,
-    rank: str,
-    where: str | None,
-    all_cells: bool,
-    memory_limit: str | int | None,
-) -> pd.DataFrame:
-    """Build the table of `GeneView.colocalized`."""
-    import pandas as pd
-
-    from ...atlas.spatial_statistics import colocalization
-    from .choice import choose_genes
-
-    ranks = {"lee": "L", "moran": "I", "pearson": "r"}
-    if rank not in ranks:
-        raise InvalidArgument(f"rank= one of {', '.join(ranks)} is wanted, but got {rank!r}")
-    names = _measured(view, sections)
-    if sections is None and radius is None:
-        names = _with_graph(view.store, names, key)
-    choice = choose_genes(view.store, names, None)
-    weight = np.zeros((3, len(choice)))
-    total = np.zeros((3, len(choice)))
-    n_sections = np.zeros(len(choice), np.int64)
-    used: list[str] = []
-    for name in names:
-        section = view.store.section(name)
-        kept = cells_of(view.store, name, where, all_cells=all_cells)
-        if not enough(kept):
-            continue
-        used.append(name)
-        graph, cells = graph_of(view.store, name, key, radius)
-        found = colocalization(
-            graph,
-            section,
-            view.column(name),
-            normalize=normalize,
-            cells=together(kept, cells),
-            memory_limit=memory_limit,
-        )
-        column = np.where(choice.measured[name], choice.columns[name], -1)
-        parts = np.stack([found.lee, found.moran, found.pearson])[:, column]
-        if np.isnan(parts[:, column >= 0]).all():
-            continue  # the gene itself does not vary here
-        # A gene that was measured and does not vary shares no place with another: zero, so that
-        # one seen in a single section does not lead over those seen in all.
-        weight += (column >= 0) * found.n_obs
-        total += np.nan_to_num(parts, nan=0.0) * (column >= 0) * found.n_obs
-        n_sections += (column >= 0) & ~np.isnan(parts[0])
-    require_some(used, names)
-    mean = np.full(total.shape, np.nan)
-    np.divide(total, weight, out=mean, where=weight > 0)
-    table: pd.DataFrame = pd.DataFrame(
-        {
-            "gene": np.where(choice.symbol == "", choice.name, choice.symbol).astype(str),
-            "gene_id": choice.gene_id.astype(str),
-            "L": mean[0],
-            "I": mean[1],
-            "r": mean[2],
-            "n_sections": n_sections,
-        }
-    )
-    itself = (choice.gene_id == view.gene_id) & (choice.organism == view.organism)
-    table = table[~itself & (n_sections > 0)]
-    table = table.sort_values(ranks[rank], ascending=False, kind="stable", ignore_index=True)
-    if n is not None:
-        table = table.head(n)
-    table.attrs = {
-        "gene": view.gene_id,
-        "snapshot": view.store.snapshot.number,
-        "sections": used,
-        "graph": key if radius is None else f"radius {radius:g}",
-        "units": {"L": "Lee's L", "I": "bivariate Moran's I, neighbors' gene", "r": "Pearson"},
-    }
-    return table
 
 
 def spatially_variable(
@@ -267,7 +193,7 @@ def spatially_variable(
     names = store.section_names if sections is None else sections
     names = [names] if isinstance(names, str) else list(names)
     if method == "moran" and radius is None and sections is None:
-        names = _with_graph(store, names, key)
+        names = with_graph(store, names, key)
     parts: list[pd.DataFrame] = []
     taken: dict[str, int] = {}
     for name in names:

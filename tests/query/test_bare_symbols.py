@@ -67,3 +67,9 @@ def test_a_summary_says_the_same(atlas: ts.Atlas) -> None:
     found = ts.open(atlas.url).gene("Ttr").where("section")
     assert found.attrs["summary"]
     np.testing.assert_allclose(found["mean_counts"], computed["mean_counts"])
+
+
+def test_a_gene_is_not_among_those_that_lie_where_it_lies(atlas: ts.Atlas) -> None:
+    found = atlas.gene("Ttr").colocalized(radius=200.0, normalize=None, all_cells=True)
+    assert found["gene"].tolist() == ["Gad1", "Gad1"]  # of either section
+    assert found["n_sections"].tolist() == [1, 1]
