@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cells.fetch import read_positions
 from ..cells.rows import RunArray
 from ..expression.normalize import depth_of, log_normalize
 from ..tables.obs import cell_ids
-from ..tables.positions import frame_of
+from ..tables.positions import position_readers
 from .embeddings import read_rows
 from .graphs import selected_graph
 from .prepare import Options, Prepared, prepare
@@ -183,10 +182,10 @@ def _row_arrays(file: "h5py.File", prepared: Prepared) -> None:
     def embedding(key: str) -> "Read":
         return lambda section, runs: read_rows(store, key, section.name, runs)
 
-    arrays: dict[str, tuple[int, Any, Read]] = {"spatial": (2, np.float64, read_positions)}
-    frame = frame_of(prepared.selection.question)
-    if frame is not None:
-        arrays[frame.key] = (2, np.float64, frame.read)
+    arrays: dict[str, tuple[int, Any, Read]] = {
+        name: (2, np.float64, read)
+        for name, read in position_readers(prepared.selection.question).items()
+    }
     for key, dim in prepared.embeddings.dims.items():
         arrays[f"X_{key}"] = (dim, np.float32, embedding(key))
     n = prepared.n_obs

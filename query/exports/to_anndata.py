@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cells.fetch import read_counts, read_positions
+from ..cells.fetch import read_counts
 from ..cells.rows import RunArray
 from ..expression.choice import GeneChoice, Join, Missing
 from ..expression.mixture import LOG_RULES, told_apart, unit_of
 from ..expression.normalize import TARGET_SUM, depth_of, log_normalize
 from ..tables.obs import obs_table
-from ..tables.positions import frame_of
+from ..tables.positions import frame_of, positions_of
 from .embeddings import confidence_columns, read_rows
 from .graphs import selected_graph
 from .prepare import WAYS_OUT, Options, Prepared, described, prepare
@@ -137,12 +137,7 @@ def assemble(prepared: Prepared) -> "AnnData":
     selection, choice, options = prepared.selection, prepared.choice, prepared.options
     parts = selection.parts()
     obs = obs_of(prepared)
-    positions = [read_positions(section, runs) for section, runs in parts]
-    obsm: dict[str, Any] = {"spatial": np.concatenate([*positions, np.zeros((0, 2))])}
-    frame = frame_of(selection.question)
-    if frame is not None:
-        framed = [frame.read(section, runs) for section, runs in parts]
-        obsm[frame.key] = np.concatenate([*framed, np.zeros((0, 2))])
+    obsm: dict[str, Any] = {**positions_of(selection)}
     for key, dim in prepared.embeddings.dims.items():
         rows = [read_rows(selection.store, key, section.name, runs) for section, runs in parts]
         obsm[f"X_{key}"] = np.concatenate([*rows, np.zeros((0, dim), np.float32)])

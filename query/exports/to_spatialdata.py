@@ -1,19 +1,20 @@
 """A selection as one plain SpatialData object."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...atlas.memory import parse_bytes, refuse_above
 from ..cells.empty import EmptyAnswerWarning, nothing_found
-from ..cells.rows import RunArray, rows_of, within
+from ..cells.rows import RunArray, count, rows_of, within
 from ..expression.choice import settle
 from ..expression.mixture import told_apart, warn_mixed
 from ..geometry.by_section import place_of
 from ..points.elements import outlines_of, points_of, rasters_of
 from ..tables.obs import obs_table, stale_note
-from ..tables.positions import frame_of
+from ..tables.positions import positions_of
 from ..telling import tell
 from .embeddings import choose_embeddings, join_derived
 from .graphs import graph_bytes, selected_graph
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ...atlas.section import Section
     from ...atlas.store import AtlasStore
     from ..cells.selection import Selection
+    from ..expression.choice import GeneChoice
 
 REGION_KEY = "spatialdata_region"
 INSTANCE_KEY = "spatialdata_instance"
@@ -69,72 +71,99 @@ def to_spatialdata(
     BudgetExceeded
         Estimated above the limit.
     """
-    import anndata as ad
     import spatialdata as sd
     from spatialdata.models import TableModel
 
+    sections = list(selection.runs)
     limit = parse_bytes(memory_limit)
     what = f"a SpatialData of up to {selection.n_obs_bound:,} cells x {selection.n_vars:,} genes"
     edges = 0 if graph is None else graph_bytes(selection, graph)
-    found = choose_embeddings(selection, list(selection.runs), embeddings)
+    found = choose_embeddings(selection, sections, embeddings)
     more = edges + 2 * selection.n_obs * found.row_bytes
     refuse_above(limit, selection.plan.peak_bytes + more, what, WAYS_OUT)
     choice, _ = settle(
-        selection.genes.restricted(list(selection.runs), np.ones(len(selection.genes), bool)),
-        list(selection.runs),
+        selection.genes.restricted(sections, np.ones(len(selection.genes), bool)),
+        sections,
         asked=selection.question.genes is not None,
         join="outer",
         missing=None,
     )
     parts = selection.parts()
-    several = len(parts) > 1
-    shapes: dict[str, Any] = {}
-    images: dict[str, Any] = {}
-    labels: dict[str, Any] = {}
-    points: dict[str, Any] = {}
-    region: list[str] = []
     entries = [section.entry for section, _ in parts]
     warn_mixed(entries)
     if not parts and selection.question.place is None:  # of a place it is told when found
         tell(nothing_found(selection), EmptyAnswerWarning)
-    ids = told_apart(obs_table(selection), entries)
+    obs = told_apart(obs_table(selection), entries)
+    elements = _Elements(selection, several=len(parts) > 1)
     start = 0
     for section, runs in parts:
-        name = f"{section.name}_cells" if several else "cells"
-        n = int((runs[:, 1] - runs[:, 0]).sum())
-        shapes[name] = _shapes(
-            selection.store, section, runs, ids.index[start : start + n], several
-        )
-        images |= _images(selection, section, several, "images")
-        labels |= _images(selection, section, several, "labels")
-        head, system = f"{section.name}_" if several else "", _system(section, several)
-        found_points = points_of(selection, section, system)
-        points |= {f"{head}{key}": one for key, one in found_points.items()}
-        outlines = outlines_of(selection, section, system, memory_limit)
-        shapes |= {f"{head}{key}": one for key, one in outlines.items()}
-        region += [name] * n
-        start += n
-    varm: dict[str, Any] = {"measured": choice.presence()}
-    table = ad.AnnData(
-        X=stack([aligned(section, runs, choice) for section, runs in parts], len(choice)),
-        obs=_annotated(ids, region),
-        var=choice.var(),
-        obsm={"spatial": _positions(parts)} | _framed(selection),
-        varm=varm,
-        uns={"tisseract": describe(selection) | stale_note(ids)},
-    )
+        stop = start + count(runs)
+        elements.add(section, runs, obs.index[start:stop], memory_limit)
+        start = stop
+    table = _table(selection, choice, obs, elements.region)
     join_derived(selection, table, found, confidence=confidence)
     if graph is not None:
         selected_graph(selection, graph).add_to(table, graph)
     if parts:
+        regions = list(dict.fromkeys(elements.region))
         table = TableModel.parse(
             table,
-            region=list(dict.fromkeys(region)) if several else region[0],
+            region=regions if len(regions) > 1 else regions[0],
             region_key=REGION_KEY,
             instance_key=INSTANCE_KEY,
         )
     return sd.SpatialData(
-        images=images, labels=labels, points=points, shapes=shapes, tables={"table": table}
+        images=elements.images,
+        labels=elements.labels,
+        points=elements.points,
+        shapes=elements.shapes,
+        tables={"table": table},
+    )
+
+
+@dataclass(slots=True)
+class _Elements:
+    """What lies beside the table, by name; with the section in it where there are several."""
+
+    selection: "Selection"
+    several: bool
+    images: dict[str, Any] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=dict)
+    points: dict[str, Any] = field(default_factory=dict)
+    shapes: dict[str, Any] = field(default_factory=dict)
+    region: list[str] = field(default_factory=list)
+    """Element of the shape of each cell."""
+
+    def add(
+        self, section: "Section", runs: RunArray, ids: Any, memory_limit: str | int | None
+    ) -> None:
+        """Add the elements of one section, whose cells are named by ids."""
+        selection, several = self.selection, self.several
+        head, system = f"{section.name}_" if several else "", _system(section, several)
+        cells = f"{head}cells"
+        self.shapes[cells] = _shapes(selection.store, section, runs, ids, several)
+        self.region += [cells] * len(ids)
+        self.images |= _images(selection, section, several, "images")
+        self.labels |= _images(selection, section, several, "labels")
+        points = points_of(selection, section, system)
+        self.points |= {f"{head}{name}": one for name, one in points.items()}
+        outlines = outlines_of(selection, section, system, memory_limit)
+        self.shapes |= {f"{head}{name}": one for name, one in outlines.items()}
+
+
+def _table(selection: "Selection", choice: "GeneChoice", obs: Any, region: list[str]) -> Any:
+    """Read counts, obs and positions; every section keeps its panel."""
+    import anndata as ad
+
+    obsm: dict[str, Any] = {**positions_of(selection)}
+    varm: dict[str, Any] = {"measured": choice.presence()}
+    return ad.AnnData(
+        X=stack([aligned(s, runs, choice) for s, runs in selection.parts()], len(choice)),
+        obs=_annotated(obs, region),
+        var=choice.var(),
+        obsm=obsm,
+        varm=varm,
+        uns={"tisseract": describe(selection) | stale_note(obs)},
     )
 
 
@@ -146,22 +175,6 @@ def _annotated(obs: Any, region: list[str]) -> Any:
     obs[REGION_KEY] = pd.Categorical(region)
     obs[INSTANCE_KEY] = obs.index.to_numpy()
     return obs
-
-
-def _framed(selection: "Selection") -> dict[str, Any]:
-    """Positions in the frame that the question asks in, if it asks in one."""
-    frame = frame_of(selection.question)
-    if frame is None:
-        return {}
-    parts = [frame.read(section, runs) for section, runs in selection.parts()]
-    return {frame.key: np.concatenate([*parts, np.zeros((0, 2))])}
-
-
-def _positions(parts: "list[tuple[Section, RunArray]]") -> Any:
-    from ..cells.fetch import read_positions
-
-    found = [read_positions(section, runs) for section, runs in parts]
-    return np.concatenate([*found, np.zeros((0, 2))])
 
 
 def _system(section: "Section", several: bool) -> str:

@@ -1,6 +1,6 @@
 """Where the cells of an answer lie: in micrometers, source units, and the frame it was asked in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from ..cells.question import Question
     from ..cells.selection import Selection
 
-__all__ = ["AskedFrame", "frame_of", "position_names", "read_position_columns", "without_positions"]
+__all__ = [
+    "AskedFrame",
+    "frame_of",
+    "position_names",
+    "position_readers",
+    "positions_of",
+    "read_position_columns",
+    "without_positions",
+]
+
+type Reader = Callable[["Section", RunArray], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,22 @@ def frame_of(question: "Question") -> AskedFrame | None:
             matrices[section] = inner.matrix
             names.add(inner.frame)
     return AskedFrame(names.pop(), matrices) if len(names) == 1 else None
+
+
+def position_readers(question: "Question") -> dict[str, Reader]:
+    """Name the positions that an answer has in `obsm`, each with what reads rows of it."""
+    frame = frame_of(question)
+    own: dict[str, Reader] = {"spatial": read_positions}
+    return own if frame is None else own | {frame.key: frame.read}
+
+
+def positions_of(selection: "Selection") -> dict[str, NDArray[np.float64]]:
+    """Read the positions that an answer has in `obsm`, (n, 2) float64, in its order."""
+    parts = selection.parts()
+    return {
+        name: np.concatenate([*(read(section, runs) for section, runs in parts), np.zeros((0, 2))])
+        for name, read in position_readers(selection.question).items()
+    }
 
 
 def position_names(selection: "Selection") -> dict[str, tuple[str, str]]:
