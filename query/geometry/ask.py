@@ -1,6 +1,6 @@
 """Ask for the cells of a place, however the place is described."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -117,27 +117,16 @@ def region(
             f"predicate='centroid' or 'intersects' is wanted, but got {predicate!r}"
         )
     coordinate_system = _one_frame(coordinate_system, frame)
-    shapes = {"bbox": bbox, "polygon": polygon, "circle": circle}
-    kinds = [k for k, v in {**shapes, "name": name, "near": near}.items() if v is not None]
-    if len(kinds) != 1:
-        raise InvalidArgument(
-            "exactly one of bbox=, polygon=, circle=, name= and near= is wanted, but got "
-            f"{', '.join(kinds) or 'none'}"
-        )
-    _check_fit(kinds[0], name=name, near=near, within_um=within_um, frame=coordinate_system)
-    if um_per_unit is not None and (kinds[0] in ("name", "near") or units != "um"):
-        raise InvalidArgument(
-            "um_per_unit= is wanted with bbox=, polygon= or circle= of sections in micrometers, "
-            f"but got it with {kinds[0]}= and units={units!r}"
-        )
+    given = {"bbox": bbox, "polygon": polygon, "circle": circle, "name": name, "near": near}
+    kind = _kind(given, within_um, coordinate_system, um_per_unit, units)
     chosen = _sections(store, section)
     framed = coordinate_system not in (None, "microns", "source_units")
     places: PlacesBySection
-    if kinds[0] == "name":
+    if kind == "name":
         places = named_places(
             store, name or (), key=region_key, descendants=descendants, sections=chosen
         )
-    elif kinds[0] == "near":
+    elif kind == "near":
         places = _near(
             store,
             _others(store, near, chosen, query.get("domain_key"), region_key),
@@ -186,22 +175,39 @@ def _in_micrometers(
     return found
 
 
-def _check_fit(
-    kind: str, *, name: object, near: object, within_um: object, frame: str | None
-) -> None:
-    """Refuse arguments that do not go together."""
-    if (near is None) != (within_um is None):
+def _kind(
+    given: Mapping[str, object],
+    within_um: object,
+    frame: str | None,
+    um_per_unit: object,
+    units: str,
+) -> str:
+    """Tell by which argument the place is given; refuse those that do not go together."""
+    kinds = [kind for kind, value in given.items() if value is not None]
+    if len(kinds) != 1:
+        raise InvalidArgument(
+            "exactly one of bbox=, polygon=, circle=, name= and near= is wanted, but got "
+            f"{', '.join(kinds) or 'none'}"
+        )
+    kind = kinds[0]
+    if (kind == "near") != (within_um is not None):
         raise InvalidArgument(
             f"near= and within_um= are wanted together, but got within_um={within_um!r} "
-            f"{'without' if near is None else 'with'} near="
+            f"{'with' if kind == 'near' else 'without'} near="
         )
     if frame is not None and kind in ("name", "near"):
         raise InvalidArgument(
             f"bbox=, polygon= or circle= is wanted with coordinate_system=, but got {kind}=, "
             "which needs no frame"
         )
-    if kind == "name" and not name:
+    if kind == "name" and not given["name"]:
         raise InvalidArgument("the name of a region is wanted, but got an empty one")
+    if um_per_unit is not None and (kind in ("name", "near") or units != "um"):
+        raise InvalidArgument(
+            "um_per_unit= is wanted with bbox=, polygon= or circle= of sections in micrometers, "
+            f"but got it with {kind}= and units={units!r}"
+        )
+    return kind
 
 
 def _sections(store: "AtlasStore", section: object) -> list[str] | None:
