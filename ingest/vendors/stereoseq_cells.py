@@ -204,17 +204,19 @@ def _borders(path: Path, group: Any, centers: NDArray[np.float64]) -> RingsSourc
     numbers = border.dtype.kind in "iuf"
     if numbers and border.ndim == 3 and border.shape[0] == n and border.shape[2] == 2:
         return RingsSource(partial(_padded_rings, node, centers), n * int(border.shape[1]))
-    counted = listed is not None and listed.shape == (n,) and listed.dtype.kind in "iu"
-    lengths = listed[:].astype(np.int64) if numbers and counted else None
-    if lengths is None or (lengths < 0).any():
+    lengths: Any = None
+    if listed is not None and listed.shape == (n,) and listed.dtype.kind in "iu":
+        lengths = listed[:].astype(np.int64)
+    if not numbers or lengths is None or (lengths < 0).any():
         wrong = f"expected borders of {n} cells with their vertices, but got shape {border.shape}"
         raise InputError(Fault(f"{path}:cellBin/cellBorder", wrong))
-    if border.size != 2 * lengths.sum():
-        got = f"{border.size} numbers for {lengths.sum()} vertices"
+    total = int(lengths.sum())
+    if border.shape not in {(2 * total,), (total, 2)}:
+        got = f"shape {border.shape} for {total} vertices"
         raise InputError(
-            Fault(f"{path}:cellBin/cellBorder", f"expected two a vertex, but got {got}")
+            Fault(f"{path}:cellBin/cellBorder", f"expected two numbers a vertex, but got {got}")
         )
-    return RingsSource(partial(_counted_rings, node, centers, lengths), int(lengths.sum()))
+    return RingsSource(partial(_counted_rings, node, centers, lengths), total)
 
 
 def _padded_rings(node: Hdf5Node, centers: NDArray[np.float64]) -> Iterator[RingPiece]:

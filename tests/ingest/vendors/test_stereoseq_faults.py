@@ -79,6 +79,23 @@ class TestFaults:
         with pytest.raises(InputError, match=told):
             write_section(READER.open(path, CELLS), tmp_path / "section", memory_limit=2**29)
 
+    @pytest.mark.parametrize(
+        ("name", "values"),
+        [
+            ("cellBordercnt", np.full(TISSUE.n_cells, 11, "<i2")),
+            ("cellBordercnt", np.full(3, 12, "<i2")),
+            ("cellBorder", np.zeros((2, TISSUE.n_cells * 12), "<i2")),
+            ("cellBorder", np.zeros(TISSUE.n_cells * 24, "S2")),
+        ],
+    )
+    def test_borders_that_fit_no_cells(self, tmp_path: Path, name: str, values: Any) -> None:
+        path = bundle.write_cellbin(tmp_path / "a.cellbin.gef", TISSUE, borders="counted")
+        with h5py.File(path, "r+") as file:
+            del file["cellBin"][name]
+            file["cellBin"][name] = values
+        with pytest.raises(InputError, match="cellBin/cellBorder: expected"):
+            READER.open(path, CELLS)
+
     def test_cells_alone(self, tmp_path: Path) -> None:
         path = bundle.write_cellbin(tmp_path / "a.gef", TISSUE)
         with pytest.raises(InputError, match="got cells alone; set reader_kwargs bin_size to cell"):
