@@ -123,14 +123,14 @@ def _is_number(word: str) -> bool:
 
 
 def bead_unit(
-    beads: Beads, options: ReadOptions, assumed: float, why: str, where: str
+    positions: NDArray[np.float64], options: ReadOptions, assumed: float, why: str, where: str
 ) -> FoundUnit:
     """Find micrometers per unit: as given, or as assumed where the spacing of the beads agrees.
 
     Parameters
     ----------
-    beads : Beads
-        All beads of the array.
+    positions : ndarray, (n, 2)
+        All beads of the array, also those without counts.
     options : ReadOptions
         What the user says.
     assumed : float
@@ -148,8 +148,8 @@ def bead_unit(
     """
     place = f"{where}:um_per_unit"
     if options.um_per_unit is not None:
-        return find_unit(beads.positions, options.um_per_unit, where=place)
-    apart = spacing(beads.positions)
+        return find_unit(positions, options.um_per_unit, where=place)
+    apart = spacing(positions)
     if apart is not None and not _APART_UM[0] <= apart * assumed <= _APART_UM[1]:
         raise InputError(
             Fault(

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, override
 
+import numpy as np
+
 from ...atlas.errors import InputError
 from ..h5ad import H5adReader
 from ..reader import FaultList
@@ -20,6 +22,8 @@ from .table import open_table
 from .vendor import Survey, VendorReader
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..reader import ReadOptions
     from ..source import ObsColumn, RawSection
 
@@ -74,18 +78,18 @@ class CurioReader(VendorReader):
         survey.faults.faults.extend(folder.faults)
         if folder.faults:
             return survey  # nothing outside the folder is opened
-        matrix = beads = None
+        matrix, everywhere = None, np.empty((0, 2))
         with survey.faults.part():
             matrix = folder.find(*_MATRIX)
             if matrix is not None:
-                beads = _from_mtx(survey, folder, matrix, options)
+                everywhere = _from_mtx(survey, folder, matrix, options)
             else:
-                beads = _from_h5ad(survey, folder, options)
-        if beads is None:
+                everywhere = _from_h5ad(survey, folder, options)
+        if survey.ids is None:
             return survey
         with survey.faults.part():
             survey.unit = bead_unit(
-                beads, options, 1.0, "Curio Seeker positions taken as micrometers", str(path)
+                everywhere, options, 1.0, "Curio Seeker positions taken as micrometers", str(path)
             )
             fill_radius(survey)
         with survey.faults.part():
@@ -97,7 +101,10 @@ class CurioReader(VendorReader):
         return survey
 
 
-def _from_mtx(survey: Survey, folder: Folder, matrix: Path, options: ReadOptions) -> Beads:
+def _from_mtx(
+    survey: Survey, folder: Folder, matrix: Path, options: ReadOptions
+) -> NDArray[np.float64]:
+    """Fill everything from the mtx and the positions; returns positions of all beads."""
     positions = folder.find(*_POSITIONS)
     h5ad = folder.find(*_H5AD)
     parts = MtxParts.beside(folder, matrix)
@@ -109,7 +116,7 @@ def _from_mtx(survey: Survey, folder: Folder, matrix: Path, options: ReadOptions
         )
         _, beads = _opened(h5ad, options)
     fill_mtx(survey, parts, beads, options)
-    return beads
+    return beads.positions
 
 
 def _opened(path: Path, options: ReadOptions) -> tuple[RawSection, Beads]:
@@ -128,14 +135,14 @@ def _opened(path: Path, options: ReadOptions) -> tuple[RawSection, Beads]:
     return raw, Beads(ids, raw.positions)
 
 
-def _from_h5ad(survey: Survey, folder: Folder, options: ReadOptions) -> Beads:
-    """Fill everything from the h5ad file."""
+def _from_h5ad(survey: Survey, folder: Folder, options: ReadOptions) -> NDArray[np.float64]:
+    """Fill everything from the h5ad file; returns positions of all beads."""
     path = folder.need("counts", *_MATRIX, *_H5AD)
     survey.missing.append(f"no MoleculesPerMatchedBead.mtx in the folder: counts of {path.name}")
     raw, beads = _opened(path, options)
     survey.ids, survey.positions, survey.obs = beads.barcodes, beads.positions, dict(raw.obs)
     survey.counts, survey.panel = raw.counts, raw.panel
-    return beads
+    return beads.positions
 
 
 def _fill_obs(survey: Survey, folder: Folder, *, with_h5ad: bool) -> None:

@@ -88,10 +88,10 @@ class SeqFishReader(VendorReader):
             return survey  # nothing outside the folder is opened
         roi = choose(path, rois_of(folder), options.reader_kwargs.get("roi"))
         survey.versions["roi"] = roi.name
-        listed = None
+        listed = np.empty(0, np.int64)
         with survey.faults.part():
             listed = _fill_cells(survey, roi, options)
-        if listed is None:
+        if survey.positions is None:
             return survey
         pixel = None
         with survey.faults.part():

@@ -91,7 +91,11 @@ class SlideSeqReader(VendorReader):
         if beads is not None:
             with survey.faults.part():
                 survey.unit = bead_unit(
-                    beads, options, 0.65, "pixels of 0.65 um, as in Slide-seqV2", str(path)
+                    beads.positions,
+                    options,
+                    0.65,
+                    "pixels of 0.65 um, as in Slide-seqV2",
+                    str(path),
                 )
                 fill_radius(survey)
         return survey

@@ -20,7 +20,7 @@ MTX = (
 )
 
 
-def dense(counts: Any) -> list[list[float]]:
+def dense(counts: Any) -> Any:
     found = np.zeros((counts.n_obs, counts.n_vars))
     for block in counts.blocks(2**16):
         row = block.start_row + np.repeat(np.arange(block.n_rows), np.diff(block.indptr))

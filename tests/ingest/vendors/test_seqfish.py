@@ -174,7 +174,9 @@ class TestPartial:
         folder = bundle.write_seqfish(tmp_path / "run", TISSUE)
         without = {"images": False, "transcripts": False}
         raw = READER.open(folder, ReadOptions(reader_kwargs=without))
-        assert raw.images == raw.labels == raw.points == {}
+        assert not raw.images
+        assert not raw.labels
+        assert not raw.points
         assert len(READER.files(folder, ReadOptions(reader_kwargs=without))) == 3
         turned = READER.open(folder, ReadOptions(y_axis="up"))
         image: Any = turned.images["DAPI"]

@@ -345,9 +345,8 @@ class TestFolders:
         folder = bundle.write_stereoseq(tmp_path / "saw", TISSUE)
         raw = READER.open(folder, size(50, images=False))
         assert raw.images == raw.labels == {}
-        assert READER.open(folder, replace(CELLS, y_axis="up")).images
-        for element in READER.open(folder, replace(CELLS, y_axis="up")).images.values():
-            assert element.affine[1][1] == -0.5
+        turned: Any = list(READER.open(folder, replace(CELLS, y_axis="up")).images.values())
+        assert [one.affine[1][1] for one in turned] == [-0.5]
 
     def test_nuclei_lie_under_cells(self, tmp_path: Path) -> None:
         folder = bundle.write_stereoseq(tmp_path / "saw", TISSUE)
