@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import ReadOptions
 from tisseract.ingest.source import StringValues
+from tisseract.ingest.vendors import parquet_table
 from tisseract.ingest.vendors.spot_positions import (
     RowIndex,
     Spots,
@@ -88,3 +91,29 @@ def test_columns_of_any_order_and_a_missing_one(tmp_path: Path) -> None:
     path.write_text("barcode,in_tissue,array_row\na,1,2\n")
     with pytest.raises(InputError, match="none called array_col, pxl_row"):
         place_spots(path, RowIndex.of(names, "barcodes"))
+
+
+def test_a_header_of_a_table_that_pandas_wrote(tmp_path: Path) -> None:
+    """The column of barcodes has no name there."""
+    path = tmp_path / "tissue_positions.csv"
+    path.write_text(
+        ",in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fullres\na,1,2,3,4.5,1.5\n"
+    )
+    found = place_spots(path, RowIndex.of(StringValues.from_strings(["a"]), "barcodes"))
+    assert found.positions.tolist() == [[1.5, 4.5]]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_a_barcode_again_is_refused_wherever_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    """In one batch, or in a later one; barcodes that the matrix lacks may come often."""
+    path = tmp_path / "tissue_positions.parquet"
+    names = ["a", "x", "x", "b", "c", "b"]
+    columns = ("in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres")
+    pq.write_table(pa.table({"barcode": names, **dict.fromkeys(columns, [1.0] * 6)}), path)
+    defaults = (None, None, rows)
+    monkeypatch.setattr(parquet_table.ParquetTable.batches, "__defaults__", defaults)
+    index = RowIndex.of(StringValues.from_strings(["c", "b", "a"]), "barcodes")
+    with pytest.raises(InputError, match="every barcode once, but got 'b' again"):
+        place_spots(path, index)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from tisseract.ingest.vendors.xenium_features import tables_of
 
 from ...contracts import ReaderContract, ids_of, matrix_of
 from .mutants import run_mutants, wanted
-from .tenx_writer import FeatureList, H5Matrix
+from .tenx_writer import FeatureList, H5Matrix, write_mtx
 from .tissue import SimTissue
 
 READER = TenxReader()
@@ -48,25 +47,14 @@ def write_folder(folder: Path, matrix: str = "h5", places: str = "csv") -> Path:
     names = [*TISSUE.gene_names, *TISSUE.control_names]
     ids = [*ensembl(), *TISSUE.control_names]
     types = ["Gene Expression"] * TISSUE.n_genes + ["Negative Control Probe"] * 2
+    features = FeatureList(ids, names, types)
     if matrix == "h5":
         path = folder / "sample_filtered_feature_bc_matrix.h5"
-        file = H5Matrix(path, FeatureList(ids, names, types), {"software_version": "8.0.1"})
+        file = H5Matrix(path, features, {"software_version": "8.0.1"}, small=True)
         file.append(barcodes(), block.counts)
         file.close()
     else:
-        rows, columns = block.counts.nonzero()
-        lines = [
-            f"{c + 1} {r + 1} {block.counts[r, c]}" for r, c in zip(rows, columns, strict=True)
-        ]
-        head = "%%MatrixMarket matrix coordinate integer general\n%\n"
-        head += f"{len(ids)} {block.n} {len(lines)}\n"
-        with gzip.open(folder / "matrix.mtx.gz", "wt") as text:
-            text.write(head + "\n".join(lines) + "\n")
-        with gzip.open(folder / "barcodes.tsv.gz", "wt") as text:
-            text.write("\n".join(barcodes()) + "\n")
-        with gzip.open(folder / "features.tsv.gz", "wt") as text:
-            own = zip(ids, names, types, strict=True)
-            text.write("\n".join("\t".join(one) for one in own) + "\n")
+        write_mtx(folder, features, [(barcodes(), block.counts)], software="8.0.1")
     columns_of = {
         "barcode": [*barcodes()[::-1], "extra-1"],
         "x_centroid": [*(block.positions_um[::-1, 0] * 2).tolist(), 1.0],
