@@ -182,6 +182,23 @@ class QueryVerbs(ModelVerbs):
     ) -> int:
         """Attach named polygons to a section; see `tisseract.query.annotate_regions`.
 
+        Parameters
+        ----------
+        section
+            The section they lie on.
+        regions
+            GeoJSON (mapping, text or path), a GeoDataFrame, or a mapping of names to polygons.
+        name
+            Property or column that holds the name; `classification.name` in QuPath's files.
+        key
+            Name of this annotation, the same on all sections.
+        um_per_unit
+            Micrometers per unit of the polygons, for files in pixels.
+        ontology
+            Which region is part of which: a table, a CSV path, or a mapping child to parent.
+        overwrite
+            Replace regions of this section and key.
+
         Returns
         -------
         int
