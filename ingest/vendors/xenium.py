@@ -202,7 +202,7 @@ def _cells(parts: Parts) -> None:
     if files.cells is not None:
         found = match_cells(open_table(files.cells), survey.ids, survey.notes)
         survey.positions, survey.obs = found.positions, found.obs
-    elif zipped is None or "cell_centroid_x" not in zipped.summary:
+    elif zipped is None or not {"cell_centroid_x", "cell_centroid_y"} <= set(zipped.summary):
         raise InputError(
             Fault(
                 str(survey.path),

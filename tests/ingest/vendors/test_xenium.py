@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,15 @@ class TestCells:
         assert ids_of(raw) == cell_ids(np.arange(60), version)
         assert {"cell_area", "nucleus_area", "z_level"} <= set(raw.obs)
         assert "positions and areas are those of cells.zarr.zip" in notes_of(raw)
+
+    def test_a_zip_with_half_of_the_centroids_makes_none(self, own: Path) -> None:
+        with zipfile.ZipFile(own / "cells.zarr.zip") as file:
+            parts = {name: file.read(name) for name in file.namelist()}
+        with zipfile.ZipFile(own / "cells.zarr.zip", "w") as file:
+            for name, part in parts.items():
+                file.writestr(name, part.replace(b"cell_centroid_y", b"cell_centroid_z"))
+        (own / "cells.parquet").unlink()
+        assert "expected cells.parquet" in faults(own)
 
     def test_clusters_of_the_instrument(self, own: Path) -> None:
         ids = cell_ids(np.arange(60), "3")
