@@ -91,10 +91,10 @@ def find_counts(  # noqa: PLR0917 - the parts of one table
         return FoundCounts(
             counts, ids_of_genes, str(path), names, at, notes=notes, feature_types=kinds
         )
-    genes, symbols, where = _genes(root, mapping)
+    genes = _genes(root, mapping)
     if part.layout == "long":
-        return _long(part, path, ids, genes, symbols, where, options)
-    return _mtx(root, part, path, ids, genes, symbols, where)
+        return _long(part, path, ids, genes, options)
+    return _mtx(root, part, path, ids, genes)
 
 
 def _dense(  # noqa: PLR0917 - private, one caller
@@ -247,13 +247,20 @@ def join_cells(
     return None if kept.size == at.size else kept, None if same else at[kept], notes
 
 
-def _genes(
-    root: Path, mapping: TableMapping
-) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None, str]:
-    """Names, symbols and place of the list of genes; None where there is none."""
+@dataclass(frozen=True, slots=True)
+class _GeneList:
+    """The list of genes of a mapping."""
+
+    names: tuple[str, ...]
+    symbols: tuple[str, ...] | None
+    where: str
+
+
+def _genes(root: Path, mapping: TableMapping) -> _GeneList | None:
+    """Read the list of genes; None where there is none."""
     part = mapping.genes
     if part is None:
-        return None, None, ""
+        return None
     path = inside(root, part.path, "genes.path")
     if part.header or path.suffix.casefold() == ".parquet":
         table = open_table(path, delimiter=part.delimiter)
@@ -265,16 +272,14 @@ def _genes(
     chosen = [column, *([part.symbol] if part.symbol else [])]
     require_columns(path, table.names, chosen, "genes")
     words = [tuple(word or "" for word in table.strings(name).to_list()) for name in chosen]
-    return words[0], words[1] if part.symbol else None, str(path)
+    return _GeneList(words[0], words[1] if part.symbol else None, str(path))
 
 
-def _long(  # noqa: PLR0917 - private, one caller
+def _long(
     part: CountsPart,
     path: Path,
     ids: StringValues,
-    genes: tuple[str, ...] | None,
-    symbols: tuple[str, ...] | None,
-    where: str,
+    genes: _GeneList | None,
     options: ReadOptions,
 ) -> FoundCounts:
     import pyarrow as pa
@@ -289,7 +294,7 @@ def _long(  # noqa: PLR0917 - private, one caller
                 Fault("genes", f"expected `genes:` with match {part.match}, but got none")
             )
         words, nnz = distinct(table, part.gene)
-        genes, where = tuple(words), f"{path}:{part.gene}"
+        genes = _GeneList(tuple(words), None, f"{path}:{part.gene}")
     for batch in table.batches([part.count], {part.count: pa.float64()}):
         numbers = np.asarray(batch.column(0).to_numpy(zero_copy_only=False), np.float64)
         check_values(numbers[:65_536, None], options, {}, f"{path}:{part.count}")
@@ -298,7 +303,7 @@ def _long(  # noqa: PLR0917 - private, one caller
         table,
         columns,
         ids,
-        StringValues.from_strings(list(genes)),
+        StringValues.from_strings(list(genes.names)),
         part.match,
         part.outside,
         part.unmatched == "drop",
@@ -306,7 +311,7 @@ def _long(  # noqa: PLR0917 - private, one caller
         None if part.duplicates == "sum" else nnz,
     )
     dropped = ("counts of other cells are left out, as asked",) * (part.unmatched == "drop")
-    return FoundCounts(counts, genes, where, symbols, notes=dropped)
+    return FoundCounts(counts, genes.names, genes.where, genes.symbols, notes=dropped)
 
 
 def _require_three(table: Table, columns: tuple[str, str, str]) -> None:
@@ -324,14 +329,8 @@ def _require_three(table: Table, columns: tuple[str, str, str]) -> None:
         )
 
 
-def _mtx(  # noqa: PLR0917 - private, one caller
-    root: Path,
-    part: CountsPart,
-    path: Path,
-    ids: StringValues,
-    genes: tuple[str, ...] | None,
-    symbols: tuple[str, ...] | None,
-    where: str,
+def _mtx(
+    root: Path, part: CountsPart, path: Path, ids: StringValues, genes: _GeneList | None
 ) -> FoundCounts:
     if genes is None:
         raise InputError(Fault("genes", "expected `genes:` with layout mtx, but got none"))
@@ -341,7 +340,7 @@ def _mtx(  # noqa: PLR0917 - private, one caller
         table = open_table(file, names=("barcode",), delimiter="\t")
         barcodes = table.strings("barcode")
         check_ids(barcodes, str(file))
-    matrix = MtxTriples.of(path, len(barcodes), len(genes))
+    matrix = MtxTriples.of(path, len(barcodes), len(genes.names))
     rows, at, notes = join_cells(barcodes, ids, part.unmatched, str(path))
     counts = matrix if rows is None else MaskedCounts(matrix, rows)
-    return FoundCounts(counts, genes, where, symbols, at, notes=notes)
+    return FoundCounts(counts, genes.names, genes.where, genes.symbols, at, notes=notes)
