@@ -239,7 +239,8 @@ def add_aligned(folder: Folder, found: Found, place: Place, skipped: Path | None
         for k, file in enumerate(files):
             if skipped is None or file.resolve() != skipped.resolve():
                 name = kind if len(files) == 1 else f"{kind}_{k}"
-                if told := _add(found, name, file, _exported(file, place)):
+                affine = _exported(_alignment_file(file, folder), place)
+                if told := _add(found, name, file, affine):
                     found.missing.append(f"{file.name} is not written: {told}")
 
 
@@ -253,7 +254,7 @@ def add_given(found: Found, place: Place, options: Mapping[str, object], image: 
     """
     given = options.get("image_alignment")
     if given is None:
-        affine = _exported(image, place)
+        affine = _exported(_alignment_file(image), place)
     elif isinstance(given, str):
         affine = found.place.affine(read_alignment(image.parent / given))
     else:
@@ -267,17 +268,20 @@ def _aligned_files(folder: Folder, kind: str) -> tuple[Path, ...]:
     return folder.all(*(f"{at}*{kind}.ome.tif*" for at in ("", "outs/")))
 
 
-def _alignment_file(image: Path) -> Path | None:
-    """`<image>alignment.csv`, as the exporter names it."""
+def _alignment_file(image: Path, folder: Folder | None = None) -> Path | None:
+    """`<image>alignment.csv`, as the exporter names it; none that leads out of the folder."""
     stem = re.sub(r"(\.ome)?\.tiff?$", "", image.name, flags=re.IGNORECASE)
-    names = (f"{stem}alignment.csv", f"{stem}_alignment.csv")
-    return next((image.parent / name for name in names if (image.parent / name).is_file()), None)
+    for name in (f"{stem}alignment.csv", f"{stem}_alignment.csv"):
+        file = image.parent / name
+        inside = folder is None or file.relative_to(folder.root).as_posix() in folder.names
+        if inside and file.is_file():
+            return file
+    return None
 
 
-def _exported(image: Path, place: Place) -> Affine | None:
-    """Where an image lies by the matrix beside it, None without one."""
-    file = _alignment_file(image)
-    return None if file is None else place.affine(read_alignment(file))
+def _exported(matrix: Path | None, place: Place) -> Affine | None:
+    """Where an image lies by its matrix, None without one."""
+    return None if matrix is None else place.affine(read_alignment(matrix))
 
 
 def _add(found: Found, name: str, file: Path, affine: Affine | None) -> str:
@@ -299,7 +303,7 @@ def image_files(folder: Folder) -> list[Path]:
     found = [*files.focus, files.mip]
     for kind in _ALIGNED:
         for one in _aligned_files(folder, kind):
-            found += [one, _alignment_file(one)]
+            found += [one, _alignment_file(one, folder)]
     return [one for one in found if one is not None]
 
 

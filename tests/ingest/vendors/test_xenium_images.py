@@ -112,6 +112,16 @@ def test_an_image_without_a_matrix_is_left_out_unless_it_fits(own: Path) -> None
     lies_on_cells(raw.images["if_image"], XY)
 
 
+def test_a_matrix_outside_of_the_folder_is_not_read(own: Path, tmp_path: Path) -> None:
+    matrix = own / "sample_he_imagealignment.csv"
+    shutil.move(matrix, tmp_path / "secret.csv")
+    matrix.symlink_to(tmp_path / "secret.csv")
+    seen = READER.inspect(own, ReadOptions())
+    assert "refused, copy it in" in str(seen.faults)
+    assert list(seen.images) == ["morphology_focus"]
+    assert matrix not in READER.files(own, ReadOptions())
+
+
 def test_the_image_of_the_sheet(own: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "photo.ome.tif"
     shutil.move(own / "sample_he_image.ome.tif", elsewhere)
