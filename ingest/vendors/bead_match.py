@@ -6,14 +6,11 @@ from typing import TYPE_CHECKING
 
 from ..split import MaskedCounts
 from .beads import BEAD_RADIUS_UM
+from .listed_genes import fill_genes
 from .mtx_beads import open_bead_mtx
-from .panel_option import completeness
 from .placed import placed_rows
-from .vendor import features_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
     from .mtx_beads import MtxParts
     from .vendor import Survey
 
-__all__ = ["fill_genes", "fill_mtx", "fill_radius", "match_beads"]
+__all__ = ["fill_mtx", "fill_radius", "match_beads"]
 
 
 def match_beads(survey: Survey, beads: Beads, cells: StringValues, where: str) -> NDArray[np.int64]:
@@ -55,30 +52,6 @@ def fill_mtx(survey: Survey, parts: MtxParts, beads: Beads | None, options: Read
         whole = kept.size == len(matrix.barcodes)
         survey.counts = matrix.counts if whole else MaskedCounts(matrix.counts, kept)
     fill_genes(survey, matrix.genes, matrix.ids, options, where)
-
-
-def fill_genes(
-    survey: Survey,
-    names: Sequence[str],
-    ids: Sequence[str] | None,
-    options: ReadOptions,
-    where: str,
-) -> None:
-    """Fill the panel: all features are genes, and files list those that were seen.
-
-    Raises
-    ------
-    InputError
-        Genes that repeat, or an option of no meaning.
-    """
-    survey.panel = features_of(
-        names,
-        [""] * len(names),
-        options=options,
-        where=where,
-        gene_ids=ids,
-        completeness=completeness(options, str(survey.path), "partial"),
-    ).panel
 
 
 def fill_radius(survey: Survey) -> None:

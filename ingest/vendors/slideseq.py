@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, override
 
 from ...atlas.errors import InputError
 from ..source import StringValues
-from .bead_match import fill_genes, fill_mtx, fill_radius, match_beads
+from .bead_match import fill_mtx, fill_radius, match_beads
 from .beads import Beads, bead_unit, read_beads
 from .folder import Folder
 from .gene_rows import open_gene_rows
+from .listed_genes import fill_genes
 from .mtx_beads import MtxParts
 from .vendor import Survey, VendorReader
 

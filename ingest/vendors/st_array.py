@@ -19,10 +19,10 @@ from ..missing import name_rows
 from ..source import ArrayColumn, NumericValues, StringValues
 from ..units import find_unit
 from .dense import DenseCounts
-from .panel_option import completeness
+from .listed_genes import fill_genes
 from .st_files import SPOT_NAME, Bundle, is_count_table, locate
 from .table import Table, open_table
-from .vendor import Survey, VendorReader, features_of
+from .vendor import Survey, VendorReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,13 +144,7 @@ def _fill_spots(survey: Survey, bundle: Bundle, options: ReadOptions) -> bool:
         got = f"expected places of all spots, but got none, or far ones, in {name_rows(wrong)}"
         raise InputError(Fault(str(bundle.spots or where), got))
     genes = tuple(name for name in table.names[1:] if not name.startswith("column_"))
-    survey.panel = features_of(
-        genes,
-        [""] * len(genes),
-        options=options,
-        where=where,
-        completeness=completeness(options, str(survey.path), "partial"),
-    ).panel
+    fill_genes(survey, genes, None, options, where)
     whole = spots.rows.size == len(ids)
     survey.counts = DenseCounts(table, genes, None if whole else spots.rows)
     survey.ids, survey.positions = ids.take(spots.rows), spots.positions

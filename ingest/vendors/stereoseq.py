@@ -8,7 +8,6 @@ files the chip. Bins of `size` spots are those of the vendor: a spot belongs to 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, override
 
@@ -17,7 +16,7 @@ from ...atlas.image_sources import file_image, label_image, open_pixels
 from ..guard import is_hdf5
 from ..reader import faults_of
 from ..units import find_unit
-from .panel_option import completeness
+from .listed_genes import fill_genes
 from .stereoseq_cells import open_cells
 from .stereoseq_clusters import cluster_columns
 from .stereoseq_files import Bundle, locate, looks_like
@@ -25,7 +24,7 @@ from .stereoseq_gef import Gef, open_gef, open_square
 from .stereoseq_gem import Gem, chip_pitch_nm, open_gem
 from .stereoseq_molecules import Gathered, gather_bins, gather_cells
 from .stereoseq_points import Caught, molecule_points
-from .vendor import Survey, VendorReader, features_of
+from .vendor import Survey, VendorReader
 
 if TYPE_CHECKING:
     from ...atlas.images import Affine
@@ -170,7 +169,8 @@ def _fill_gef(survey: Survey, gef: Gef, size: int, options: ReadOptions) -> Caug
     exons = square.has_exons
     found = gather_bins(gef.path, square.batches, square.n_genes, size, exons=exons)
     _fill_gathered(survey, found, size / 2)
-    _fill_genes(survey, square.ids, square.names, options, f"{gef.path}:geneExp")
+    ids, names = square.ids, square.names
+    fill_genes(survey, names or ids, ids if names else None, options, f"{gef.path}:geneExp")
     if not wanted:
         return None
     finest = open_square(gef, gef.bins[0])
@@ -196,7 +196,8 @@ def _fill_cells(survey: Survey, gef: Gef, options: ReadOptions) -> None:
     survey.counts, survey.shapes = cells.counts, cells.shapes
     if cells.shapes is None:
         survey.missing.append(f"no cellBorder in {gef.path.name}: cells become circles")
-    _fill_genes(survey, *cells.genes, options, f"{gef.path}:cellBin/gene")
+    ids, names = cells.genes
+    fill_genes(survey, names or ids, ids if names else None, options, f"{gef.path}:cellBin/gene")
 
 
 def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> Caught | None:
@@ -229,7 +230,7 @@ def _fill_gem(survey: Survey, file: Path, size: int, options: ReadOptions) -> Ca
             survey.notes.append(f"{molecules:,} molecules in {rows:,} rows lie outside cells")
         survey.missing.append("no borders in GEM text: cells become circles")
     genes = tuple(gem.genes)
-    _fill_genes(survey, genes, gem.names or None, options, str(file))
+    fill_genes(survey, gem.names or genes, genes if gem.names else None, options, str(file))
     if not _with_molecules(options, str(survey.path)):
         return None
     return Caught(gem.batches, genes, named=size == 0)
@@ -263,24 +264,6 @@ def _gathered(gem: Gem, size: int) -> tuple[Gem, Gathered]:
 def _fill_gathered(survey: Survey, found: Gathered, radius: float | None) -> None:
     survey.ids, survey.positions, survey.obs = found.ids, found.positions, dict(found.obs)
     survey.counts, survey.radius = found.counts, radius
-
-
-def _fill_genes(
-    survey: Survey,
-    ids: Sequence[str],
-    names: Sequence[str] | None,
-    options: ReadOptions,
-    where: str,
-) -> None:
-    found = features_of(
-        names or ids,
-        [""] * len(ids),
-        options=options,
-        where=where,
-        gene_ids=ids if names else None,
-        completeness=completeness(options, str(survey.path), "partial"),
-    )
-    survey.panel = found.panel
 
 
 def _with_molecules(options: ReadOptions, where: str) -> bool:
