@@ -259,6 +259,19 @@ class TestFrame:
         READER.open(path, OLD)
         assert seen == ["Lung5_Rep1_metadata_file.csv"]
 
+    def test_a_column_cell_that_holds_something_else_is_kept(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)
+        want = points_of(READER.open(path, OLD))
+        file = path / "Lung5_Rep1_tx_file.csv"
+        table = pd.read_csv(file, keep_default_na=False)
+        table.assign(cell=table.cell_ID % 3).to_csv(file, index=False)
+        raw = READER.open(path, OLD)
+        got = points_of(raw)
+        assert got["cell"].tolist() == (table.cell_ID % 3).tolist()
+        assert raw.points["transcripts"].instance_key == "cell_key"
+        assert got["cell_key"].astype(object).equals(want["cell"].astype(object))
+
     def test_no_place_at_all(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
         write_cosmx(path, TISSUE, version="legacy", global_px=False, positions=False, images=False)
