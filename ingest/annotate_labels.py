@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from .text_values import typed_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .vendors.text_table import TextTable
 
 __all__ = ["CellLabels", "labels_bytes", "read_labels_file"]
 
@@ -146,7 +149,7 @@ def _frame(path: Path, on: object) -> tuple[Any, str]:
     """Read the table and tell its column of ids; these are text, whatever they look like."""
     import pandas as pd
 
-    from .vendors.text_table import delimiter_of
+    from .vendors.text_table import TextTable
 
     suffix = path.name.casefold().removesuffix(".gz").rpartition(".")[2]
     with faults_of(path, "a table of labels", parsing=True):
@@ -156,18 +159,38 @@ def _frame(path: Path, on: object) -> tuple[Any, str]:
                 found = found.reset_index()
             own = _id_column(path, [str(name) for name in found.columns], on)
             return found.astype({own: str}), own
-        how: dict[str, Any] = {
-            "sep": delimiter_of(path),
-            "encoding": "utf-8-sig",
-            "index_col": False,
-        }
-        header = [str(name) for name in pd.read_csv(path, nrows=0, **how).columns]
-        own = _id_column(path, header, on)
-        found = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=str, **how)
+        table = TextTable.of(path)  # which knows headers without a name for the rows, as R's
+        own = _id_column(path, table.names, on)
+        found = _words(path, table)
         for name in found.columns:
-            if str(name) != own:
+            if name != own:
                 found[name] = _valued(found[name])
         return found, own
+
+
+def _words(path: Path, table: TextTable) -> Any:
+    """Read all cells of a table of text; only empty ones are missing."""
+    import pandas as pd
+
+    with warnings.catch_warnings():
+        # It cuts rows that are longer than the header, and warns.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
+                path,
+                sep=table.delimiter,
+                names=list(table.names),
+                header=0,
+                index_col=False,
+                dtype=str,
+                keep_default_na=False,
+                na_values=[""],
+                encoding="utf-8-sig",
+            )
+        except pd.errors.ParserWarning as error:
+            raise InputError(
+                Fault(str(path), f"expected {len(table.names)} cells in every row, but got more")
+            ) from error
 
 
 def _valued(words: Any) -> Any:
@@ -183,7 +206,7 @@ def _valued(words: Any) -> Any:
     return words if pa.types.is_string(values.type) else values.to_pandas().set_axis(words.index)
 
 
-def _id_column(path: Path, names: list[str], on: object) -> str:
+def _id_column(path: Path, names: Sequence[str], on: object) -> str:
     if on is not None:
         if str(on) not in names:
             raise InputError(

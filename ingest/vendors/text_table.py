@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..source import ObsColumn
 
-__all__ = ["TextTable", "delimiter_of", "first_words"]
+__all__ = ["TextTable", "first_words"]
 
 _BLOCK = 2**22
 _HEADER_BYTES = 2**24  # a header of 20,000 genes has some 200 KB
@@ -272,24 +272,12 @@ class TextTable:
 
 def first_words(path: Path, delimiter: str | None = None) -> tuple[str, ...]:
     """Cells of the first line, which may repeat: a header, or data where there is none."""
-    with faults_of(path, "a table", parsing=True):
-        line, below = _first_lines(path)
-        return tuple(next(csv.reader([line], delimiter=delimiter or _delimiter(line, below)), []))
-
-
-def delimiter_of(path: Path) -> str:
-    """Tell the delimiter of a table by its first two lines; a tab where nothing tells."""
-    with faults_of(path, "a table", parsing=True):
-        return _delimiter(*_first_lines(path))
-
-
-def _first_lines(path: Path) -> tuple[str, str]:
-    with open_bytes(path) as file:
+    with faults_of(path, "a table", parsing=True), open_bytes(path) as file:
         line, below = (
             file.readline(_HEADER_BYTES).decode("utf-8-sig", "replace").rstrip("\r\n")
             for _ in range(2)
         )
-    return line, below
+        return tuple(next(csv.reader([line], delimiter=delimiter or _delimiter(line, below)), []))
 
 
 def _delimiter(line: str, below: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tisseract.atlas.errors import InputError
 from tisseract.ingest.annotate_labels import read_labels_file
 from tisseract.ingest.source import BooleanValues, CategoricalValues, NumericValues
 
@@ -35,6 +36,25 @@ def test_words_stay_where_numbers_would_lose_them(tmp_path: Path) -> None:
     assert numbers["number"].values.tolist() == [1.5, 2]
     assert numbers["whole"].values.dtype.kind == "i"
     assert isinstance(found["flag"], BooleanValues)
+
+
+def test_names_of_rows_as_r_writes_them_are_the_ids(tmp_path: Path) -> None:
+    path = tmp_path / "labels.tsv"
+    path.write_text("type\tdepth\ncell0\ta\t1\ncell1\tb\t2\n")
+    found = read_labels_file(path, {})
+    assert found.ids.to_list() == ["cell0", "cell1"]
+    assert list(found.columns) == ["type", "depth"]
+    depth = found.columns["depth"]
+    assert isinstance(depth, NumericValues)
+    assert depth.values.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("row", ["a,1,2,3", "a,1,2,3,4"])
+def test_rows_longer_than_the_header_are_refused(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(f"cell,type\n{row}\n{row}\n")
+    with pytest.raises(InputError, match=r"labels\.csv"):
+        read_labels_file(path, {})
 
 
 @pytest.mark.parametrize("sep", [",", ";", "\t"])
