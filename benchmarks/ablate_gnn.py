@@ -183,14 +183,14 @@ class Ablated(DomainGNN):
         kind, share = self.extra
         return kind(self.n_comps, self.loss, share)
 
-    def _main_directions(self, *given: Any) -> Any:
+    def _main_directions(self, *given: Any, **named: Any) -> Any:
         assert self.encoder is not None
         weight = self.encoder.decoder.weight
         learned = weight.data
         if self.of_embedding:  # as if the guess were the embedding itself
             weight.data = torch.eye(len(learned))
         try:
-            return super()._main_directions(*given)
+            return super()._main_directions(*given, **named)
         finally:
             weight.data = learned
 
