@@ -111,11 +111,26 @@ class Columns:
         return self._known[name]
 
     def _find(self, name: str) -> Column:
+        found = self._of_source(name) or self._of_name(name)
+        if found is not None:
+            return found
+        if name == "timepoint":
+            raise ColumnNotFound(
+                "sections with a timepoint are wanted, but got a snapshot in which none has one; "
+                "fill in the column timepoint of the sample sheet and ingest it with overwrite"
+            )
+        gene_columns.refuse_bare_gene(self._store, name)
+        known = (*self.metadata, *self.obs, *self.domain_keys, *self.annotation_keys)
+        raise ColumnNotFound(
+            f"a column of sections or cells is wanted, but got {name!r}.{near(name, known)}"
+        )
+
+    def _of_source(self, name: str) -> Column | None:
+        """Find a column whose name says where it is from: `obs:n_counts`, `counts:Sox2`."""
         source, _, key = name.partition(":")
-        metadata, obs = self.metadata, self.obs
-        if source == "meta" and key in metadata:
+        if source == "meta" and key in self.metadata:
             return self._from_metadata(name, key)
-        if source == "obs" and key in obs:
+        if source == "obs" and key in self.obs:
             return self._from_obs(name, key)
         if source == "obs" and (renamed := self._stored(key)) is not None:
             return self._from_obs(name, renamed)
@@ -125,17 +140,21 @@ class Columns:
             return Column(name, "confidence", key, frozenset({"numeric"}), None)
         if source == "annotations" and key in self.annotation_keys:
             return self._from_annotations(name, key)
-        if name == cell_ids.COLUMN:
-            return Column(name, "cell", name, frozenset({"string"}), None)
         if source in gene_columns.UNITS and key:
             places, nameless = gene_columns.gene_places(self._store, key)
             kinds = frozenset({"numeric"})
             return Column(
                 name, "gene", key, kinds, None, unit=source, places=places, nameless=nameless
             )
-        if name == "section" or name in metadata:
+        return None
+
+    def _of_name(self, name: str) -> Column | None:
+        """Find a column by its name alone: metadata, then obs, then labels."""
+        if name == cell_ids.COLUMN:
+            return Column(name, "cell", name, frozenset({"string"}), None)
+        if name == "section" or name in self.metadata:
             return self._from_metadata(name, name)
-        if name in obs:
+        if name in self.obs:
             return self._from_obs(name, name)
         if (renamed := self._stored(name)) is not None:
             return self._from_obs(name, renamed)
@@ -143,18 +162,7 @@ class Columns:
             return self._from_domains(name, name)
         if name in self.annotation_keys:
             return self._from_annotations(name, name)
-        if name == "domain":
-            return self._from_domains(name, self.domain())
-        if name == "timepoint":
-            raise ColumnNotFound(
-                "sections with a timepoint are wanted, but got a snapshot in which none has one; "
-                "fill in the column timepoint of the sample sheet and ingest it with overwrite"
-            )
-        gene_columns.refuse_bare_gene(self._store, name)
-        known = (*metadata, *obs, *self.domain_keys, *self.annotation_keys)
-        raise ColumnNotFound(
-            f"a column of sections or cells is wanted, but got {name!r}.{near(name, known)}"
-        )
+        return self._from_domains(name, self.domain()) if name == "domain" else None
 
     def _stored(self, source: str) -> str | None:
         """Name under which a column of this name in the source is stored, where it was changed.

@@ -97,8 +97,7 @@ def section_table(
 def is_stale(store: "AtlasStore", column: Column, section: str) -> bool:
     """Whether a section's labels were computed from what was replaced since."""
     kind = "annotation" if column.source == "annotations" else "domains"
-    entry = store.snapshot.derived.get(f"{kind}/{column.key}/{section}")
-    return entry is not None and bool(store.snapshot.stale_inputs(entry))
+    return store.is_stale(kind, column.key, section)
 
 
 def stale_labels(selection: "Selection", columns: Iterable[Column]) -> dict[str, list[str]]:
