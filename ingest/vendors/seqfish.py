@@ -40,7 +40,7 @@ __all__ = ["SeqFishReader"]
 
 _OPTIONS = frozenset({"images", "panel", "pixel_um", "roi", "transcripts"})
 _FAR = 1e9
-_EDGE = 1.02  # cells at the border of an image may lie a little outside
+_BESIDE = 0.02  # cells at the border of an image may lie a little outside
 _APART_UM = (3.0, 60.0)
 _CONTROLS = ("blank", "negprobe", "negctrl", "unassigned")
 
@@ -191,18 +191,17 @@ def _unit(survey: Survey, roi: Roi, pixel: float | None, options: ReadOptions) -
     if image is not None and pixel is not None:
         with open_pixels(image) as pixels:
             size = np.array(pixels.shape[:0:-1], np.float64)
-        reach = survey.positions.max(axis=0)
-        if (reach <= size * pixel * _EDGE).all():
+        if _within(survey.positions, size * pixel):
             return FoundUnit(1.0, f"micrometers: the cells lie within {image.name}")
-        if (reach <= size * _EDGE).all():
+        if _within(survey.positions, size):
             how = f"pixels of {image.name}: as micrometers the cells would lie outside of it"
             return FoundUnit(pixel, f"{pixel:g} um per unit, {how}")
         raise InputError(
             Fault(
                 where,
                 f"expected cells within {image.name} ({size[0]:.0f} x {size[1]:.0f} pixels of "
-                f"{pixel:g} um), but got one at {reach[0]:g}, {reach[1]:g}; they are of different "
-                "regions, or set um_per_unit",
+                f"{pixel:g} um), but got {_span(survey.positions)}; they are of different regions, "
+                "or set um_per_unit",
             )
         )
     apart = spacing(survey.positions)
@@ -216,6 +215,17 @@ def _unit(survey: Survey, roi: Roi, pixel: float | None, options: ReadOptions) -
         )
     note = "um_per_unit: no image says the size of a pixel; positions are taken as micrometers"
     return FoundUnit(1.0, "micrometers, as newer releases write them", (note,))
+
+
+def _within(positions: NDArray[np.float64], size: NDArray[np.float64]) -> bool:
+    """Whether positions lie in an image of some width and height, or just beside it."""
+    beside = _BESIDE * size
+    return bool(((positions >= -beside) & (positions <= size + beside)).all())
+
+
+def _span(positions: NDArray[np.float64]) -> str:
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    return f"x from {low[0]:g} to {high[0]:g}, y from {low[1]:g} to {high[1]:g}"
 
 
 def _affine(survey: Survey, pixel: float | None, options: ReadOptions) -> Affine:

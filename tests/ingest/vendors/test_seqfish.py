@@ -193,11 +193,12 @@ class TestPartial:
         told = str(READER.inspect(folder, ReadOptions()).faults[0])
         assert "which are no micrometers; set um_per_unit" in told
 
-    def test_cells_of_another_region(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("by", [1e5, -150.0])
+    def test_cells_of_another_region(self, tmp_path: Path, by: float) -> None:
         folder = bundle.write_seqfish(tmp_path / "run", TISSUE)
         cells = folder / "Roi1_CellCoordinates.csv"
         table = pd.read_csv(cells)
-        table["center_x"] += 1e5
+        table["center_x"] += by
         table.to_csv(cells, index=False)
         assert "they are of different regions" in str(
             READER.inspect(folder, ReadOptions()).faults[0]
