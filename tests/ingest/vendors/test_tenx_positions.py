@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -190,6 +192,14 @@ def test_the_row_of_a_cell_without_a_number_is_that_of_the_table(tmp_path: Path)
         READER.open(folder, UNIT)
 
 
+def test_a_barcode_twice_in_the_table_is_refused(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    table = folder / "positions.csv"
+    table.write_text(table.read_text().replace("extra-1", barcodes()[7]))
+    with pytest.raises(InputError, match=f"{barcodes()[7]}.*positions|positions.*{barcodes()[7]}"):
+        READER.open(folder, UNIT)
+
+
 def test_links_out_of_the_folder_are_told(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "sample")
     matrix = next(folder.glob("*.h5"))
@@ -199,6 +209,27 @@ def test_links_out_of_the_folder_are_told(tmp_path: Path) -> None:
         READER.open(folder, UNIT)
     assert "refused, copy it in" in str(caught.value)
     assert "expected a feature matrix" in str(caught.value)
+
+
+def test_of_several_matrices_the_filtered_one(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "sample")
+    matrix = next(folder.glob("*.h5"))
+    shutil.copy(matrix, folder / "a_raw_feature_bc_matrix.h5")
+    assert READER.files(folder, UNIT)[0] == matrix
+    shutil.copy(matrix, folder / "b_filtered_feature_bc_matrix.h5")
+    with pytest.raises(InputError, match=r"one file .* but got 2"):
+        READER.open(folder, UNIT)
+
+
+def test_lists_of_the_matrix_are_no_positions(tmp_path: Path) -> None:
+    """Also where their prefix is a word for positions."""
+    folder = write_folder(tmp_path / "sample", "mtx")
+    for name in ("matrix.mtx.gz", "barcodes.tsv.gz", "features.tsv.gz"):
+        (folder / name).rename(folder / f"spatial_{name}")
+    table = folder / "positions.csv"
+    (folder / "spatial_xy.tsv.gz").write_bytes(gzip.compress(table.read_bytes()))
+    table.unlink()
+    assert ids_of(READER.open(folder, UNIT)) == barcodes()
 
 
 def test_a_matrix_of_any_name_and_lists_beside_it(tmp_path: Path) -> None:

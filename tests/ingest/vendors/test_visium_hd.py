@@ -121,9 +121,17 @@ class TestLayouts:
         assert "but got bins of 2, 8, 16 um" in told
         assert "a number of micrometers" in faults(path, with_kwargs(bin_size="wide"))
 
-    def test_without_8_um_the_next_larger(self, tmp_path: Path) -> None:
-        path = bundle(tmp_path / "out", bins=(2, 16))
-        assert READER.open(path, ReadOptions()).radius == pytest.approx(8 / UM_PER_PX)
+    @pytest.mark.parametrize(("sizes", "taken"), [((2, 16), 16), ((2, 4), 4)])
+    def test_without_8_um_the_next_larger_else_the_largest(
+        self, tmp_path: Path, sizes: tuple[int, int], taken: int
+    ) -> None:
+        path = bundle(tmp_path / "out", bins=sizes)
+        assert READER.open(path, ReadOptions()).radius == pytest.approx(taken / 2 / UM_PER_PX)
+
+    def test_two_folders_of_one_size_are_refused(self, tmp_path: Path) -> None:
+        place = bundle(tmp_path / "out", cells=None) / "binned_outputs"
+        shutil.copytree(place / "square_008um", place / "b_square_008um")
+        assert "one folder of 8 um bins, but got binned_outputs/b_square" in faults(place.parent)
 
     @pytest.mark.parametrize(
         "part",
@@ -190,7 +198,9 @@ class TestLayouts:
         assert "a pitch of 16 um, but bins are 8 um" in notes(path)
         file.write_text(json.dumps(facts | {"bin_size_um": 10}))
         assert "holds bins of 10 um" in notes(path)
-        assert READER.open(path, ReadOptions(um_per_unit="unknown")).um_per_unit is None
+        raw = READER.open(path, ReadOptions(um_per_unit="unknown"))
+        assert raw.um_per_unit is None
+        assert raw.radius == pytest.approx(4 / UM_PER_PX)
 
     def test_matrix_of_all_bins_leaves_out_those_on_glass(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out")
