@@ -6,7 +6,7 @@ section's own index: the tight box, first row and size of every row group, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,6 +63,7 @@ def write_points(
     memory_limit: int = POINTS_BYTES,
     scratch: Path,
     leaves: Leaves | None = None,
+    check: Callable[[], None] | None = None,
 ) -> WrittenPoints:
     """Write `points/<name>` of the SpatialData container at `section`, and its index.
 
@@ -84,6 +85,8 @@ def write_points(
         Folder for temporary files, as large as the points.
     leaves : Leaves, optional
         Tiles of the cells; their points are counted on the way.
+    check : callable, optional
+        Called with every batch read and every table written; what it raises stops the work.
 
     Raises
     ------
@@ -102,7 +105,9 @@ def write_points(
     plan = plan_sort(nbytes, memory_limit)
     (section / "points" / name / "points.parquet").mkdir(parents=True)
     with closing(_Parts(section, name, coded, tally)) as writer:
-        for table in sorted_tables(coded.batches(), plan, scratch):
+        for table in _checked(
+            sorted_tables(_checked(coded.batches(), check), plan, scratch), check
+        ):
             writer.append(table)
         writer.finish()
     columns = {one.name: str(one.type) for one in writer.stored_schema()}
@@ -117,6 +122,13 @@ def write_points(
         nbytes=writer.nbytes,
     )
     return WrittenPoints(writer.info(columns), layouts, coded.notes(), tally)
+
+
+def _checked[T](items: Iterator[T], check: Callable[[], None] | None) -> Iterator[T]:
+    for item in items:
+        if check is not None:
+            check()
+        yield item
 
 
 _ROW_BYTES = 64  # of a transcript in memory: position, gene, cell, quality, code

@@ -2,7 +2,8 @@
 
 Two passes. Positions give the row order and the tiles; then the matrix is streamed once, its rows
 scattered to bucket files of contiguous rows, each bucket sorted in memory and appended to the
-arrays, and the by-gene order merged from what the buckets spilled.
+arrays, and the by-gene order merged from what the buckets spilled. Points and images do not wait
+for it: a second thread writes them meanwhile, where memory holds both.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from .apart_counts import SplitCounts
 from .apart_write import check_tables, write_tables
 from .bad_entries import cell_name, refusal
 from .cell_areas import BoundaryAreas
+from .lane import Lane
 from .quality import write_quality
 from .read_memory import ReadMemory
 from .ring_spill import RING_BYTES
@@ -37,7 +39,7 @@ from .sort_order import RowOrder, sort_rows
 from .sort_plan import PartitionPlan, plan_partition, return_memory
 from .sort_scatter import BadEntryError, Scattered, scatter
 from .source import CountsSource, Polygons, RawSection, RingsSource
-from .write_elements import write_points_of, write_rest
+from .write_elements import Elements, write_points_of, write_rest
 from .write_parts import (
     write_frame,
     write_images,
@@ -46,6 +48,10 @@ from .write_parts import (
     write_shapes,
     write_totals,
 )
+
+if TYPE_CHECKING:
+    from ..atlas.morton import Frame
+    from ..atlas.quadtree import Leaves
 
 __all__ = ["PartitionPlan", "SectionSummary", "plan_partition", "write_section"]
 
@@ -192,25 +198,36 @@ class _Job:
         self.tell("order", 1.0)
         arrays = write_frame(path, raw, rows, self.pool)
         areas = self._areas()
-        shape_notes = write_shapes(path, raw, rows, system, scratch=self.folder, areas=areas)
-        # Written, and not to be held while the matrix is sorted.
-        rows = rows.without_positions()
-        obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)
-        return_memory()
-        check_tables(tuple(raw.apart))
-        split = SplitCounts.of(raw.counts, raw.apart, self.folder) if raw.apart else None
-        layouts, nnz, notes = self._matrix(rows, split or raw.counts)
-        tables = write_tables(
-            path, raw, split, rows, plan=self.plan, scratch=self.folder, pool=self.pool,
-            advance=lambda done: self.tell("apart", done),
-        )  # fmt: skip
-        layouts |= tables.layouts
-        if not self.plan.images_beside:
-            self._images()
+        with Lane(partial(self._side, rows.frame, rows.leaves), beside=self.plan.beside) as side:
+            shape_notes = write_shapes(path, raw, rows, system, scratch=self.folder, areas=areas)
+            # Written, and not to be held while the matrix is sorted.
+            rows = rows.without_positions()
+            obs_arrays, columns = write_obs(path, raw, rows, self.pool, self.tell)
             return_memory()
+            check_tables(tuple(raw.apart))
+            split = SplitCounts.of(raw.counts, raw.apart, self.folder) if raw.apart else None
+            layouts, nnz, notes = self._matrix(rows, split or raw.counts)
+            tables = write_tables(
+                path, raw, split, rows, plan=self.plan, scratch=self.folder, pool=self.pool,
+                advance=lambda done: self.tell("apart", done),
+            )  # fmt: skip
+            points = side.result()
+        return_memory()
+        if raw.images:
+            self.tell("images", 1.0)
         attributes = _attributes(raw, rows, columns, nnz, tile_cells) | tables.index
-        attributes["arrays"] = arrays | obs_arrays | layouts
-        return self._finish(rows, attributes, (*notes, *shape_notes), areas)
+        attributes["arrays"] = arrays | obs_arrays | layouts | tables.layouts
+        return self._finish(rows, attributes, (*notes, *shape_notes), areas, points)
+
+    def _side(self, frame: Frame, leaves: Leaves, check: Callable[[], None]) -> Elements:
+        """Images and points: what needs the rows' tiles, and no cell."""
+        raw, path, memory = self.raw, self.path, self.plan.image_bytes
+        system = coordinate_system(raw.um_per_unit)
+        write_images(path, raw, system, memory, check)
+        return write_points_of(
+            path, raw, frame, system,
+            memory=memory, scratch=self.folder, leaves=leaves, check=check,
+        )  # fmt: skip
 
     def _finish(
         self,
@@ -218,16 +235,11 @@ class _Job:
         attributes: dict[str, Any],
         notes: tuple[str, ...],
         areas: BoundaryAreas | None,
+        points: Elements,
     ) -> SectionSummary:
-        """Points and other elements, quality of all that was written, the index last."""
+        """Other elements, quality of all that was written, the index last."""
         raw, path = self.raw, self.path
         system = coordinate_system(raw.um_per_unit)
-        with self._images_beside():
-            points = write_points_of(
-                path, raw, rows.frame, system,
-                memory=self.plan.image_bytes, scratch=self.folder, leaves=rows.leaves,
-            )  # fmt: skip
-        return_memory()
         rest = write_rest(path, raw, system, memory=self.plan.image_bytes)
         notes = (*notes, *points.notes, *rest.notes)
         write_provenance(path, raw, notes)
@@ -246,25 +258,6 @@ class _Job:
         write_index(path, attributes | points.index | rest.index | {"qc": names, "arrays": arrays})
         consolidate(path)
         return self._summary(rows, columns, attributes["nnz"], notes, quality.summary)
-
-    def _images(self) -> None:
-        """Every image, one after another."""
-        system = coordinate_system(self.raw.um_per_unit)
-        write_images(self.path, self.raw, system, self.plan.image_bytes, self.tell)
-
-    @contextmanager
-    def _images_beside(self) -> Iterator[None]:
-        """Write images while the block lasts, where the plan says so.
-
-        Pixels are unpacked by one thread, points sorted by another.
-        """
-        if not self.plan.images_beside:
-            yield
-            return
-        with ThreadPoolExecutor(1, "tisseract-images") as pool:
-            images = pool.submit(copy_context().run, self._images)
-            yield
-            images.result()
 
     def _areas(self) -> BoundaryAreas | None:
         """Return where to note areas of boundaries; None without boundaries, or without a unit."""

@@ -63,8 +63,8 @@ class PartitionPlan:
     """Contiguous row ranges that the matrix is scattered into."""
     image_bytes: int
     """Memory that writing an image may use beside what is resident."""
-    images_beside: bool
-    """Images are written while points are sorted: both fit."""
+    beside: bool
+    """Points and images are written while the matrix is sorted: both fit."""
     peak_bytes: int
     """Upper bound of the memory used beyond what the process held before."""
     scratch_bytes: int
@@ -168,8 +168,14 @@ def plan_partition(
     # Buckets are equal in rows, not in entries: a little below the capacity, so that few are split.
     filled = max(1, bucket_nnz * 19 // 20)
     bucket_rows = max(1, min(n_obs, int(n_obs * filled / max(1, entries))))
+    main = max(
+        resident + needed + reading.chunk,
+        _text_stage(n_obs, reading),
+        _ring_stage(n_obs, reading),
+    )
     images, points = reading.image * _IMAGE_BANDS, POINTS_BYTES if reading.points else 0
-    beside = bool(images and points and images + points <= room)
+    side = max(images, points)
+    beside = side > 0 and _FIXED + main + side <= memory_limit
     return PartitionPlan(
         n_obs=n_obs,
         n_vars=n_vars,
@@ -180,15 +186,12 @@ def plan_partition(
         bucket_nnz=bucket_nnz,
         bucket_rows=bucket_rows,
         n_buckets=-(-n_obs // bucket_rows),
-        image_bytes=room - points if beside else room,
-        images_beside=beside,
+        image_bytes=memory_limit - _FIXED - main if beside else room,
+        beside=beside,
         peak_bytes=_FIXED
         + max(
             order_bytes,
-            resident + needed + reading.chunk,
-            resident + (images + points if beside else min(room, max(images, points))),
-            _text_stage(n_obs, reading),
-            _ring_stage(n_obs, reading),
+            main + side if beside else max(main, resident + min(room, side)),
             resident + _QUALITY,
         ),
         scratch_bytes=entries * _ELEMENT_BYTES + n_obs * 12,

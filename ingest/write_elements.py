@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ def write_points_of(
     memory: int,
     scratch: Path,
     leaves: Leaves | None = None,
+    check: Callable[[], None] | None = None,
 ) -> Elements:
     """Write the points of a section, one element after another.
 
@@ -60,6 +62,8 @@ def write_points_of(
         Folder for temporary files.
     leaves : Leaves, optional
         Tiles, whose points are counted.
+    check : callable, optional
+        Called now and then; what it raises stops the work.
     """
     written = Elements()
     notes: list[str] = []
@@ -78,6 +82,7 @@ def write_points_of(
             memory_limit=limit,
             scratch=scratch,
             leaves=leaves,
+            check=check,
         )
         if one.tally is not None:
             written.tallies[name] = one.tally

@@ -264,15 +264,15 @@ def write_images(
     raw: RawSection,
     system: str,
     memory_limit: int,
-    tell: Callable[[str, float], None],
+    check: Callable[[], None],
 ) -> None:
-    """Let every image write itself."""
+    """Let every image write itself; `check` is called before each."""
     if not raw.images:
         return
     group(path / "images")
-    for k, (name, image) in enumerate(raw.images.items()):
+    for name, image in raw.images.items():
+        check()
         image.write(path, name, coordinate_system=system, memory_limit=memory_limit)
-        tell("images", (k + 1) / len(raw.images))
 
 
 def write_totals(path: Path, totals: GeneTotals, norm: LogNorm) -> Layouts:
