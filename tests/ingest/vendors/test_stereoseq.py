@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from tisseract.atlas.errors import InputError
+from tisseract.ingest.partition import write_section
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
 from tisseract.ingest.source import CategoricalValues
 from tisseract.ingest.vendors import stereoseq
@@ -200,6 +201,8 @@ class TestMolecules:
         assert points.instance_key == "cell"
         named = {cell for one in points.batches() for cell in one["cell"].to_pylist()}
         assert named - {None} == set(ids_of(raw))
+        write_section(READER.open(path, options), tmp_path / "section", memory_limit=2**29)
+        assert (tmp_path / "section/points/molecules").is_dir()
         whole = READER.open(bundle.write_cellbin(tmp_path / "b.cellbin.gef", TISSUE), options)
         assert whole.points == {}
         notes: Any = whole.provenance["notes"]
