@@ -140,7 +140,8 @@ def test_the_largest_part_stands_for_a_cell(tmp_path: Path) -> None:
                 cell["zIndex_1/p_1/coordinates"] = 2 * ring - ring.mean(axis=1, keepdims=True)
     raw = opened(folder)
     area = {row: shapely.Polygon(ring).area for row, ring in rings_of(raw).items()}
-    assert sum(piece.n_further for piece in raw.shapes.pieces()) == 60  # type: ignore[union-attr]
+    assert isinstance(raw.shapes, RingsSource)
+    assert sum(piece.n_further for piece in raw.shapes.pieces()) == 60
     plain = shapely.Polygon(TISSUE.boundaries(TISSUE.whole())[0]).area
     np.testing.assert_allclose(list(area.values()), 4 * plain)
 
