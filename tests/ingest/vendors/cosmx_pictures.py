@@ -13,11 +13,21 @@ from PIL import Image
 from .cosmx_bundle import Layout, cells_of
 
 _STAINS = ("Histone", "DAPI", "rRNA/18S")
+_DESCRIPTION = json.dumps(
+    {
+        "ChannelOrder": "BGU",
+        "MorphologyKit": {
+            "MorphologyReagents": [
+                {"BiologicalTarget": name, "Fluorophore": {"ChannelId": letter}}
+                for name, letter in zip(_STAINS, "BUG", strict=True)
+            ]
+        },
+    }
+)
 
 
 def write_images(folder: Path, layout: Layout) -> None:
     """Composite (JPEG), stains (TIFF, a page each) and masks of every FOV that has cells."""
-    height, width = layout.fov_px
     release, tissue = layout.release, layout.tissue
     parts = list(cells_of(layout))
     fov, cell, local = (
@@ -25,44 +35,36 @@ def write_images(folder: Path, layout: Layout) -> None:
     )
     image = layout.local(local)  # its own inverse
     radius = max(2, round(0.7 * tissue.radius_share * tissue.spacing_um / release.um))
-    stem = "{0}_F{1:03d}" if not release.named else "{0}_F{1:05d}"
-    description = json.dumps(
-        {
-            "ChannelOrder": "BGU",
-            "MorphologyKit": {
-                "MorphologyReagents": [
-                    {"BiologicalTarget": name, "Fluorophore": {"ChannelId": letter}}
-                    for name, letter in zip(_STAINS, "BUG", strict=True)
-                ]
-            },
-        }
-    )
+    for kind in ("CellComposite", "CellLabels", "CompartmentLabels", "Morphology2D"):
+        (folder / kind).mkdir(exist_ok=True)
     for number in np.unique(fov).tolist():
         own = fov == number
-        mask = np.zeros((height, width), np.uint16)
+        mask = np.zeros(layout.fov_px, np.uint16)
         disks(mask, image[own], cell[own], radius)
-        gray = np.where(mask > 0, 200, 20).astype(np.uint8)
-        gray[: height // 8, : width // 8] = 90  # a mark in one corner tells directions apart
-        for kind in ("CellComposite", "CellLabels", "CompartmentLabels", "Morphology2D"):
-            (folder / kind).mkdir(exist_ok=True)
-        picture = Image.fromarray(np.stack([gray] * 3, axis=-1))
-        picture.save(folder / "CellComposite" / f"{stem.format('CellComposite', number)}.jpg")
-        tifffile.imwrite(
-            folder / "CellLabels" / f"{stem.format('CellLabels', number)}.tif",
-            mask,
-            compression="zlib",
-        )
-        tifffile.imwrite(
-            folder / "CompartmentLabels" / f"{stem.format('CompartmentLabels', number)}.tif",
-            (mask > 0).astype(np.uint8),
-        )
-        stains = np.stack([gray.astype(np.uint16) * k for k in (10, 20, 30)])
+        _write_fov(folder, f"F{number:05d}" if release.named else f"F{number:03d}", mask)
+        gray = _gray(mask).astype(np.uint16)
         tifffile.imwrite(
             folder / "Morphology2D" / f"20240101_120000_S1_C902_P99_N99_F{number:05d}.TIF",
-            stains,
+            np.stack([gray * k for k in (10, 20, 30)]),
             photometric="minisblack",
-            description=description,
+            description=_DESCRIPTION,
         )
+
+
+def _gray(mask: Any) -> Any:
+    height, width = mask.shape
+    gray = np.where(mask > 0, 200, 20).astype(np.uint8)
+    gray[: height // 8, : width // 8] = 90  # a mark in one corner tells directions apart
+    return gray
+
+
+def _write_fov(folder: Path, name: str, mask: Any) -> None:
+    """Write the composite and the masks of a FOV."""
+    picture = Image.fromarray(np.stack([_gray(mask)] * 3, axis=-1))
+    picture.save(folder / "CellComposite" / f"CellComposite_{name}.jpg")
+    tifffile.imwrite(folder / "CellLabels" / f"CellLabels_{name}.tif", mask, compression="zlib")
+    compartments = folder / "CompartmentLabels" / f"CompartmentLabels_{name}.tif"
+    tifffile.imwrite(compartments, (mask > 0).astype(np.uint8))
 
 
 def disks(mask: Any, at: Any, values: Any, radius: int) -> None:
