@@ -32,6 +32,7 @@ MAPPING_NAMES = ("tisseract.yaml", "tisseract.yml")
 _LARGEST = 2**20
 _LAYOUTS = ("dense", "long", "mtx", "h5")
 _MATCHES = ("id", "position0", "position1")
+_TABS = ("\\t", "tab")  # as single quotes of YAML leave it, and in words
 
 Layout = Literal["dense", "long", "mtx", "h5"]
 Match = Literal["id", "position0", "position1"]
@@ -238,6 +239,8 @@ class _Parser:
             if part is None and name not in top:
                 self.fault("", f"expected `{name}:`, but got {_listed(tree)}")
         unit = top.get("um_per_unit", top.get("unit"))
+        if not isinstance(unit, str | int | float | None):
+            self.fault("um_per_unit", f"expected a number or word, but got {unit!r:.60}")
         controls = self.words("", top, "controls") or ()
         technology = str(top.get("technology") or "")
         if self.faults:
@@ -292,6 +295,8 @@ class _Parser:
             return self.words(name, given, key)
         if kind.startswith("Mapping"):
             return self.pairs(name, given[key], key)
+        if key == "delimiter":
+            return self.delimiter(name, str(given[key]))
         if kind == "bool":
             return self.choice(name, given, key, ("true", "false"), "true") == "true"
         if kind.startswith("float"):
@@ -301,6 +306,12 @@ class _Parser:
             return str(text)
         self.fault(f"{name}.{key}", f"expected one text, but got {text!r:.60}")
         return ""
+
+    def delimiter(self, name: str, word: str) -> str:
+        found = "\t" if word in _TABS else word
+        if len(found) != 1 or not found.isascii() or found in '"\r\n':
+            self.fault(f"{name}.delimiter", f"expected one character, or tab, but got {word!r:.60}")
+        return found
 
     def known(
         self, name: str, tree: Mapping[str, object], keys: Sequence[str]

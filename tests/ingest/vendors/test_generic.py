@@ -246,6 +246,15 @@ class TestFaultsTeach:
         for word in ("'cels'", "'cells'", "'lng'", "'long'", "'pth'", "'left'", "expected `cells"):
             assert word in told, told
 
+    def test_delimiters_are_one_character(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "dense-own")
+        change(folder, **{"id: name}": "id: name, delimiter: '\\t'}"})
+        assert READER.open(folder, ReadOptions()).n_obs == small().n_cells
+        change(folder, **{"delimiter: '\\t'": "delimiter: ';;'", "_unit: 0.25": "_unit: [0.25]"})
+        told = faults(folder)
+        assert "counts.delimiter: expected one character, or tab, but got ';;'" in told
+        assert "um_per_unit: expected a number or word, but got ['0.25']" in told
+
     def test_mappings_of_the_sheet_have_any_keys(self, tmp_path: Path) -> None:
         given: Any = {"mapping": {1: 2, "cells": {2: 3}, "counts": {"layout": "long"}}}
         told = faults(tmp_path, ReadOptions(reader_kwargs=given))
