@@ -244,12 +244,12 @@ def survey_images(
         # The user may name one of the output's own images, whose scale lies beside it.
         beside = image_scale(options.image)
         scale = options.reader_kwargs.get("image_scale", beside[1] if beside else 1.0)
-        number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
-        if not number or not 0 < scale < np.inf:
+        number = scale if isinstance(scale, (int, float)) and scale is not True else np.nan
+        if not 0 < number < np.inf:
             raise InputError(
                 Fault("image_scale", f"expected a number above zero, but got {scale!r}")
             )
-        add("image", options.image, float(scale))
+        add("image", options.image, float(number))
     for name, (path, scale) in images.items():
         if name in wanted:
             add(name, path, scale)

@@ -189,6 +189,8 @@ def choose_cells(folder: Folder) -> str:
         None is there, or several are.
     """
     found = cell_folders(folder)
+    if len(found) == 1:
+        return found[0]
     if not found:
         raise InputError(
             Fault(
@@ -197,12 +199,7 @@ def choose_cells(folder: Folder) -> str:
                 "`segmented` out to read bins",
             )
         )
-    if len(found) > 1:
-        listed = " and ".join(one or "its top" for one in found)
-        raise InputError(
-            Fault(
-                str(folder.root),
-                f"expected one folder of cells, but got {listed}; name one of them",
-            )
-        )
-    return found[0]
+    listed = " and ".join(one or "its top" for one in found)
+    raise InputError(
+        Fault(str(folder.root), f"expected one folder of cells, but got {listed}; name one of them")
+    )

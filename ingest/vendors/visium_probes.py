@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -136,7 +136,7 @@ class SummedCounts:
 
         n_old = self.columns.size
         kept = np.flatnonzero(self.columns >= 0)
-        ones = np.ones(kept.size, self.dtype)
+        ones: Any = np.ones(kept.size, self.dtype)
         group = sparse.csr_array((ones, (kept, self.columns[kept])), shape=(n_old, self.n_vars))
         # Beside the block: its entries in wide numbers, and their sums.
         for block in self.counts.blocks(max(1, budget_bytes // 4)):
@@ -148,7 +148,7 @@ class SummedCounts:
                         "expected probes inside the matrix, but got one outside; it is damaged",
                     )
                 )
-            parts = (block.data.astype(self.dtype), indices, block.indptr)
+            parts: Any = (block.data.astype(self.dtype), indices, block.indptr)
             summed = sparse.csr_array(parts, shape=(block.n_rows, n_old)) @ group
             yield CsrBlock(
                 block.start_row,

@@ -56,6 +56,18 @@ def test_names_end_at_a_tab_or_the_line(tmp_path: Path, ending: str) -> None:
     assert open_mtx(*files).software == "spaceranger-1.0.0"
 
 
+@pytest.mark.parametrize("columns", [1, 2, 3, 4])
+def test_lists_of_features_of_any_width(tmp_path: Path, columns: int) -> None:
+    files = mtx(tmp_path)
+    rows = [(f"G{k}", f"g{k}", "Antibody Capture", "mm10") for k in range(9)]
+    text = "".join("\t".join(row[:columns]) + "\n" for row in rows)
+    files[2].write_bytes(gzip.compress(text.encode()))
+    found = open_mtx(*files)
+    assert found.gene_ids == [row[0] for row in rows]
+    assert found.names == ([row[1] for row in rows] if columns > 1 else [""] * 9)
+    assert set(found.feature_types) == {"Antibody Capture" if columns > 2 else "Gene Expression"}
+
+
 def test_names_of_no_utf8_are_refused(tmp_path: Path) -> None:
     files = mtx(tmp_path)
     files[1].write_bytes(gzip.compress(b"\xff\xfe\n" * 50))

@@ -90,6 +90,8 @@ class TestLayouts:
         vendor: Any = raw.provenance["vendor"]
         assert vendor["software"] == f"spaceranger-{version}"
         assert vendor["scalefactors"]["tissue_hires_scalef"] == 0.15
+        chemistry = "Visium V4" if matrix in {"h5", "raw", "probe"} else None
+        assert vendor.get("chemistry_description") == chemistry
         assert vendor["web_summary"]["Pipeline Version"] == f"spaceranger-{version}"
         assert vendor["metrics"]["Number of Reads"] == "1,000"
 
