@@ -9,6 +9,7 @@ from pathlib import Path
 from ..atlas.errors import InvalidArgument, near
 from .columns import canonical
 from .faults import faults_of
+from .near_inputs import is_there
 from .reader import home_of, recognized
 from .section_names import sample_name
 from .staging import is_remote, remote_name
@@ -52,7 +53,11 @@ def sheet_rows(samples: Samples, columns: Mapping[str, object]) -> Samples:
 
 def _is_sheet(path: Path) -> bool:
     """Whether a path is a sheet: by its ending, unless it is a table of a vendor's output."""
-    if path.suffix.lower() not in _SHEETS or path.is_dir():
+    if path.suffix.lower() not in _SHEETS:
+        return False
+    if not is_there(path):
+        return True
+    if path.is_dir():
         return False
     if not path.is_file() or _names_inputs(path):
         return True

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from .near_inputs import is_there
+
 __all__ = ["is_name", "plain_name", "sample_name", "section_name"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -55,7 +57,7 @@ def sample_name(path: Path) -> str:
     ('B1', 'my-brain')
     """
     name = path.name or path.resolve().name
-    if not path.is_dir():
+    if not (is_there(path) and path.is_dir()):
         name = Path(name).stem
         while (ending := Path(name).suffix.casefold()) in _ENDINGS and Path(name).stem:
             name = name[: -len(ending)]

@@ -55,3 +55,9 @@ def test_a_folder_of_outputs_lists_them(tmp_path: Path) -> None:
         reader_for(tmp_path)
     with pytest.raises(InputError, match="none of them; name it in"):
         reader_for(tmp_path / "notes")
+
+
+@pytest.mark.parametrize("ending", ["", ".csv"])
+def test_names_longer_than_a_disk_takes_are_not_there(ending: str) -> None:
+    with pytest.raises(InputError, match="aaa"):
+        check_samples("a" * 300 + ending).raise_faults()
