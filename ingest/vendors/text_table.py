@@ -254,10 +254,16 @@ class TextTable:
                 ),
             )
         except pa.ArrowInvalid as error:
-            if "Empty CSV file" in str(error):
-                return  # a header alone is a table without rows
+            if "Empty CSV file" in str(error) or (skip_rows and self._is_header_alone()):
+                return  # a table without rows
             raise
         yield from reader
+
+    def _is_header_alone(self) -> bool:
+        with open_bytes(self.path) as file:
+            for _ in range(self.head_rows):
+                file.readline(_HEADER_BYTES)
+            return not file.read(1)
 
     def require(self, name: str) -> None:
         """Refuse a column that is not there.

@@ -240,9 +240,10 @@ def test_no_table(tmp_path: Path, text: str, match: str) -> None:
         open_table(path).numbers("b")
 
 
-def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["a,b\n", "a,b"])
+def test_a_header_alone_has_no_rows(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("a,b\n")
+    path.write_text(text)
     table = open_table(path)
     assert (table.n_rows, table.numbers("a").tolist(), len(table.strings("b"))) == (0, [], 0)
 
