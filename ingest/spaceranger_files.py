@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from pathlib import Path
 
 from ..atlas.errors import Fault, InputError
@@ -14,10 +15,7 @@ from .source import StringValues
 __all__ = ["image_scale", "read_lines", "read_names", "read_scalefactors"]
 
 _MOST_JSON, _MOST_TEXT = 2**20, 2**29
-_IMAGES = {
-    "hires": ("tissue_hires_image.png", "tissue_hires_image.jpg"),
-    "lowres": ("tissue_lowres_image.png", "tissue_lowres_image.jpg"),
-}
+_IMAGE = re.compile(r"(.*)tissue_(hires|lowres)_image\.(png|jpe?g|tiff?)", re.IGNORECASE)
 
 
 def read_scalefactors(path: Path) -> dict[str, float]:
@@ -45,13 +43,17 @@ def read_scalefactors(path: Path) -> dict[str, float]:
 def image_scale(image: Path) -> tuple[Path, float] | None:
     """Find the scale of a Space Ranger image: pixels per full-resolution pixel, and its file.
 
-    None unless the image is named like Space Ranger's and scale factors lie beside it.
+    None unless the image is named like Space Ranger's, also after the name of a sample, and scale
+    factors lie beside it.
     """
-    factors = image.parent / "scalefactors_json.json"
-    name = next((name for name, usual in _IMAGES.items() if image.name in usual), None)
-    if name is None or not factors.is_file():
+    found = _IMAGE.fullmatch(image.name)
+    if found is None:
         return None
-    scale = read_scalefactors(factors).get(f"tissue_{name}_scalef")
+    names = (f"{found[1]}scalefactors_json.json", "scalefactors_json.json")
+    factors = next((one for n in names if (one := image.with_name(n)).is_file()), None)
+    if factors is None:
+        return None
+    scale = read_scalefactors(factors).get(f"tissue_{found[2].casefold()}_scalef")
     return (factors, scale) if scale else None
 
 

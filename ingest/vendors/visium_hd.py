@@ -139,7 +139,8 @@ class VisiumHDReader(VendorReader):
             found = find_matrix(folder, (place.base,), place.stems, chosen)
             survey.missing += read_instead(found, place.stems, chosen)
             matrix = found.open()
-            add_features(survey, matrix, options, str(found.paths[0]))
+            with survey.faults.part():
+                add_features(survey, matrix, options, str(found.paths[0]))
             if place.cells:
                 _add_cells(survey, folder, place, matrix, factors, options)
             else:

@@ -202,6 +202,15 @@ class TestLayouts:
         assert raw.um_per_unit is None
         assert raw.radius == pytest.approx(4 / UM_PER_PX)
 
+    def test_every_fault_is_told_at_once(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out", cells=None)
+        place = path / "binned_outputs/square_008um/spatial"
+        (place / "tissue_positions.parquet").unlink()
+        (place / "scalefactors_json.json").write_text("[]")
+        told = faults(path, with_kwargs(panel="some", images="some", in_tissue_only=1))
+        for part in ("without it no bin", "a JSON object", "panel partial", "a list out of"):
+            assert part in told
+
     def test_matrix_of_all_bins_leaves_out_those_on_glass(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out")
         place = path / "binned_outputs/square_008um"

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tisseract.ingest.reader import ReadOptions
 from tisseract.ingest.source import StringValues
+from tisseract.ingest.spaceranger_files import image_scale
 from tisseract.ingest.vendors import spaceranger_run
 from tisseract.ingest.vendors.folder import Folder
 from tisseract.ingest.vendors.spaceranger_parts import image_files
@@ -65,11 +65,20 @@ def test_metrics_of_another_width(tmp_path: Path) -> None:
     assert run_facts(files, None, {}) == {"metrics": {}}
 
 
-def test_scale_factors_beside_the_image_of_the_sheet_count_as_input(tmp_path: Path) -> None:
-    image = tmp_path / "tissue_hires_image.png"
-    Image.new("RGB", (4, 4)).save(image)
+@pytest.mark.parametrize("prefix", ["", "GSM1_"])
+@pytest.mark.parametrize("name", ["tissue_hires_image.png", "tissue_hires_image.TIF"])
+def test_scale_factors_beside_the_image_of_the_sheet_count_as_input(
+    tmp_path: Path, prefix: str, name: str
+) -> None:
+    """Also after the name of a sample, and those of the sample before others."""
+    image = tmp_path / f"{prefix}{name}"
     assert image_files(ReadOptions()) == ()
     assert image_files(ReadOptions(image=image)) == (image,)
     factors = tmp_path / "scalefactors_json.json"
     factors.write_text('{"tissue_hires_scalef": 0.2}')
     assert image_files(ReadOptions(image=image)) == (image, factors)
+    own = tmp_path / f"{prefix}scalefactors_json.json"
+    own.write_text('{"tissue_hires_scalef": 0.4}')
+    assert image_scale(image) == (own, 0.4)
+    assert image_scale(tmp_path / "tissue_hires_image.czi") is None
+    assert image_scale(tmp_path / "tissue_lowres_image.png") is None
