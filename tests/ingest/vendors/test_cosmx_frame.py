@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.vendors.cosmx import control_kind
-from tisseract.ingest.vendors.cosmx_frame import FovFrame, Positions, fit_frame, from_positions
+from tisseract.ingest.vendors.cosmx_cells import read_places
+from tisseract.ingest.vendors.cosmx_frame import (
+    FovFrame,
+    Positions,
+    fit_frame,
+    from_positions,
+    with_positions,
+)
 from tisseract.ingest.vendors.cosmx_images import LabelRows, MosaicOpener, Tile
 from tisseract.ingest.vendors.cosmx_keys import packed, scan_counts
 from tisseract.ingest.vendors.cosmx_unit import (
@@ -166,6 +173,26 @@ class TestFrame:
         assert found.origin[0].tolist() == [4256, 0]
         assert found.notes
 
+    def test_fovs_without_cells_are_moved_to_where_the_others_lie(self) -> None:
+        """Some releases give the lower corner of a FOV where others give the upper."""
+        frame = FovFrame(np.array([1, 3]), np.array([[0.0, 50], [100, 50]]), (1, -1), "")
+        px = np.array([[0.0, 10], [200, 10], [100, 10]])
+        found = with_positions(frame, Positions(np.array([1, 2, 3]), px, None), 0.12028)
+        assert found.fov.tolist() == [1, 2, 3]
+        assert found.origin.tolist() == [[0, 50], [200, 50], [100, 50]]
+        px[0] += 40
+        lost = with_positions(frame, Positions(np.array([1, 2, 3]), px, None), 0.12028)
+        assert lost.fov.tolist() == [1, 3]
+        assert "1 FOVs without cells have no place" in lost.notes[0]
+
+    def test_places_of_several_slides_in_one_file_are_not_taken(self, tmp_path: Path) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text("Slide,FOV,X_mm,Y_mm\n1,1,0,0\n1,2,1,0\n2,1,9,9\n1,3,,0\n")
+        notes: list[str] = []
+        found = read_places(open_table(path), notes)
+        assert found.fov.tolist() == [2]
+        assert "1 FOVs stand there several times" in notes[0]
+
     @pytest.mark.parametrize("version", list(RELEASES))
     def test_without_global_pixels(self, tmp_path: Path, version: str) -> None:
         """Metadata, transcripts and polygons with local pixels alone: positions decide."""
@@ -316,6 +343,12 @@ class TestPixelSize:
             path / "CellOverlay" / "CellOverlay_F001.tif", np.zeros((3648, 5472), "u1")
         )
         assert READER.open(path, NEW).um_per_unit == 0.18
+
+    def test_by_areas_without_places(self, tmp_path: Path) -> None:
+        path = tmp_path / "x"
+        write_cosmx(path, TISSUE, fov_px=FOV_PX, images=False, transcripts=False, positions=False)
+        seen = READER.inspect(path, NEW)
+        assert seen.unit_source == "0.12028 um per pixel, by Area.um2 against Area"
 
     def test_contradictions_are_refused(self) -> None:
         with pytest.raises(InputError, match="different exports"):
