@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...atlas.errors import AlreadyExists, Corrupt, InvalidArgument
 from ...atlas.quality.section import read_preview
 from ...atlas.section import Section
+from ..appearing import appearing
+from ..exports.files import check_place
 from . import page
 from .figures import collect
 from .flags import damaged
@@ -89,9 +89,9 @@ def write_report(
     Raises
     ------
     AlreadyExists
-        The file exists.
+        The file exists, or is a folder.
     InvalidArgument
-        Another kind of thumbnails.
+        Another kind of thumbnails, or a place in an atlas.
     SectionNotFound
     """
     target = Path(path)
@@ -99,16 +99,20 @@ def write_report(
         raise InvalidArgument(
             f"thumbnails must be one of {', '.join(_KINDS)}, but got {thumbnails!r}"
         )
-    if target.is_dir() or (target.exists() and not overwrite):
+    if target.exists() and not overwrite:
         raise AlreadyExists(
             f"a new file is wanted for the report, but got {str(target)!r}, which exists; pass "
             "overwrite=True, or another name"
         )
+    check_place(target, store.storage.local_path(), folder=False)
     figures = collect(store, sections, read=True, limits=limits, progress=progress)
     drawn = _drawn(store, figures, thumbnails, progress)
     counted = Counter(flag.code for one, _ in drawn for flag in one.flags)
     flagged, n_warned = dict(counted.most_common()), sum(one.warned for one, _ in drawn)
-    with _appearing(target) as file:
+    with (
+        appearing(target) as part,
+        part.open("x", encoding="utf-8", newline="\n") as file,
+    ):
         for piece in _pieces(store, drawn, flagged, n_warned):
             file.write(piece)
     return ReportFacts(target, len(drawn), target.stat().st_size, flagged, n_warned)
@@ -201,15 +205,3 @@ def _derived(snapshot: Snapshot) -> dict[str, list[str]]:
         stale = " (stale)" if snapshot.stale_inputs(entry) else ""
         found.setdefault(entry.section, []).append(f"{entry.kind}/{entry.key}{stale}")
     return found
-
-
-@contextmanager
-def _appearing(path: Path) -> Iterator[IO[str]]:
-    """Open a file that appears under its name when it is complete."""
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        with part.open("x", encoding="utf-8", newline="\n") as file:
-            yield file
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

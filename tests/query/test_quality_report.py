@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from tisseract.atlas.image_sources import file_image
 from tisseract.atlas.quality.section import PREVIEW
 from tisseract.atlas.snapshot import Change, SectionEntry
 from tisseract.atlas.store import AtlasStore
-from tisseract.query.quality import quality_table, write_report
+from tisseract.query.quality import collect, quality_table, write_report
 from tisseract.query.quality.page import text
 from tisseract.query.quality.thumbnails import density_png, pixels_within
 
@@ -192,6 +193,10 @@ def test_files_are_not_replaced_unasked(store: AtlasStore, tmp_path: Path) -> No
     with pytest.raises(InvalidArgument, match="density, image, none"):
         write_report(store, tmp_path / "other.html", thumbnails="big")  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(InvalidArgument, match="a place outside the atlas"):
+        write_report(store, Path(store.url) / "qc.html")
+    with pytest.raises(AlreadyExists, match="another folder"):
+        write_report(store, tmp_path, overwrite=True)
 
 
 def test_an_empty_atlas_has_a_page(tmp_path: Path) -> None:
@@ -263,3 +268,21 @@ def test_images_are_shown_where_there_are_any(tmp_path: Path) -> None:
     assert "damaged 1 section" in broken.text
     assert (facts.flagged["damaged"], facts.n_warned) == (1, 1)
     assert len(broken.of("img")) == 1
+
+
+def test_cohorts_are_of_one_technology_and_kind_of_values(store: AtlasStore) -> None:
+    entry = store.snapshot.sections["plain"]
+
+    def one(name: str, technology: str, values: str, images: int) -> SectionEntry:
+        quality = {**entry.qc, "images": images}
+        own = {"technology": technology}
+        return replace(entry, section=name, values=values, metadata=own, qc=quality)
+
+    made = [one("a", "MERFISH", "counts", 1), one("b", "merfish", "counts", 1)]
+    made += [one("c", "Merfish", "counts", 0), one("d", "merfish", "log1p", 0)]
+    held = {entry.section: entry for entry in made}
+    atlas: Any = SimpleNamespace(section_names=[*held], snapshot=SimpleNamespace(sections=held))
+    lacking = {
+        one.name for one in collect(atlas) if "no-image" in [flag.code for flag in one.flags]
+    }
+    assert lacking == {"c"}

@@ -115,13 +115,15 @@ def _refuse(options: Mapping[str, object], place: str) -> None:
 
 def tell_beside(chosen: Selection, asked: Beside, say: Output) -> dict[str, Any]:
     """Write what is wanted, or tell what it takes; returns the facts that were printed."""
+    from ..query.appearing import appearing
+
     if asked.what == "transcripts":
         return _transcripts(chosen.transcripts(asked.genes, name=asked.element), asked, say)
     assert asked.path is not None
     facts: dict[str, Any] = {"output": str(asked.path)}
     if asked.what == "shapes":
         frame = chosen.shapes(asked.element or "cells", memory_limit=asked.memory_limit)
-        with _appearing(asked.path) as part:
+        with appearing(asked.path) as part:
             if asked.path.suffix.lower() == ".parquet":
                 frame.to_parquet(part)
             else:
@@ -138,6 +140,8 @@ def _transcripts(found: Transcripts, asked: Beside, say: Output) -> dict[str, An
     import pyarrow.csv as pc
     import pyarrow.parquet as pq
 
+    from ..query.appearing import appearing
+
     plan = found.explain()
     facts: dict[str, Any] = {"n_bound": plan.n_bound, "nbytes": plan.read_bytes}
     if asked.path is None:
@@ -148,7 +152,7 @@ def _transcripts(found: Transcripts, asked: Beside, say: Output) -> dict[str, An
     make = pq.ParquetWriter if asked.path.suffix.lower() == ".parquet" else pc.CSVWriter
     schema = found.schema if make is pq.ParquetWriter else _plain(found.schema)
     n = 0
-    with _appearing(asked.path) as part, make(str(part), schema) as writer:
+    with appearing(asked.path) as part, make(str(part), schema) as writer:
         for batch in found.batches():
             writer.write_batch(batch.cast(schema) if schema != found.schema else batch)
             n += batch.num_rows
@@ -168,6 +172,7 @@ def _plain(schema: Any) -> Any:
 
 def _image(chosen: Selection, asked: Beside) -> dict[str, Any]:
     from ..atlas.memory import parse_bytes, refuse_above
+    from ..query.appearing import appearing
 
     assert asked.path is not None
     crops = chosen.images(asked.element, um_per_px=asked.um_per_px)
@@ -182,7 +187,7 @@ def _image(chosen: Selection, asked: Beside) -> dict[str, Any]:
         "ask for coarser pixels (--um-per-px), or a smaller place",
     )
     pixels = crop.to_numpy()
-    with _appearing(asked.path) as part:
+    with appearing(asked.path) as part:
         if asked.path.suffix.lower() == ".tif":
             _write_tiff(part, pixels, float(crop.attrs["um_per_px"]))
         else:
@@ -214,19 +219,3 @@ def _write_png(path: Path, pixels: Any) -> None:
         )
     picture = pixels[0] if pixels.shape[0] == 1 else pixels.transpose(1, 2, 0)
     Image.fromarray(picture).save(path, format="PNG")
-
-
-class _appearing:  # noqa: N801 - used as a verb
-    """A file that appears under its name only when complete."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.part = path, path.with_name(f".{path.name}.partial")
-
-    def __enter__(self) -> Path:
-        return self.part
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.part.replace(self.path)
-        else:
-            self.part.unlink(missing_ok=True)
