@@ -66,6 +66,12 @@ def test_polygons_in_pixels_want_the_size_of_one(store: AtlasStore, tmp_path: Pa
     bare.write_text(json.dumps(_qupath(name="roi")["features"]))
     with pytest.raises(InvalidArgument, match="write pixels"):
         region(store, "half", polygon=bare)
+    older = _qupath(name="roi")
+    del older["features"][0]["properties"]["objectType"]
+    assert region(store, "half", polygon=older).n_obs == _n_inside(store, "half", 1.0)
+    older["features"][0]["id"] = "PathAnnotationObject"
+    with pytest.raises(InvalidArgument, match="write pixels"):
+        region(store, "half", polygon=older)
     wrong: tuple[Any, ...] = (0, -1, float("nan"), "x", True)
     for bad in wrong:
         with pytest.raises(InvalidArgument, match="um_per_unit"):

@@ -141,3 +141,10 @@ def test_outliers_do_not_depend_on_the_scale(factor: float) -> None:
     odd.append(summary(20.0 * factor))
     cohort = Cohort.of(odd)
     assert [codes(one, cohort) for one in odd] == [[]] * 10 + [["low-counts"]]
+
+
+def test_images_are_missed_where_most_have_one() -> None:
+    few = Cohort.of([summary(images=1), *(summary(images=0) for _ in range(2))])
+    assert "no-image" not in codes(summary(images=0), few)
+    most = Cohort.of([summary(images=0), *(summary(images=1) for _ in range(2))])
+    assert "no-image" in codes(summary(images=0), most)
