@@ -190,6 +190,16 @@ def test_transcripts_are_counted_in_the_squares_of_tiles(
     assert summary.outside_fraction == outside.mean()
 
 
+def test_transcripts_of_a_section_of_one_tile(tmp_path: Path) -> None:
+    """Its square is the frame, whose last code is the last there is."""
+    xy = np.random.default_rng(7).random((500, 2)) * 300 + 50
+    points = {"transcripts": points_of(xy, np.full(500, "cell-1", object))}
+    section = write_one(tmp_path, odd_raw(points=points), tile_cells=4096)
+    assert section.n_tiles == 1
+    assert section.qc.tiles["n_transcripts:transcripts"].tolist() == [500]
+    assert section.qc.summary.transcripts["transcripts"].off_tiles == 0
+
+
 def test_values_of_no_cell() -> None:
     words = pa.chunked_array([["a", "UNASSIGNED", None, "", "-1", "0"]])
     assert in_no_cell(words).tolist() == [False, True, True, True, True, False]
