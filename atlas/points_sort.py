@@ -8,7 +8,7 @@ the order of the source.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ def _levels(nbytes: int, bucket: int) -> int:
 
 def sorted_tables(
     batches: Iterable[pa.RecordBatch], plan: SortPlan, scratch: Path
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table, None, None]:
     """Yield all rows as tables in ascending order of `CODE`.
 
     Parameters

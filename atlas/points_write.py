@@ -104,10 +104,10 @@ def write_points(
     nbytes = None if source.n_rows is None else source.n_rows * _ROW_BYTES
     plan = plan_sort(nbytes, memory_limit)
     (section / "points" / name / "points.parquet").mkdir(parents=True)
-    with closing(_Parts(section, name, coded, tally)) as writer:
-        for table in _checked(
-            sorted_tables(_checked(coded.batches(), check), plan, scratch), check
-        ):
+    tables = sorted_tables(_checked(coded.batches(), check), plan, scratch)
+    # Left to the collector, its buckets would be removed later and with a warning.
+    with closing(_Parts(section, name, coded, tally)) as writer, closing(tables):
+        for table in _checked(tables, check):
             writer.append(table)
         writer.finish()
     columns = {one.name: str(one.type) for one in writer.stored_schema()}

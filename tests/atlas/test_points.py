@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tisseract.atlas import points_write
 from tisseract.atlas.errors import Corrupt, InputError, InvalidArgument
+from tisseract.atlas.morton import Frame
 from tisseract.atlas.points import PointsInfo, PointsSource
 from tisseract.atlas.points_read import RangeFile, StoredPoints
 from tisseract.atlas.points_sort import CODE, SortPlan, plan_sort, sorted_tables
@@ -49,6 +50,25 @@ def test_any_buckets_give_one_stable_order(
 def test_more_memory_means_fewer_files() -> None:
     assert plan_sort(2**30, 2**28).levels > plan_sort(2**30, 2**32).levels
     assert plan_sort(2**50, 2**28).levels == 4
+
+
+def test_points_that_are_stopped_leave_no_buckets(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def check() -> None:
+        asked.append(len(asked))
+        if len(asked) > 1:  # the batch was read, a table is there
+            raise KeyError("stopped")
+
+    source = PointsSource(lambda: iter([pa.RecordBatch.from_pydict(rows(50))]), "gene")
+    (scratch := tmp_path / "scratch").mkdir()
+    frame = Frame.around(np.array([[0.0, 0.0], [900.0, 700.0]]))
+    with pytest.raises(KeyError) as stopped:
+        points_write.write_points(
+            tmp_path, "dots", source, frame=frame, coordinate_system="microns", scratch=scratch,
+            check=check,
+        )  # fmt: skip
+    assert not list(scratch.iterdir()), stopped  # which still holds the frames
 
 
 def rows(n: int, seed: int = 0) -> dict[str, Any]:
