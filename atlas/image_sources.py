@@ -150,6 +150,8 @@ def _open_pillow(path: Path) -> Iterator[Pixels]:
         finally:
             Image.MAX_IMAGE_PIXELS = limit
     with image:
+        if not (image.width and image.height):  # Pillow knows some files by their name alone
+            raise _fault(path, f"expected an image, but got {image.format} without pixels")
         mode = _CONVERT.get(image.mode, image.mode)
         if mode.startswith("I;16"):
             mode = "I;16"

@@ -347,6 +347,12 @@ class TestFaults:
         READER.inspect(path, ReadOptions(split_by="none")).raise_faults()
         assert "partial or complete" in faults(path, with_kwargs(panel="some"))
 
+    @pytest.mark.parametrize("head", [b"\x89HDF\r\n\x1a\n", b"BUFR", b"<html>404"])
+    def test_images_that_are_files_of_another_kind(self, tmp_path: Path, head: bytes) -> None:
+        path = bundle(tmp_path / "out")
+        (path / "spatial" / "tissue_hires_image.png").write_bytes(head + b"\0" * 90)
+        assert "tissue_hires_image.png: expected an image" in faults(path)
+
     def test_unsorted_matrix_market(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out", matrix="mtx")
         matrix = path / "filtered_feature_bc_matrix" / "matrix.mtx.gz"
