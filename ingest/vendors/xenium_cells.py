@@ -195,8 +195,14 @@ class _Clusters:
         return "categorical"
 
     def read(self) -> CategoricalValues:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         rows = IdRows(self.ids).of(self.table.strings(self.cell).to_arrow())
-        words = self.table.strings(self.cluster).to_arrow().dictionary_encode()
+        text = self.table.strings(self.cluster).to_arrow()
+        # A cell without a cluster is missing, not of a cluster without a name.
+        named = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+        words = named.dictionary_encode()
         labels = [str(word) for word in words.dictionary.to_pylist()]
         order = sorted(range(len(labels)), key=lambda k: (len(labels[k]), labels[k]))
         rank = np.empty(len(labels) + 1, np.int32)

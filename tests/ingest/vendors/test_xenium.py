@@ -152,6 +152,7 @@ class TestCells:
         folder = own / "analysis" / "clustering" / "gene_expression_kmeans_3_clusters"
         folder.mkdir(parents=True)
         rows = [f"{ids[k]},{k % 11 + 1}" for k in reversed(range(1, 60))]
+        rows[0] = f"{ids[59]},"
         (folder / "clusters.csv").write_text("Barcode,Cluster\n" + "\n".join(rows) + "\n")
         raw = opened(own)
         values = raw.obs["gene_expression_kmeans_3_clusters"].read()
@@ -159,7 +160,7 @@ class TestCells:
         assert values.categories == tuple(map(str, range(1, 12)))
         found = column(raw, "gene_expression_kmeans_3_clusters")
         assert found[0] is None
-        assert found[1:].tolist() == [str(k % 11 + 1) for k in range(1, 60)]
+        assert found[1:].tolist() == [*(str(k % 11 + 1) for k in range(1, 59)), None]
         (folder / "clusters.csv").write_text("Barcode,Group\naaaaaaaa-1,1\n")
         assert "columns Barcode and Cluster" in faults(own)
 
