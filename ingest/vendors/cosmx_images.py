@@ -140,9 +140,11 @@ def read_planes(path: Path) -> Iterator[NDArray[Any]]:
     import tifffile
 
     with _image_of(path), tifffile.TiffFile(path) as tiff:
+        first = tiff.series[0].keyframe
         for page in tiff.series[0].pages:
-            if page is None:
-                raise ValueError("a plane is missing")
+            # Each page has a header of its own; the first alone was checked.
+            if page is None or (page.shape, page.dtype) != (first.shape, first.dtype):
+                raise ValueError("a plane is missing, or another one than the first")
             plane = np.asarray(page.asarray())
             if plane.ndim == 2:
                 yield plane

@@ -17,7 +17,7 @@ from PIL import Image
 from tisseract.atlas.errors import InputError
 from tisseract.ingest.reader import ReadOptions
 from tisseract.ingest.source import RawSection
-from tisseract.ingest.vendors.cosmx_images import plane_names
+from tisseract.ingest.vendors.cosmx_images import plane_names, read_planes
 
 from .cosmx_bundle import write_cosmx
 from .cosmx_truth import NEW, READER, TISSUE
@@ -127,6 +127,21 @@ def test_stains_nested_too_deeply_have_numbers(tmp_path: Path) -> None:
     assert plane_names(file, 3) == ("0", "1", "2")
     with pytest.raises(RecursionError):
         json.loads(deep)
+
+
+@pytest.mark.parametrize(
+    ("tag", "value"), [("ImageLength", 2**27), ("ImageLength", 0), ("BitsPerSample", 7)]
+)
+def test_planes_unlike_the_first_are_refused_before_they_are_decoded(
+    tmp_path: Path, tag: str, value: int
+) -> None:
+    file = tmp_path / "F001.tif"
+    tifffile.imwrite(file, np.ones((3, 8, 8), "u2"), photometric="minisblack")
+    with tifffile.TiffFile(file, mode="r+") as tiff:
+        page: Any = tiff.pages[1]
+        page.tags[tag].overwrite(value)
+    with pytest.raises(InputError, match=r"F001\.tif.*another one than the first"):
+        list(read_planes(file))
 
 
 def test_an_image_too_large_for_a_fov_is_refused_before_it_is_decoded(
