@@ -192,6 +192,24 @@ class TestLayouts:
         assert set(got.obs) == {"fov", "cell_ID", "cell_label"}
         assert "no *metadata_file" in str(got.provenance["notes"])
 
+    def test_whether_the_panel_is_complete_is_told(
+        self, exports: dict[str, tuple[Path, Layout]]
+    ) -> None:
+        path, found = exports["stage"][0], {}
+        for panel in ("partial", "complete"):
+            kwargs = {"images": False, "transcripts": False, "panel": panel}
+            raw = READER.open(path, ReadOptions(reader_kwargs=kwargs))
+            found[panel] = raw.panel.completeness
+        assert found == {"partial": "partial", "complete": "complete"}
+        with pytest.raises(InputError, match="partial or complete, but got 'half'"):
+            READER.open(path, ReadOptions(reader_kwargs={"panel": "half"}))
+
+    def test_facts_of_the_run_are_kept(self, exports: dict[str, tuple[Path, Layout]]) -> None:
+        raw = READER.open(exports["atomx"][0], NEW)
+        told = raw.provenance["vendor"]
+        wanted = {"version": "v6", "Run_Tissue_name": "breast", "Panel": "Human RNA 6k Discovery"}
+        assert wanted.items() <= told.items()  # type: ignore[attr-defined]
+
     def test_cells_in_one_file_alone_are_left_out_and_told(self, tmp_path: Path) -> None:
         path = tmp_path / "x"
         layout = write_cosmx(path, TISSUE, version="legacy", fov_px=FOV_PX, images=False)

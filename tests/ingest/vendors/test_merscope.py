@@ -279,6 +279,38 @@ def test_cells_of_one_file_alone_are_left_out_and_counted(own: Path) -> None:
     assert "without counts in cell_by_gene left out" in notes_of(raw)
 
 
+@pytest.mark.parametrize(
+    ("file", "column", "cell", "message"),
+    [
+        ("cell_by_gene.csv", "cell", "", r"cell_by_gene\.csv row 3: .*a cell id in cell, got none"),
+        ("cell_by_gene.csv", "cell", None, "expected every cell once"),
+        ("cell_metadata.csv", "center_x", "2e7", r"center_x row 3: .*below 1e\+07, but got 2e\+07"),
+        ("cell_metadata.csv", "center_y", "inf", r"center_y row 3: .*but got inf"),
+    ],
+)
+def test_cells_without_an_id_or_a_place_of_this_world_are_refused(
+    own: Path, file: str, column: str, cell: str | None, message: str
+) -> None:
+    table = pd.read_csv(own / file, dtype=str)
+    words = table[column].tolist()
+    words[2] = words[1] if cell is None else cell
+    table[column] = words
+    table.to_csv(own / file, index=False)
+    with pytest.raises(InputError, match=message):
+        opened(own)
+
+
+def test_cells_without_a_center_are_left_out(own: Path) -> None:
+    table = pd.read_csv(own / "cell_metadata.csv", dtype=str)
+    lost = table["EntityID"].tolist()[2]
+    table.loc[2, "center_y"] = ""
+    table.to_csv(own / "cell_metadata.csv", index=False)
+    raw = opened(own)
+    assert matrix_of(raw).shape[0] == raw.n_obs == 59
+    assert lost not in ids_of(raw)
+    assert "1 cells without a center in cell_metadata.csv left out" in notes_of(raw)
+
+
 @pytest.mark.parametrize("file", ["cell_by_gene.csv", "cell_metadata.csv"])
 def test_ids_that_went_through_floats_are_refused(own: Path, file: str) -> None:
     table = pd.read_csv(own / file)

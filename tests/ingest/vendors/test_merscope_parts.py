@@ -62,6 +62,8 @@ def test_outlines_of_the_plane_asked_for(
     other = ", ".join(str(z) for z in range(3) if z != plane)
     assert f"outlines of plane {plane}; planes {other} not written" in notes_of(raw)
     if kind == "parquet":
+        told = raw.provenance["vendor"]["boundaries"]  # type: ignore[index]
+        assert told["plane_um"] == {"0": 1.5, "1": 3.0, "2": 4.5}
         assert "their outlines differ" in notes_of(raw)
 
 
@@ -279,6 +281,13 @@ def test_flip_moves_image_and_cells_together(wide: Path) -> None:
         np.testing.assert_allclose(np.asarray(batch[name]), factor * np.asarray(plain[name]))
 
 
+def test_whether_the_panel_is_complete_is_told(wide: Path) -> None:
+    assert opened(wide).panel.completeness == "complete"
+    assert opened(wide, panel="partial").panel.completeness == "partial"
+    with pytest.raises(InputError, match="partial or complete, but got 'half'"):
+        opened(wide, panel="half")
+
+
 def test_another_unit_than_micrometers_is_refused(wide: Path) -> None:
     with pytest.raises(InputError, match=r"files are micrometers.*got 2; leave it empty"):
         READER.open(wide, ReadOptions(um_per_unit=2.0))
@@ -311,6 +320,25 @@ def test_smaller_copies_of_the_mosaics_keep_their_place(wide: Path, tmp_path: Pa
     affine = affine_of(raw)
     assert under_cells(pixels_of(raw)[0], affine, raw.positions) > 0.95
     assert "smaller copy" in notes_of(raw)
+
+
+def test_stains_of_another_size_become_an_image_of_their_own(tmp_path: Path) -> None:
+    folder = write_merscope(tmp_path, TISSUE, SMALL, image_planes=(1,))
+    path = folder / "images/mosaic_PolyT_z1.tif"
+    tifffile.imwrite(path, tifffile.imread(path)[::2, ::2])
+    raw = opened(folder)
+    whole, half = affine_of(raw, "mosaic_z1"), affine_of(raw, "mosaic_z1_2")
+    size = np.array([pixels_of(raw, name).shape for name in ("mosaic_z1", "mosaic_z1_2")])
+    assert size[:, 0].tolist() == [1, 1]
+    corners = [a @ [n[2], n[1], 1] for a, n in zip((whole, half), size, strict=True)]
+    np.testing.assert_allclose(corners[0], corners[1])
+
+
+def test_an_image_of_the_sheet_lies_where_the_mosaics_do(tmp_path: Path) -> None:
+    folder = write_merscope(tmp_path / "r", TISSUE, SMALL)
+    shutil.copy(folder / "images/mosaic_DAPI_z0.tif", tmp_path / "own.tif")
+    raw = READER.open(folder, ReadOptions(image=tmp_path / "own.tif"))
+    np.testing.assert_array_equal(affine_of(raw, "image"), affine_of(raw))
 
 
 def test_images_without_a_place_are_left_out(tmp_path: Path) -> None:
