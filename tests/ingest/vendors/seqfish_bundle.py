@@ -134,10 +134,14 @@ def _small(folder: Path) -> Path:
     return write_seqfish(folder, SMALL)
 
 
+def _without_images(folder: Path) -> Path:
+    return write_seqfish(folder, SMALL, images=False)
+
+
 KINDS = [
     ("counts", _small, "Roi1_CellxGene.csv"),
     ("cells", _small, "Roi1_CellCoordinates.csv"),
-    ("transcripts", _small, "Roi1_TranscriptList.csv"),
+    ("transcripts", _without_images, "Roi1_TranscriptList.csv"),
     ("boundaries", _small, "Roi1_Boundaries.geojson"),
     ("image", _small, "Roi1_DAPI.tiff"),
     ("labels", _small, "Roi1_Segmentation.tiff"),
