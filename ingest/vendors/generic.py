@@ -68,6 +68,7 @@ class TableReader(VendorReader):
 
     format: str = "table"
     technology: str = "table"
+    takes_image = True
     known_options: ClassVar[frozenset[str]] = frozenset(
         {"image_scale", "mapping", "panel", "where"}
     )

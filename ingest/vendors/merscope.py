@@ -50,6 +50,7 @@ class MerscopeReader(VendorReader):
 
     format = "merscope"
     technology = "MERSCOPE"
+    takes_image = True
     known_options: ClassVar[frozenset[str]] = frozenset(
         {
             "boundaries",

@@ -52,6 +52,7 @@ class StArrayReader(VendorReader):
 
     format: str = "st"
     technology: str = "Spatial Transcriptomics"
+    takes_image = True
     known_options: ClassVar[frozenset[str]] = _OPTIONS
 
     @override

@@ -74,6 +74,7 @@ class TenxReader(VendorReader):
 
     format: str = "10x"
     technology: str = "10x matrix"
+    takes_image = True
     known_options: ClassVar[frozenset[str]] = frozenset(
         {"columns", "image_scale", "panel", "positions", "unmatched", "where"}
     )

@@ -114,6 +114,8 @@ class VendorReader(ABC):
     """Names allowed in reader_kwargs."""
     splits: ClassVar[bool] = False
     """Whether `split_by` means something to the reader."""
+    takes_image: ClassVar[bool] = False
+    """Whether the sheet's `image` is read."""
 
     @abstractmethod
     def recognizes(self, path: Path) -> bool:
@@ -207,6 +209,8 @@ class VendorReader(ABC):
         given = {"layer": options.layer, "spatial_key": options.spatial_key}
         if not self.splits and options.split_by != "none":
             given["split_by"] = options.split_by
+        if not self.takes_image and options.image is not None:
+            given["image"] = str(options.image)
         faults = [
             Fault(
                 str(path), f"expected no `{name}` for {self.technology} output, but got {value!r}"

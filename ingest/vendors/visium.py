@@ -76,6 +76,7 @@ class VisiumReader(VendorReader):
 
     format = "visium"
     technology = "Visium"
+    takes_image = True
     known_options = frozenset(
         {"image_scale", "images", "in_tissue_only", "matrix", "panel", "probes", "unplaced"}
     )

@@ -70,6 +70,7 @@ class VisiumHDReader(VendorReader):
 
     format = "visium_hd"
     technology = "Visium HD"
+    takes_image = True
     known_options = frozenset(
         {
             "bin_size",

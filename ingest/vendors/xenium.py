@@ -54,6 +54,7 @@ class XeniumReader(VendorReader):
 
     format: str = "xenium"
     technology: str = "Xenium"
+    takes_image = True
     known_options: ClassVar[frozenset[str]] = frozenset(
         {*_SWITCHES, "min_qv", "pixel_size", "image_affine", "image_alignment", "panel"}
     )
