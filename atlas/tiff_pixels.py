@@ -31,6 +31,7 @@ __all__ = ["is_tiff", "open_tiff"]
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # What a decoded piece may hold: a strip of a hostile file can claim to be the whole address space.
 _MAX_PIECE_BYTES = parse_bytes("1 GiB")
+_LARGEST_TILE = 2**13  # pixels of an edge, of an image of any size
 _LARGE_STRIP = 4 * 2**20
 _READ = 2**18
 _ROWS = 64  # rows skipped, or summed up, at a time
@@ -85,6 +86,7 @@ def _open_series(
     taken = _taken(path, series, axes, plane)
     page = series.keyframe
     _require_inside(series)
+    _require_fitting(path, page)
     piece = int(np.prod(page.chunks)) * np.dtype(page.dtype).itemsize
     strips = None
     if not page.is_tiled and piece > _LARGE_STRIP:
@@ -114,6 +116,17 @@ def _require_inside(series: Any) -> None:
         longest = max(page.databytecounts, default=0)
         if longest > page.parent.filehandle.size:
             raise ValueError(f"a piece of {format_bytes(longest)} in a file that is shorter")
+
+
+def _require_fitting(path: Path, page: Any) -> None:
+    """Refuse tiles far larger than the image: a row of them would be decoded at once."""
+    for tile, edge in zip(page.chunks[:2], (page.imagelength, page.imagewidth), strict=True):
+        if page.is_tiled and tile > max(2 * edge, _LARGEST_TILE):
+            raise _fault(
+                path,
+                f"expected tiles no larger than the image of {page.imagelength} x "
+                f"{page.imagewidth} pixels, but got an edge of {tile}; the file is damaged",
+            )
 
 
 def _taken(path: Path, series: Any, axes: str, plane: int | None) -> int:

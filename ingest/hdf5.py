@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..atlas.errors import Fault, InputError
-from .matrix import MatrixFacts
+from .matrix import MatrixFacts, check_pointers
 from .scratch import scratch_folder
 from .source import CsrBlock, as_int32
 
@@ -282,8 +282,8 @@ def _csr(
     for first in range(0, facts.n_obs, _POINTERS):
         last = min(first + _POINTERS, facts.n_obs)
         indptr = np.asarray(pointers[first : last + 1]).astype(np.int64)
-        low, high = int(indptr[0]), int(indptr[-1])
-        if (np.diff(indptr) < 0).any() or (first == 0 and low) or high > (facts.nnz or 0):
+        check_pointers(indptr, facts.n_vars, first)
+        if indptr[-1] > (facts.nnz or 0):
             raise InputError(Fault("counts", "row pointers do not ascend; the file is damaged"))
         start = 0
         while start < last - first:

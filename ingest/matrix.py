@@ -16,7 +16,7 @@ from .triples import Entries, sorted_blocks, sorting_bytes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MatrixFacts", "StreamedMatrix", "matrix_facts", "sample_entries"]
+__all__ = ["MatrixFacts", "StreamedMatrix", "check_pointers", "matrix_facts", "sample_entries"]
 
 Layout = Literal["csr", "csc", "dense"]
 _SAMPLE = 65_536
@@ -123,7 +123,7 @@ class StreamedMatrix:
             if self.facts.layout == "dense":
                 yield from _dense(node, budget_bytes)
             elif self.facts.layout == "csr":
-                yield from _csr(node, budget_bytes)
+                yield from _csr(node, self.facts.n_vars, budget_bytes)
             else:
                 yield from _csc(node, self.facts, budget_bytes)
 
@@ -145,10 +145,38 @@ def _dense(array: Any, budget_bytes: int) -> Iterator[CsrBlock]:
         yield CsrBlock(start, indptr, columns.astype(np.int32), rows[where, columns])
 
 
-def _csr(node: Any, budget_bytes: int) -> Iterator[CsrBlock]:
-    indptr = np.asarray(node["indptr"][:]).astype(np.int64)
-    if indptr[0] != 0 or (np.diff(indptr) < 0).any():
+def check_pointers(indptr: NDArray[np.int64], n_vars: int, first: int = 0) -> None:
+    """Refuse row pointers that no matrix has, before a row is read whole.
+
+    Parameters
+    ----------
+    indptr : ndarray (n + 1,) int64
+        Pointers of rows `first:first + n`.
+    n_vars : int
+        Columns.
+
+    Raises
+    ------
+    InputError
+        They do not ascend from 0, or a row has more entries than there are columns.
+    """
+    lengths = np.diff(indptr)
+    if (first == 0 and indptr[0] != 0) or (lengths < 0).any():
         raise InputError(Fault("counts", "row pointers do not ascend; the file is damaged"))
+    if (lengths > n_vars).any():
+        row = int(np.argmax(lengths))
+        raise InputError(
+            Fault(
+                "counts",
+                f"expected at most {n_vars:,} entries a row, one a gene, but got {lengths[row]:,} "
+                f"in row {first + row}; sum repeated genes first",
+            )
+        )
+
+
+def _csr(node: Any, n_vars: int, budget_bytes: int) -> Iterator[CsrBlock]:
+    indptr = np.asarray(node["indptr"][:]).astype(np.int64)
+    check_pointers(indptr, n_vars)
     data, indices = _without_gaps(node["data"]), node["indices"]
     entries = max(1, budget_bytes // (data.dtype.itemsize + indices.dtype.itemsize + 4))
     start, n_obs = 0, indptr.size - 1

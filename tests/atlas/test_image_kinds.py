@@ -151,6 +151,16 @@ def test_codecs_of_tiles(
     np.testing.assert_array_equal(written(section)[0][0], found)
 
 
+def test_tiles_far_larger_than_the_image_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.ones((300, 300), np.uint8), tile=(16384, 16))
+    with (
+        pytest.raises(InputError, match=r"a\.tif: expected tiles no larger .* edge of 16384"),
+        open_pixels(path),
+    ):
+        pass
+
+
 def test_means_of_large_numbers_do_not_wrap(tmp_path: Path) -> None:
     for dtype, value in {"uint32": 2**32 - 1, "int32": -(2**31), "int16": -7}.items():
         data = np.full((1, 600, 600), value, dtype)

@@ -120,6 +120,16 @@ def test_pointers_that_do_not_ascend_are_refused(
         assemble(source, 10**6)
 
 
+def test_rows_longer_than_the_panel_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    source = written(tmp_path / "x.h5", random_counts(50, 9, 0), "csr")
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file["X/indptr"][3:-1] = file["X/indptr"][-1]
+    with pytest.raises(
+        InputError, match=r"at most 9 entries a row, one a gene, but got \d+ in row 2"
+    ):
+        assemble(source, 10**6)
+
+
 def test_an_empty_matrix_has_empty_rows(tmp_path: Path) -> None:
     empty = sparse.csr_matrix((4, 3), dtype=np.float32)
     for kind in ("csr", "csc", "dense"):
