@@ -2,8 +2,8 @@
 
 Two passes. Positions give the row order and the tiles; then the matrix is streamed once, its rows
 scattered to bucket files of contiguous rows, each bucket sorted in memory and appended to the
-arrays, and the by-gene order merged from what the buckets spilled. Points and images do not wait
-for it: a second thread writes them meanwhile, where memory holds both.
+arrays, and the by-gene order merged from what the buckets spilled. Points do not wait for it: a
+second thread writes them meanwhile, where memory holds both.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class _Job:
         self.tell("order", 1.0)
         arrays = write_frame(path, raw, rows, self.pool)
         areas = self._areas()
-        with Lane(partial(self._side, rows.frame, rows.leaves), beside=self.plan.beside) as side:
+        with Lane(partial(self._points, rows.frame, rows.leaves), beside=self.plan.beside) as side:
             shape_notes = write_shapes(path, raw, rows, system, scratch=self.folder, areas=areas)
             # Written, and not to be held while the matrix is sorted.
             rows = rows.without_positions()
@@ -211,23 +211,27 @@ class _Job:
                 path, raw, split, rows, plan=self.plan, scratch=self.folder, pool=self.pool,
                 advance=lambda done: self.tell("apart", done),
             )  # fmt: skip
-            points = side.result()
+            write_images(path, raw, system, self.plan.image_bytes, self.tell)
+            return_memory()
+            rest = write_rest(path, raw, system, memory=self.plan.image_bytes)
+            elements = side.result().joined(rest)
         return_memory()
-        if raw.images:
-            self.tell("images", 1.0)
         attributes = _attributes(raw, rows, columns, nnz, tile_cells) | tables.index
         attributes["arrays"] = arrays | obs_arrays | layouts | tables.layouts
-        return self._finish(rows, attributes, (*notes, *shape_notes), areas, points)
+        return self._finish(rows, attributes, (*notes, *shape_notes), areas, elements)
 
-    def _side(self, frame: Frame, leaves: Leaves, check: Callable[[], None]) -> Elements:
-        """Images and points: what needs the rows' tiles, and no cell."""
-        raw, path, memory = self.raw, self.path, self.plan.image_bytes
-        system = coordinate_system(raw.um_per_unit)
-        write_images(path, raw, system, memory, check)
+    def _points(self, frame: Frame, leaves: Leaves, check: Callable[[], None]) -> Elements:
+        """Points: they need the rows' tiles, and nothing else that is written."""
         return write_points_of(
-            path, raw, frame, system,
-            memory=memory, scratch=self.folder, leaves=leaves, check=check,
-        )  # fmt: skip
+            self.path,
+            self.raw,
+            frame,
+            coordinate_system(self.raw.um_per_unit),
+            memory=self.plan.points_bytes,
+            scratch=self.folder,
+            leaves=leaves,
+            check=check,
+        )
 
     def _finish(
         self,
@@ -235,27 +239,25 @@ class _Job:
         attributes: dict[str, Any],
         notes: tuple[str, ...],
         areas: BoundaryAreas | None,
-        points: Elements,
+        elements: Elements,
     ) -> SectionSummary:
-        """Other elements, quality of all that was written, the index last."""
+        """Quality of all that was written, the index last."""
         raw, path = self.raw, self.path
-        system = coordinate_system(raw.um_per_unit)
-        rest = write_rest(path, raw, system, memory=self.plan.image_bytes)
-        notes = (*notes, *points.notes, *rest.notes)
+        notes = (*notes, *elements.notes)
         write_provenance(path, raw, notes)
-        arrays, columns = attributes["arrays"] | points.layouts, attributes["obs"]
+        arrays, columns = attributes["arrays"] | elements.layouts, attributes["obs"]
         quality = write_quality(
             path,
             raw,
             rows,
             layouts=arrays,
             columns=columns,
-            tallies=points.tallies,
+            tallies=elements.tallies,
             areas=areas,
             notes=notes,
         )
         names, arrays = list(quality.names), arrays | quality.layouts
-        write_index(path, attributes | points.index | rest.index | {"qc": names, "arrays": arrays})
+        write_index(path, attributes | elements.index | {"qc": names, "arrays": arrays})
         consolidate(path)
         return self._summary(rows, columns, attributes["nnz"], notes, quality.summary)
 

@@ -63,8 +63,10 @@ class PartitionPlan:
     """Contiguous row ranges that the matrix is scattered into."""
     image_bytes: int
     """Memory that writing an image may use beside what is resident."""
+    points_bytes: int
+    """Memory that sorting points may use."""
     beside: bool
-    """Points and images are written while the matrix is sorted: both fit."""
+    """Points are written while all else is: both fit."""
     peak_bytes: int
     """Upper bound of the memory used beyond what the process held before."""
     scratch_bytes: int
@@ -168,14 +170,16 @@ def plan_partition(
     # Buckets are equal in rows, not in entries: a little below the capacity, so that few are split.
     filled = max(1, bucket_nnz * 19 // 20)
     bucket_rows = max(1, min(n_obs, int(n_obs * filled / max(1, entries))))
-    main = max(
+    points = POINTS_BYTES if reading.points else 0
+    rest = max(
         resident + needed + reading.chunk,
+        resident + reading.image * _IMAGE_BANDS,
+        resident + _QUALITY,
         _text_stage(n_obs, reading),
         _ring_stage(n_obs, reading),
     )
-    images, points = reading.image * _IMAGE_BANDS, POINTS_BYTES if reading.points else 0
-    side = max(images, points)
-    beside = side > 0 and _FIXED + main + side <= memory_limit
+    beside = points > 0 and _FIXED + rest + points <= memory_limit
+    most = memory_limit - _FIXED
     return PartitionPlan(
         n_obs=n_obs,
         n_vars=n_vars,
@@ -186,13 +190,13 @@ def plan_partition(
         bucket_nnz=bucket_nnz,
         bucket_rows=bucket_rows,
         n_buckets=-(-n_obs // bucket_rows),
-        image_bytes=memory_limit - _FIXED - main if beside else room,
+        image_bytes=room - points if beside else room,
+        points_bytes=points if beside else room,
         beside=beside,
         peak_bytes=_FIXED
         + max(
             order_bytes,
-            main + side if beside else max(main, resident + min(room, side)),
-            resident + _QUALITY,
+            rest + points if beside else min(most, max(rest, resident + points)),
         ),
         scratch_bytes=entries * _ELEMENT_BYTES + n_obs * 12,
     )

@@ -32,6 +32,15 @@ class Elements:
     tallies: dict[str, PointTally] = field(default_factory=dict)
     """Points of each tile, by element."""
 
+    def joined(self, other: Elements) -> Elements:
+        """Return what both say, this one's notes first."""
+        return Elements(
+            self.index | other.index,
+            self.layouts | other.layouts,
+            (*self.notes, *other.notes),
+            self.tallies | other.tallies,
+        )
+
 
 def write_points_of(
     path: Path,

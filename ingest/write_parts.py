@@ -264,15 +264,15 @@ def write_images(
     raw: RawSection,
     system: str,
     memory_limit: int,
-    check: Callable[[], None],
+    tell: Callable[[str, float], None],
 ) -> None:
-    """Let every image write itself; `check` is called before each."""
+    """Let every image write itself."""
     if not raw.images:
         return
     group(path / "images")
-    for name, image in raw.images.items():
-        check()
+    for k, (name, image) in enumerate(raw.images.items()):
         image.write(path, name, coordinate_system=system, memory_limit=memory_limit)
+        tell("images", (k + 1) / len(raw.images))
 
 
 def write_totals(path: Path, totals: GeneTotals, norm: LogNorm) -> Layouts:
