@@ -168,7 +168,7 @@ CASES: list[tuple[Callable[[Path], dict[str, Any]], str]] = [
     (truncated, r"bad.h5ad|truncated"),
     (missing_positions, r"spatial|positions"),
     (short_positions, r"79"),
-    (other_barcodes, r"barcode"),
+    (other_barcodes, r"position for each of 30 spots .* of different samples"),
     (duplicate_ids, r"same"),
     (non_finite, r"finite|nan"),
     (negative, r"got -2"),
