@@ -119,7 +119,9 @@ def _require_inside(series: Any) -> None:
 
 
 def _require_fitting(path: Path, page: Any) -> None:
-    """Refuse tiles far larger than the image: a row of them would be decoded at once."""
+    """Refuse images without pixels, and tiles far larger: a row of them is decoded at once."""
+    if min(page.imagelength, page.imagewidth) < 1:
+        raise _fault(path, "expected an image, but got a TIFF without pixels; it is damaged")
     for tile, edge in zip(page.chunks[:2], (page.imagelength, page.imagewidth), strict=True):
         if page.is_tiled and tile > max(2 * edge, _LARGEST_TILE):
             raise _fault(

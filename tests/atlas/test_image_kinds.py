@@ -161,6 +161,15 @@ def test_tiles_far_larger_than_the_image_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_without_rows_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mask.tif"
+    tifffile.imwrite(path, np.ones((30, 30), np.uint16))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["ImageLength"].overwrite(0)
+    with pytest.raises(InputError, match=r"mask\.tif: "), label_image(path).open():
+        pass
+
+
 def test_means_of_large_numbers_do_not_wrap(tmp_path: Path) -> None:
     for dtype, value in {"uint32": 2**32 - 1, "int32": -(2**31), "int16": -7}.items():
         data = np.full((1, 600, 600), value, dtype)
