@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..atlas.errors import Fault, InputError
 from ..atlas.memory import format_bytes, parse_bytes
+from .hdf5_heaps import check_heaps
 from .reader import faults_of
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ def open_hdf5(path: Path, what: str, *, checked: bool = False) -> Iterator[h5py.
     import h5py
 
     _require_hdf5(path, what)
+    if not checked:
+        check_heaps(path)
     with faults_of(path, what), h5py.File(path, "r", locking=False) as file:
         if not checked:
             check_hdf5(file, path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -32,9 +33,17 @@ def check_heaps(path: Path) -> None:
     Raises
     ------
     InputError
-        Naming where the heap lies. Cost: the file is read once, 4 MiB at a time; variable-length
+        Naming where the heap lies. Cost: a file is read once, 4 MiB at a time; variable-length
         texts are stepped over one by one, three times as many at most as the file has room for.
     """
+    with faults_of(path, "an HDF5 file"):
+        facts = path.stat()
+    _check(path, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _check(path: Path, _: tuple[int, ...]) -> None:
+    # The same file is opened again and again: to inspect it, to open it, for each section in it.
     with faults_of(path, "an HDF5 file"), path.open("rb") as file, path.open("rb") as heaps:
         steps = _LEAST_STEPS + _OVER * (file.seek(0, 2) // _HEADER)
         file.seek(0)

@@ -15,7 +15,6 @@ from ..atlas.errors import Fault, InputError
 from .frame import read_text
 from .guard import Hdf5Node, open_hdf5
 from .hdf5 import Hdf5Matrix
-from .hdf5_heaps import check_heaps
 from .matrix import MatrixFacts
 from .mtx_text import mtx_pieces
 from .reader import faults_of
@@ -78,7 +77,6 @@ def open_h5(path: Path) -> FeatureMatrix:
         If it is truncated, hostile, or no such file.
     """
     what = "a feature-barcode matrix"
-    check_heaps(path)
     with faults_of(path, what, parsing=True), open_hdf5(path, what) as file:
         if "matrix" not in file or "features" not in file["matrix"]:
             raise InputError(

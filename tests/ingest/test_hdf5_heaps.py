@@ -10,6 +10,7 @@ import h5py
 import pytest
 
 from tisseract.atlas.errors import InputError
+from tisseract.ingest.guard import open_hdf5
 from tisseract.ingest.hdf5_heaps import check_heaps
 
 
@@ -35,8 +36,11 @@ def test_zeros_in_a_heap_are_refused(texts: Path, which: int) -> None:
     places = [k for k in range(0, len(data), 8) if data[k : k + 4] == b"GCOL"]
     at = places[which] + 64
     texts.write_bytes(data[: at - 48] + b"\0" * 200 + data[at + 152 :])
-    with pytest.raises(InputError, match=rf"texts\.h5 byte {places[which]}: .* lead nowhere"):
+    wanted = rf"texts\.h5 byte {places[which]}: .* lead nowhere"
+    with pytest.raises(InputError, match=wanted):
         check_heaps(texts)
+    with pytest.raises(InputError, match=wanted), open_hdf5(texts, "an h5ad file"):
+        pass
 
 
 def test_other_files_pass_to_those_who_know(tmp_path: Path) -> None:
