@@ -8,6 +8,7 @@ strip whole: that memory is told and planned for.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -122,6 +123,13 @@ def _require_fitting(path: Path, page: Any) -> None:
     """Refuse images without pixels, and tiles far larger: a row of them is decoded at once."""
     if min(page.imagelength, page.imagewidth) < 1:
         raise _fault(path, "expected an image, but got a TIFF without pixels; it is damaged")
+    pieces = math.prod(page.chunked)
+    if pieces > len(page.dataoffsets):
+        raise _fault(
+            path,
+            f"expected {pieces:,} tiles or strips for {page.imagelength:,} x {page.imagewidth:,} "
+            f"pixels, but got {len(page.dataoffsets):,}; the file is damaged",
+        )
     for tile, edge in zip(page.chunks[:2], (page.imagelength, page.imagewidth), strict=True):
         if page.is_tiled and tile > max(2 * edge, _LARGEST_TILE):
             raise _fault(

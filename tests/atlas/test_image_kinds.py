@@ -170,6 +170,15 @@ def test_a_file_without_rows_is_named(tmp_path: Path) -> None:
         pass
 
 
+def test_a_width_that_no_tile_fills_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wide.tif"
+    tifffile.imwrite(path, np.ones((64, 64), np.uint16), tile=(32, 32))
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["ImageWidth"].overwrite(2**15)
+    with pytest.raises(InputError, match=r"wide\.tif: expected 2,048 tiles"), open_pixels(path):
+        pass
+
+
 def test_means_of_large_numbers_do_not_wrap(tmp_path: Path) -> None:
     for dtype, value in {"uint32": 2**32 - 1, "int32": -(2**31), "int16": -7}.items():
         data = np.full((1, 600, 600), value, dtype)
