@@ -161,11 +161,16 @@ def test_tiles_far_larger_than_the_image_are_refused(tmp_path: Path) -> None:
         pass
 
 
+def _set_tag(path: Path, name: str, value: int) -> None:
+    with tifffile.TiffFile(path, mode="r+") as file:
+        page: Any = file.pages[0]
+        page.tags[name].overwrite(value)
+
+
 def test_a_file_without_rows_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mask.tif"
     tifffile.imwrite(path, np.ones((30, 30), np.uint16))
-    with tifffile.TiffFile(path, mode="r+b") as file:
-        file.pages[0].tags["ImageLength"].overwrite(0)
+    _set_tag(path, "ImageLength", 0)
     with pytest.raises(InputError, match=r"mask\.tif: "), label_image(path).open():
         pass
 
@@ -173,8 +178,7 @@ def test_a_file_without_rows_is_named(tmp_path: Path) -> None:
 def test_a_width_that_no_tile_fills_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "wide.tif"
     tifffile.imwrite(path, np.ones((64, 64), np.uint16), tile=(32, 32))
-    with tifffile.TiffFile(path, mode="r+b") as file:
-        file.pages[0].tags["ImageWidth"].overwrite(2**15)
+    _set_tag(path, "ImageWidth", 2**15)
     with pytest.raises(InputError, match=r"wide\.tif: expected 2,048 tiles"), open_pixels(path):
         pass
 
