@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
-from types import TracebackType
-from typing import Self
 
-__all__ = ["Lane", "LaneStoppedError"]
+__all__ = ["LaneStoppedError", "lane"]
 
 
 class LaneStoppedError(Exception):
     """Raised by work on a lane whose caller has failed: nobody wants its result any more."""
 
 
-class Lane[T]:
-    """One piece of work that does not wait for the caller's, nor the caller for it until the end.
+@contextmanager
+def lane[T](work: Callable[[Callable[[], None]], T], *, beside: bool) -> Iterator[Callable[[], T]]:
+    """Begin work that does not wait for the caller's, nor the caller for it until the end.
 
     Parameters
     ----------
@@ -25,44 +25,34 @@ class Lane[T]:
         Is given a function that raises `LaneStoppedError` once the caller has failed; long work
         calls it now and then.
     beside : bool
-        Whether to work while the caller does; else `result` works.
+        Whether to work while the block lasts; else the result is made when it is asked for.
+
+    Yields
+    ------
+    callable
+        Waits for the result, or makes it; raises what the work raised.
 
     Examples
     --------
-    >>> with Lane(lambda check: 6 * 7, beside=True) as lane:
-    ...     lane.result()
+    >>> with lane(lambda check: 6 * 7, beside=True) as result:
+    ...     result()
     42
     """
+    failed = threading.Event()
 
-    def __init__(self, work: Callable[[Callable[[], None]], T], *, beside: bool) -> None:
-        self._work, self._beside = work, beside
-        self._stop = threading.Event()
-        self._pool: ThreadPoolExecutor | None = None
-        self._done: Future[T] | None = None
-
-    def __enter__(self) -> Self:
-        if self._beside:
-            self._pool = ThreadPoolExecutor(1, "tisseract-lane")
-            # what the caller has set for its own work holds for this one too
-            self._done = self._pool.submit(copy_context().run, self._work, self._check)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._stop.set()
-        if self._pool is not None:
-            # it may still write into folders that the caller is about to remove
-            self._pool.shutdown(wait=True)
-
-    def result(self) -> T:
-        """Wait for the work, or do it now; raises what it raised."""
-        return self._work(self._check) if self._done is None else self._done.result()
-
-    def _check(self) -> None:
-        if self._stop.is_set():
+    def check() -> None:
+        if failed.is_set():
             raise LaneStoppedError
+
+    if not beside:
+        yield lambda: work(check)
+        return
+    # Leaving the pool waits: work may still write into folders that the caller is about to remove.
+    with ThreadPoolExecutor(1, "tisseract-lane") as pool:
+        # what the caller has set for its own work holds for this one too
+        done = pool.submit(copy_context().run, work, check)
+        try:
+            yield done.result
+        except BaseException:
+            failed.set()
+            raise

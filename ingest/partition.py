@@ -28,7 +28,7 @@ from .apart_counts import SplitCounts
 from .apart_write import check_tables, write_tables
 from .bad_entries import cell_name, refusal
 from .cell_areas import BoundaryAreas
-from .lane import Lane
+from .lane import lane
 from .quality import write_quality
 from .read_memory import ReadMemory
 from .ring_spill import RING_BYTES
@@ -198,7 +198,8 @@ class _Job:
         self.tell("order", 1.0)
         arrays = write_frame(path, raw, rows, self.pool)
         areas = self._areas()
-        with Lane(partial(self._points, rows.frame, rows.leaves), beside=self.plan.beside) as side:
+        points = partial(self._points, rows.frame, rows.leaves)
+        with lane(points, beside=self.plan.beside) as written:
             shape_notes = write_shapes(path, raw, rows, system, scratch=self.folder, areas=areas)
             # Written, and not to be held while the matrix is sorted.
             rows = rows.without_positions()
@@ -214,7 +215,7 @@ class _Job:
             write_images(path, raw, system, self.plan.image_bytes, self.tell)
             return_memory()
             rest = write_rest(path, raw, system, memory=self.plan.image_bytes)
-            elements = side.result().joined(rest)
+            elements = written().joined(rest)
         return_memory()
         attributes = _attributes(raw, rows, columns, nnz, tile_cells) | tables.index
         attributes["arrays"] = arrays | obs_arrays | layouts | tables.layouts

@@ -22,6 +22,7 @@ from .cosmx_outlined import cells_by_polygons
 from .cosmx_table import key_columns
 from .cosmx_unit import USUAL_UM, find_pixel_size, size_by_area, size_by_places, step_of
 from .dense import DenseCounts
+from .panel_option import completeness
 from .table import Table, open_table
 from .vendor import Survey, VendorReader, features_of
 
@@ -138,18 +139,13 @@ class CosmxReader(VendorReader):
         self, survey: Survey, features: Sequence[str], options: ReadOptions, where: str
     ) -> None:
         kinds = [control_kind(name) for name in features]
-        panel = options.reader_kwargs.get("panel", "complete")
-        if panel not in {"partial", "complete"}:
-            raise InputError(
-                Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-            )
         found = features_of(
             features,
             ["controls" if kind else "" for kind in kinds],
             options=options,
             where=where,
             feature_types=[kind or "Gene Expression" for kind in kinds],
-            completeness="partial" if panel == "partial" else "complete",
+            completeness=completeness(options, where, "complete"),
         )
         survey.panel, survey.apart = found.panel, found.apart
 

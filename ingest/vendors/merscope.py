@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, override
+from typing import TYPE_CHECKING, Any, ClassVar, override
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from .merscope_images import (
     read_json,
 )
 from .merscope_points import molecule_points
+from .panel_option import completeness
 from .rings import ring_outlines
 from .vendor import Survey, VendorReader, features_of
 
@@ -143,21 +144,10 @@ def _fill_features(survey: Survey, bundle: Bundle, cells: Cells, options: ReadOp
         options=options,
         where=str(bundle.counts),
         feature_types=["Blank Codeword" if one else "Gene Expression" for one in blank],
-        completeness=_completeness(options, str(survey.path)),
+        completeness=completeness(options, str(survey.path), "complete"),
     )
     survey.panel, survey.apart = found.panel, found.apart
     survey.counts = DenseCounts(cells.table, names, cells.rows)
-
-
-def _completeness(options: ReadOptions, where: str) -> Literal["partial", "complete"]:
-    panel = options.reader_kwargs.get("panel", "complete")
-    if panel == "partial":
-        return "partial"
-    if panel == "complete":
-        return "complete"
-    raise InputError(
-        Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-    )
 
 
 def _boundary_kind(bundle: Bundle, options: ReadOptions) -> str:

@@ -14,6 +14,7 @@ from ..reader import ReadOptions
 from ..tenx import FeatureMatrix, open_mtx
 from ..units import find_unit
 from ..var_columns import genome_organism
+from .panel_option import completeness
 from .table import open_table
 from .vendor import Survey, VendorReader, features_of
 from .xenium_cells import (
@@ -110,13 +111,10 @@ def _switches(parts: Parts) -> None:
             )
         else:
             parts.min_qv = float(quality)
-    panel = kwargs.get("panel", "complete")
-    if panel in ("partial", "complete"):  # of any type, a list too
-        parts.panel = "partial" if panel == "partial" else "complete"
-    else:
-        faults.append(
-            Fault(where, f"expected reader_kwargs panel partial or complete, but got {panel!r}")
-        )
+    try:
+        parts.panel = completeness(parts.options, where, "complete")
+    except InputError as error:
+        faults += error.faults
     if faults:
         raise InputError(faults)
 
