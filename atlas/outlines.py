@@ -31,8 +31,13 @@ class OutlinesSource:
     """What was left out or changed."""
 
 
-def write_outlines(section: Path, name: str, source: OutlinesSource, system: str) -> None:
+def write_outlines(section: Path, name: str, source: OutlinesSource, system: str) -> bool:
     """Write `shapes/<name>` of the container; holds one table at a time.
+
+    Returns
+    -------
+    bool
+        Whether there was any shape: an element without a file opens nowhere.
 
     Raises
     ------
@@ -44,13 +49,15 @@ def write_outlines(section: Path, name: str, source: OutlinesSource, system: str
 
     check_name(name)
     folder = section / "shapes" / name
-    group(folder, **element_attributes(system))
     box = np.array([np.inf, np.inf, -np.inf, -np.inf])
     kinds: set[str] = set()
     writer: Any = None
     try:
         for table in source.tables():
+            if not table.num_rows:
+                continue
             if writer is None:
+                group(folder, **element_attributes(system))
                 schema = table.schema
                 writer = pq.ParquetWriter(
                     folder / "shapes.parquet", schema, compression="zstd", write_page_checksum=True
@@ -65,6 +72,7 @@ def write_outlines(section: Path, name: str, source: OutlinesSource, system: str
     finally:
         if writer is not None:
             writer.close()
+    return writer is not None
 
 
 def _one_of_each(shapes: Any) -> Any:

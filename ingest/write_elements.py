@@ -120,11 +120,15 @@ def write_rest(path: Path, raw: RawSection, system: str, *, memory: int) -> Elem
     from ..atlas.outlines import write_outlines
 
     notes: list[str] = []
+    shapes: list[str] = []
     for name, labels in raw.labels.items():
         labels.write(path, name, coordinate_system=system, memory_limit=memory)
     for name, outlines in raw.outlines.items():
-        write_outlines(path, name, outlines, system)
+        if write_outlines(path, name, outlines, system):
+            shapes.append(name)
+        else:
+            notes.append(f"shapes {name!r} left out: no whole outline of a cell of the section")
         notes += [f"shapes {name!r}: {note}" for note in outlines.notes]
-    lists = {"labels": sorted(raw.labels), "shapes": sorted(raw.outlines)}
+    lists = {"labels": sorted(raw.labels), "shapes": sorted(shapes)}
     index: dict[str, object] = {key: value for key, value in lists.items() if value}
     return Elements(index=index, notes=tuple(notes))

@@ -17,8 +17,6 @@ from .column_values import as_text, require_columns
 from .rings import IdRows
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -188,7 +186,7 @@ def nucleus_outlines(table: Table, *, scale: float = 1.0, flip: bool = False) ->
         A column is not there.
     """
     require_columns(table.path, table.names, (_CELL, _X, _Y))
-    return OutlinesSource(partial(_outlines, table.path, partial(_nuclei, table), scale, flip))
+    return OutlinesSource(partial(_outlines, partial(_nuclei, table), scale, flip))
 
 
 def _nuclei(table: Table) -> Iterator[_Rings]:
@@ -207,16 +205,9 @@ def _split(rings: _Rings) -> _Rings:
 
 
 def _outlines(
-    path: Path, rings: Callable[[], Iterator[_Rings]], scale: float, flip: bool
+    rings: Callable[[], Iterator[_Rings]], scale: float, flip: bool
 ) -> Iterator[pa.Table]:
-    n = 0
-    for some in rings():
-        found = _outline_table(some, scale, flip)
-        n += found.num_rows
-        if found.num_rows:
-            yield found
-    if not n:
-        raise InputError(Fault(str(path), "expected outlines of nuclei, but got none"))
+    return (_outline_table(some, scale, flip) for some in rings())
 
 
 def _outline_table(rings: _Rings, scale: float, flip: bool) -> pa.Table:
@@ -250,9 +241,7 @@ def zip_outlines(zipped: CellsZip, *, scale: float = 1.0, flip: bool = False) ->
     scale, flip
         Stored units a source unit; whether y points up in the source.
     """
-    return OutlinesSource(
-        partial(_outlines, zipped.path, partial(_zip_nuclei, zipped), scale, flip)
-    )
+    return OutlinesSource(partial(_outlines, partial(_zip_nuclei, zipped), scale, flip))
 
 
 def _zip_nuclei(zipped: CellsZip) -> Iterator[_Rings]:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
+import spatialdata
 from scipy import sparse
 
 from tisseract.ingest.partition import write_section
@@ -251,6 +252,22 @@ class TestSegmented:
         assert shapely.area(shapes) == pytest.approx(area, rel=0.01)
         nuclei = pq.read_table(tmp_path / "s.zarr/shapes/nuclei/shapes.parquet")
         assert nuclei.num_rows == 39
+
+    def test_nuclei_of_no_cell_leave_a_section_that_opens(self, tmp_path: Path) -> None:
+        path = bundle(tmp_path / "out")
+        file = path / "segmented_outputs" / "nucleus_segmentations.geojson"
+        facts = json.loads(file.read_text())
+        for feature in facts["features"]:
+            feature["properties"]["cell_id"] += 10**6
+        file.write_text(json.dumps(facts))
+        summary = write_section(
+            READER.open(path, SEGMENTED), tmp_path / "s.zarr", memory_limit=2**30
+        )
+        assert "shapes 'nuclei' left out" in str(summary)
+        attributes = json.loads((tmp_path / "s.zarr/tisseract/zarr.json").read_text())["attributes"]
+        assert "shapes" not in attributes
+        assert not (tmp_path / "s.zarr/shapes/nuclei").exists()
+        assert set(spatialdata.read_zarr(tmp_path / "s.zarr").shapes) == {"cells"}
 
     def test_polygons_as_multipolygons(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out")

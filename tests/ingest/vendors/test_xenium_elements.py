@@ -15,6 +15,7 @@ import zarr
 from zarr.storage import ZipStore
 
 from tisseract.atlas.errors import InputError
+from tisseract.ingest.partition import write_section
 from tisseract.ingest.reader import ReadOptions
 
 from .xenium_bundle import cell_ids
@@ -149,6 +150,10 @@ class TestBoundaries:
         table.to_parquet(own / "nucleus_boundaries.parquet")
         found = outlines(opened(own))["label_id"].tolist()
         assert found == sorted(set(table["label_id"]) - {2, 4})
+        table["vertex_x"] = np.inf
+        table.to_parquet(own / "nucleus_boundaries.parquet")
+        summary = write_section(opened(own), own / "s.zarr", memory_limit=2**30)
+        assert "shapes 'nucleus_boundaries' left out" in str(summary)
 
     def test_batches_cut_rings_anywhere(self, bundle: Path, monkeypatch: Any) -> None:
         from tisseract.ingest.vendors import parquet_table
