@@ -121,7 +121,7 @@ def prepare(selection: "Selection", options: Options, *, stream: bool = False) -
     peak = _peak(selection, options, stream=stream)
     refuse_above(limit, peak, what, WAYS_OUT)
     choice, kept = settle(
-        selection.genes.restricted(list(selection.runs), np.ones(len(selection.genes), bool)),
+        selection.genes,
         list(selection.runs),
         asked=selection.question.genes is not None,
         join=options.join,

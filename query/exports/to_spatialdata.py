@@ -82,7 +82,7 @@ def to_spatialdata(
     more = edges + 2 * selection.n_obs * found.row_bytes
     refuse_above(limit, selection.plan.peak_bytes + more, what, WAYS_OUT)
     choice, _ = settle(
-        selection.genes.restricted(sections, np.ones(len(selection.genes), bool)),
+        selection.genes,
         sections,
         asked=selection.question.genes is not None,
         join="outer",

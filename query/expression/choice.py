@@ -62,16 +62,19 @@ class GeneChoice:
         """Whether every gene was measured in every section."""
         return all(bool(measured.all()) for measured in self.measured.values())
 
-    def restricted(self, sections: Sequence[str], keep: NDArray[np.bool_]) -> "GeneChoice":
-        """Make the same choice over fewer sections or genes; `keep` is (g,) bool."""
+    def restricted(
+        self, sections: Sequence[str], keep: NDArray[np.bool_] | None = None
+    ) -> "GeneChoice":
+        """Make the same choice over fewer sections or genes; `keep` is (g,) bool, None is all."""
+        chosen = slice(None) if keep is None else keep
         return GeneChoice(
-            self.name[keep],
-            self.gene_id[keep],
-            self.symbol[keep],
-            self.organism[keep],
-            self.feature_type[keep],
-            {section: self.columns[section][keep] for section in sections},
-            {section: self.measured[section][keep] for section in sections},
+            self.name[chosen],
+            self.gene_id[chosen],
+            self.symbol[chosen],
+            self.organism[chosen],
+            self.feature_type[chosen],
+            {section: self.columns[section][chosen] for section in sections},
+            {section: self.measured[section][chosen] for section in sections},
             self.nameless & set(sections),
         )
 
@@ -217,24 +220,23 @@ def choose_genes(
         rows = np.fromiter(found, np.int64, len(found))
         names = np.array(list(found.values()), dtype=object)
     handles = {name: store.section(name) for name in sections}
-    columns = {
-        name: np.array(union.columns(handles[name].entry.panel), np.int64) for name in handles
-    }
-    measured = {name: measured_in(union, handles[name]) for name in handles}
-    for first, others in bare.items():
-        for name, row in ((name, row) for name in handles for row in others):
-            if columns[name][first] < 0 <= columns[name][row]:
-                columns[name][first] = columns[name][row]
-                measured[name] = measured[name].copy()
-                measured[name][first] = measured[name][row]
+    columns, measured = {}, {}
+    # Cut at once: all genes of a thousand sections would be some hundred megabytes.
+    for name, handle in handles.items():
+        listed, known = union.columns(handle.entry.panel), measured_in(union, handle)
+        columns[name], measured[name] = np.asarray(listed[rows], np.int64), known[rows]
+        for place, others in enumerate(bare.values()):
+            for row in others:
+                if columns[name][place] < 0 <= listed[row]:
+                    columns[name][place], measured[name][place] = listed[row], known[row]
     return GeneChoice(
         names,
         union.gene_id[rows],
         union.symbol[rows],
         union.organism[rows],
         union.feature_type[rows],
-        {name: columns[name][rows] for name in sections},
-        {name: measured[name][rows] for name in sections},
+        columns,
+        measured,
         frozenset(s for s in sections if not has_symbols(store, s)),
     )
 
@@ -297,9 +299,9 @@ def settle(
     Parameters
     ----------
     choice
-        Genes over the sections.
+        Genes over the sections, or more of them.
     sections
-        Sections of the answer.
+        Sections of the answer; what others lack does not matter.
     asked
         Whether the genes were named by the user.
     join
@@ -325,6 +327,7 @@ def settle(
             f"missing= one of {', '.join(MISSING)} is wanted, but got {missing!r}"
         )
     remaining = list(sections)
+    choice = choice.restricted(remaining)
     if join == "inner" and not asked:
         keep = np.ones(len(choice), bool)
         for section in sections:
@@ -334,7 +337,7 @@ def settle(
         return choice, remaining
     if missing == "drop_sections":
         remaining = [s for s in sections if bool(choice.measured[s].all())]
-        return choice.restricted(remaining, np.ones(len(choice), bool)), remaining
+        return choice.restricted(remaining), remaining
     if missing == "error" or (missing is None and asked):
         raise GeneNotFound(_lacking(choice, sections))
     if missing is None:

@@ -132,9 +132,7 @@ def _settled(
         raise InvalidArgument(f"normalize=None or 'log1p' is wanted, but got {normalize!r}")
     found = list(selection.runs)
     asked = selection.question.genes is not None
-    every = np.ones(len(selection.genes), bool)
-    whole = selection.genes.restricted(found, every)
-    choice, kept = settle(whole, found, asked=asked, join="outer", missing=missing)
+    choice, kept = settle(selection.genes, found, asked=asked, join="outer", missing=missing)
     entries = [selection.store.snapshot.sections[name] for name in kept]
     if normalize:
         check_log(entries)

@@ -1,6 +1,8 @@
 """What comes out: AnnData, SpatialData, tables and summaries against plain pandas."""
 
+import tracemalloc
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tisseract.atlas.errors import (
     GeneNotFound,
     InvalidArgument,
 )
+from tisseract.atlas.snapshot import Change
 from tisseract.query import (
     UnmeasuredWarning,
     domains,
@@ -24,6 +27,9 @@ from tisseract.query import (
     select,
     values,
 )
+from tisseract.query.expression.choice import choose_genes
+
+from ..sections import make_raw, make_store
 
 pytestmark = [
     # anndata asks pandas for an option that pandas 3 deprecates; ours is not to mend.
@@ -316,3 +322,38 @@ def test_export_refuses_unknown_endings(atlas: Any, tmp_path: Path) -> None:
         path = export(select(atlas.store, section="a_e9"), tmp_path / name)
         read = pd.read_csv(path) if name.endswith("csv") else pd.read_parquet(path)
         assert len(read) == 300
+
+
+def test_sections_without_a_cell_of_the_answer_need_not_have_its_genes(tmp_path: Path) -> None:
+    # In the statistics of b both values occur, and in none of its cells.
+    both = {name: np.array([k % 2, 1 - k % 2], float) for k, name in enumerate(("u", "v"))}
+    ones = {"u": np.ones(2), "v": np.ones(2)}
+    raws = {
+        name: make_raw(n_obs=2, n_vars=len(genes), genes=genes, obs=obs)
+        for name, genes, obs in (("a", ["Sox2", "a"], ones), ("b", ["Sox2"], both))
+    }
+    selection = select(make_store(tmp_path, raws), "u == 1 and v == 1", genes=["a"])
+    assert selection.sections == ["a", "b"]
+    assert list(selection.runs) == ["a"]
+    wanted = selection.to_anndata()
+    table = selection.to_pandas()
+    np.testing.assert_array_equal(table["a"], wanted.X.toarray()[:, 0])
+    for name in ("x.csv", "x.parquet"):
+        assert export(selection, tmp_path / name).is_file()
+
+
+def test_genes_of_many_sections_take_memory_for_those_asked_alone(tmp_path: Path) -> None:
+    n_vars, n_sections = 2000, 50
+    store = make_store(tmp_path, {"s": make_raw(n_obs=20, n_vars=n_vars)})
+    entry = store.snapshot.sections["s"]
+    more = [replace(entry, section=f"s{k:02}", attempt=f"{k:032x}") for k in range(n_sections)]
+    store.commit(Change(add_sections=more), "many")
+    names = ["Gene7", "Gene3"]
+    choose_genes(store, store.section_names, names)  # reads and keeps the panel
+    tracemalloc.start()
+    choice = choose_genes(store, store.section_names, names)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(choice.columns) == n_sections + 1
+    assert all(columns.tolist() == [7, 3] for columns in choice.columns.values())
+    assert peak < n_sections * n_vars
