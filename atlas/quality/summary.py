@@ -9,16 +9,19 @@ from typing import Any, Self
 from ..errors import Corrupt
 from .histogram import Distribution, finite, whole
 
-__all__ = ["QcSummary", "TranscriptCounts"]
+__all__ = ["LONGEST_NOTE", "QcSummary", "TranscriptCounts"]
 
-_MOST_NOTES, _LONGEST_NOTE = 5, 400
+LONGEST_NOTE = 400
+"""Characters kept of a note."""
+
+_MOST_NOTES = 5
 _MOST_POINTS = 64
 _LARGEST_PREVIEW = 256
 _UM2_PER_MM2 = 1e6
 
 
 def _short(note: str) -> str:
-    return note if len(note) <= _LONGEST_NOTE else f"{note[: _LONGEST_NOTE - 4].rstrip()} ..."
+    return note if len(note) <= LONGEST_NOTE else f"{note[: LONGEST_NOTE - 4].rstrip()} ..."
 
 
 @dataclass(frozen=True, slots=True)

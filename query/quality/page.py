@@ -18,6 +18,7 @@ from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from ...atlas.quality.histogram import QUANTILES
+from ...atlas.quality.summary import LONGEST_NOTE
 from .flags import MEANINGS
 from .svg import Axis, sparkline
 
@@ -258,7 +259,7 @@ def _details(one: SectionFigures, derived: Sequence[str]) -> Iterator[str]:
                 f"<p>points {text(name, 60)}: {points.n:,}, outside cells {outside}, "
                 f"outside tiles {points.off_tiles:,}</p>"
             )
-        notes = "".join(f"<li>{text(note)}</li>" for note in summary.notes)
+        notes = "".join(f"<li>{text(note, LONGEST_NOTE)}</li>" for note in summary.notes)
         more = summary.n_notes - len(summary.notes)
         rest = f"<li>and {more:,} more, in its provenance</li>" if more > 0 else ""
         yield f"<p>notes</p><ul>{notes}{rest}</ul>" if notes else ""

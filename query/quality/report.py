@@ -133,7 +133,8 @@ def _drawn(
         try:
             return one, _picture(store, one, side, thumbnails)
         except Corrupt as error:  # the figures are in the catalog and stay
-            return replace(one, flags=(damaged(error), *one.flags)), None
+            known = any(flag.code == "damaged" for flag in one.flags)
+            return (one if known else replace(one, flags=(damaged(error), *one.flags))), None
 
     drawn = []
     with ThreadPoolExecutor(_READERS, "tisseract-report") as pool:

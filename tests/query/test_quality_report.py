@@ -234,7 +234,10 @@ def test_damage_is_told_and_the_others_are_shown(store: AtlasStore, tmp_path: Pa
     entries = store.snapshot.sections
     gone = replace(entries["plain"], section="gone", qc={})
     copy.commit(Change(add_sections=[*entries.values(), gone]), "one without its picture")
-    page = Page(write_report(copy, tmp_path / "qc.html").path)
+    facts = write_report(copy, tmp_path / "qc.html")
+    # "gone" lacks its figures as well as its picture: a section still.
+    assert (facts.flagged["damaged"], facts.flagged["no-unit"], facts.n_warned) == (2, 1, 3)
+    page = Page(facts.path)
     assert page.open == []
     assert len(page.of("tbody")) == 3
     assert len(page.of("img")) == 1
@@ -286,3 +289,13 @@ def test_cohorts_are_of_one_technology_and_kind_of_values(store: AtlasStore) -> 
         one.name for one in collect(atlas) if "no-image" in [flag.code for flag in one.flags]
     }
     assert lacking == {"c"}
+
+
+def test_notes_are_shown_as_far_as_they_are_kept(tmp_path: Path) -> None:
+    note = " ".join(f"word{k}" for k in range(100))
+    store = make_store(tmp_path, {"s1": make_raw(n_obs=20, provenance={"notes": [note]})})
+    summary = collect(store)[0].summary
+    assert summary is not None
+    (kept,) = summary.notes
+    assert len(kept) > 390
+    assert kept in Page(write_report(store, tmp_path / "qc.html").path).text
