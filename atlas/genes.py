@@ -152,10 +152,11 @@ class GeneUnion:
         )
         for rule, key in asked:
             rows = self._index[rule].get(key, ())
-            if rule == "exact" and rows and not any(self.organism[r] for r in rows):
-                # Where no organism is known an identifier may be a bare symbol.
+            if rule == "exact" and rows:
+                # Where no organism or no accession is known an identifier may be a bare symbol.
+                known = {bool(self.organism[r]) for r in rows}
                 symbols = self._index["symbol"].get(name, ())
-                rows = (*rows, *(r for r in symbols if self.organism[r]))
+                rows = (*rows, *(r for r in symbols if bool(self.organism[r]) not in known))
             # A symbol that stayed a gene of its own stands for all it might be.
             rows = tuple(dict.fromkeys((*rows, *self.ambiguous.get(name, ()))))
             if organism:

@@ -178,6 +178,15 @@ class TestUnion:
         assert all(gene in str(caught.value) for gene in TBCE)
         assert genes.find(TBCE[0]) == 0
 
+    def test_no_kind_of_section_hides_the_other(self) -> None:
+        mouse, bare = Panel.of(["Ttr"], organism="mouse"), Panel.of(["12345"], symbols=["Ttr"])
+        genes = union({"a": mouse, "b": bare})
+        assert genes.rows("Ttr") == genes.rows("ttr") == (0, 1)
+        assert genes.rows("Ttr", "mouse") == (0,)
+        assert genes.rows("12345") == (1,)
+        turned = union({"a": bare, "b": mouse})
+        assert turned.rows("Ttr") == turned.rows("ttr") == (1, 0)
+
     def test_two_names_of_one_gene_in_a_panel_do_not_collide(self) -> None:
         ids = Panel.of([SOX2], symbols=["Sox2"], aliases=[["Sry2"]])
         genes = union({"ids": ids, "old": Panel.of(["Sox2", "Sry2"], organism="mouse")})
