@@ -1,7 +1,6 @@
 """Write a selection to a file: the form is told by its ending."""
 
 import json
-import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...atlas.errors import AlreadyExists, InvalidArgument
 from ...atlas.keys import ATLAS_KEY
+from ..appearing import put, removed
 
 if TYPE_CHECKING:
     from ..cells.selection import Selection
@@ -78,9 +78,9 @@ def export(
     partial = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
     try:
         _WRITERS[form](selection, partial, options)
-        _replace(partial, target)
+        put(partial, target)
     finally:
-        _remove(partial)
+        removed(partial)
     return target
 
 
@@ -130,9 +130,10 @@ def check_place(target: Path, atlas: Path | None, *, folder: bool) -> None:
     ours = folder and target.suffix.lower() == ".zarr" and _is_spatialdata(target)
     if ours or not target.is_dir():
         return
+    known = ", or a SpatialData folder (.zarr) to replace," if folder else ""
     raise AlreadyExists(
-        f"a new name, or a SpatialData folder (.zarr) to replace, is wanted, but got {target}, "
-        "which is another folder; name another, or remove it yourself"
+        f"a new name{known} is wanted, but got {target}, which is another folder; name another, "
+        "or remove it yourself"
     )
 
 
@@ -143,29 +144,6 @@ def _is_spatialdata(folder: Path) -> bool:
         return False
     attributes = root.get("attributes") if isinstance(root, dict) else None
     return isinstance(attributes, dict) and "spatialdata_attrs" in attributes
-
-
-def _replace(partial: Path, target: Path) -> None:
-    """Put what is complete under its name: a file in one step, a folder that is there in two.
-
-    A kill between the two renames of a folder leaves nothing under the name; the old folder then
-    lies beside it as `.<name>.<id>.old`, the new one as `.<stem>.<id><suffix>`.
-    """
-    if not target.is_dir() or target.is_symlink():
-        partial.replace(target)
-        return
-    # A folder cannot be replaced in one step: the old one steps aside first.
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
-    target.rename(aside)
-    partial.rename(target)
-    shutil.rmtree(aside)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _figure(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
+from ..appearing import appearing
 from ..cells.fetch import read_column
 from ..filters.columns import Columns
 from ..geometry.ask import region
@@ -95,6 +96,8 @@ class Hits:
     def write(self, path: str | Path) -> None:
         """Write a .csv, .geojson or .png, by the end of the name.
 
+        It appears under its name only when complete.
+
         Raises
         ------
         InvalidArgument
@@ -103,18 +106,19 @@ class Hits:
         from ..plots.canvas import style
 
         target = Path(path)
-        if target.suffix == ".csv":
-            self.table.to_csv(target)
-        elif target.suffix in (".geojson", ".json"):
-            target.write_text(json.dumps(self.to_geojson(), indent=1) + "\n", encoding="utf-8")
-        elif target.suffix == ".png":
-            # Without a table beside it, which might replace the hits as .csv.
-            with style():
-                self.plot().savefig(target, format="png", dpi=200)
-        else:
+        if target.suffix not in (".csv", ".geojson", ".json", ".png"):
             raise InvalidArgument(
                 f"a file .csv, .geojson or .png is wanted, but got {target.name!r}"
             )
+        with appearing(target) as part:
+            if target.suffix == ".csv":
+                self.table.to_csv(part)
+            elif target.suffix == ".png":
+                # Without a table beside it, which might replace the hits as .csv.
+                with style():
+                    self.plot().savefig(part, format="png", dpi=200)
+            else:
+                part.write_text(json.dumps(self.to_geojson(), indent=1) + "\n", encoding="utf-8")
 
     def thumbnails(self, column: str | None = None, pixels: int = _PIXELS) -> NDArray[np.int32]:
         """Small rasters of the hits, (hits, pixels, pixels); rows go down as y does.

@@ -155,3 +155,44 @@ def test_genes_that_a_section_lacks_are_refused_without_a_file_too(
     assert "50 cells x 1 genes in 1 sections" in out
     assert "left out" in err
     assert main([*asked, "--missing", "zero"]) == 0
+
+
+@pytest.mark.parametrize("whose", ["atlas", "inside", "other"])
+def test_a_raster_replaces_an_earlier_raster_alone(
+    tmp_path: Path, whose: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_store(tmp_path, {"s1": make_raw(n_obs=40, n_vars=2)})
+    brain = (tmp_path / "atlas").rename(tmp_path / "brain.zarr")
+    other = tmp_path / "other.zarr"
+    (other / "image").mkdir(parents=True)
+    (other / "image" / "zarr.json").write_text("{}")
+    target = {"atlas": brain, "inside": brain / "r.zarr", "other": other}[whose]
+    before = sorted(tmp_path.rglob("*"))
+    drawn = ["gene", str(brain), "Gene0", "--raster", "s1", "--overwrite", "-o", str(target)]
+    assert main(drawn) == 1
+    told = "another folder" if whose == "other" else "a place outside the atlas"
+    assert told in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_raster_is_replaced_when_the_new_one_is_complete(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import xarray as xr
+
+    target = tmp_path / "r.zarr"
+    drawn = ["gene", place, "Gene3", "--raster", "s1", "-q", "-o", str(target)]
+    assert main([*drawn, "--um-per-px", "100"]) == 0
+    assert main([*drawn, "--um-per-px", "200"]) == 2
+    assert main([*drawn, "--um-per-px", "200", "--overwrite"]) == 0
+    image = xr.open_zarr(target, consolidated=False)["image"]
+    assert image.attrs["pixel_size"] == 200
+    assert list(tmp_path.iterdir()) == [target]
+
+    def broken(_: object, path: Path, **__: object) -> None:
+        path.mkdir()
+        raise OSError("full")
+
+    monkeypatch.setattr(xr.Dataset, "to_zarr", broken)
+    assert main([*drawn, "--overwrite"]) != 0
+    assert list(tmp_path.iterdir()) == [target]

@@ -326,3 +326,43 @@ def test_a_file_is_no_atlas(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("x")
     with pytest.raises(AtlasError, match=r"a folder is wanted, but got the file.*file\.txt"):
         open_storage(tmp_path / "file.txt", read_only=False).put("a", b"x")
+
+
+@pytest.mark.parametrize("kind", ["any", "domains", "hits"])
+def test_a_table_cut_short_leaves_what_was_there(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pandas as pd
+
+    from tisseract.cli import answers, domain_table
+    from tisseract.query.retrieval.hits import Hits
+
+    frame = pd.DataFrame({"n_cells": [1]}, index=pd.Index(["0"], name="domain"))
+    target = tmp_path / "t.csv"
+    target.write_text("old")
+    asked: list[Path] = []
+
+    def cut(_: object, path: Path, **__: object) -> None:
+        asked.append(path)
+        path.write_text("half")
+        raise OSError("full")
+
+    def write() -> None:
+        if kind == "any":
+            answers.write_table(frame, target)
+        elif kind == "domains":
+            domain_table.tell(Output(False, True, 0), frame, {}, target)
+        else:
+            Hits(frame, None, "", "um").write(target)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pd.DataFrame, "to_csv", cut)
+        for _ in range(2):
+            with pytest.raises(OSError, match="full"):
+                write()
+    # Two that write one file do not write one part.
+    assert len(set(asked)) == 2
+    assert [(file, file.read_text()) for file in tmp_path.iterdir()] == [(target, "old")]
+    write()
+    assert "n_cells" in target.read_text()
+    assert list(tmp_path.iterdir()) == [target]

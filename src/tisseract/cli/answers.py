@@ -98,14 +98,15 @@ def table_target(
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table without its index; it appears under its name only when complete."""
-    half = path.with_name(f".{path.name}.part")
+    from ..query.appearing import appearing
+
     plain = table.copy()
     plain.attrs = {}
-    if path.suffix.lower() == ".csv":
-        plain.to_csv(half, index=False)
-    else:
-        plain.to_parquet(half, index=False)
-    half.replace(path)
+    with appearing(path) as part:
+        if path.suffix.lower() == ".csv":
+            plain.to_csv(part, index=False)
+        else:
+            plain.to_parquet(part, index=False)
 
 
 def write_answer(
@@ -179,7 +180,7 @@ def without_dropped(chosen: Selection, missing: str | None) -> Selection:
 
 
 def check_measured(chosen: Selection, missing: Any) -> None:
-    """Refuse named genes that a section lacks also where nothing is written.
+    """Refuse named genes that a section lacks where nothing is written, too.
 
     Raises
     ------
@@ -188,13 +189,9 @@ def check_measured(chosen: Selection, missing: Any) -> None:
     """
     if chosen.question.genes is None or missing == "drop_sections":
         return
-    import numpy as np
-
     from ..query.expression.choice import settle
 
-    sections = list(chosen.runs)
-    genes = chosen.genes.restricted(sections, np.ones(len(chosen.genes), bool))
-    settle(genes, sections, asked=True, join="outer", missing=missing)
+    settle(chosen.genes, list(chosen.runs), asked=True, join="outer", missing=missing)
 
 
 def tell_apart(say: Output, chosen: Selection) -> None:

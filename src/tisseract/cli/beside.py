@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from .answers import check_place
 from .errors import UsageError
 from .text import size
 
@@ -100,10 +101,7 @@ def check_beside(
             f"an output ending in {' or '.join(_FORMS[what])} is wanted for --what {what}, but "
             f"got {output!r}"
         )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"the folder of {output!r} does not exist; create it first")
-    if path.is_dir() or (path.exists() and not overwrite):
-        raise UsageError(f"{output!r} exists already; pass --overwrite to replace a file")
+    check_place(output, overwrite=overwrite)
     return Beside(what, path, genes, element, um_per_px, memory_limit)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .answers import check_target
-from .errors import UsageError, command
+from .answers import table_target
+from .errors import command
 from .options import (
     AtlasArgument,
     Json,
@@ -26,11 +25,13 @@ from .progress import reporter
 from .session import open_atlas
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from ..query import DomainView
 
-__all__ = ["By", "Markers", "Table", "cells_of", "csv_target", "register", "tell"]
+__all__ = ["By", "Markers", "Table", "cells_of", "register", "tell"]
 
 _SECTIONS_SHOWN = 4
 
@@ -87,7 +88,7 @@ def domain_table(
 ) -> None:
     """Tell of each domain its cells, area, sections, composition and marker genes."""
     output = Output(json, quiet, verbose)
-    file = csv_target(target, overwrite=overwrite)
+    file = table_target(target, (".csv",), overwrite=overwrite)
     with reporter(f"domain-table {atlas}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, version=version)
         view = opened.domains(key)
@@ -116,9 +117,10 @@ def tell(
 ) -> list[dict[str, Any]]:
     """Print the table, or write it; return its rows, in which `sections` counts the cells."""
     if file is not None:
-        half = file.with_name(f".{file.name}.part")
-        table.to_csv(half)
-        half.replace(file)
+        from ..query.appearing import appearing
+
+        with appearing(file) as part:
+            table.to_csv(part)
         output.note(f"wrote {file}")
     rows: list[dict[str, Any]] = []
     for name, record in zip(table.index, table.to_dict("records"), strict=True):
@@ -148,12 +150,3 @@ def _brief(cells: dict[str, int]) -> str:
     names = list(cells)
     more = f" and {len(names) - _SECTIONS_SHOWN} more" if len(names) > _SECTIONS_SHOWN else ""
     return ", ".join(names[:_SECTIONS_SHOWN]) + more
-
-
-def csv_target(where: str | None, *, overwrite: bool) -> Path | None:
-    """Check the name of the table's file."""
-    if where is None:
-        return None
-    if Path(where).suffix.lower() != ".csv":
-        raise UsageError(f"-o wants a name that ends in .csv, but got {where!r}")
-    return check_target(where, overwrite=overwrite)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .domain_table import By, Markers, Table, cells_of, csv_target, tell
+from .answers import table_target
+from .domain_table import By, Markers, Table, cells_of, tell
 from .errors import UsageError, command
 from .intent import (
     N_NEIGHS,
@@ -162,7 +163,7 @@ def domains(
         memory_limit=memory_limit,
         overwrite=overwrite,
     )
-    file = csv_target(target, overwrite=overwrite)
+    file = table_target(target, (".csv",), overwrite=overwrite)
     record = Run("domains", asdict(job))
     with reporter(f"domains {atlas} ({method})", quiet=quiet) as progress:
         opened = open_atlas(atlas, storage_option, read_only=dry_run)

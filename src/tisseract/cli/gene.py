@@ -113,6 +113,8 @@ def gene(
     if raster is not None and output is None:
         raise UsageError("--raster goes with a file to write: add -o PATH")
     target = table_target(output, _TABLES if raster is None else _PICTURES, overwrite=overwrite)
+    if raster is not None and target is not None:
+        _check_raster(target)
     with reporter(f"gene {name}", quiet=quiet or not (colocalized or variability)):
         opened = open_atlas(atlas, storage_option, version=version)
         view = opened.gene(name, organism=organism, sections=section)
@@ -212,17 +214,23 @@ def _tell(say: Output, table: pd.DataFrame, target: Path | None) -> None:
     say.rows(table_rows(table), list(table.columns))
 
 
+def _check_raster(path: Path) -> None:
+    """See that of folders only an earlier raster is replaced."""
+    ours = all((path / name / "zarr.json").is_file() for name in ("image", "n_cells"))
+    if path.suffix.lower() == ".zarr" and not ours:
+        from ..query.exports.files import check_place
+
+        check_place(path, None, folder=False)
+
+
 def _write_raster(image: xr.DataArray, path: Path, *, overwrite: bool) -> None:
     """Write pixels: those that hold cells as a table, an array, or a figure with its table."""
     suffix = path.suffix.lower()
     if suffix == ".zarr":
-        import shutil
+        from ..query.appearing import appearing
 
-        half = path.with_name(f".{path.name}.part")
-        image.to_dataset(name="image").to_zarr(half, mode="w", consolidated=False)
-        if path.exists():
-            shutil.rmtree(path)
-        half.replace(path)
+        with appearing(path) as part:
+            image.to_dataset(name="image").to_zarr(part, mode="w", consolidated=False)
         return
     if suffix == ".png":
         from .. import pl

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .answers import check_target
+from .answers import check_target, write_table
 from .errors import UsageError, command
 from .options import (
     AtlasArgument,
@@ -172,7 +172,7 @@ def _run(
         with reporter(f"{title}: {_WORDS[name]}", quiet=output.quiet):
             table = work(gr, atlas)
         if files is not None:
-            _write(table, files[name])
+            write_table(table, files[name])
             output.note(f"wrote {files[name]}")
         if output.as_json:
             found[name] = table_rows(table)
@@ -256,10 +256,3 @@ def _targets(where: str, tables: Sequence[str], *, overwrite: bool) -> dict[str,
         name: check_target(str(path.with_suffix(f".{name}{path.suffix}")), overwrite=overwrite)
         for name in tables
     }
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    """Write a table; it appears under its name only when complete."""
-    half = path.with_name(f".{path.name}.part")
-    table.to_csv(half, index=False)
-    half.replace(path)
