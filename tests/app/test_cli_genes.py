@@ -196,3 +196,20 @@ def test_a_raster_is_replaced_when_the_new_one_is_complete(
     monkeypatch.setattr(xr.Dataset, "to_zarr", broken)
     assert main([*drawn, "--overwrite"]) != 0
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_figure_of_a_gene_that_a_section_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    raws = {name: make_raw(n_obs=50, n_vars=2, genes=["Sox2", name]) for name in ("a", "b")}
+    make_store(tmp_path, raws)
+    asked = ["query", str(tmp_path / "atlas"), "--genes", "a"]
+    target = tmp_path / "a.png"
+    assert main([*asked, "-o", str(target)]) == 0
+    # Its caption says so, and there is nothing to draw of b.
+    assert pd.read_csv(target.with_suffix(".csv"))["section"].unique().tolist() == ["a"]
+    for ending in ("h5ad", "zarr", "csv", "parquet"):
+        assert main([*asked, "-o", str(tmp_path / f"b.{ending}")]) == 1
+        assert "a is not measured in 1: b" in capsys.readouterr().err
+        assert not (tmp_path / f"b.{ending}").exists()

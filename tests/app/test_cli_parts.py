@@ -269,6 +269,8 @@ def test_our_warnings_are_one_line_and_others_are_not_shown(
     assert capsys.readouterr().err == expected
 
 
+# pandas 3.1 deprecates what anndata calls.
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option is deprecated")
 def test_dropped_sections_are_told_and_not_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -286,6 +288,11 @@ def test_dropped_sections_are_told_and_not_counted(
     assert len(target.read_text().splitlines()) == 31
     assert main(["query", store.url, "--genes", "Gene0", "-o", str(tmp_path / "x.csv")]) == 1
     assert "choose --missing nan, drop_sections or zero" in capsys.readouterr().err
+    out = str(tmp_path / "all.h5ad")
+    assert main(["export", store.url, "--missing", "drop_sections", "-o", out, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["dropped"] == ["a", "b"]
+    assert "left out, as they did not measure every gene: a, b" in captured.err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -292,7 +292,8 @@ def export(
     run = Run("export", {"section": section, "output": output})
     with reporter(f"export -> {output}", quiet=quiet):
         opened = open_atlas(atlas, storage_option, version=version)
-        chosen = without_dropped(opened.query(section=section), missing)
+        asked = opened.query(section=section)
+        chosen = without_dropped(asked, missing)
         write_answer(
             chosen,
             target,
@@ -302,6 +303,6 @@ def export(
             embeddings=embeddings,
             memory_limit=memory_limit,
         )
-    facts = tell(say, chosen, output)
+    facts = tell(say, chosen, output, [name for name in asked.runs if name not in chosen.runs])
     tell_apart(say, chosen)
     run.write(atlas, run_json, say, results=facts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .answers import check_measured, check_target, without_dropped, write_answer
+from .answers import check_measured, check_target, tell_apart, without_dropped, write_answer
 from .beside import Beside, check_beside, tell_beside
 from .output import Output
 from .text import size
@@ -76,8 +76,10 @@ class Ways:
         if self.beside is not None:
             return asked
         chosen = without_dropped(asked, self.missing)
-        check_measured(chosen, self.missing)
-        if self.target is not None:
+        if self.target is None:
+            check_measured(chosen, self.missing)
+        else:
+            # Each form has its own rule for genes that a section lacks: a figure names them.
             write_answer(chosen, self.target, **self.options)
         return chosen
 
@@ -86,7 +88,10 @@ class Ways:
         if self.beside is not None:
             return tell_beside(asked, self.beside, say)
         dropped = [name for name in asked.runs if name not in chosen.runs]
-        return tell(say, chosen, self.output, dropped)
+        facts = tell(say, chosen, self.output, dropped)
+        if self.target is not None and self.target.suffix.lower() in (".h5ad", ".zarr"):
+            tell_apart(say, chosen)
+        return facts
 
 
 def _facts(chosen: Selection, output: str | None, dropped: Sequence[str] = ()) -> dict[str, Any]:
