@@ -227,7 +227,8 @@ def _elements(survey: Survey, bundle: Bundle, target: Target, kwargs: Mapping[st
     part = survey.faults.part
     with part():
         if bundle.transcripts is not None:
-            survey.points["transcripts"] = read_transcripts(bundle.transcripts, target)
+            points = read_transcripts(bundle.transcripts, target)
+            survey.points |= {} if points is None else {"transcripts": points}
     with part():
         if bundle.polygons is not None:
             survey.shapes = read_polygons(bundle.polygons, target)

@@ -21,7 +21,7 @@ from .cosmx_table import (
     require_columns,
 )
 from .rings import vertex_rings
-from .table import open_table
+from .table import filled_table, open_table
 from .transcripts import transcripts
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _disagreement(table: Table, names: Mapping[str, str], frame: FovFrame) -> tu
     return off, bool(np.median(swapped) < _NEAR_PX)
 
 
-def read_transcripts(path: Path, target: Target) -> PointsSource:
-    """Transcripts in stored units, with the names of their cells.
+def read_transcripts(path: Path, target: Target) -> PointsSource | None:
+    """Transcripts in stored units, with the names of their cells; None where there is no row.
 
     Raises
     ------
@@ -134,7 +134,9 @@ def read_transcripts(path: Path, target: Target) -> PointsSource:
     """
     import pyarrow as pa
 
-    table = open_table(path)
+    table = filled_table(path, target.notes)
+    if table is None:
+        return None
     keyed = _keyed(table, target, path.name)
     found = columns_of(table, gene=["target", "gene", "target_name"], z=["z"], comp=["CellComp"])
     if "gene" not in found:

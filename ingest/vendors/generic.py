@@ -21,7 +21,7 @@ from .column_values import require_columns
 from .generic_counts import FoundCounts, find_counts
 from .panel_option import completeness
 from .rings import vertex_rings
-from .table import Table, open_table
+from .table import Table, filled_table, open_table
 from .table_mapping import (
     MAPPING_NAMES,
     BoundariesPart,
@@ -162,7 +162,8 @@ def _add_elements(survey: Survey, root: Path, mapping: TableMapping, options: Re
     flip = (options.y_axis or mapping.y_axis) == "up"
     if mapping.transcripts is not None:
         with part():
-            survey.points["transcripts"] = _spots(root, mapping.transcripts, scale, flip)
+            spots = _spots(root, mapping.transcripts, scale, flip, survey.notes)
+            survey.points |= {} if spots is None else {"transcripts": spots}
     if mapping.boundaries is not None:
         with part():
             survey.shapes = _rings(root, mapping.boundaries, survey.ids)
@@ -171,8 +172,13 @@ def _add_elements(survey: Survey, root: Path, mapping: TableMapping, options: Re
             survey.images["image"] = _image(options.image, options, scale or 1.0, flip)
 
 
-def _spots(root: Path, part: TranscriptsPart, scale: float | None, flip: bool) -> PointsSource:
-    table = open_table(inside(root, part.path, "transcripts.path"), delimiter=part.delimiter)
+def _spots(
+    root: Path, part: TranscriptsPart, scale: float | None, flip: bool, notes: list[str]
+) -> PointsSource | None:
+    path = inside(root, part.path, "transcripts.path")
+    table = filled_table(path, notes, delimiter=part.delimiter)
+    if table is None:
+        return None
     named = (part.x, part.y, part.gene, part.z, part.cell)
     require_columns(table.path, table.names, filter(None, named), "transcripts")
     own = None if scale is None else part.um_per_unit

@@ -286,9 +286,9 @@ def _fill_points(survey: Survey, bundle: Bundle, cells: Cells, options: ReadOpti
         )
         return
     scale, flip = _stored(survey, options)
-    survey.points["transcripts"] = molecule_points(
-        bundle.transcripts, scale=scale, flip=flip, notes=survey.notes
-    )
+    points = molecule_points(bundle.transcripts, scale=scale, flip=flip, notes=survey.notes)
+    if points is not None:
+        survey.points["transcripts"] = points
 
 
 def _fill_facts(survey: Survey, bundle: Bundle, cells: Cells, options: ReadOptions) -> None:

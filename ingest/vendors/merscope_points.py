@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..source import StringValues
 from .column_values import as_text
 from .merscope_cells import mangled_id
-from .table import Table, open_table
+from .table import Table, filled_table
 from .transcripts import transcripts
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ _NAMES = {
 }
 
 
-def molecule_points(path: Path, *, scale: float, flip: bool, notes: list[str]) -> PointsSource:
-    """Transcripts with all their columns.
+def molecule_points(
+    path: Path, *, scale: float, flip: bool, notes: list[str]
+) -> PointsSource | None:
+    """Transcripts with all their columns; None where there is no row.
 
     `global_x` and `global_y` (micrometers) become `x` and `y`. `global_z` becomes `z`: the vendor
     counts planes there, some 1.5 um apart. `x` and `y`, pixels within the field of view, become
@@ -53,7 +55,9 @@ def molecule_points(path: Path, *, scale: float, flip: bool, notes: list[str]) -
     """
     import pyarrow as pa
 
-    table = open_table(path)
+    table = filled_table(path, notes)
+    if table is None:
+        return None
     cell = _cell_column(table, notes)
     text, number = pa.string(), pa.float64()
     types = {"gene": text, "transcript_id": text, "x": number, "y": number}

@@ -26,7 +26,7 @@ from .panel_option import completeness
 from .placed import placed_rows
 from .seqfish_files import Roi, choose, rois_of
 from .seqfish_rings import geojson_rings
-from .table import Table, open_table
+from .table import Table, filled_table, open_table
 from .transcripts import transcripts
 from .vendor import Survey, VendorReader, features_of
 
@@ -289,7 +289,9 @@ def _fill_points(survey: Survey, roi: Roi, pixel: float | None, options: ReadOpt
     if file is None:
         survey.missing.append("no *TranscriptList*.csv in the folder: no transcripts are written")
         return
-    table = open_table(file)
+    table = filled_table(file, survey.notes)
+    if table is None:
+        return
     survey.points["transcripts"] = transcripts(
         table,
         x="x",

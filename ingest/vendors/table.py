@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ..source import ObsColumn, StringValues
 
-__all__ = ["Table", "open_table"]
+__all__ = ["Table", "filled_table", "open_table"]
 
 
 class Table(Protocol):
@@ -108,3 +108,31 @@ def open_table(
     from .text_table import TextTable
 
     return TextTable.of(path, delimiter=delimiter, names=names, skip_rows=skip_rows)
+
+
+def filled_table(path: Path, notes: list[str], *, delimiter: str | None = None) -> Table | None:
+    """Open a table; None where it is a header alone, which is noted.
+
+    Parameters
+    ----------
+    path : Path
+        The file; the first block of its first column is read.
+    notes : list of str
+        Added to.
+    delimiter : str, optional
+        Of text.
+
+    Raises
+    ------
+    InputError
+        It cannot be read.
+    """
+    import pyarrow as pa
+
+    table = open_table(path, delimiter=delimiter)
+    first = table.names[:1]
+    as_words = None if path.suffix.casefold() == ".parquet" else dict.fromkeys(first, pa.string())
+    if any(batch.num_rows for batch in table.batches(first, as_words)):
+        return table
+    notes.append(f"{path.name} has no rows")
+    return None

@@ -15,7 +15,7 @@ from ..tenx import FeatureMatrix, open_mtx
 from ..units import find_unit
 from ..var_columns import genome_organism
 from .panel_option import completeness
-from .table import open_table
+from .table import filled_table, open_table
 from .vendor import Survey, VendorReader, features_of
 from .xenium_cells import (
     cluster_columns,
@@ -28,7 +28,7 @@ from .xenium_cells import (
 from .xenium_features import open_matrix_h5, open_matrix_zip, tables_of
 from .xenium_files import locate, looks_like, read_run
 from .xenium_images import alignment_of, image_files
-from .xenium_parts import Parts, filled_table
+from .xenium_parts import Parts
 from .xenium_points import add_points
 from .xenium_raster import add_images, add_labels, add_place
 from .xenium_rings import cell_rings, nucleus_outlines, zip_outlines
@@ -240,7 +240,7 @@ def _shapes(parts: Parts) -> None:
     survey, files, zipped = parts.survey, parts.files, parts.zipped
     if survey.ids is None or not parts.on["boundaries"]:
         return
-    table = filled_table(files.cell_boundaries, "cell_id", survey.notes)
+    table = files.cell_boundaries and filled_table(files.cell_boundaries, survey.notes)
     if table is not None:
         survey.shapes = cell_rings(table, survey.ids)
     elif zipped is not None and 1 in zipped.polygons and parts.zip_rows is not None:
@@ -257,7 +257,7 @@ def _nuclei(parts: Parts) -> None:
     survey, files, zipped = parts.survey, parts.files, parts.zipped
     if not parts.on["boundaries"]:
         return
-    table = filled_table(files.nucleus_boundaries, "cell_id", survey.notes)
+    table = files.nucleus_boundaries and filled_table(files.nucleus_boundaries, survey.notes)
     if table is not None:
         survey.outlines["nucleus_boundaries"] = nucleus_outlines(
             table, scale=parts.scale, flip=parts.flip

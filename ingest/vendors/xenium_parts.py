@@ -5,22 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from .table import open_table
 from .xenium_files import Run, XeniumFiles
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from numpy.typing import NDArray
 
     from ..reader import ReadOptions
-    from .table import Table
     from .vendor import Survey
     from .xenium_images import Place
     from .xenium_zip import CellsZip
 
-__all__ = ["Parts", "filled_table"]
+__all__ = ["Parts"]
 
 
 @dataclass(slots=True)
@@ -57,31 +53,3 @@ class Parts:
     def flip(self) -> bool:
         """Whether stored y is the negative of the file's."""
         return self.options.y_axis == "up"
-
-
-def filled_table(path: Path | None, column: str, notes: list[str]) -> Table | None:
-    """Open a table; None where there is none, or it has no rows, which is noted.
-
-    Parameters
-    ----------
-    path : Path, optional
-        The file.
-    column : str
-        Text that every row has; its first block is read.
-    notes : list of str
-        Added to.
-
-    Raises
-    ------
-    InputError
-        It cannot be read, or has no such column.
-    """
-    import pyarrow as pa
-
-    if path is None:
-        return None
-    table = open_table(path)
-    if any(batch.num_rows for batch in table.batches([column], {column: pa.string()})):
-        return table
-    notes.append(f"{path.name} has no rows")
-    return None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..reader import faults_of
 from .column_values import require_column
+from .table import filled_table
 from .transcripts import transcripts
-from .xenium_parts import filled_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ def add_points(parts: Parts) -> None:
     survey, files = parts.survey, parts.files
     if not parts.on["transcripts"]:
         return
-    table = filled_table(files.transcripts, "feature_name", survey.notes)
+    table = files.transcripts and filled_table(files.transcripts, survey.notes)
     if table is None:
         zipped = any(name.endswith("transcripts.zarr.zip") for name in files.folder.names)
         survey.missing.append(
