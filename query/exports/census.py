@@ -115,7 +115,8 @@ def get_anndata(
     if var_value_filter is not None:
         genes = _names(get_var(store, organism, value_filter=var_value_filter))
     chosen = _cells(store, organism, obs_value_filter, genes)
-    if genes is not None and missing == "zero" and not chosen.genes.complete:
+    filled = genes is not None and missing == "zero"
+    if filled and not chosen.genes.restricted(list(chosen.runs)).complete:
         tell(
             "some sections have not measured all genes, whose zeros there mean nothing; "
             "varm['measured'] and get_presence_matrix() tell which",

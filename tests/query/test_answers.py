@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tisseract import get_anndata
 from tisseract.atlas.errors import (
     AlreadyExists,
     BudgetExceeded,
@@ -326,7 +327,7 @@ def test_export_refuses_unknown_endings(atlas: Any, tmp_path: Path) -> None:
 
 def test_sections_without_a_cell_of_the_answer_need_not_have_its_genes(tmp_path: Path) -> None:
     # In the statistics of b both values occur, and in none of its cells.
-    both = {name: np.array([k % 2, 1 - k % 2], float) for k, name in enumerate(("u", "v"))}
+    both = {"u": np.array([0.0, 1.0]), "v": np.array([1.0, 0.0])}
     ones = {"u": np.ones(2), "v": np.ones(2)}
     raws = {
         name: make_raw(n_obs=2, n_vars=len(genes), genes=genes, obs=obs)
@@ -340,6 +341,10 @@ def test_sections_without_a_cell_of_the_answer_need_not_have_its_genes(tmp_path:
     np.testing.assert_array_equal(table["a"], wanted.X.toarray()[:, 0])
     for name in ("x.csv", "x.parquet"):
         assert export(selection, tmp_path / name).is_file()
+    # Nor is it told that zeros of b mean nothing.
+    where = {"obs_value_filter": "u == 1 and v == 1", "var_value_filter": "feature_name == 'a'"}
+    counted: Any = get_anndata(selection.store, **where)
+    np.testing.assert_array_equal(counted.X.toarray(), wanted.X.toarray())
 
 
 def test_genes_of_many_sections_take_memory_for_those_asked_alone(tmp_path: Path) -> None:
