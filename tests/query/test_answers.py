@@ -342,7 +342,10 @@ def test_sections_without_a_cell_of_the_answer_need_not_have_its_genes(tmp_path:
     for name in ("x.csv", "x.parquet"):
         assert export(selection, tmp_path / name).is_file()
     # Nor is it told that zeros of b mean nothing.
-    where = {"obs_value_filter": "u == 1 and v == 1", "var_value_filter": "feature_name == 'a'"}
+    where: dict[str, Any] = {
+        "obs_value_filter": "u == 1 and v == 1",
+        "var_value_filter": "feature_name == 'a'",
+    }
     counted: Any = get_anndata(selection.store, **where)
     np.testing.assert_array_equal(counted.X.toarray(), wanted.X.toarray())
 
