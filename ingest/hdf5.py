@@ -6,22 +6,20 @@ byte-shuffled gzip storage is read by h5py itself.
 
 from __future__ import annotations
 
-import tempfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..atlas.errors import Fault, InputError
-from .matrix import MatrixFacts, check_pointers
-from .scratch import scratch_folder
+from .matrix import MatrixFacts, check_pointers, csc_blocks
 from .source import CsrBlock, as_int32
+from .triples import sorting_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -209,8 +207,7 @@ def _raw_filters(dataset: Any) -> list[int] | None:
 class Hdf5Matrix:
     """A matrix in HDF5 (CSR, CSC or dense) that is opened when it is streamed; a `CountsSource`.
 
-    CSR and dense are read once. CSC is transposed out of core: read once, scattered by row ranges
-    to temporary files, each sorted in memory.
+    All are read once; CSC is sorted by rows in temporary files, as large as its entries.
     """
 
     open: Callable[[], AbstractContextManager[Any]]
@@ -241,8 +238,8 @@ class Hdf5Matrix:
     @property
     def scratch_bytes(self) -> int:
         """Disk that CSC takes while it is sorted by rows."""
-        entry = _record(self.facts).itemsize
-        return (self.facts.nnz or 0) * entry if self.facts.layout == "csc" else 0
+        facts = self.facts
+        return sorting_bytes(facts.nnz, facts.dtype) if facts.layout == "csc" else 0
 
     def blocks(self, budget_bytes: int) -> Iterator[CsrBlock]:
         """Yield all rows once, in order, in blocks that stay within `budget_bytes`."""
@@ -252,8 +249,7 @@ class Hdf5Matrix:
             elif self.facts.layout == "csr":
                 yield from _csr(node, self.facts, budget_bytes, pool)
             else:
-                with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
-                    yield from _csc(node, self.facts, budget_bytes, pool, Path(folder))
+                yield from _csc(node, self.facts, budget_bytes, pool)
 
 
 def _dense(dataset: Any, budget_bytes: int) -> Iterator[CsrBlock]:
@@ -300,61 +296,12 @@ def _csr(
 
 
 def _csc(
-    node: Any, facts: MatrixFacts, budget_bytes: int, pool: ThreadPoolExecutor, folder: Path
+    node: Any, facts: MatrixFacts, budget_bytes: int, pool: ThreadPoolExecutor
 ) -> Iterator[CsrBlock]:
-    """Scatter entries to files of row ranges, then sort each range by row."""
-    nnz, item = facts.nnz or 0, facts.dtype.itemsize
-    # In memory an entry is itself, its sorting key and its sorted copy.
-    most = max(1, budget_bytes // (3 * (8 + item) + 8))
-    ranges = max(1, -(-2 * nnz // most))  # rows differ in length: aim at half
-    step = max(1, -(-facts.n_obs // ranges))
-    record = _record(facts)
-    files = [folder / f"rows-{k}" for k in range(-(-facts.n_obs // step))]
-    _scatter_csc(node, facts, pool, files, step, max(1, most // 2), record)
-    for k, file in enumerate(files):
-        start, stop = k * step, min((k + 1) * step, facts.n_obs)
-        entries = np.fromfile(file, record) if file.exists() else np.empty(0, record)
-        file.unlink(missing_ok=True)
-        entries = entries[np.argsort(entries["row"], kind="stable")]
-        counts = np.bincount(entries["row"] - start, minlength=stop - start)
-        yield CsrBlock(
-            start,
-            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            np.ascontiguousarray(entries["column"]),
-            np.ascontiguousarray(entries["value"]),
-        )
-
-
-def _record(facts: MatrixFacts) -> np.dtype[Any]:
-    return np.dtype([("row", "<i4"), ("column", "<i4"), ("value", facts.dtype)])
-
-
-def _scatter_csc(  # noqa: PLR0917 - private, one caller
-    node: Any,
-    facts: MatrixFacts,
-    pool: ThreadPoolExecutor,
-    files: list[Path],
-    step: int,
-    piece: int,
-    record: np.dtype[Any],
-) -> None:
     indptr = np.asarray(node["indptr"][:]).astype(np.int64)
-    if indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] != facts.nnz:
-        raise InputError(Fault("counts", "column pointers do not ascend; the file is damaged"))
     data, indices = Vector(node["data"], pool), Vector(node["indices"], pool)
-    for low in range(0, facts.nnz or 0, piece):
-        count = min(piece, (facts.nnz or 0) - low)
-        entries = np.empty(count, record)
-        entries["row"] = as_int32(indices.take(count))
-        entries["value"] = data.take(count)
-        entries["column"] = np.searchsorted(indptr, np.arange(low, low + count), side="right") - 1
-        rows = entries["row"]
-        if int(rows.min()) < 0 or int(rows.max()) >= facts.n_obs:
-            raise InputError(
-                Fault("counts", f"a row lies outside 0..{facts.n_obs - 1}; the file is damaged")
-            )
-        entries = entries[np.argsort(rows // step, kind="stable")]
-        edges = np.searchsorted(entries["row"] // step, np.arange(len(files) + 1))
-        for k in np.flatnonzero(np.diff(edges)):
-            with files[k].open("ab") as file:
-                entries[edges[k] : edges[k + 1]].tofile(file)
+
+    def take(low: int, high: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        return indices.take(high - low), data.take(high - low)
+
+    yield from csc_blocks(indptr, facts, budget_bytes, take)

@@ -16,7 +16,14 @@ from .triples import Entries, sorted_blocks, sorting_bytes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["MatrixFacts", "StreamedMatrix", "check_pointers", "matrix_facts", "sample_entries"]
+__all__ = [
+    "MatrixFacts",
+    "StreamedMatrix",
+    "check_pointers",
+    "csc_blocks",
+    "matrix_facts",
+    "sample_entries",
+]
 
 Layout = Literal["csr", "csc", "dense"]
 _SAMPLE = 65_536
@@ -189,24 +196,56 @@ def _csr(node: Any, n_vars: int, budget_bytes: int) -> Iterator[CsrBlock]:
         start = stop
 
 
-def _csc(node: Any, facts: MatrixFacts, budget_bytes: int) -> Iterator[CsrBlock]:
-    """Transpose out of core: read once, sorted by rows in temporary files."""
-    indptr = np.asarray(node["indptr"][:]).astype(np.int64)
-    if indptr[0] != 0 or (np.diff(indptr) < 0).any():
+def csc_blocks(
+    indptr: NDArray[np.int64],
+    facts: MatrixFacts,
+    budget_bytes: int,
+    read: Callable[[int, int], tuple[NDArray[Any], NDArray[Any]]],
+) -> Iterator[CsrBlock]:
+    """Transpose CSC out of core: read once, sorted by rows in temporary files.
+
+    Parameters
+    ----------
+    indptr : ndarray (n_vars + 1,) int64
+        Column pointers.
+    facts : MatrixFacts
+        What the header of the matrix says.
+    budget_bytes : int
+        Memory that may be used.
+    read : callable
+        Rows and numbers of entries `low:high`; asked for front to back.
+
+    Raises
+    ------
+    InputError
+        Pointers do not ascend from 0, or a row is none of the matrix.
+    """
+    nnz = facts.nnz or 0
+    if indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] != nnz:
         raise InputError(Fault("counts", "column pointers do not ascend; the file is damaged"))
-    piece = max(_SAMPLE, budget_bytes // (4 * (facts.dtype.itemsize + 24)))
-    pieces = (
-        _csc_piece(node, indptr, low, min(low + piece, facts.nnz or 0), facts.n_obs)
-        for low in range(0, facts.nnz or 0, piece)
-    )
+
+    def entries(low: int, high: int) -> Entries:
+        indices, data = read(low, high)
+        rows = as_int32(indices).astype(np.int64)
+        if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < facts.n_obs:
+            raise InputError(
+                Fault("counts", f"a row lies outside 0..{facts.n_obs - 1}; the file is damaged")
+            )
+        columns = np.searchsorted(indptr, np.arange(low, high), side="right") - 1
+        return Entries(rows, columns.astype(np.int32), data)
+
+    step = max(_SAMPLE, budget_bytes // (4 * (facts.dtype.itemsize + 24)))
+    pieces = (entries(low, min(low + step, nnz)) for low in range(0, nnz, step))
     yield from sorted_blocks(
-        pieces, facts.n_obs, np.dtype(facts.dtype), nnz=facts.nnz, budget_bytes=budget_bytes // 2
+        pieces, facts.n_obs, np.dtype(facts.dtype), nnz=nnz, budget_bytes=budget_bytes // 2
     )
 
 
-def _csc_piece(node: Any, indptr: NDArray[np.int64], low: int, high: int, n_obs: int) -> Entries:
-    rows = as_int32(np.asarray(node["indices"][low:high])).astype(np.int64)
-    if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < n_obs:
-        raise InputError(Fault("counts", f"a row lies outside 0..{n_obs - 1}; the file is damaged"))
-    columns = (np.searchsorted(indptr, np.arange(low, high), side="right") - 1).astype(np.int32)
-    return Entries(rows, columns, np.asarray(_without_gaps(node["data"])[low:high]))
+def _csc(node: Any, facts: MatrixFacts, budget_bytes: int) -> Iterator[CsrBlock]:
+    indptr = np.asarray(node["indptr"][:]).astype(np.int64)
+    data, indices = _without_gaps(node["data"]), node["indices"]
+
+    def read(low: int, high: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        return np.asarray(indices[low:high]), np.asarray(data[low:high])
+
+    yield from csc_blocks(indptr, facts, budget_bytes, read)

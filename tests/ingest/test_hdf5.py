@@ -135,3 +135,15 @@ def test_an_empty_matrix_has_empty_rows(tmp_path: Path) -> None:
     for kind in ("csr", "csc", "dense"):
         source = written(tmp_path / f"{kind}.h5", empty, kind)
         assert assemble(source, 1000).shape == (4, 3)
+
+
+def test_rows_of_uneven_length_stay_within_the_budget(tmp_path: Path) -> None:
+    """Two hundred full rows lie before those that hold next to nothing."""
+    rng = np.random.default_rng(0)
+    full = sparse.csr_matrix(rng.integers(1, 9, (200, 1500)).astype(np.float32))
+    rest = sparse.random(9_800, 1500, 0.001, "csr", np.float32, rng)
+    source = written(tmp_path / "x.h5", sparse.vstack([full, rest]), "csc", chunks=(4096,))
+    sizes = [one.data.nbytes + one.indices.nbytes for one in source.blocks(2**20)]
+    assert sum(sizes) == 8 * (full.nnz + rest.nnz)
+    assert max(sizes) <= 2**20
+    assert source.scratch_bytes == 16 * (full.nnz + rest.nnz)
