@@ -8,6 +8,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..atlas.memory import format_bytes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -38,6 +40,8 @@ def mtx_pieces(
     ------
     pyarrow.ArrowInvalid
         A line that has not three numbers.
+    ValueError
+        A line longer than any entry, such as a tail of zeros.
 
     Examples
     --------
@@ -49,6 +53,8 @@ def mtx_pieces(
     rest = b""
     while piece := file.read(_PIECE):
         text, _, rest = (rest + piece).rpartition(b"\n")
+        if len(rest) > _PIECE:
+            raise ValueError(f"a line of more than {format_bytes(_PIECE)}")
         if text.strip():
             yield _parse(text, dtype)
     if rest.strip():
