@@ -53,11 +53,11 @@ class PlannedNetwork(AtlasModel, ABC):
         )
 
     def _tiles(self, section: "Section", degree: float) -> int:
-        """Bytes of all tiles of a section: halos with edges and positions, and their priors."""
+        """Bytes of all tiles of a section: halos with edges, and their priors."""
         rows = -(-section.n_obs // max(section.n_tiles, 1))
         rows = rows if self.max_rows is None else min(rows, self.max_rows)
         halo = HaloSize.of(rows, hops=self.n_layers, degree=degree, most=section.n_obs)
-        tile = 4 * halo.own * self.n_comps + 24 * halo.cells + 12 * halo.edges
+        tile = 4 * halo.own * self.n_comps + 8 * halo.cells + 12 * halo.edges
         return tile * -(-section.n_obs // max(rows, 1))
 
     @override

@@ -10,14 +10,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..domains.smoothing import neighborhood_mean
-from ..rows.file import RowFile, gaps_closed
+from ..rows.file import RowFile
 from .batch_plan import BatchPlan, TileSeeds
 from .neighborhood import GraphRows, Halo, expand, without_seeds
 from .pyg import Data  # pyright: ignore[reportAttributeAccessIssue]  # untyped library
@@ -50,15 +50,14 @@ class SectionSource:
 
 @dataclass(frozen=True, slots=True)
 class _Tile:
-    """A tile ready for use: its halo, its prior and the positions of all its cells."""
+    """A tile ready for use: its halo and its prior."""
 
     halo: Halo
     prior: NDArray[np.float32]
-    positions: NDArray[np.float64]
 
     @property
     def nbytes(self) -> int:
-        own = self.prior.nbytes + self.positions.nbytes + self.halo.n_id.nbytes
+        own = self.prior.nbytes + self.halo.n_id.nbytes
         return int(own + 12 * self.halo.adjacency.nnz)
 
 
@@ -196,7 +195,7 @@ class TileBatches:
             halo = without_seeds(halo, source.mask[seeds.start : seeds.stop])
         values = source.table.take(halo.n_id)
         prior = neighborhood_mean(halo, values, self.prior_hops)
-        tile = _Tile(halo, prior, _positions(source.section, halo.n_id))
+        tile = _Tile(halo, prior)
         self._cache.put(seeds, tile)
         return tile, values
 
@@ -212,8 +211,7 @@ class TileBatches:
         -------
         Data
             As `halo_data`, and input_id (section rows of the seeds), section (number of the
-            section of every cell), pos (x, y in micrometers, float32 relative to the tile's first
-            cell), prior (seeds, d).
+            section of every cell), prior (seeds, d).
         """
         seeds = [self.plan.tiles[number] for number in batch]
         read = [self._tile(one) for one in seeds]
@@ -223,21 +221,4 @@ class TileBatches:
         data.section = section[data.halo]
         data.input_id = data.n_id[: data.batch_size]
         data.prior = torch.from_numpy(np.concatenate([tile.prior for tile in tiles]))
-        data.pos = _joined_positions(data, tiles)
         return data
-
-
-def _joined_positions(data: Data, tiles: Sequence[_Tile]) -> torch.Tensor:
-    """Positions in the order of the batch; relative, because float32 has 7 digits."""
-    out = np.empty((data.num_nodes, 2), dtype=np.float32)
-    owner = data.halo.numpy()
-    for number, tile in enumerate(tiles):
-        out[owner == number] = tile.positions - tile.positions[0]
-    return torch.from_numpy(out)
-
-
-def _positions(section: "Section", rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    runs = gaps_closed(np.sort(rows), max_gap=256)
-    covered = np.concatenate([np.arange(a, b) for a, b in runs])
-    values: NDArray[Any] = section.positions(runs)
-    return np.asarray(values[np.searchsorted(covered, rows)], dtype=np.float64)

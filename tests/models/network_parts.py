@@ -31,10 +31,6 @@ class FakeSection:
     name: str
     n_obs: int
 
-    def positions(self, runs: Sequence[tuple[int, int]]) -> Any:
-        rows = np.concatenate([np.arange(a, b) for a, b in runs])
-        return np.stack([rows, rows % 7], axis=1).astype(np.float64)
-
 
 @dataclass(frozen=True)
 class Ring:

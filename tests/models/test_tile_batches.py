@@ -69,7 +69,7 @@ def test_convention_of_neighbor_loader(sources: list[SectionSource]) -> None:
         seeds = np.concatenate([np.arange(t.start, t.stop) for t in tiles])
         assert data.batch_size == len(seeds)
         assert data.input_id.tolist() == data.n_id[: data.batch_size].tolist() == seeds.tolist()
-        assert len(data.x) == len(data.n_id) == sum(data.num_sampled_nodes) == len(data.pos)
+        assert len(data.x) == len(data.n_id) == sum(data.num_sampled_nodes)
         assert data.edge_index.shape[1] == sum(data.num_sampled_edges)
         for number in range(len(data.n_id)):
             source = sources[int(data.section[number])]
@@ -78,6 +78,7 @@ def test_convention_of_neighbor_loader(sources: list[SectionSource]) -> None:
         ends = data.section[data.edge_index]
         assert torch.equal(ends[0], ends[1])  # no edge leaves its section
         assert data.prior.shape == (data.batch_size, D)
+        assert "pos" not in data  # no network looks at positions: they would only be carried
 
 
 def test_every_seed_has_all_its_neighbors(sources: list[SectionSource]) -> None:
@@ -170,7 +171,7 @@ def test_threads_read_what_one_reads(sources: list[SectionSource]) -> None:
     stream = prefetched(batches.load, steps, threads=2, depth=2)
     for found, batch in zip(stream, steps, strict=True):
         wanted = alone.load(batch)
-        for key in ("x", "edge_index", "n_id", "prior", "pos", "section", "halo"):
+        for key in ("x", "edge_index", "n_id", "prior", "section", "halo"):
             assert torch.equal(found[key], wanted[key]), key
 
 
