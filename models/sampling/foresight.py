@@ -43,7 +43,10 @@ class Foresight:
         return Foresight, (self.plan,)
 
     def at(self, epoch: int, batch: int) -> None:
-        """Tell where in the plan we are."""
+        """Tell where in the plan we are; a batch that it has not tells that nobody knows."""
+        if batch >= self.plan.n_batches:  # a key of the seeds, as `AtlasSampler` has
+            self._round, self._epoch, self._now = np.zeros(len(self._grid), dtype=np.int64), -1, 0
+            return
         if epoch != self._epoch:
             turn = np.full(len(self._grid), NEVER)
             nodes, rounds = self.plan.rounds(epoch)

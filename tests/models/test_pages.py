@@ -183,6 +183,27 @@ def test_foresight_reads_less_again() -> None:
     assert read[True] > 2.0 * read[False], read
 
 
+def test_batches_without_a_number_read_each_chunk_once() -> None:
+    """`AtlasSampler` knows seeds, and hands over a key of them."""
+    graph = Grid(7)
+    space = NodeSpace.of_sizes(["x"], [graph.n_obs])
+    plan = SeedPlan(space, batch_size=64, block_rows=256, lanes=8)
+    read = {}
+    for key in (0, 2**63):
+        sampler = NeighborSampler(space, [graph], [3, 3], foresight=Foresight(plan))
+        graph.chunks = 0
+        for batch in range(plan.n_batches):
+            sampler.sample(plan.batch(0, batch), key + batch)
+        read[key] = graph.chunks * 2048 / graph.n_obs
+    assert read == {0: 1.0, 2**63: 1.0}
+    foresight = Foresight(plan)
+    first = np.arange(0, graph.n_obs, 256)
+    foresight.at(0, 2**63)
+    assert (foresight.next_use(first, first + 255) == 0).all()
+    foresight.at(0, 1)
+    assert len(set(foresight.next_use(first, first + 255).tolist())) > 1
+
+
 def test_foresight_knows_the_walk_and_what_lies_beside() -> None:
     graph = Grid(6)
     space = NodeSpace.of_sizes(["x"], [graph.n_obs])
