@@ -131,7 +131,7 @@ def plan_pass(
         limit,
         peak,
         f"{'principal components of' if gram else 'a pass over'} {n_genes:,} genes",
-        "choose fewer genes with `n_top_genes=`, or raise `memory_limit`",
+        "choose fewer genes, or raise `memory_limit`",
     )
     return PassPlan(sum(s.n_obs for s in sections), n_genes, rows, peak)
 

@@ -30,6 +30,7 @@ __all__ = [
     "CHOICES",
     "TREATMENTS",
     "FeaturePlan",
+    "GeneReader",
     "SectionColumns",
     "common_genes",
     "locate_genes",
@@ -180,27 +181,55 @@ def locate_genes(section: "Section", plan: FeaturePlan) -> SectionColumns:
     return SectionColumns(column, TREATMENTS[section.values])
 
 
+class GeneReader:
+    """Reads the chosen genes of one section, normalized.
+
+    Genes that the section lacks are columns of zeros; centering on the section's own mean turns
+    them into "no evidence".
+
+    Parameters
+    ----------
+    section : Section
+    plan : FeaturePlan
+    where : SectionColumns
+        Of this plan in this section.
+    """
+
+    def __init__(self, section: "Section", plan: FeaturePlan, where: SectionColumns) -> None:
+        self._section, self._where, self._depth = section, where, plan.target_depth
+        present = np.flatnonzero(where.present)
+        asked = where.column[present]
+        # the reader may want ascending columns; the plan's order is restored afterwards
+        ascending = np.argsort(asked, kind="stable")
+        self._asked: NDArray[np.int64] | None = asked[ascending]
+        back = np.full(len(plan.gene_id), -1, dtype=np.int64)
+        back[present[ascending]] = np.arange(len(present))
+        take = back[plan.chosen]
+        have = np.flatnonzero(take >= 0)
+        self._pick: Csr | None = selector(take[have], have, (len(present), plan.n_genes))
+        # the plan of a single panel takes the matrix as it is
+        if np.array_equal(asked[ascending], np.arange(section.n_vars)):
+            self._asked = None
+        if np.array_equal(take, np.arange(len(present))):
+            self._pick = None
+
+    def rows(self, runs: Sequence[tuple[int, int]]) -> Csr:
+        """Return the rows of some runs, (m, n_genes) float32."""
+        counts = self._section.counts(runs, genes=self._asked)
+        ready = normalized(counts, self._where.treatment, self._depth)
+        return ready if self._pick is None else as_csr(ready @ self._pick)
+
+
 def section_blocks(
     section: "Section", plan: FeaturePlan, where: SectionColumns, block_rows: int
 ) -> Iterator[tuple[int, Csr]]:
     """Yield `(first row, normalized rows over the chosen genes)`, `(m, g)` float32, in row order.
 
-    Genes that the section lacks are columns of zeros; centering on the section's own mean turns
-    them into "no evidence".
+    As `GeneReader` reads them.
     """
-    present = np.flatnonzero(where.present)
-    asked = where.column[present]
-    # the reader may want ascending columns; the plan's order is restored afterwards
-    ascending = np.argsort(asked, kind="stable")
-    back = np.full(len(plan.gene_id), -1, dtype=np.int64)
-    back[present[ascending]] = np.arange(len(present))
-    take = back[plan.chosen]
-    have = np.flatnonzero(take >= 0)
-    pick = selector(take[have], have, (len(present), plan.n_genes))
+    reader = GeneReader(section, plan, where)
     for start in range(0, section.n_obs, block_rows):
-        stop = min(start + block_rows, section.n_obs)
-        counts = section.counts([(start, stop)], genes=asked[ascending])
-        yield start, as_csr(normalized(counts, where.treatment, plan.target_depth) @ pick)
+        yield start, reader.rows([(start, min(start + block_rows, section.n_obs))])
 
 
 def _variances(

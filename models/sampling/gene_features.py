@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
-from ..genes.plan import TREATMENTS, FeaturePlan, SectionColumns, locate_genes, normalized
+from ..genes.plan import TREATMENTS, FeaturePlan, GeneReader, SectionColumns, locate_genes
 from ..genes.plan import plan_features as _plan_features
 from ..rows.page_grid import PageGrid
 from ..rows.page_kernels import densify_rows
@@ -23,7 +23,6 @@ from ..rows.pages import (
     held_bytes,
     pages_together,
 )
-from ..rows.sparse import Csr, as_csr, selector
 from .node_space import NodeSpace
 
 if TYPE_CHECKING:
@@ -69,7 +68,9 @@ class GeneFeatures:
     ) -> None:
         self.space, self.sections, self.plan = space, tuple(sections), plan
         self.raw = raw
-        self._readers = [_GeneReader(section, plan, raw=raw) for section in sections]
+        self._readers = [
+            GeneReader(section, plan, _located(section, plan, raw=raw)) for section in sections
+        ]
         self._types = _entry_types(sections, plan.n_genes, raw=raw)
         self._lock = threading.Lock()
         self.hold(cache_bytes, future)
@@ -158,33 +159,10 @@ def _entry_types(
     return columns, values
 
 
-class _GeneReader:
-    """Reads the chosen genes of one section."""
-
-    def __init__(self, section: "Section", plan: FeaturePlan, *, raw: bool) -> None:
-        where = locate_genes(section, plan)
-        if raw:
-            where = SectionColumns(where.column, TREATMENTS["log1p"])
-        self._section, self._where, self._depth = section, where, plan.target_depth
-        present = np.flatnonzero(where.present)
-        asked = where.column[present]
-        ascending = np.argsort(asked, kind="stable")
-        self._asked: NDArray[np.int64] | None = asked[ascending]
-        back = np.full(len(plan.gene_id), -1, dtype=np.int64)
-        back[present[ascending]] = np.arange(len(present))
-        take = back[plan.chosen]
-        have = np.flatnonzero(take >= 0)
-        self._pick: Csr | None = selector(take[have], have, (len(present), plan.n_genes))
-        # the plan of a single panel takes the matrix as it is
-        if np.array_equal(asked[ascending], np.arange(section.n_vars)):
-            self._asked = None
-        if np.array_equal(take, np.arange(len(present))):
-            self._pick = None
-
-    def rows(self, runs: Runs) -> Csr:
-        counts = self._section.counts(runs, genes=self._asked)
-        ready = normalized(counts, self._where.treatment, self._depth)
-        return ready if self._pick is None else as_csr(ready @ self._pick)
+def _located(section: "Section", plan: FeaturePlan, *, raw: bool) -> SectionColumns:
+    """Find the genes in a section; raw values are treated as if nothing were left to do."""
+    where = locate_genes(section, plan)
+    return SectionColumns(where.column, TREATMENTS["log1p"]) if raw else where
 
 
 def plan_genes(

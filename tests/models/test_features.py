@@ -1,6 +1,7 @@
 """Gene choice and normalization: what is done follows from what the matrix holds."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tisseract.models.components.projection import plan_pass
 from tisseract.models.genes.plan import (
     TREATMENTS,
     FeaturePlan,
+    GeneReader,
     common_genes,
     locate_genes,
     normalized,
@@ -143,5 +145,39 @@ def test_a_small_limit_makes_small_blocks_then_refuses(planted_store: AtlasStore
     assert poor.block_rows < rich.block_rows
     assert poor.peak_bytes < rich.peak_bytes
     assert plan_pass(sections, 36, 2**30, gram=False).peak_bytes <= rich.peak_bytes
-    with pytest.raises(BudgetExceeded, match="n_top_genes"):
+    with pytest.raises(BudgetExceeded, match="choose fewer genes, or raise"):
         plan_pass(sections, 2000, 2**20)
+
+
+def test_a_reader_hands_out_any_runs(planted_store: AtlasStore) -> None:
+    """Genes of the whole panel, some, and some that the section lacks."""
+    a, b = planted_store.section("a"), planted_store.section("b")
+    runs = [(3, 9), (40, 41)]
+    rows = np.concatenate([np.arange(*run) for run in runs])
+    plans = [plan_features([a]), plan_features([a, b], n_top_genes=7)]
+    for section, plan in ((a, plans[0]), (b, plans[0]), (a, plans[1])):
+        where = locate_genes(section, plan)
+        found = GeneReader(section, plan, where).rows(runs)
+        assert found.dtype == np.float32
+        ((_, whole),) = section_blocks(section, plan, where, section.n_obs)
+        assert np.array_equal(found.toarray(), whole.toarray()[rows])
+
+
+def test_no_product_where_the_genes_are_those_of_the_panel(
+    planted_store: AtlasStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = planted_store.section("a")
+    every = plan_features([a])
+    some = FeaturePlan(every.organism, every.gene_id, every.symbol, np.arange(5), 1e3)
+    made = []
+
+    def counted(self: object, other: object) -> object:
+        made.append(1)
+        return product(self, other)
+
+    product: Any = sp.csr_array.__matmul__
+    monkeypatch.setattr(sp.csr_array, "__matmul__", counted)
+    for plan, n_products in ((every, 0), (some, 1)):
+        made.clear()
+        assert len(list(section_blocks(a, plan, locate_genes(a, plan), a.n_obs))) == 1
+        assert len(made) == n_products
