@@ -47,6 +47,7 @@ def densify(data: Data, *, normalize: bool = True, target_depth: float = 1e4) ->
         logged = (data.treatment == AS_STORED)[:, None]
         depth = data.depth[:, None]
         scale = torch.where(counts & (depth > 0), target_depth / depth, 1.0)
-        x = torch.where(logged, x, torch.log1p(x * scale))
+        scaled = (x * scale).log1p_()
+        x = torch.where(logged, x, scaled, out=scaled)
     data.x = x
     return data

@@ -10,7 +10,6 @@ batch of any epoch can be asked for by its number, which is all that resuming ne
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from ...atlas.errors import InvalidArgument
 from .batch_plan import Partition, check_batch, check_start
+from .lanes import blocks_of, dealt, stretches_shuffled
 from .node_space import NodeSpace
 
 __all__ = ["SeedBatches", "SeedPlan", "plan_seeds"]
@@ -47,7 +47,7 @@ class SeedPlan:
     seed : int
     partition : Partition
         Each process gets equally many cells, its own; at most `world_size - 1` cells are left out
-        of an epoch, other ones each time.
+        of an epoch, other ones each time; in order, always the last.
     shuffled : bool
         Without, seeds come in the order of their numbers.
     """
@@ -78,6 +78,11 @@ class SeedPlan:
     def n_seeds(self) -> int:
         """Cells of this process in an epoch."""
         return self.space.n_nodes // self.partition.world_size
+
+    @property
+    def n_blocks(self) -> int:
+        """Blocks of all processes."""
+        return sum(-(-size // self.block_rows) for size in self.space.sizes)
 
     @property
     def n_batches(self) -> int:
@@ -123,7 +128,7 @@ class SeedPlan:
 
     def blocks(self, nodes: NDArray[np.integer]) -> NDArray[np.int64]:
         """Return which block each of some nodes belongs to, (m,) int64."""
-        starts = _block_table(self)[:, 0]
+        starts = blocks_of(self.space, self.block_rows)[:, 0]
         return np.asarray(np.searchsorted(starts, nodes, side="right") - 1, dtype=np.int64)
 
     def rounds(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -175,37 +180,16 @@ class _Schedule:
 
 
 @lru_cache(maxsize=4)
-def _block_table(plan: SeedPlan) -> NDArray[np.int64]:
-    """Nodes `start:stop` of every block; blocks end where their section ends."""
-    parts = []
-    for start, stop in pairwise(plan.space.offsets):
-        edge = np.arange(start, stop, plan.block_rows, dtype=np.int64)
-        parts.append(np.stack([edge, np.append(edge[1:], stop)[: len(edge)]], axis=1))
-    return np.concatenate(parts)
-
-
-@lru_cache(maxsize=4)
 def _schedule(plan: SeedPlan, epoch: int) -> _Schedule:
-    blocks = _block_table(plan)
+    blocks = blocks_of(plan.space, plan.block_rows)
     if plan.shuffled:
         rng = np.random.default_rng([plan.seed % 2**64, epoch, _BLOCKS])
-        # stretches begin elsewhere in every epoch, so that their ends do too
-        shift = int(rng.integers(plan.stretch_blocks))
-        stretch = (np.arange(len(blocks)) + shift) // plan.stretch_blocks
-        place = rng.permutation(int(stretch[-1]) + 1)
-        blocks = blocks[np.argsort(place[stretch], kind="stable")]
+        blocks = stretches_shuffled(blocks, plan.stretch_blocks, rng)
     runs = _share(blocks, plan)
-    lanes = plan.lanes if plan.shuffled else 1
-    # lane l walks runs[cut[l]:cut[l + 1]]; round r takes the r-th run of every lane
-    lane = np.arange(len(runs)) * lanes // len(runs)
-    turn = np.arange(len(runs)) - np.searchsorted(lane, lane, side="left")
-    order = np.lexsort((lane, turn))
-    # a last round of a few lanes only would mix few blocks: it joins the one before
-    rounds = max(1, len(runs) // lanes)
-    first = np.searchsorted(turn[order], np.arange(rounds + 1))
-    first[-1] = len(runs)
-    size = np.concatenate([[0], np.cumsum(np.diff(runs[order], axis=1)[:, 0])])
-    return _Schedule(runs[order], first.astype(np.int64), size[first].astype(np.int64))
+    order, first = dealt(len(runs), plan.lanes if plan.shuffled else 1)
+    runs = runs[order]
+    size = np.concatenate([[0], np.cumsum(np.diff(runs, axis=1)[:, 0])])
+    return _Schedule(runs, first, size[first].astype(np.int64))
 
 
 def _share(blocks: NDArray[np.int64], plan: SeedPlan) -> NDArray[np.int64]:
@@ -278,7 +262,7 @@ def plan_seeds(
 
     Notes
     -----
-    Memory: 100 bytes a block, which is a cell with "cells", and 40 bytes a cell of a buffer.
+    Memory: 160 bytes a block, which is a cell with "cells", and 40 bytes a cell of a buffer.
 
     Examples
     --------

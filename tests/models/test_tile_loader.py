@@ -324,3 +324,25 @@ def test_every_batch_mixes_as_many_blocks_as_lanes() -> None:
     plan = plan_blocks(NodeSpace.of_sizes(["a", "b"], [9_000, 3_333]), block_rows=64, seed=5)
     for number in range(plan.n_batches):
         assert len(plan.runs(2, number)) >= 32
+
+
+def test_a_shuffle_in_words_is_refused(store: AtlasStore) -> None:
+    """ "none" would be true."""
+    with pytest.raises(InvalidArgument, match="shuffle=True or False is wanted, but got 'none'"):
+        loader(store, shuffle="none")
+
+
+def test_dense_counts_are_normalized_in_one_table() -> None:
+    """What is made is one table of the size of the counts, whatever cells need."""
+    n, genes = 512, 256
+    x = torch.rand(n, genes)
+    treatment = torch.arange(n) % 3
+    data = Data(x=x, depth=x.sum(dim=1), treatment=treatment)
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        densify(data)
+    made = sum(max(event.self_cpu_memory_usage, 0) for event in profile.function_events)
+    assert made < 1.2 * x.nbytes
+    logged = torch.log1p(x * (1e4 / x.sum(dim=1))[:, None])
+    assert torch.equal(data.x[treatment == 0], logged[treatment == 0])
+    assert torch.equal(data.x[treatment == 1], torch.log1p(x)[treatment == 1])
+    assert torch.equal(data.x[treatment == 2], x[treatment == 2])
