@@ -13,9 +13,9 @@ from ..rows.pages import held_bytes
 from .batch_plan import Partition
 from .edge_rows import open_edge_rows
 from .foresight import Foresight
-from .loader_memory import LoaderMemory, Sizes, plan_loader
+from .loader_memory import LoaderMemory, Sizes, lanes_want, plan_loader
 from .neighbor_loader import AtlasLoader, BatchMaker
-from .neighbor_sampler import ENTRY_BYTES, EdgeRows, NeighborSampler
+from .neighbor_sampler import ENTRY_BYTES, EdgeRows, NeighborSampler, check_fanouts
 from .node_features import GeneFeatures, NodeFeatures, open_features
 from .node_space import NodeSpace
 from .prefetch import ready_ahead
@@ -86,7 +86,8 @@ def node_loader(
     cache_bytes : str or int, optional
         Rows to keep in memory, of edges and features together; in every worker. 512 MiB without.
     memory_limit : str or int, optional
-        For everything in one process, batches included; lowers `cache_bytes` where needed.
+        For everything in one process, batches included; lowers `cache_bytes` where needed. Also
+        what fitting "components" may take beforehand.
     threads : int
         Background threads that make batches; without effect where `num_workers` is given.
     transform : callable, optional
@@ -108,7 +109,8 @@ def node_loader(
     InvalidArgument
         Options that mean nothing, or genes that sections do not share.
     BudgetExceeded
-        Batches of this size do not fit `memory_limit`.
+        Batches of this size, or principal components of so many genes, do not fit `memory_limit`.
+        A batch raises it, too, where the cache does not hold one page of 256 rows that it wants.
 
     Warns
     -----
@@ -129,6 +131,9 @@ def node_loader(
     """
     if threads < 0:
         raise InvalidArgument(f"wanted threads >= 0, but got threads={threads}")
+    check_fanouts(num_neighbors)
+    kept = CACHE_LIMIT if cache_bytes is None else parse_bytes(cache_bytes)
+    limit = None if memory_limit is None else parse_bytes(memory_limit)
     space = NodeSpace.of(store, sections)
     graphs = open_edge_rows(store, space, graph)
     plan = plan_seeds(
@@ -141,30 +146,33 @@ def node_loader(
         shuffle=shuffle,
     )
     if isinstance(features, str):
-        features = open_features(store, space, features, genes=genes, cache_bytes=0)
+        features = open_features(
+            store, space, features, genes=genes, cache_bytes=0, memory_limit=limit
+        )
     memory = plan_loader(
         _sizes(space, graphs, graph, features),
         batch_size=batch_size,
         fanouts=num_neighbors,
         in_flight=_in_flight(threads, options),
-        cache_bytes=CACHE_LIMIT if cache_bytes is None else parse_bytes(cache_bytes),
-        memory_limit=None if memory_limit is None else parse_bytes(memory_limit),
+        cache_bytes=kept,
+        memory_limit=limit,
         lanes=plan.lanes if shuffle == "blocks" else 0,
+        n_blocks=plan.n_blocks,
     )
     if memory.reads_again:
-        warnings.warn(_told(memory, plan.lanes), stacklevel=2)
+        warnings.warn(_told(memory, space.n_nodes, plan.lanes), stacklevel=2)
     sampler = _ready(plan, graphs, num_neighbors, replace, memory, features)
     maker = BatchMaker(plan, sampler, features, transform)
     return AtlasLoader(maker, memory, threads=threads, **options)
 
 
-def _told(memory: LoaderMemory, lanes: int) -> str:
+def _told(memory: LoaderMemory, n_nodes: int, lanes: int) -> str:
     """Say that an epoch will read much again, and what would do."""
     kept = memory.edges + memory.features
+    little = lanes_want(memory.edges_full + memory.features_full, n_nodes, FEWEST_LANES)
     fewer = ""
-    if lanes > FEWEST_LANES:
-        little = format_bytes(memory.wanted * FEWEST_LANES // lanes)
-        fewer = f", or take lanes={FEWEST_LANES}, which mix less and want {little}"
+    if lanes > FEWEST_LANES and little < memory.wanted:
+        fewer = f", or take lanes={FEWEST_LANES}, which mix less and want {format_bytes(little)}"
     return (
         f"{format_bytes(memory.wanted)} of edges and features are wanted in memory for {lanes} "
         f"lanes, but got {format_bytes(kept)}: an epoch will read more than twice what is stored; "

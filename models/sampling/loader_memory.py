@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from ...atlas.memory import format_bytes, refuse_above
 
-__all__ = ["LoaderMemory", "Sizes", "plan_loader"]
+__all__ = ["LoaderMemory", "Sizes", "lanes_want", "plan_loader"]
 
 _EDGE = 160  # bytes of an edge while it is sampled: six arrays, the same joined, half a hash table
 _NODE = 72  # of a node apart from its features: its id, section and number, and what finds it
 _CELL = 8  # of a cell of the atlas: seeds of two buffers, pages that find nodes
+_BLOCK = 160  # of a block of the plan of seeds, while an epoch is ordered
 _READ_ROWS = 8192  # read at once: compressed, decoded, and as they are kept
 _READ_EDGE, _READ_VALUE = 32, 40
 _SLACK = 32 * 2**20  # decoding threads, an allocator's slack
@@ -99,6 +100,7 @@ def plan_loader(
     cache_bytes: int,
     memory_limit: int | None = None,
     lanes: int = 0,
+    n_blocks: int = 0,
 ) -> LoaderMemory:
     """Divide memory among the parts of a loader.
 
@@ -116,6 +118,8 @@ def plan_loader(
         `cache_bytes`.
     lanes : int
         Blocks of the plan of seeds that a batch mixes.
+    n_blocks : int
+        Blocks of that plan.
 
     Returns
     -------
@@ -145,7 +149,7 @@ def plan_loader(
     batch = int(edges * _EDGE + nodes * (_NODE + 4 * sizes.width))
     rows = min(_READ_ROWS, sizes.n_nodes)
     reading = int(rows * (sizes.degree * _READ_EDGE + sizes.entries * _READ_VALUE))
-    reading += _CELL * sizes.n_nodes + _SLACK
+    reading += _CELL * sizes.n_nodes + _BLOCK * n_blocks + _SLACK
     if memory_limit is not None:
         refuse_above(
             memory_limit,
@@ -157,8 +161,32 @@ def plan_loader(
         cache_bytes = min(cache_bytes, memory_limit - batch * in_flight - reading)
     kept = _divide(cache_bytes, sizes.edges_full, sizes.features_full)
     full = sizes.edges_full, sizes.features_full
-    wanted = sum(full) * min(lanes * _LANE_ROWS, sizes.n_nodes) // max(sizes.n_nodes, 1)
+    wanted = lanes_want(sum(full), sizes.n_nodes, lanes)
     return LoaderMemory(*kept, *full, batch, in_flight, reading, wanted)
+
+
+def lanes_want(full: int, n_nodes: int, lanes: int) -> int:
+    """Return what some lanes want kept of what all cells take.
+
+    Parameters
+    ----------
+    full : int
+        Bytes of all edges and features.
+    n_nodes : int
+        Cells.
+    lanes : int
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Examples
+    --------
+    >>> [lanes_want(10**6, 500_000, lanes) for lanes in (64, 32)]
+    [1000000, 786432]
+    """
+    return full * min(lanes * _LANE_ROWS, n_nodes) // max(n_nodes, 1)
 
 
 def _divide(limit: int, edges: int, features: int) -> tuple[int, int]:

@@ -20,7 +20,15 @@ from .foresight import Foresight
 from .kernels import choose_edges, enter_cells, number_cells, sampling_key
 from .node_space import NodeSpace
 
-__all__ = ["EDGE_SLOTS", "EdgeRows", "NeighborSampler", "Sample", "edge_rows", "read_lengths"]
+__all__ = [
+    "EDGE_SLOTS",
+    "EdgeRows",
+    "NeighborSampler",
+    "Sample",
+    "check_fanouts",
+    "edge_rows",
+    "read_lengths",
+]
 
 EDGE_SLOTS = 2**20
 """An edge is known as `node * EDGE_SLOTS + number within the node's row`."""
@@ -129,10 +137,7 @@ class NeighborSampler:
             raise InvalidArgument(
                 f"graphs of {space.sizes} cells are wanted, one per section, but got {sizes}"
             )
-        if not fanouts or min(fanouts) < -1 or max(fanouts) >= EDGE_SLOTS:
-            raise InvalidArgument(
-                f"a fan-out of -1 (all) or more per hop is wanted, but got {list(fanouts)}"
-            )
+        check_fanouts(fanouts)
         self.space, self.graphs, self.fanouts = space, tuple(graphs), tuple(fanouts)
         self.replace, self.seed = replace, int(seed)
         self.cache_bytes, self.page_rows = cache_bytes, page_rows
@@ -242,6 +247,24 @@ class NeighborSampler:
         if len(parts) == 1 and parts[0][0] is None:
             return parts[0][1]
         return _joined(parts, len(cells))
+
+
+def check_fanouts(fanouts: object) -> None:
+    """Refuse what is not a fan-out for each of one hop or more.
+
+    Raises
+    ------
+    InvalidArgument
+        A single number, none, or one that means nothing.
+    """
+    found = list(fanouts) if isinstance(fanouts, Sequence | np.ndarray) else []
+    if not found or not all(
+        isinstance(fanout, int | np.integer) and -1 <= fanout < EDGE_SLOTS for fanout in found
+    ):
+        raise InvalidArgument(
+            f"a fan-out of -1 (all) or more per hop is wanted, but got {fanouts!r}; "
+            "give one number for each hop, such as [10, 5]"
+        )
 
 
 def _remake(arguments: tuple[Any, ...], settings: tuple[Any, ...]) -> NeighborSampler:

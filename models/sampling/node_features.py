@@ -57,6 +57,7 @@ def open_features(
     n_top_genes: int = 2000,
     n_comps: int = 30,
     cache_bytes: int = CACHE_BYTES,
+    memory_limit: int | None = None,
     future: NextUse | None = None,
 ) -> GeneFeatures | EmbeddingFeatures | ScoreFeatures:
     """Open features of an atlas by name.
@@ -74,6 +75,8 @@ def open_features(
         Principal components.
     cache_bytes : int
         Rows to keep in memory.
+    memory_limit : int, optional
+        Bytes that fitting components may take; see `open_components`.
     future : NextUse, optional
         Knows which rows will be wanted.
 
@@ -101,7 +104,7 @@ def open_features(
     sections = [store.section(name) for name in space.sections]
     plan = plan_genes(sections, genes, n_top_genes=n_top_genes)
     if features == "components":
-        found = open_components(store, space, plan, n_comps=n_comps)
+        found = open_components(store, space, plan, n_comps=n_comps, memory_limit=memory_limit)
         found.hold(cache_bytes, future)
         return found
     return GeneFeatures(

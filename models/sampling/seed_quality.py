@@ -21,7 +21,7 @@ class ShuffleQuality:
     blocks_mean : float
         Blocks of consecutive rows that a batch draws from, in the mean.
     blocks_least : int
-        Fewest of any full batch.
+        Fewest of any full batch; of a plan of blocks, of any batch.
     blocks_ideal : float
         What independent draws would have in the mean.
     variance_ratio : float
@@ -87,7 +87,8 @@ def shuffle_quality(
     (False, True)
     (True, False)
     """
-    full = min(plan.n_batches, plan.n_seeds // plan.batch_size)
+    # batches of whole blocks are of many sizes where sections are short, and all of them count
+    full = plan.n_batches if isinstance(plan, BlockPlan) else plan.n_seeds // plan.batch_size
     known = np.asarray(labels)
     kinds, codes = np.unique(known[known >= 0], return_inverse=True)
     if len(known) != plan.space.n_nodes or len(kinds) < 2 or full < 1:
@@ -98,19 +99,19 @@ def shuffle_quality(
     code = np.full(len(known), len(kinds), dtype=np.int64)
     code[known >= 0] = codes
     share = np.bincount(codes, minlength=len(kinds)) / len(known)
-    size, total = plan.batch_size, plan.space.n_nodes
-    blocks = np.empty(full, dtype=np.int64)
+    spread, total = float((share * (1 - share)).sum()), plan.space.n_nodes
+    blocks, sizes = np.empty(full, dtype=np.int64), np.empty(full, dtype=np.int64)
     square = 0.0
     for number in range(full):
         seeds = plan.batch(epoch, number)
-        blocks[number] = len(np.unique(seeds // block_rows))
+        blocks[number], sizes[number] = len(np.unique(seeds // block_rows)), len(seeds)
         found = np.bincount(code[seeds], minlength=len(kinds) + 1)[:-1] / len(seeds)
         square += float(np.square(found - share).sum())
-    ideal = float((share * (1 - share)).sum()) / size * (total - size) / max(total - 1, 1)
+    ideal = float((spread / sizes * (total - sizes) / max(total - 1, 1)).sum())
     n_blocks = -(-total // block_rows)
     return ShuffleQuality(
         float(blocks.mean()),
         int(blocks.min()),
-        n_blocks * (1.0 - (1.0 - 1.0 / n_blocks) ** size),
-        square / full / ideal if ideal > 0 else 1.0,
+        n_blocks * (1.0 - (1.0 - 1.0 / n_blocks) ** float(sizes.mean())),
+        square / ideal if ideal > 0 else 1.0,
     )

@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ pytest.importorskip("torch_geometric")
 
 from tisseract.models import node_loader, tile_loader  # noqa: E402
 from tisseract.models.components.projection import fit_components  # noqa: E402
+from tisseract.models.sampling.atlas_loader import _told  # noqa: E402
 from tisseract.models.sampling.loader_memory import Sizes, plan_loader  # noqa: E402
 from tisseract.models.sampling.node_features import ScoreFeatures, plan_genes  # noqa: E402
 from tisseract.models.sampling.pyg import Data, NodeLoader  # noqa: E402
@@ -173,8 +175,15 @@ def test_too_little_for_the_lanes_is_told_with_what_would_do(store: AtlasStore) 
     assert narrow.wanted == wide.wanted // 2
     assert (wide.reads_again, narrow.reads_again) == (True, False)
     assert blind.wanted == 0
-    with pytest.warns(UserWarning, match=r"lanes, but got 97.7 KiB.*raise cache_bytes"):
+    with pytest.warns(UserWarning, match=r"lanes, but got 97.7 KiB.*raise cache_bytes") as told:
         make(store, cache_bytes=100_000)
+    # 32 lanes of so few cells want as much
+    assert "lanes=32" not in str(told[0].message)
+    half_million = plan_loader(
+        replace(sizes, n_nodes=500_000), **options, cache_bytes=10**8, lanes=64
+    )
+    assert _told(half_million, 500_000, 64).endswith("lanes=32, which mix less and want 225.0 MiB")
+    assert "lanes=32" not in _told(half_million, 500_000, 32)
     make(store, cache_bytes=100_000, shuffle="cells")  # nobody expects better of it
 
 
@@ -227,6 +236,43 @@ def test_without_a_stored_graph_one_found_on_the_way_is_named(
         loader(planted_store, graph="nothing")
 
 
-def test_threads_below_none_are_refused(store: AtlasStore) -> None:
-    with pytest.raises(InvalidArgument, match="threads=-1"):
-        node_loader(store, threads=-1)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threads": -1}, "threads=-1"),
+        ({"num_neighbors": []}, r"per hop is wanted, but got \[\]"),
+        ({"num_neighbors": 10}, r"per hop is wanted, but got 10; .* such as \[10, 5\]"),
+        ({"num_neighbors": [10, "5"]}, "per hop is wanted, but got"),
+        ({"num_neighbors": [-2]}, "per hop is wanted, but got"),
+        ({"memory_limit": "1 GBB"}, "1 GBB"),
+        ({"cache_bytes": "much"}, "much"),
+    ],
+)
+def test_what_means_nothing_is_refused_before_components_are_fitted(
+    store: AtlasStore, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("tisseract.models.sampling.atlas_loader.open_features", read)
+    with pytest.raises(InvalidArgument, match=message):
+        make(store, features="components", **options)
+
+
+def test_components_are_fitted_within_the_limit(
+    store: AtlasStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tisseract.models.components import projection
+
+    limits = []
+    plan = projection.plan_pass
+
+    def planned(sections: Any, n_genes: int, limit: int, **options: Any) -> Any:
+        limits.append(limit)
+        return plan(sections, n_genes, limit, **options)
+
+    monkeypatch.setattr(projection, "plan_pass", planned)
+    make(store, features="components", memory_limit="300 MiB")
+    assert limits == [300 * 2**20]
+    with pytest.raises(BudgetExceeded, match="choose fewer genes, or raise `memory_limit`"):
+        make(store, features="components", memory_limit="100 KiB")

@@ -1,6 +1,7 @@
 """Seeds: every cell once, the same batch anywhere, many blocks in every batch."""
 
 import pickle
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.models.sampling.batch_plan import Partition
+from tisseract.models.sampling.block_plan import plan_blocks
+from tisseract.models.sampling.loader_memory import Sizes, plan_loader
 from tisseract.models.sampling.node_space import NodeSpace
 from tisseract.models.sampling.seed_plan import SeedBatches, SeedPlan, plan_seeds
 from tisseract.models.sampling.seed_quality import shuffle_quality
@@ -101,6 +104,13 @@ def test_quality_tells_shuffles_apart() -> None:
     assert 1.0 < found["blocks"].variance_ratio < 12
     assert found["blocks"].blocks_least >= 32
     assert "blocks a batch" in str(found["blocks"])
+    short = NodeSpace.of_sizes([str(i) for i in range(400)], [300] * 400)
+    independent = np.random.default_rng(0).integers(0, 5, short.n_nodes)
+    blocks = shuffle_quality(plan_blocks(short), independent)
+    assert blocks.variance_ratio == pytest.approx(1.0, abs=0.15)
+    # 25 batches of 32 blocks each, of 256 and 44 cells
+    assert blocks.blocks_mean >= 32
+    assert blocks.blocks_ideal == pytest.approx(469 * (1 - (1 - 1 / 469) ** 4800), rel=1e-3)
     with pytest.raises(InvalidArgument, match="two or more kinds"):
         shuffle_quality(plan_seeds(SPACE), np.zeros(SPACE.n_nodes, dtype=np.int64))
 
@@ -118,6 +128,23 @@ def test_a_batch_sampler_goes_on_and_resumes() -> None:
     assert next(iter(sampler)) == plan.batch(2, 0).tolist()
     with pytest.raises(InvalidArgument, match=r"batch in 0\.\.8"):
         sampler.seek(0, 9)
+
+
+@pytest.mark.parametrize("shuffle", ["cells", "blocks"])
+def test_the_memory_of_an_order_is_planned(shuffle: str) -> None:
+    n_obs = 200_000
+    plan = plan_seeds(NodeSpace.of_sizes(["x"], [n_obs]), shuffle=shuffle, batch_size=64)
+    sizes = Sizes(n_obs, 0.0, 0.0, 0, 0, 0)
+    options: dict[str, Any] = {"batch_size": 64, "fanouts": [1], "in_flight": 1, "cache_bytes": 0}
+    tracemalloc.start()
+    for epoch in range(5):  # those that are kept, and one more
+        plan.batch(epoch, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # without what is planned for reads, which begin afterwards
+    planned = plan_loader(sizes, **options, n_blocks=plan.n_blocks).reading - 32 * 2**20
+    assert peak <= planned, (peak / n_obs, planned / n_obs)
+    assert planned <= 1.5 * peak or shuffle == "blocks"
 
 
 def test_refusals() -> None:
