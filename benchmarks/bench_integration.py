@@ -36,8 +36,8 @@ from integration_parts import (
     arrays,
     labels_of,
     mixing,
-    mixture_of,
     model_of,
+    readout_of,
     score_told,
     siblings,
     told,
@@ -75,7 +75,7 @@ def demo(args: argparse.Namespace, folder: Path, say: Say) -> None:
                     np.concatenate(list(truth.values())),
                 )
                 batch = np.repeat([batch_of[n] for n in x], [len(v) for v in x.values()])
-                found = labels_of(model, mixture_of(x, 8), x)
+                found = labels_of(model, readout_of(x, 8), x)
                 name = method + (" (cells alone)" if cells else "")
                 say(
                     method=name,
@@ -98,7 +98,7 @@ def unseen(
     say: Say,
 ) -> None:
     """Leave each fold out; compare with `model`, which was fitted on all, and its embedding."""
-    known = labels_of(model, mixture_of(whole, k), whole)
+    known = labels_of(model, readout_of(whole, k), whole)
     pairs: dict[str, list[Any]] = {"transductive": [], "inductive": []}
     aris: dict[str, list[float]] = {"transductive": [], "inductive": []}
     for fold, gone in folds.items():
@@ -107,7 +107,7 @@ def unseen(
         fitted.save(run)
         loaded = type(fitted).load(model.store, run)
         x = arrays(loaded, whole)
-        found = labels_of(loaded, mixture_of({n: x[n] for n in train}, k), x)
+        found = labels_of(loaded, readout_of({n: x[n] for n in train}, k), x)
         held, others = [n for n in gone if n in truth], [n for n in train if n in truth]
         for how, rows, labels in (("transductive", whole, known), ("inductive", x, found)):
             pairs[how].append(told(rows, labels, truth, others, held))
@@ -149,7 +149,7 @@ def her2st(args: argparse.Namespace, folder: Path, say: Say) -> None:
         make = partial(model_of(method, store, "donor", args.options), seed=0)
         model = make().fit()
         x = arrays(model, names)
-        found = labels_of(model, mixture_of(x, k), x)
+        found = labels_of(model, readout_of(x, k), x)
         whole = np.concatenate([x[n] for n in truth])
         expert = np.concatenate(list(truth.values()))
         patient = np.repeat([n[0] for n in truth], [len(x[n]) for n in truth])

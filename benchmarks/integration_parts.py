@@ -4,14 +4,17 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tisseract.atlas.store import AtlasStore
 from tisseract.models import DomainBaseline, DomainGNN, ari, jensen_shannon, lisi
 from tisseract.models.components.pca import GramSum, principal_components
-from tisseract.models.domains.mixture import Mixture, fit_mixture
+from tisseract.models.domains.labeling import RIDGE, STARTS
+from tisseract.models.domains.mixture import Mixture
+from tisseract.models.domains.mixture_fit import fit_mixture
+from tisseract.models.domains.shifts import ROUNDS, fit_shifts, section_shifts
 from tisseract.models.domains.smoothing import majority
 from tisseract.models.genes.plan import locate_genes, section_blocks
 
@@ -19,6 +22,13 @@ UNLABELED = ("NA", "nan", "None", "", "undetermined")
 ROWS = 4096
 
 type Arrays = dict[str, np.ndarray]
+
+
+class Fitted(NamedTuple):
+    """What labels are read from."""
+
+    mixture: Mixture
+    shifts: Mapping[str, np.ndarray]
 
 
 class Uncorrected(DomainBaseline):
@@ -81,18 +91,31 @@ def arrays(model: Any, names: Iterable[str], *, cells: bool = False) -> Arrays:
     return found
 
 
-def mixture_of(embedding: Arrays, k: int) -> Mixture:
-    """Fit the mixture that `find_domains` reads labels from."""
+def readout_of(embedding: Arrays, k: int) -> Fitted:
+    """Fit the mixture and the shifts that `find_domains` reads labels from."""
     n_rows = sum(map(len, embedding.values()))
-    return fit_mixture(lambda: iter(embedding.values()), k, n_rows=n_rows, covariance="tied")
+    mixture = fit_mixture(
+        lambda: iter(embedding.values()),
+        k,
+        n_rows=n_rows,
+        covariance="tied",
+        ridge=RIDGE,
+        n_init=STARTS,
+    )
+    return Fitted(*fit_shifts(mixture, embedding.items, ridge=RIDGE))
 
 
-def labels_of(model: Any, mixture: Mixture, embedding: Arrays) -> Arrays:
-    """Return refined labels, as `find_domains` gives them."""
-    found = {}
+def labels_of(model: Any, fitted: Fitted, embedding: Arrays) -> Arrays:
+    """Return refined labels, as `find_domains` gives them; sections it never saw are placed."""
+    unseen = {name: rows for name, rows in embedding.items() if name not in fitted.shifts}
+    placed: dict[str, np.ndarray] = {}
+    for _ in range(ROUNDS if fitted.shifts else 0):
+        placed = section_shifts(fitted.mixture, unseen.items, placed)
+    shifts, found = {**fitted.shifts, **placed}, {}
     for name, rows in embedding.items():
         graph = model.graph.open(model.store, name).graph
-        found[name] = majority(graph, mixture.assign(rows)[0], mixture.n_components)
+        codes, _ = fitted.mixture.assign(rows - shifts.get(name, 0.0))
+        found[name] = majority(graph, codes, fitted.mixture.n_components)
     return found
 
 

@@ -333,15 +333,15 @@ def _written(
     inputs = model.training_inputs(encoder)
     for name, (_, sources) in tables.items():
         inputs |= {**sources, **writing.chosen_by.get(name, {})}
-    readout, new_readout = save_once(
-        store, key, mixture_run(found.mixture, encoder, inputs, parameters)
-    )
+    run = mixture_run(found.mixture, found.shifts, encoder, inputs, parameters)
+    readout, new_readout = save_once(store, key, run)
+    groups = found.coarser(resolutions)
     entries: list[DerivedEntry] = []
     for name, (table, sources) in tables.items():
         hangs_on = {**sources, **writing.chosen_by.get(name, {})}
         embedding = model.write_embedding(key, name, table, hangs_on, encoder)
         entries.append(embedding)
-        for level, labels in found.levels(name, table, resolutions):
+        for level, labels in found.levels(name, table, groups):
             entries.append(
                 write_labels(
                     store,

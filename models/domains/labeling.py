@@ -1,6 +1,6 @@
 """Labels of cells from one mixture over all sections: their number, refinement and joins."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,9 +11,10 @@ from ..components.projection import CellsDone, Progress, cells_counted
 from ..rows.file import RowFile, kept_blocks
 from ..sampling.neighborhood import GraphRows
 from .cells import Masks
-from .mixture import Covariance, Mixture, fit_mixture
-from .mixture_start import Blocks
+from .mixture import Covariance, Mixture
+from .mixture_fit import fit_mixture
 from .resolution import component_tree
+from .shifts import Shifts, fit_shifts
 from .smoothing import majority
 from .stability import NUMBERS, DomainNumber, choose_number
 
@@ -24,8 +25,6 @@ __all__ = [
     "Tables",
     "choose",
     "cluster",
-    "coarser",
-    "joined",
     "read_out",
     "refined",
     "renamed",
@@ -71,12 +70,15 @@ class Readout:
         Component i is domain i: most cells first.
     labels : mapping of str to Labels
         By section, refined where that was wanted.
+    shifts : mapping of str to ndarray (d,)
+        What is taken off the rows of each section before the mixture sees them.
     choice : DomainNumber or None
         What speaks for the number, where it was chosen.
     """
 
     mixture: Mixture
     labels: Mapping[str, Labels]
+    shifts: Shifts
     choice: DomainNumber | None
 
     @property
@@ -84,26 +86,55 @@ class Readout:
         """Number of domains."""
         return self.mixture.n_components
 
+    def coarser(self, resolutions: Sequence[int]) -> dict[int, NDArray[np.int16]]:
+        """Group of each component at each number of domains, most cells first; the finest too."""
+        groups = {self.n_domains: np.arange(self.n_domains, dtype=np.int16)}
+        if resolutions:
+            tree, sizes = component_tree(self.mixture), sizes_of(self.labels, self.n_domains)
+            for level in resolutions:
+                cut = tree.cut(level)
+                cells = np.bincount(cut, weights=sizes, minlength=level)
+                groups[level] = np.argsort(np.argsort(-cells, kind="stable")).astype(np.int16)[cut]
+        return groups
+
     def levels(
-        self, section: str, table: RowFile, resolutions: Sequence[int]
+        self, section: str, table: RowFile, groups: Mapping[int, NDArray[np.int16]]
     ) -> Iterator[tuple[int, Labels]]:
-        """Yield the labels of a section at every number of domains, the finest first."""
-        found = self.labels[section]
-        sizes = sizes_of(self.labels, self.n_domains)
-        for level, groups in coarser(self.mixture, sizes, resolutions).items():
+        """Yield the labels of a section at every number of domains; `groups` as of `coarser`."""
+        for level, joins in groups.items():
             finest = level == self.n_domains
-            yield level, found if finest else joined(found, groups, self.mixture, table)
+            yield level, self.labels[section] if finest else self._joined(section, table, joins)
+
+    def _joined(self, section: str, table: RowFile, groups: NDArray[np.int16]) -> Labels:
+        """Labels of joined components; the confidence is the probability of the whole group."""
+        found, member = self.labels[section], np.eye(int(groups.max()) + 1)[groups]
+        parts = []
+        for block in _shifted(table.blocks(BLOCK_ROWS), self.shifts.get(section)):
+            probability, _ = self.mixture.posterior(block)
+            own = groups[probability.argmax(axis=1)]
+            parts.append((probability @ member)[np.arange(len(own)), own].astype(np.float32))
+        sure = np.minimum(np.concatenate(parts), np.float32(1.0))
+        sure[found.codes < 0] = 0.0
+        return renamed(Labels(found.codes, sure), groups)
 
 
-def _blocks(tables: Tables, masks: Masks, read: Callable[[], None] | None = None) -> Blocks:
-    def blocks() -> Iterator[NDArray[np.float32]]:
-        for name, (table, _) in tables.items():
-            for block in kept_blocks(table, masks.get(name), BLOCK_ROWS):
-                yield block
-                if read is not None:
-                    read()
+def _shifted(
+    blocks: Iterable[NDArray[np.float32]], shift: NDArray[np.float64] | None
+) -> Iterator[NDArray[np.floating]]:
+    """Yield rows less the shift of their section."""
+    for block in blocks:
+        yield block if shift is None else block - shift
 
-    return blocks
+
+def _pieces(
+    tables: Tables, masks: Masks, read: Callable[[], None] | None = None
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield the rows that take part, with the name of their section."""
+    for name, (table, _) in tables.items():
+        for block in kept_blocks(table, masks.get(name), BLOCK_ROWS):
+            yield name, block
+            if read is not None:
+                read()
 
 
 def _n_rows(tables: Tables, masks: Masks) -> int:
@@ -131,7 +162,7 @@ def choose(
 ) -> DomainNumber:
     """Choose the number of domains by stability over rows of all sections."""
     return choose_number(
-        _blocks(tables, masks),
+        lambda: (block for _, block in _pieces(tables, masks)),
         n_rows=_n_rows(tables, masks),
         numbers=NUMBERS,
         covariance=covariance,
@@ -149,8 +180,8 @@ def cluster(
     seed: int,
     *,
     progress: Progress | None = None,
-) -> tuple[Mixture, dict[str, Labels]]:
-    """Fit one mixture over all sections and label every cell that takes part."""
+) -> tuple[Mixture, dict[str, Labels], Shifts]:
+    """Fit one mixture over all sections, place them beside each other, label their cells."""
     at = (0, 1)
 
     def turned(done: int, total: int) -> None:
@@ -163,8 +194,12 @@ def cluster(
         if progress is not None:
             progress("cluster", *at)
 
+    def pieces() -> Iterator[tuple[str, NDArray[np.float32]]]:
+        return _pieces(tables, masks, again)
+
+    shifts: Shifts = {}
     mixture = fit_mixture(
-        _blocks(tables, masks, again),
+        lambda: (block for _, block in pieces()),
         n_domains,
         n_rows=_n_rows(tables, masks),
         covariance=covariance,
@@ -173,18 +208,26 @@ def cluster(
         seed=seed,
         turned=turned,
     )
+    if len(tables) > 1:
+        mixture, shifts = fit_shifts(mixture, pieces, ridge=RIDGE)
     done = cells_counted(progress, "label", sum(table.n_rows for table, _ in tables.values()))
-    return mixture, {
-        name: _labels(mixture, table, masks.get(name), done) for name, (table, _) in tables.items()
+    labels = {
+        name: _labels(mixture, table, masks.get(name), shifts.get(name), done)
+        for name, (table, _) in tables.items()
     }
+    return mixture, labels, shifts
 
 
 def _labels(
-    mixture: Mixture, table: RowFile, mask: NDArray[np.bool_] | None, done: CellsDone
+    mixture: Mixture,
+    table: RowFile,
+    mask: NDArray[np.bool_] | None,
+    shift: NDArray[np.float64] | None,
+    done: CellsDone,
 ) -> Labels:
     """Label the cells of one section that take part."""
     parts = []
-    for block in kept_blocks(table, mask, BLOCK_ROWS):
+    for block in _shifted(kept_blocks(table, mask, BLOCK_ROWS), shift):
         parts.append(mixture.assign(block))
         done(min(BLOCK_ROWS, table.n_rows - BLOCK_ROWS * (len(parts) - 1)))
     codes, confidence = (np.concatenate(part) for part in zip(*parts, strict=True))
@@ -222,13 +265,13 @@ def read_out(
     """
     choice = choose(tables, masks, covariance, seed, progress) if n_domains == "auto" else None
     wanted = int(n_domains) if choice is None else choice.n_domains
-    mixture, labels = cluster(tables, masks, wanted, covariance, seed, progress=progress)
+    mixture, labels, shifts = cluster(tables, masks, wanted, covariance, seed, progress=progress)
     if refine is not None:
         labels = refined(refine, labels, wanted, progress)
     order = np.argsort(-sizes_of(labels, wanted), kind="stable")  # ties by component number
     names = np.argsort(order).astype(np.int16)
     named = {name: renamed(found, names) for name, found in labels.items()}
-    return Readout(mixture.reordered(order), named, choice)
+    return Readout(mixture.reordered(order), named, shifts, choice)
 
 
 def refined(
@@ -253,35 +296,6 @@ def sizes_of(labels: Mapping[str, Labels], n_domains: int) -> NDArray[np.int64]:
     return total
 
 
-def coarser(
-    mixture: Mixture, sizes: NDArray[np.int64], resolutions: Sequence[int]
-) -> dict[int, NDArray[np.int16]]:
-    """Group of each component at each number of domains, most cells first; the finest too."""
-    n_domains = mixture.n_components
-    groups = {n_domains: np.arange(n_domains, dtype=np.int16)}
-    tree = component_tree(mixture) if resolutions else None
-    for level in resolutions:
-        assert tree is not None
-        cut = tree.cut(level)
-        cells = np.bincount(cut, weights=sizes, minlength=level)
-        groups[level] = np.argsort(np.argsort(-cells, kind="stable")).astype(np.int16)[cut]
-    return groups
-
-
 def renamed(found: Labels, names: NDArray[np.int16]) -> Labels:
     """Give each label another number; cells without one stay so."""
     return Labels(np.append(names, np.int16(-1))[found.codes], found.confidence)
-
-
-def joined(found: Labels, groups: NDArray[np.int16], mixture: Mixture, table: RowFile) -> Labels:
-    """Labels of joined components; the confidence is the probability of the whole group."""
-    n_groups = int(groups.max()) + 1
-    member = np.eye(n_groups)[groups]
-    parts = []
-    for block in table.blocks(BLOCK_ROWS):
-        probability, _ = mixture.posterior(block)
-        own = groups[probability.argmax(axis=1)]
-        parts.append((probability @ member)[np.arange(len(own)), own].astype(np.float32))
-    sure = np.minimum(np.concatenate(parts), np.float32(1.0))
-    sure[found.codes < 0] = 0.0
-    return renamed(Labels(found.codes, sure), groups)

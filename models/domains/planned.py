@@ -6,7 +6,7 @@ from dataclasses import replace
 from ..planned import PlannedModel
 from ..planning import ModelPlan, StagePlan
 from ..sizes import LEFT_BEHIND, OVERHEAD, HaloSize, mean_degree
-from .mixture import SAMPLE_ROWS
+from .mixture_fit import SAMPLE_ROWS
 from .smoothing import BLOCK_ROWS
 from .stability import MOST_RUNS, NUMBERS
 

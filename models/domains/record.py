@@ -10,6 +10,7 @@ from ...atlas.snapshot import DerivedEntry, RunEntry
 from ..runs import Run
 from .labeling import Labels
 from .mixture import Mixture
+from .shifts import Shifts
 
 if TYPE_CHECKING:
     from ...atlas.store import AtlasStore
@@ -26,11 +27,13 @@ def parameters_at(parameters: Mapping[str, Any], level: int) -> dict[str, Any]:
 
 def mixture_run(
     mixture: Mixture,
+    shifts: Shifts,
     encoder: RunEntry,
     inputs: Mapping[str, str],
     parameters: Mapping[str, Any],
 ) -> Run:
     """Return the mixture as a run, so that other sections can be labeled alike."""
+    moved = {"shifts": np.stack(list(shifts.values()))} if shifts else {}
     return Run(
         "mixture",
         {
@@ -39,11 +42,13 @@ def mixture_run(
             "log_likelihood": mixture.log_likelihood,
             "n_iter": mixture.n_iter,
             "converged": mixture.converged,
+            "shifted": list(shifts),
         },
         {
             "weights": mixture.weights,
             "means": mixture.means,
             "factors": mixture.factors,
+            **moved,
         },
         inputs,
         parameters["mixture_seed"],

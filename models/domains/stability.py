@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ...atlas.errors import InvalidArgument
 from ..components.projection import Progress
 from ..metrics.agreement import fowlkes_mallows
-from .mixture import RIDGE, Covariance, fit_mixture
+from .mixture import Covariance
+from .mixture_fit import RIDGE, fit_mixture
 from .mixture_start import Blocks, Matrix, sample_rows
 
 if TYPE_CHECKING:

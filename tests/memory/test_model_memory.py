@@ -16,7 +16,7 @@ import numpy as np
 import numba, scipy.linalg, scipy.linalg.lapack  # their memory is not that of the work
 from tisseract.models.components.harmony import HarmonyOptions, fit_harmony
 from tisseract.models.components.harmony_memory import harmony_bytes
-from tisseract.models.domains.mixture import fit_mixture
+from tisseract.models.domains.mixture_fit import fit_mixture
 from tisseract.models.domains.planned import mixture_bytes
 from tisseract.models.rows.file import RowFile
 

@@ -136,9 +136,11 @@ def test_the_mixture_of_a_run_gives_the_labels_again(labeled: AtlasStore) -> Non
     from tisseract.models.domains.mixture import Mixture
 
     entry = labeled.derived("domains", "plain", "b")
-    weights = load_run(labeled, str(entry.run)).weights
+    run = load_run(labeled, str(entry.run))
+    weights, shifted = run.weights, run.config["shifted"]
     mixture = Mixture(weights["weights"], weights["means"], weights["factors"])
-    codes, confidence = mixture.assign(read_embedding(labeled, "plain", "b"))
+    rows = read_embedding(labeled, "plain", "b")
+    codes, confidence = mixture.assign(rows - weights["shifts"][shifted.index("b")])
     found = read_domains(labeled, "plain", "b")
     assert np.array_equal(codes, found.codes)
     assert np.array_equal(confidence, found.confidence)

@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.domains import mixture as module
-from tisseract.models.domains.mixture import Covariance, fit_mixture
+from tisseract.models.domains import mixture_fit as module
+from tisseract.models.domains.mixture import Covariance
+from tisseract.models.domains.mixture_fit import fit_mixture
 from tisseract.models.metrics.agreement import ari
 
 N, K, D = 900, 3, 4

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
-from tisseract.models.domains.mixture import Mixture, fit_mixture
+from tisseract.models.domains.mixture import Mixture
+from tisseract.models.domains.mixture_fit import fit_mixture
 from tisseract.models.domains.resolution import component_distances, component_tree
 
 
