@@ -21,7 +21,6 @@ import numpy as np
 from ..atlas.attempt import Attempt, new_attempt
 from ..atlas.derived import Home, Provenance
 from ..atlas.errors import Fault, InputError
-from ..atlas.keys import check_name
 from ..atlas.regions import NamedPolygons, write_regions
 from ..atlas.section_columns import CategoricalValues, StringValues
 from .annotate_frames import FittedFrame, read_transform
@@ -155,11 +154,10 @@ def read_attachments(row: SampleRow, split_value: str | None, ground: Ground) ->
             path = one.path(split_value) if one.name else None
             if one.column == "transform":
                 frame = read_transform(path, one.options, ground, one.name or "transform")
-                check_name(frame.frame, "frame")
                 frames.append(frame)
                 continue
             assert path is not None
-            key = check_name(str(one.options.get("key") or _KEY), "key")
+            key = str(one.options.get("key") or _KEY)
             if one.column == "labels":
                 labels.append(read_labels_file(path, one.options))
             elif names_cells(path):

@@ -155,9 +155,14 @@ def _frame(path: Path, on: object) -> tuple[Any, str]:
     with faults_of(path, "a table of labels", parsing=True):
         if suffix == "parquet":
             found = pd.read_parquet(path)
-            if found.index.name is not None:
+            # An index without a name holds ids where it is text, else where rows once stood.
+            ids = found.index.nlevels == 1 and pd.api.types.is_string_dtype(found.index)
+            unnamed = found.index.name is None
+            if not unnamed or ids:
                 found = found.reset_index()
             own = _id_column(path, [str(name) for name in found.columns], on)
+            if unnamed and ids and own != found.columns[0]:
+                found = found.drop(columns=found.columns[0])
             return found.astype({own: str}), own
         table = TextTable.of(path)  # which knows headers without a name for the rows, as R's
         own = _id_column(path, table.names, on)

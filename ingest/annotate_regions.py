@@ -60,7 +60,8 @@ class Ground:
         InvalidArgument
             Neither.
         """
-        if y_axis not in {None, "down", "up"}:
+        # A tuple: what a sheet says may have no hash.
+        if y_axis not in (None, "down", "up"):
             raise InvalidArgument(f"y_axis down or up is wanted, but got {y_axis!r}")
         up = y_axis == "up"
         if um_per_unit == "source":

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-from ..atlas.errors import Fault, InputError, near
+from ..atlas.errors import Fault, InputError, InvalidArgument, near
+from ..atlas.keys import check_name
 from .columns import SPLIT_PLACEHOLDER
-from .near_inputs import is_there, near_files
+from .near_inputs import is_there, near_files, said_path
 
 __all__ = ["ATTACHED", "AttachedFile", "attached_files"]
 
@@ -45,7 +45,7 @@ class AttachedFile:
             There is none.
         """
         name = self.name.replace(SPLIT_PLACEHOLDER, split_value or "")
-        path = Path(os.path.normpath(self.base / Path(name).expanduser()))
+        path = said_path(self.base, name)
         if not (is_there(path) and path.is_file()):
             got = "a folder" if is_there(path) else f"none in {path.parent}"
             raise InputError(
@@ -124,6 +124,8 @@ def _one(
         wanted = "`path` or `matrix`" if column == "transform" else "`path`"
         fault(f"{column}: expected {wanted}, but got {', '.join(options) or 'nothing'}")
         return None
+    if not _named(rest, column, fault):
+        return None
     one = AttachedFile(column, name, base, rest)
     if splits and SPLIT_PLACEHOLDER not in name:
         fault(
@@ -138,3 +140,14 @@ def _one(
             fault(f"{column}: {error.faults[0].message}")
             return None
     return one
+
+
+def _named(options: Mapping[str, object], column: str, fault: Callable[[str], None]) -> bool:
+    """Whether what is to be found under a name can be."""
+    key = "frame" if column == "transform" else "key"
+    try:
+        check_name(str(options.get(key) or key), key)
+    except InvalidArgument as error:
+        fault(f"{column}: {error}")
+        return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from ..atlas.errors import near
 if TYPE_CHECKING:
     from .reader import Reader
 
-__all__ = ["enclosing", "is_there", "near_files", "outputs_within", "part_of"]
+__all__ = ["enclosing", "is_there", "near_files", "outputs_within", "part_of", "said_path"]
 
 _LEVELS = 2
 _MOST_TRIED = 64
@@ -27,6 +28,12 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
+
+
+def said_path(base: Path, text: str) -> Path:
+    """Path of a file that a sheet names, from its folder; `~` is home, `~nobody` a name."""
+    # Path.expanduser raises where there is no such user.
+    return Path(os.path.normpath(base / os.path.expanduser(text)))  # noqa: PTH111
 
 
 def near_files(path: Path) -> str:

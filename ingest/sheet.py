@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, cast, get_args
 from ..atlas.errors import Fault, near
 from .annotate_sheet import ATTACHED, attached_files
 from .columns import COLUMNS, canonical, names_time_column, placeholder_faults, resembles
-from .near_inputs import is_there, near_files
+from .near_inputs import is_there, near_files, said_path
 from .samples import SampleRow, SampleSheet, SheetReading, Unit
 from .scalars import Scalar, infer_column, is_missing
 from .section_names import is_name, plain_name
@@ -250,7 +249,7 @@ class _Parser:
         if "\0" in text:
             self.fault(f"{column}: expected a path, but got {text!r}")
             return None
-        path = Path(os.path.normpath(self.base / Path(text).expanduser()))
+        path = said_path(self.base, text)
         if not is_there(path):
             self.fault(
                 f"{column}: there is no {text!r} (looked in {path.parent}).{near_files(path)}"

@@ -242,6 +242,27 @@ def test_odd_cells_are_faults_of_their_row(tmp_path: Path) -> None:
     assert all(fault.location == "row 1" for fault in told)
 
 
+def test_names_that_are_none_leave_other_faults_to_be_told(tmp_path: Path) -> None:
+    path = str(geojson(tmp_path / "r.geojson", square(5, 45), name="r"))
+    matrix = [[1, 0, 0], [0, 1, 0]]
+    rows = [
+        {"annotation": {"path": path, "key": "my regions"}},
+        {"transform": {"matrix": matrix, "frame": "my frame"}},
+        {"annotation": {"path": path, "um_per_unit": 1, "y_axis": ["up"]}},
+        {"annotation": "~nobody-here/r.geojson", "image": "~nobody-here/i.tif"},
+    ]
+    told = check_samples([sheet_row(tmp_path, **row) for row in rows]).faults
+    wanted = [
+        "annotation: a key name is",
+        "transform: a frame name is",
+        "y_axis down or up is wanted, but got ['up']",
+        "there is no '~nobody-here/i.tif'",
+        "expected the file '~nobody-here/r.geojson'",
+    ]
+    for words in wanted:
+        assert any(words in str(fault) for fault in told), (words, told)
+
+
 def test_a_split_takes_a_file_for_each_section(tmp_path: Path) -> None:
     path = small.write_h5ad(tmp_path / "two.h5ad", obs={"day": np.arange(60) % 2})
     row = {"sample": "t", "data_path": path, "um_per_unit": 1.0, "split_by": "day"}

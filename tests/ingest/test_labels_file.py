@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from tisseract.atlas.errors import InputError
@@ -47,6 +48,29 @@ def test_names_of_rows_as_r_writes_them_are_the_ids(tmp_path: Path) -> None:
     depth = found.columns["depth"]
     assert isinstance(depth, NumericValues)
     assert depth.values.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("named", [None, "cells"])
+def test_an_index_of_text_holds_the_ids(tmp_path: Path, named: str | None) -> None:
+    """`adata.obs[["type"]].to_parquet()` names no index."""
+    path = tmp_path / "labels.parquet"
+    frame = pd.DataFrame({"type": ["x", "y"]}, index=pd.Index(["a-1", "b-1"], name=named))
+    frame.to_parquet(path)
+    found = read_labels_file(path, {})
+    assert found.ids.to_list() == ["a-1", "b-1"]
+    assert list(found.columns) == ["type"]
+    frame.assign(cell_id=["c-1", "d-1"]).rename_axis(None).to_parquet(path)
+    found = read_labels_file(path, {})
+    assert found.ids.to_list() == ["c-1", "d-1"]
+    assert list(found.columns) == ["type"]
+
+
+def test_an_index_of_numbers_is_where_rows_stood(tmp_path: Path) -> None:
+    path = tmp_path / "labels.parquet"
+    pd.DataFrame({"name": ["a", "b"], "type": ["x", "y"]}, index=[7, 3]).to_parquet(path)
+    found = read_labels_file(path, {})
+    assert found.ids.to_list() == ["a", "b"]
+    assert list(found.columns) == ["type"]
 
 
 @pytest.mark.parametrize("row", ["a,1,2,3", "a,1,2,3,4"])
