@@ -5,7 +5,6 @@ Each function takes opened nodes, reads as little as it can, and raises InputErr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from .frame import (
     n_rows,
     read_column,
 )
-from .matrix import MatrixFacts, matrix_facts, sample_entries
+from .matrix import MatrixFacts, matrix_facts
 from .missing import complete_numbers, missing, name_rows
 from .reader import ReadOptions
 from .several import judge, several_message, worth_reading
@@ -33,7 +32,6 @@ __all__ = [
     "check_ids",
     "check_one_section",
     "check_positions",
-    "check_values",
     "locate_matrix",
     "obs_kinds",
     "read_positions",
@@ -268,8 +266,17 @@ def obs_kinds(obs: Any, options: ReadOptions, where: str) -> dict[str, ColumnKin
     return {name: kind for name, kind in found.items() if kind and name not in dropped}
 
 
-def check_ids(ids: StringValues, where: str) -> None:
+def check_ids(ids: StringValues, where: str, hint: str = "") -> None:
     """Refuse cell ids that are missing, empty or given twice.
+
+    Parameters
+    ----------
+    ids : StringValues, (n,)
+        In row order.
+    where : str
+        For messages.
+    hint : str
+        What else helps where ids are repeated.
 
     Raises
     ------
@@ -284,8 +291,8 @@ def check_ids(ids: StringValues, where: str) -> None:
             Fault(
                 where,
                 f"expected every cell id once, but got {len(repeated)} given several times: "
-                f"{', '.join(map(repr, repeated[:_SHOWN]))}; make them unique, or name another "
-                "column with reader_kwargs cell_id_column",
+                f"{', '.join(map(repr, repeated[:_SHOWN]))}; make them unique"
+                + (f", {hint}" if hint else ""),
             )
         )
     if empty.size:
@@ -344,44 +351,3 @@ def split_codes(obs: Any, split_by: str, where: str) -> tuple[NDArray[np.int64],
             )
         )
     return codes, labels
-
-
-def check_values(node: Any, options: ReadOptions, choices: Mapping[str, Any], where: str) -> None:
-    """Refuse numbers that cannot be counts where counts are expected, judged by the first ones.
-
-    Raises
-    ------
-    InputError
-        With what the numbers look like, and which other layers hold counts.
-    """
-    numbers: NDArray[Any] = sample_entries(node)
-    if numbers.size == 0:
-        return
-    if not np.isfinite(numbers).all():
-        raise InputError(Fault(where, "expected finite numbers, but got NaN or infinity"))
-    low, high = float(numbers.min()), float(numbers.max())
-    if low < 0:
-        raise InputError(
-            Fault(
-                where,
-                f"expected numbers from 0 on, but got {low:g}; scaled values are not stored: set "
-                "`layer` to where the counts are",
-            )
-        )
-    if options.matrix_values != "counts" or _whole(numbers):
-        return
-    first = numbers[numbers != np.floor(numbers)][0]
-    other = [name for name, layer in choices.items() if _whole(sample_entries(layer))]
-    looks = "log1p" if high < 20 else "normalized"
-    raise InputError(
-        Fault(
-            where,
-            f"expected counts, but got {float(first):g}; set `values` (these look like {looks!r} "
-            "or 'expected')"
-            + (f", or `layer` to {' or '.join(map(repr, other))}" if other else ""),
-        )
-    )
-
-
-def _whole(numbers: NDArray[Any]) -> bool:
-    return numbers.dtype.kind in "iub" or bool((numbers == np.floor(numbers)).all())

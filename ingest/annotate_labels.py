@@ -114,7 +114,7 @@ def read_labels_file(path: Path, options: Mapping[str, object]) -> CellLabels:
             )
         )
     ids = StringValues.from_strings(frame[on].astype(object).to_numpy())
-    check_ids(ids, f"{path}:{on}")
+    check_ids(ids, f"{path}:{on}", "or name another with `on`")
     columns: dict[str, ColumnValues] = {}
     prefix = str(options.get("prefix") or "")
     for name in wanted:

@@ -18,7 +18,6 @@ from ..atlas.obs_names import stored_names
 from .anndata_parts import (
     check_ids,
     check_one_section,
-    check_values,
     locate_matrix,
     obs_kinds,
     read_positions,
@@ -29,7 +28,7 @@ from .frame import LazyColumn, MaskedColumn, OpenedNode, TextColumn, index_name,
 from .guard import Hdf5Node, is_hdf5, open_hdf5
 from .hdf5 import Hdf5Matrix
 from .matrix import MatrixFacts
-from .meaning import check_meaning
+from .meaning import check_meaning, check_values
 from .missing_words import BlankedColumn, missing_words, suspects
 from .read_memory import ReadMemory, chunk_bytes, image_bytes, text_bytes
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
@@ -283,8 +282,8 @@ class H5adReader:
                 )
             )
         name = str(asked or survey.index)
-        column = LazyColumn(OpenedNode(obs), name, "string")
-        check_ids(TextColumn(column).read(), f"{where}:obs/{name}")
+        ids = TextColumn(LazyColumn(OpenedNode(obs), name, "string")).read()
+        check_ids(ids, f"{where}:obs/{name}", "or name another with reader_kwargs cell_id_column")
 
     def _images(
         self,

@@ -10,11 +10,13 @@ from ..atlas.errors import Fault, InputError
 from .matrix import sample_entries
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from .reader import ReadOptions
 
-__all__ = ["check_meaning"]
+__all__ = ["check_meaning", "check_values"]
 
 _ROWS = 200
 _ENTRIES = 1 << 20
@@ -88,3 +90,63 @@ def _row_sums(node: Any) -> NDArray[np.float64]:
         return np.zeros(0)  # a broken matrix is for its own check to tell
     ends = np.concatenate(([0.0], np.cumsum(data)))[indptr]
     return np.diff(ends)
+
+
+def check_values(
+    node: Any,
+    options: ReadOptions,
+    choices: Mapping[str, Any],
+    where: str,
+    hint: str = "set `layer` to where the counts are",
+) -> None:
+    """Refuse numbers that cannot be counts where counts are expected, judged by the first ones.
+
+    Parameters
+    ----------
+    node : Any
+        The matrix, as `sample_entries` takes it.
+    options : ReadOptions
+        Says what the numbers should be.
+    choices : mapping
+        Other matrices of the file, by the name of their layer.
+    where : str
+        For messages.
+    hint : str
+        What to do about numbers below 0.
+
+    Raises
+    ------
+    InputError
+        With what the numbers look like, and which other layers hold counts.
+    """
+    numbers: NDArray[Any] = sample_entries(node)
+    if numbers.size == 0:
+        return
+    if not np.isfinite(numbers).all():
+        raise InputError(Fault(where, "expected finite numbers, but got NaN or infinity"))
+    low, high = float(numbers.min()), float(numbers.max())
+    if low < 0:
+        raise InputError(
+            Fault(
+                where,
+                f"expected numbers from 0 on, but got {low:g}; scaled values are not stored: "
+                f"{hint}",
+            )
+        )
+    if options.matrix_values != "counts" or _whole(numbers):
+        return
+    first = numbers[numbers != np.floor(numbers)][0]
+    other = [name for name, layer in choices.items() if _whole(sample_entries(layer))]
+    looks = "log1p" if high < 20 else "normalized"
+    raise InputError(
+        Fault(
+            where,
+            f"expected counts, but got {float(first):g}; set `values` (these look like {looks!r} "
+            "or 'expected')"
+            + (f", or `layer` to {' or '.join(map(repr, other))}" if other else ""),
+        )
+    )
+
+
+def _whole(numbers: NDArray[Any]) -> bool:
+    return numbers.dtype.kind in "iub" or bool((numbers == np.floor(numbers)).all())

@@ -17,7 +17,6 @@ from ..atlas.points_write import LEAST_POINTS_BYTES
 from .anndata_parts import (
     check_ids,
     check_one_section,
-    check_values,
     locate_matrix,
     obs_kinds,
     split_codes,
@@ -30,6 +29,7 @@ from .frame import (
     index_name,
 )
 from .matrix import MatrixFacts, StreamedMatrix
+from .meaning import check_values
 from .read_memory import ReadMemory
 from .reader import FaultList, Inspection, ReadOptions, check_reader_kwargs
 from .ring_spill import RING_BYTES

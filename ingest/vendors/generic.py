@@ -250,7 +250,7 @@ def _read_cells(root: Path, mapping: TableMapping) -> _Cells:
         ids = StringValues.from_strings(numbers.astype(str).astype(object))
     else:
         ids = table.strings(part.id)
-        check_ids(ids, f"{table.path}:{part.id}")
+        check_ids(ids, f"{table.path}:{part.id}", "or name another with `cells.id`")
     return _Cells(table, ids, positions, {part.x, part.y, *([part.id] if part.id else [])})
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...atlas.errors import Fault, InputError, near
-from ..anndata_parts import check_ids, check_values
-from ..meaning import check_meaning
+from ..anndata_parts import check_ids
+from ..meaning import check_meaning, check_values
 from ..source import StringValues
 from ..split import MaskedCounts
 from ..tenx import open_h5
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FoundCounts", "find_counts", "join_cells"]
 
 _SHOWN = 5
+_COUNTED = "name a table of counts"
 _ROWS, _COLUMNS = 200, 2000  # of a dense table, looked at
 
 
@@ -143,7 +144,7 @@ def _looked_at(table: Table, genes: tuple[str, ...], options: ReadOptions) -> tu
         )
         # Sums of some of the columns say nothing.
         notes = check_meaning(numbers, options, str(table.path)) if len(seen) == len(genes) else []
-        check_values(numbers, options, {}, str(table.path))
+        check_values(numbers, options, {}, str(table.path), _COUNTED)
         return tuple(notes)
     return ()
 
@@ -179,7 +180,7 @@ def _rows_of(
     if part.id is not None:
         require_columns(table.path, table.names, [part.id], "counts.id")
         own = table.strings(part.id)
-        check_ids(own, f"{table.path}:{part.id}")
+        check_ids(own, f"{table.path}:{part.id}", "or name another with `counts.id`")
         return join_cells(own, ids, part.unmatched, str(table.path))
     if table.n_rows != len(ids):
         raise InputError(
@@ -297,7 +298,7 @@ def _long(
         genes = _GeneList(tuple(words), None, f"{path}:{part.gene}")
     for batch in table.batches([part.count], {part.count: pa.float64()}):
         numbers = np.asarray(batch.column(0).to_numpy(zero_copy_only=False), np.float64)
-        check_values(numbers[:65_536, None], options, {}, f"{path}:{part.count}")
+        check_values(numbers[:65_536, None], options, {}, f"{path}:{part.count}", _COUNTED)
         break
     counts = LongCounts(
         table,

@@ -29,6 +29,7 @@ from .xenium_features import tables_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..source import StringValues
     from ..tenx import FeatureMatrix
 
 __all__ = ["TenxReader"]
@@ -47,6 +48,7 @@ _OTHERS = (
     *("cell_feature_matrix.*", "experiment.xenium", "transcripts.parquet", "*tissue_positions*"),
     *("*bead_locations*", "*beadlocations*", "*matchedbeadlocation*"),
 )
+_CHOICES = "choose a section with reader_kwargs where, or name another with columns"
 _NAMES = {
     "barcode": ("barcode", "barcodes", "cell_id", "cell", "cellid", "id", "bead", "column_0"),
     "x": (
@@ -204,19 +206,7 @@ def _add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, w
 
 def _place(survey: Survey, matrix: FeatureMatrix, table: Table, options: ReadOptions) -> None:
     barcode, x, y = _columns(table, options)
-    own = table.strings(barcode)
-    check_ids(own, f"{table.path}:{barcode}")
-    unmatched = options.reader_kwargs.get("unmatched", "subset")
-    if unmatched not in ("subset", "drop"):
-        raise InputError(Fault("reader_kwargs", f"expected unmatched drop, but got {unmatched!r}"))
-    found, at, notes = join_cells(matrix.barcodes, own, str(unmatched), str(table.path))
-    rows = np.arange(len(matrix.barcodes)) if found is None else found
-    at = np.arange(len(own)) if at is None else at
-    chosen = _chosen(table, options)
-    if chosen is not None:
-        rows, at = rows[chosen[at]], at[chosen[at]]
-    if not rows.size:
-        raise InputError(Fault(str(table.path), "expected cells of the matrix, but got none"))
+    rows, at, notes = _joined(matrix.barcodes, table, barcode, options)
     positions = np.column_stack([table.numbers(x), table.numbers(y)])[at]
     check_positions(positions, f"{table.path} ({x}, {y})", at + 1)
     take_rows(survey, matrix, rows)
@@ -227,6 +217,26 @@ def _place(survey: Survey, matrix: FeatureMatrix, table: Table, options: ReadOpt
         refuse_several(table, positions, kept, at)
     survey.notes += notes
     survey.versions |= {"positions": table.path.name, "columns": [barcode, x, y]}
+
+
+def _joined(
+    cells: StringValues, table: Table, barcode: str, options: ReadOptions
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Rows of the matrix that are cells of the section, and the row of each in the table."""
+    unmatched = options.reader_kwargs.get("unmatched", "subset")
+    if unmatched not in ("subset", "drop"):
+        raise InputError(Fault("reader_kwargs", f"expected unmatched drop, but got {unmatched!r}"))
+    own, chosen = table.strings(barcode), _chosen(table, options)
+    theirs, ours = np.arange(len(cells)), np.arange(len(own))
+    if chosen is not None:
+        ours = np.flatnonzero(chosen)
+        others, own = own.take(np.flatnonzero(~chosen)), own.take(ours)
+        # Cells that stand with other sections alone; those that stand nowhere are told.
+        theirs = np.flatnonzero((cells.find_in(others) < 0) | (cells.find_in(own) >= 0))
+        cells = cells.take(theirs)
+    check_ids(own, f"{table.path}:{barcode}", _CHOICES)
+    found, at, notes = join_cells(cells, own, str(unmatched), str(table.path))
+    return theirs if found is None else theirs[found], ours if at is None else ours[at], notes
 
 
 def _chosen(table: Table, options: ReadOptions) -> NDArray[np.bool_] | None:

@@ -73,6 +73,13 @@ def test_an_index_of_numbers_is_where_rows_stood(tmp_path: Path) -> None:
     assert list(found.columns) == ["type"]
 
 
+def test_ids_given_twice_name_the_option(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("cell,type\na,1\na,2\n")
+    with pytest.raises(InputError, match=r"make them unique, or name another with `on`$"):
+        read_labels_file(path, {})
+
+
 @pytest.mark.parametrize("row", ["a,1,2,3", "a,1,2,3,4"])
 def test_rows_longer_than_the_header_are_refused(tmp_path: Path, row: str) -> None:
     path = tmp_path / "labels.csv"

@@ -301,6 +301,20 @@ class TestFaultsTeach:
         raw = READER.open(folder, replace(ReadOptions(), values="expected"))
         assert raw.values == "expected"
 
+    def test_what_is_no_option_of_tables_is_not_named(self, tmp_path: Path) -> None:
+        folder = write_tables(tmp_path / "tables", small(), "long")
+        text = (folder / "counts.csv").read_text().splitlines()
+        first = f"{text[1].rpartition(',')[0]},-3"
+        (folder / "counts.csv").write_text("\n".join([text[0], first, *text[2:]]) + "\n")
+        cells = (folder / "cells.csv").read_text().splitlines()
+        (folder / "cells.csv").write_text("\n".join([*cells, cells[-1]]) + "\n")
+        told = faults(folder)
+        assert "make them unique, or name another with `cells.id`" in told
+        (folder / "cells.csv").write_text("\n".join(cells) + "\n")
+        told = faults(folder)
+        assert "expected numbers from 0 on, but got -3" in told
+        assert "`layer`" not in told
+
     def test_numbers_that_may_be_counts_are_noted(self, tmp_path: Path) -> None:
         folder = write_tables(tmp_path / "tables", small(), "dense")
         raw = READER.open(folder, ReadOptions(values="log1p"))

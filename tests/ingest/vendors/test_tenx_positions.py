@@ -181,6 +181,26 @@ def test_one_of_several_sections_is_chosen(tmp_path: Path) -> None:
             READER.open(folder, options(where=wrong))
 
 
+def test_sections_of_one_whitelist_share_a_table(tmp_path: Path) -> None:
+    """Every section has a matrix, and barcodes that the others have too."""
+    folder = write_folder(tmp_path / "sample")
+    table = folder / "positions.csv"
+    head, *lines = table.read_text().splitlines()
+    named = [f"{line},A" for line in lines] + [f"{line},B" for line in lines[5:10]]
+    table.write_text("\n".join([f"{head},section", *named]) + "\n")
+    with pytest.raises(InputError, match=r"make them unique, choose .* where, or .* columns$"):
+        READER.open(folder, UNIT)
+    raw = READER.open(folder, options(where={"section": "A"}))
+    assert ids_of(raw) == barcodes()
+    assert (matrix_of(raw).toarray() == TISSUE.whole().counts.toarray()).all()
+    assert raw.positions.tolist() == (TISSUE.whole().positions_um * 2).tolist()
+    raw = READER.open(folder, options(where={"section": "B"}))
+    assert ids_of(raw) == barcodes()[30:35]
+    table.write_text("\n".join([f"{head},section", *named, named[-1]]) + "\n")
+    with pytest.raises(InputError, match="1 given several times"):
+        READER.open(folder, options(where={"section": "B"}))
+
+
 def test_the_row_of_a_cell_without_a_number_is_that_of_the_table(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "sample")
     table = folder / "positions.csv"
