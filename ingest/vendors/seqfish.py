@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, ClassVar, override
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
-from ...atlas.image_sources import file_image, label_image, open_pixels
+from ...atlas.image_sources import file_image, open_pixels
 from ..missing import name_rows
 from ..source import RingPiece, RingsSource
 from ..units import FoundUnit, find_unit, spacing
 from .dense import DenseCounts
 from .folder import Folder
+from .masks import add_mask
 from .ome_pixels import pixel_um
 from .panel_option import completeness
 from .placed import placed_rows
@@ -276,8 +277,7 @@ def _fill_images(survey: Survey, roi: Roi, pixel: float | None, options: ReadOpt
     else:
         survey.missing.append("no *DAPI*.tiff in the folder: no image is written")
     if "labels" in roi.files:
-        with open_pixels(roi.files["labels"]):
-            survey.labels["Segmentation"] = label_image(roi.files["labels"], affine)
+        add_mask(survey, "Segmentation", roi.files["labels"], affine)
     else:
         survey.missing.append("no *Segmentation*.tiff in the folder: no mask is written")
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, override
 
 from ...atlas.errors import Fault, InputError
-from ...atlas.image_sources import file_image, label_image, open_pixels
+from ...atlas.image_sources import file_image, open_pixels
 from ..guard import is_hdf5
 from ..reader import faults_of
 from ..units import find_unit
 from .listed_genes import fill_genes
+from .masks import add_mask
 from .stereoseq_cells import open_cells
 from .stereoseq_clusters import cluster_columns
 from .stereoseq_files import Bundle, locate, looks_like
@@ -304,11 +305,7 @@ def _fill_images(survey: Survey, bundle: Bundle, options: ReadOptions) -> None:
         with open_pixels(path):
             survey.images[_element(path)] = file_image(path, affine)
     for path in bundle.labels:
-        with open_pixels(path) as pixels:
-            if pixels.shape[0] != 1 or pixels.dtype.kind not in "iu":
-                survey.notes.append(f"{path.name} is no mask of whole numbers; left out")
-                continue
-        survey.labels[_element(path)] = label_image(path, affine)
+        add_mask(survey, _element(path), path, affine)
     if bundle.root.is_dir() and not bundle.images:
         survey.missing.append("no registered image in the folder (*_regist.tif): none is written")
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from tisseract.ingest.partition import write_section
 from tisseract.ingest.reader import Reader, ReadOptions, reader_for
@@ -86,6 +87,15 @@ class TestReleases:
         assert ("cell" in points) == (version == 2)
         if version == 2:
             assert points["cell"].isna().sum() == (block.cell < 0).sum()
+
+    def test_a_picture_of_the_mask_is_left_out(self, tmp_path: Path, version: int) -> None:
+        folder = bundle.write_seqfish(tmp_path / "run", TISSUE, version=version)
+        mask, = folder.glob("*Segmentation*.tiff")  # fmt: skip
+        for wrong in (tifffile.imread(mask).astype(np.float32), np.zeros((64, 64, 3), np.uint8)):
+            tifffile.imwrite(mask, wrong, photometric="rgb" if wrong.ndim == 3 else "minisblack")
+            raw = READER.open(folder, ReadOptions())
+            assert not raw.labels
+            assert f"{mask.name} is no mask of whole numbers" in str(raw.provenance["notes"])
 
     def test_borders_lie_around_the_cells(self, tmp_path: Path, version: int) -> None:
         for named in (False, True):
