@@ -249,7 +249,7 @@ def remote_fingerprint(remote: RemoteInput, facts: object) -> str:
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def require_disk(remote: RemoteInput, scratch: Path | None = None) -> None:
+def require_disk(remote: RemoteInput) -> None:
     """Refuse to stage what the scratch disk cannot hold.
 
     Raises
@@ -257,7 +257,7 @@ def require_disk(remote: RemoteInput, scratch: Path | None = None) -> None:
     InputError
         With both sizes.
     """
-    folder = scratch or Path(tempfile.gettempdir())
+    folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free - _SPARE
     if remote.nbytes > free:
         raise InputError(
@@ -270,25 +270,23 @@ def require_disk(remote: RemoteInput, scratch: Path | None = None) -> None:
         )
 
 
-def most_at_once(remotes: Iterable[RemoteInput], scratch: Path | None = None) -> int | None:
+def most_at_once(remotes: Iterable[RemoteInput]) -> int | None:
     """Tell how many inputs the scratch disk holds at once, the largest of them; None for any."""
     largest = max((remote.nbytes for remote in remotes), default=0)
     if not largest:
         return None
-    free = shutil.disk_usage(scratch or Path(tempfile.gettempdir())).free - _SPARE
+    free = shutil.disk_usage(tempfile.gettempdir()).free - _SPARE
     return max(1, free // largest)
 
 
 @contextmanager
-def staged(remote: RemoteInput, scratch: Path | None = None) -> Iterator[Path]:
-    """Copy an input to scratch, hand out its place, and remove it.
+def staged(remote: RemoteInput) -> Iterator[Path]:
+    """Copy an input to the folder of temporary files (TMPDIR), hand out its place, and remove it.
 
     Parameters
     ----------
     remote : RemoteInput
         What is needed.
-    scratch : Path, optional
-        Folder for the copy; the system's own for temporary files otherwise (TMPDIR).
 
     Raises
     ------
@@ -299,8 +297,8 @@ def staged(remote: RemoteInput, scratch: Path | None = None) -> Iterator[Path]:
     -----
     Memory: 8 MiB at a time.
     """
-    require_disk(remote, scratch=scratch)
-    with tempfile.TemporaryDirectory(prefix="tisseract-stage-", dir=scratch) as folder:
+    require_disk(remote)
+    with tempfile.TemporaryDirectory(prefix="tisseract-stage-") as folder:
         root = Path(folder) / remote_name(remote.url)
         with _reached(remote.url):
             storage, name = _opened(remote.url, alone=remote.files[0].key == "")

@@ -57,9 +57,10 @@ def sorted_blocks(
     nnz: int | None,
     budget_bytes: int,
     sum_duplicates: bool = False,
-    scratch: Path | None = None,
 ) -> Iterator[CsrBlock]:
-    """Sort entries by row, then column, through temporary files.
+    """Sort entries by row, then column, through files in the scratch folder of the section.
+
+    Disk: see `sorting_bytes`.
 
     Parameters
     ----------
@@ -76,9 +77,6 @@ def sorted_blocks(
         2 MiB are used. A row that has more entries than fit is still sorted at once.
     sum_duplicates : bool
         Add up entries of one cell and gene; otherwise both are handed on, and refused later.
-    scratch : Path, optional
-        Where the temporary folder is made; None is the scratch folder of the section that is
-        being written. Disk: see `sorting_bytes`.
 
     Yields
     ------
@@ -94,7 +92,7 @@ def sorted_blocks(
     """
     record = _record(dtype)
     most = max(_FEWEST, budget_bytes // (_COPIES * record.itemsize + 16))
-    with tempfile.TemporaryDirectory(dir=scratch or scratch_folder(), prefix=".triples-") as name:
+    with tempfile.TemporaryDirectory(dir=scratch_folder(), prefix=".triples-") as name:
         job = _Job(Path(name), record, most, sum_duplicates)
         # Rows differ in length: aim at half.
         ranges = 1 + 2 * (nnz if nnz is not None else most * _MOST_FILES // 4) // most

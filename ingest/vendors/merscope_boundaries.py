@@ -17,6 +17,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ..reader import faults_of
 from ..source import RingPiece, RingsSource, StringValues
+from .column_values import require_column
 from .parquet_table import ParquetTable
 from .rings import IdRows, largest_rings
 
@@ -159,7 +160,7 @@ def left_out(plane: int, rest: Sequence[int], copies: bool | None, others: bool)
 def _one_of(table: ParquetTable, names: Sequence[str]) -> str:
     found = next((name for name in names if name in table.names), None)
     if found is None:
-        table.require(names[0])
+        require_column(table.path, table.names, names[0])
         raise AssertionError(names)  # pragma: no cover - require has raised
     return found
 

@@ -19,7 +19,6 @@ from .column_values import (
     as_text,
     kind_of_type,
     numbers_of,
-    require_column,
     require_columns,
 )
 
@@ -120,16 +119,6 @@ class ParquetTable:
                     if pa.types.is_dictionary(column.type):
                         checked[name] = _check_words(column, checked.get(name))
                 yield _cast(ordered, types) if types else ordered
-
-    def require(self, name: str) -> None:
-        """Refuse a column that is not there.
-
-        Raises
-        ------
-        InputError
-            Naming near ones.
-        """
-        require_column(self.path, self.names, name)
 
 
 def _check_words(column: Any, checked: Any) -> Any:

@@ -70,7 +70,6 @@ def open_table(
     *,
     delimiter: str | None = None,
     names: Sequence[str] | None = None,
-    skip_rows: int = 0,
 ) -> Table:
     r"""Open a table; only its header is read.
 
@@ -83,8 +82,6 @@ def open_table(
         quotes and that splits the next line alike.
     names : sequence of str, optional
         Columns of text that has no header.
-    skip_rows : int
-        Lines before the header.
 
     Raises
     ------
@@ -107,7 +104,7 @@ def open_table(
         return ParquetTable.of(path)
     from .text_table import TextTable
 
-    return TextTable.of(path, delimiter=delimiter, names=names, skip_rows=skip_rows)
+    return TextTable.of(path, delimiter=delimiter, names=names)
 
 
 def filled_table(path: Path, notes: list[str], *, delimiter: str | None = None) -> Table | None:

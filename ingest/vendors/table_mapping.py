@@ -225,7 +225,7 @@ class _Parser:
     def mapping(self, tree: Mapping[str, object], own: str | None) -> TableMapping | None:
         top = self.known("", tree, (
             "cells", "counts", "genes", "transcripts", "boundaries", "technology",
-            "um_per_unit", "unit", "y_axis", "controls",
+            "um_per_unit", "y_axis", "controls",
         ))  # fmt: skip
         y_axis = self.choice("", top, "y_axis", ("down", "up"), "down")
         cells = self.part(top, "cells", CellsPart, default_path=own)
@@ -238,7 +238,7 @@ class _Parser:
         for name, part in (("cells", cells), ("counts", counts)):
             if part is None and name not in top:
                 self.fault("", f"expected `{name}:`, but got {_listed(tree)}")
-        unit = top.get("um_per_unit", top.get("unit"))
+        unit = top.get("um_per_unit")
         if not isinstance(unit, str | int | float | None):
             self.fault("um_per_unit", f"expected a number or word, but got {unit!r:.60}")
         controls = self.words("", top, "controls") or ()

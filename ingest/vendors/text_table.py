@@ -22,7 +22,6 @@ from .column_values import (
     GroupedRead,
     kind_of_type,
     numbers_of,
-    require_column,
     require_columns,
 )
 from .text_lines import open_bytes
@@ -264,16 +263,6 @@ class TextTable:
             for _ in range(self.head_rows):
                 file.readline(_HEADER_BYTES)
             return not file.read(1)
-
-    def require(self, name: str) -> None:
-        """Refuse a column that is not there.
-
-        Raises
-        ------
-        InputError
-            Naming near ones.
-        """
-        require_column(self.path, self.names, name)
 
 
 def first_words(path: Path, delimiter: str | None = None) -> tuple[str, ...]:

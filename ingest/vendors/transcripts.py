@@ -23,7 +23,6 @@ class _Stream:
     table: Table
     names: Mapping[str, str]
     scale: float
-    offset: tuple[float, float]
     flip: bool
     cell: str | None
     no_cell: tuple[str, ...]
@@ -49,10 +48,7 @@ class _Stream:
         stored = self.names[name]
         if stored in {"x", "y"}:
             sign = -1.0 if stored == "y" and self.flip else 1.0
-            shift = self.offset[stored == "y"]
             numbers = column if kinds.is_floating(column.type) else column.cast(pa.float64())
-            if shift:
-                numbers = pc.add(numbers, pa.scalar(shift).cast(numbers.type))
             factor = sign * self.scale
             return (
                 numbers if factor == 1.0 else pc.multiply(numbers, pa.scalar(factor, numbers.type))
@@ -89,12 +85,9 @@ def transcripts(
     z: str | None = None,
     cell: str | None = None,
     no_cell: Sequence[str] = (),
-    cell_column: str = "",
     scale: float = 1.0,
-    offset: tuple[float, float] = (0.0, 0.0),
     flip: bool = False,
     rename: Mapping[str, str] | None = None,
-    drop: Sequence[str] = (),
     types: Mapping[str, Any] | None = None,
 ) -> PointsSource:
     """Points of a table with one transcript a row.
@@ -111,15 +104,11 @@ def transcripts(
         Column that names the cell.
     no_cell : sequence of str
         Its values for transcripts outside cells; they become null.
-    cell_column : str
-        Obs column whose values `cell` holds; "" for the cell ids.
-    scale, offset, flip
-        Stored = (source + offset) x scale, y negated when `flip`.
+    scale, flip
+        Stored = source x scale, y negated when `flip`.
     rename : mapping, optional
         Other names for further columns. Columns called x, y or z that are not the coordinates
         become `x_source` and so on.
-    drop : sequence of str
-        Columns left out.
     types : mapping, optional
         Arrow types of columns of text files, where the first block may mislead.
 
@@ -140,19 +129,14 @@ def transcripts(
     given = {x: "x", y: "y"} | ({z: "z"} if z else {})
     require_columns(table.path, table.names, [*given, gene, *([cell] if cell else [])])
     known = {**(rename or {}), **given}
-    named = {
-        name: known.get(name) or _free_name(name, table.names)
-        for name in table.names
-        if name not in drop
-    }
+    named = {name: known.get(name) or _free_name(name, table.names) for name in table.names}
     fixed = {name: pa.float64() for name in given} if _is_text(table) else {}
     if cell and _is_text(table):
         fixed[cell] = pa.string()
     return PointsSource(
-        _Stream(table, named, scale, offset, flip, cell, tuple(no_cell), fixed | dict(types or {})),
+        _Stream(table, named, scale, flip, cell, tuple(no_cell), fixed | dict(types or {})),
         feature_key=named[gene],
         instance_key=named[cell] if cell else "",
-        cell_column=cell_column,
         # Text has no such number: counting its lines is a pass over the file.
         n_rows=table.n_rows if isinstance(table, ParquetTable) else None,
     )

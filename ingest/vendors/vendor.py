@@ -112,8 +112,6 @@ class VendorReader(ABC):
     """Assay in the vendor's words."""
     known_options: ClassVar[frozenset[str]] = frozenset()
     """Names allowed in reader_kwargs."""
-    splits: ClassVar[bool] = False
-    """Whether `split_by` means something to the reader."""
     takes_image: ClassVar[bool] = False
     """Whether the sheet's `image` is read."""
 
@@ -207,7 +205,7 @@ class VendorReader(ABC):
     def _refuse_meaningless(self, path: Path, options: ReadOptions) -> None:
         """Refuse options that mean nothing here, rather than ignore them."""
         given = {"layer": options.layer, "spatial_key": options.spatial_key}
-        if not self.splits and options.split_by != "none":
+        if options.split_by != "none":
             given["split_by"] = options.split_by
         if not self.takes_image and options.image is not None:
             given["image"] = str(options.image)

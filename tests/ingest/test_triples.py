@@ -15,7 +15,7 @@ from scipy import sparse
 
 from tisseract.ingest import triples
 from tisseract.ingest.partition import plan_partition, write_section
-from tisseract.ingest.scratch import scratch_bytes_of, scratch_folder
+from tisseract.ingest.scratch import scratch_bytes_of, scratch_folder, scratch_in
 from tisseract.ingest.split import MaskedCounts
 from tisseract.ingest.triples import Entries, sorted_blocks
 from tisseract.ingest.vendors.entries import EntryCounts, EntryPiece
@@ -69,10 +69,10 @@ def test_a_range_too_large_is_divided_again(
         return inner(entries, *rest)
 
     monkeypatch.setattr(triples, "_block", watched)
-    found = sorted_blocks(
-        entries_of(matrix, 1, 9), 200, matrix.dtype, nnz=None, budget_bytes=1, scratch=tmp_path
-    )
-    assert (whole(found, 7) == matrix).all()
+    entries = entries_of(matrix, 1, 9)
+    with scratch_in(tmp_path):
+        found = sorted_blocks(entries, 200, matrix.dtype, nnz=None, budget_bytes=1)
+        assert (whole(found, 7) == matrix).all()
     assert max(largest) <= 8
     assert not list(tmp_path.iterdir())
 
