@@ -85,10 +85,10 @@ class TestForms:
         source = transcripts(
             open_table(written(tmp_path, form, frame)),
             x="gx", y="gy", gene="gene", cell="cell", no_cell=("none",), scale=2.0,
-            offset=(1.0, 0.0), flip=True,
+            flip=True,
         )  # fmt: skip
         found = pa.Table.from_batches(list(source.batches())).to_pandas()
-        assert found["x"].tolist() == [4.0, 6.0]
+        assert found["x"].tolist() == [2.0, 4.0]
         assert found["y"].tolist() == [-6.0, -8.0]
         assert found["x_source_source"].tolist() == [7.0, 8.0]
         assert found["x_source"].tolist() == [5, 6]
