@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import re
 from pathlib import Path
 
 from ..atlas.errors import Fault, InputError
+from .packed import open_bytes
 from .reader import faults_of
 from .source import StringValues
 
@@ -81,11 +81,9 @@ def read_names(path: Path) -> StringValues:
 
 
 def _text(path: Path) -> bytes:
-    with faults_of(path, "a table", parsing=True):
-        opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115
-        with opened as file:
-            # A few megabytes of gzip can unpack into the whole memory.
-            text = file.read(_MOST_TEXT + 1)
+    with faults_of(path, "a table", parsing=True), open_bytes(path) as file:
+        # A few megabytes of gzip can unpack into the whole memory.
+        text = file.read(_MOST_TEXT + 1)
     if len(text) > _MOST_TEXT:
         raise InputError(Fault(str(path), f"expected at most {_MOST_TEXT} bytes, but got more"))
     return text

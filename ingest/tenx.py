@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from .guard import Hdf5Node, open_hdf5
 from .hdf5 import Hdf5Matrix
 from .matrix import MatrixFacts
 from .mtx_text import mtx_pieces
+from .packed import open_bytes
 from .reader import faults_of
 from .source import CountsSource, CsrBlock, StringValues
 from .spaceranger_files import read_lines, read_names
@@ -186,7 +186,7 @@ def open_mtx(matrix: Path, barcodes: Path, features: Path) -> FeatureMatrix:
     """
     rows = [line.split("\t") for line in read_lines(features)]
     cells = read_names(barcodes)
-    with faults_of(matrix, "a Matrix Market file", parsing=True), _open_text(matrix) as file:
+    with faults_of(matrix, "a Matrix Market file", parsing=True), open_bytes(matrix) as file:
         n_vars, n_obs, nnz, integer, software = _header(file, matrix)
     if (n_vars, n_obs) != (len(rows), len(cells)):
         raise InputError(
@@ -205,10 +205,6 @@ def open_mtx(matrix: Path, barcodes: Path, features: Path) -> FeatureMatrix:
         MtxCounts(matrix, n_obs, n_vars, nnz, np.dtype(np.int64 if integer else np.float64)),
         software,
     )
-
-
-def _open_text(path: Path) -> IO[bytes]:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
 def _header(file: IO[bytes], path: Path) -> tuple[int, int, int, bool, str]:
@@ -293,7 +289,7 @@ class MtxCounts:
         total, last = 0, 0
         with (
             faults_of(self.path, "a Matrix Market file", parsing=True),
-            _open_text(self.path) as file,
+            open_bytes(self.path) as file,
         ):
             _header(file, self.path)
             for genes, cells, numbers in mtx_pieces(file, self.dtype):

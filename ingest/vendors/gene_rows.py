@@ -16,9 +16,9 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from ..packed import open_bytes
 from ..reader import faults_of
 from .entries import EntryCounts, EntryPiece
-from .text_lines import open_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,9 +17,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from ..packed import open_bytes
 from ..reader import faults_of
 from ..ring_checks import largest_part, ragged
-from .text_lines import open_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,11 +11,11 @@ import numpy as np
 
 from ...atlas.errors import Fault, InputError, near
 from ..mtx_text import mtx_pieces
+from ..packed import open_bytes
 from ..reader import faults_of
 from ..source import CsrBlock, StringValues
 from ..triples import Entries, sorted_blocks, sorting_bytes
 from .column_values import as_text
-from .text_lines import open_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from ..packed import open_bytes
 from ..reader import faults_of
 from ..source import StringValues
 from .table import open_table
@@ -121,7 +121,7 @@ def open_positions(path: Path) -> Table:
     if path.suffix.casefold() == ".parquet":
         table = open_table(path)
     else:
-        with faults_of(path, "spot positions", parsing=True), _open_bytes(path) as file:
+        with faults_of(path, "spot positions", parsing=True), open_bytes(path) as file:
             head = file.readline(4096).decode("utf-8-sig")
         if "in_tissue" in head or "barcode" in head:
             table = open_table(path)
@@ -139,11 +139,6 @@ def open_positions(path: Path) -> Table:
             )
         )
     return table
-
-
-def _open_bytes(path: Path) -> IO[bytes]:
-    opened = gzip.open(path, "rb") if path.suffix.casefold() == ".gz" else path.open("rb")  # noqa: SIM115
-    return cast("IO[bytes]", opened)
 
 
 def place_spots(path: Path, index: RowIndex, *, keep: int = 0) -> Spots:

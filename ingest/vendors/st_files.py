@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...atlas.errors import Fault, InputError, near
+from ..packed import open_bytes
 from .folder import Folder
-from .text_lines import open_bytes
 
 __all__ = ["SPOT_NAME", "Bundle", "is_count_table", "locate"]
 

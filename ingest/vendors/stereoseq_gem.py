@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from ..packed import open_bytes
 from ..reader import faults_of
 from .stereoseq_molecules import Molecules
-from .text_lines import open_bytes
 from .text_table import TextTable
 
 if TYPE_CHECKING:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, cast
 
-__all__ = ["line_blocks", "open_bytes"]
+__all__ = ["line_blocks"]
 
 _LONGEST = 2**28
-
-
-def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file for its bytes, unpacked where its name ends in .gz."""
-    packed = path.suffix.casefold() == ".gz"
-    return cast("IO[bytes]", gzip.open(path, "rb") if packed else path.open("rb"))
 
 
 def line_blocks(path: Path, skip: int, block_bytes: int = 2**22) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from ..packed import open_bytes
 from ..reader import faults_of
 from ..source import StringValues
 from ..text_values import MISSING, first_guess, typed_words
@@ -24,7 +25,6 @@ from .column_values import (
     numbers_of,
     require_columns,
 )
-from .text_lines import open_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa

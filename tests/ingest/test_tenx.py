@@ -37,6 +37,11 @@ def mtx(folder: Path) -> tuple[Path, Path, Path]:
     return folder / matrix, folder / barcodes, folder / features
 
 
+def test_endings_in_capitals_are_unpacked(tmp_path: Path) -> None:
+    files = [path.rename(path.with_suffix(".GZ")) for path in mtx(tmp_path)]
+    assert (rows_of(open_mtx(*files)) != COUNTS).nnz == 0
+
+
 def rows_of(matrix: FeatureMatrix, budget: int = 2**20) -> Any:
     start, parts = 0, []
     for block in matrix.counts.blocks(budget):
