@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -42,14 +43,24 @@ def gaps_closed(rows: NDArray[np.int64], max_gap: int) -> list[tuple[int, int]]:
     return list(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    fd = os.open(path, flags, 0o600)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 class RowFile:
     """A table `(n_rows, width)` of float32 on disk that never holds more in memory than is asked.
 
     Positioned reads and writes, no memory map: pages of a map would count as this process's own
-    memory. Rows not yet written read as zeros.
+    memory. Open only while it is read or written: there may be more tables than files that a
+    process may hold open. Rows not yet written read as zeros.
     """
 
-    __slots__ = ("_center", "_fd", "n_rows", "path", "width")
+    __slots__ = ("_center", "n_rows", "path", "width")
 
     def __init__(self, path: Path, n_rows: int, width: int) -> None:
         if n_rows < 0 or width < 1:
@@ -58,8 +69,8 @@ class RowFile:
             )
         self.path, self.n_rows, self.width = path, n_rows, width
         self._center: NDArray[np.float32] | None = None
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.ftruncate(self._fd, n_rows * width * 4)
+        with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
+            os.ftruncate(fd, n_rows * width * 4)
 
     def __enter__(self) -> Self:
         return self
@@ -69,10 +80,7 @@ class RowFile:
 
     def close(self) -> None:
         """Remove the file; closing twice does no harm."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            self.path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def center(self, mean: NDArray[np.float64]) -> None:
         """Take a mean, `(width,)`, off every row from now on: when it is read, not on disk."""
@@ -93,18 +101,23 @@ class RowFile:
                 f"but got an array of shape {data.shape} at row {start}"
             )
         view, offset = memoryview(data).cast("B"), start * self.width * 4
-        while view:
-            done = os.pwrite(self._fd, view, offset)
-            view, offset = view[done:], offset + done
+        with _opened(self.path, os.O_WRONLY) as fd:
+            while view:
+                done = os.pwrite(fd, view, offset)
+                view, offset = view[done:], offset + done
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return rows `start:stop`, `(stop - start, width)`."""
+        with _opened(self.path, os.O_RDONLY) as fd:
+            return self._read(fd, start, stop)
+
+    def _read(self, fd: int, start: int, stop: int) -> NDArray[np.float32]:
         out = np.empty((stop - start, self.width), dtype=np.float32)
         if out.size == 0:
             return out
         view, offset = memoryview(out).cast("B"), start * self.width * 4
         while view:
-            done = os.preadv(self._fd, [view], offset)
+            done = os.preadv(fd, [view], offset)
             if done == 0:
                 raise InvalidArgument(f"wanted rows up to {stop}, but got a table of {self.n_rows}")
             view, offset = view[done:], offset + done
@@ -117,9 +130,10 @@ class RowFile:
         out = np.empty((len(rows), self.width), dtype=np.float32)
         order = np.argsort(rows, kind="stable")
         ordered = rows[order]
-        for start, stop in gaps_closed(np.unique(ordered), max_gap):
-            lo, hi = np.searchsorted(ordered, [start, stop])
-            out[order[lo:hi]] = self.read(start, stop)[ordered[lo:hi] - start]
+        with _opened(self.path, os.O_RDONLY) as fd:
+            for start, stop in gaps_closed(np.unique(ordered), max_gap):
+                lo, hi = np.searchsorted(ordered, [start, stop])
+                out[order[lo:hi]] = self._read(fd, start, stop)[ordered[lo:hi] - start]
         return out
 
     def blocks(self, block_rows: int) -> Iterator[NDArray[np.float32]]:

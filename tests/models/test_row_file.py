@@ -1,5 +1,7 @@
 """Scratch tables on disk."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,9 @@ from hypothesis import strategies as st
 
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.models.rows.file import RowFile
+
+from ..planted import planted
+from ..sections import make_store
 
 
 @settings(max_examples=30, deadline=None)
@@ -27,6 +32,39 @@ def test_take_is_indexing(
 def test_the_file_goes_with_the_table(tmp_path: Path) -> None:
     with RowFile(tmp_path / "t", 4, 2):
         assert (tmp_path / "t").stat().st_size == 32
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.slow
+def test_more_sections_than_open_files(tmp_path: Path) -> None:
+    store = make_store(tmp_path, {f"s{k}": planted(40, seed=k) for k in range(20)})
+    program = (
+        "import resource\n"
+        "from tisseract.atlas.store import open_store\n"
+        "from tisseract.models.baseline import DomainBaseline\n"
+        f"store = open_store({store.url!r})\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (24, 24))\n"
+        "options = {'n_comps': 4, 'n_hops': 1, 'integrate': 'harmony', 'max_iter': 1}\n"
+        "model = DomainBaseline(store, **options).fit()\n"
+        "with model.embedded() as tables:\n"
+        "    print(sum(len(table.read(0, 40)) for table, _ in tables.values()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "800"
+
+
+def test_a_closed_table_is_gone(tmp_path: Path) -> None:
+    table = RowFile(tmp_path / "t", 4, 2)
+    assert (tmp_path / "t").stat().st_mode & 0o777 == 0o600
+    table.close()
+    table.close()
+    with pytest.raises(FileNotFoundError):
+        table.read(0, 1)
+    with pytest.raises(FileNotFoundError):
+        table.write(0, np.ones((1, 2)))
     assert not (tmp_path / "t").exists()
 
 

@@ -213,7 +213,7 @@ def test_a_failing_batch_is_raised_as_it_is(tmp_path: Path) -> None:
     batches = ring_batches(tmp_path)
     for source in batches.sources:
         source.table.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
+    with pytest.raises(OSError, match="No such file"):
         trainer(batches, Memory(), num_workers=2).run()
 
 
