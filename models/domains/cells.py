@@ -46,7 +46,7 @@ def chosen_cells(
     masks : dict of str to ndarray (n_obs,) bool
         Of the sections that are not taken whole.
     where : str or None
-        None where every cell takes part.
+        None where every cell takes part, and no expression said so.
 
     Raises
     ------
@@ -71,7 +71,8 @@ def chosen_cells(
             f"wanted cells in every section, but got none in {', '.join(empty[:3])} ({told}); "
             "leave these sections out, or take every cell with mask={}"
         )
-    return masks, told if masks else None
+    # a filter is kept also where it leaves nobody out here: what is embedded later goes by it
+    return masks, told if masks or where else None
 
 
 def _mask(section: "Section", mask: Masks | None) -> NDArray[np.bool_] | None:

@@ -1,5 +1,6 @@
 """Cells that take part in domains: quality control by default, masks, stored and lazy graphs."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import tisseract
 from tisseract.atlas.derived_read import read_domains, read_embedding
 from tisseract.atlas.errors import InvalidArgument
 from tisseract.atlas.graph import knn
@@ -117,7 +119,7 @@ def test_votes_do_not_hang_on_blocks(fresh_store: AtlasStore) -> None:
 def test_a_mask_of_nothing_left_out_is_no_mask(fresh_store: AtlasStore) -> None:
     assert chosen_cells(fresh_store, ["a"]) == ({}, None)
     assert chosen_cells(fresh_store, ["a"], {}) == ({}, None)
-    assert chosen_cells(fresh_store, ["a"], {"a": np.ones(N, bool)}, "n > 0") == ({}, None)
+    assert chosen_cells(fresh_store, ["a"], {"a": np.ones(N, bool)}, "n > 0") == ({}, "n > 0")
 
 
 def test_cells_that_pass_quality_control_are_the_default(tmp_path: Path) -> None:
@@ -148,3 +150,23 @@ def test_wrong_masks_are_told(fresh_store: AtlasStore) -> None:
         chosen_cells(fresh_store, ["a"], {"a": np.zeros(N, bool)}, "n > 5")
     with pytest.raises(InvalidArgument, match="is only its name here"):
         chosen_cells(fresh_store, ["a"], where="n > 5")
+
+
+def test_a_filter_that_left_nobody_out_goes_with_the_run(tmp_path: Path) -> None:
+    good = {"a": np.ones(200), "late": (np.arange(200) % 3 > 0).astype(np.float64)}
+    raws = {}
+    for seed, (name, values) in enumerate(good.items()):
+        raw = planted(200, seed=seed)
+        raws[name] = replace(raw, obs={**raw.obs, "good": ArrayColumn.of(values)})
+    make_store(tmp_path, raws)
+    atlas = tisseract.open(str(tmp_path / "atlas"), read_only=False)
+    atlas.find_domains(n_domains=2, where="good == 1", sections=["a"])
+    run = str(atlas.derived("embedding", "domain", "a").run)
+    atlas.embed(run, key_added="domain", sections=["late"])
+    place = f"{atlas.derived('embedding', 'domain', 'late').prefix}/provenance.json"
+    facts = json.loads(atlas.storage.get(place, max_bytes=2**20))
+    assert facts["parameters"]["where"] == "good == 1"
+    kept = atlas.section("late").obs(columns=["good"], index=False)["good"].to_numpy() == 1
+    rows = read_embedding(atlas, "domain", "late")
+    np.testing.assert_allclose(rows[kept].mean(axis=0), 0.0, atol=1e-4)
+    assert abs(rows.mean(axis=0)).max() > 1e-2
