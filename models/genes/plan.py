@@ -12,7 +12,7 @@ composition   nothing
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from .shared import FEWEST_GENES, FEWEST_PARTS, common_genes, gene_columns, mean
 from .variable import FLAVORS, rank_genes
 
 if TYPE_CHECKING:
+    from ...atlas.panel import Panel
     from ...atlas.section import Section
 
 __all__ = [
@@ -62,6 +63,9 @@ class FeaturePlan:
         Which of them are features (the most variable ones, or all).
     target_depth : float
         Counts per cell, over those genes, after library-size normalization.
+    aliases : tuple of tuple of str
+        Other names of each of those genes in the sections it was chosen from; empty where none has
+        any.
     """
 
     organism: tuple[str, ...]
@@ -69,6 +73,7 @@ class FeaturePlan:
     symbol: tuple[str, ...]
     chosen: NDArray[np.int64]
     target_depth: float
+    aliases: tuple[tuple[str, ...], ...] = ()
 
     @property
     def n_genes(self) -> int:
@@ -83,6 +88,7 @@ class FeaturePlan:
             "symbol": list(self.symbol),
             "chosen": self.chosen.tolist(),
             "target_depth": self.target_depth,
+            "aliases": [list(names) for names in self.aliases],
         }
 
     @classmethod
@@ -94,6 +100,7 @@ class FeaturePlan:
             tuple(map(str, facts["symbol"])),
             np.asarray(facts["chosen"], dtype=np.int64),
             float(facts["target_depth"]),
+            tuple(tuple(map(str, names)) for names in facts.get("aliases", ())),
         )
 
 
@@ -154,8 +161,39 @@ def normalized(counts: Any, treatment: str, target_depth: float) -> Csr:
     return out
 
 
+def _columns(panel: "Panel", plan: FeaturePlan) -> NDArray[np.int64]:
+    """Column of each gene of a plan in a panel, -1 where none can be told to be it."""
+    column = np.full(len(plan.gene_id), -1, dtype=np.int64)
+    same = [not own or not panel.organism or own == panel.organism for own in plan.organism]
+    ids, symbols = ([(name,) for name in names] for names in (plan.gene_id, plan.symbol))
+    for names in (ids, symbols, plan.aliases or [()] * len(ids)):
+        taken = set(column[column >= 0].tolist())
+        claims: dict[int, list[int]] = {}
+        for gene in np.flatnonzero((column < 0) & same).tolist():
+            found = _one_column(panel, names[gene])
+            if found >= 0 and found not in taken:
+                claims.setdefault(found, []).append(gene)
+        for found, genes in claims.items():
+            # names that differ in case alone may be two genes: the same spelling goes first
+            own = (panel.gene_id[found], panel.symbol[found])
+            same_name = ([gene for gene in genes if name in names[gene]] for name in own)
+            surest = next(filter(None, same_name), genes)
+            if len(surest) == 1:
+                column[surest[0]] = found
+    return column
+
+
+def _one_column(panel: "Panel", names: Sequence[str]) -> int:
+    """Column that the first name to fit any means, -1 where that is none or several."""
+    found = next((fits for name in names if name and (fits := panel.candidates(name))), ())
+    return found[0] if len(found) == 1 else -1
+
+
 def locate_genes(section: "Section", plan: FeaturePlan) -> SectionColumns:
     """Find the genes of a plan in a section, also one the plan was not made from.
+
+    By identifier, then symbol, then alias, among genes of the same organism; no column is two
+    genes.
 
     Raises
     ------
@@ -163,20 +201,17 @@ def locate_genes(section: "Section", plan: FeaturePlan) -> SectionColumns:
         When the section measured too few of them.
     """
     panel, nonzero = section.panel, section.totals.nnz
-    column = np.full(len(plan.gene_id), -1, dtype=np.int64)
-    for i, names in enumerate(zip(plan.gene_id, plan.symbol, strict=True)):
-        for name in names:
-            found = panel.candidates(name) if name else ()
-            if len(found) == 1:
-                column[i] = found[0]
-                break
+    column = _columns(panel, plan)
     column[panel.zero_padded & (column >= 0) & (nonzero[column] == 0)] = -1
     present = int((column[plan.chosen] >= 0).sum())
     fewest = min(plan.n_genes, FEWEST_PARTS if section.values == "composition" else FEWEST_GENES)
     if present < fewest:
+        others = sorted(set(plan.organism) - {"", panel.organism}) if panel.organism else []
+        apart = f" (of {panel.organism}, not {', '.join(others)})" if others else ""
         raise InvalidArgument(
             f"wanted at least {fewest} of the model's {plan.n_genes} genes in section "
-            f"{section.name!r}, but got {present}; fit a model on sections that share its panel"
+            f"{section.name!r}{apart}, but got {present}; fit a model on sections that share its "
+            "panel"
         )
     return SectionColumns(column, TREATMENTS[section.values])
 
@@ -280,6 +315,7 @@ def plan_features(
     if flavor not in CHOICES:
         raise InvalidArgument(f"wanted a flavor of {', '.join(CHOICES)}, but got {flavor!r}")
     genes, rows = common_genes(sections)
+    aliases = tuple(genes.aliases[row] for row in rows)
     columns = {s.name: gene_columns(s, genes, rows) for s in sections}
     plan = FeaturePlan(
         tuple(map(str, genes.organism[rows])),
@@ -287,6 +323,7 @@ def plan_features(
         tuple(map(str, genes.symbol[rows])),
         np.arange(len(rows), dtype=np.int64),
         mean_depth(sections, columns),
+        aliases if any(aliases) else (),
     )
     if len(rows) <= n_top_genes:
         return plan
@@ -302,9 +339,7 @@ def plan_features(
             block_rows=block_rows,
         )
         best = np.flatnonzero(ranked.chosen)
-    return FeaturePlan(
-        plan.organism, plan.gene_id, plan.symbol, np.sort(best).astype(np.int64), plan.target_depth
-    )
+    return replace(plan, chosen=np.sort(best).astype(np.int64))
 
 
 def _most_varying(

@@ -1,5 +1,7 @@
 """Gene choice and normalization: what is done follows from what the matrix holds."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,9 @@ import pytest
 import scipy.sparse as sp
 
 from tisseract.atlas.errors import BudgetExceeded, InvalidArgument
+from tisseract.atlas.panel import Panel
 from tisseract.atlas.store import AtlasStore
+from tisseract.ingest.source import RawSection
 from tisseract.models.components.pca import GramSum
 from tisseract.models.components.projection import plan_pass
 from tisseract.models.genes.plan import (
@@ -21,9 +25,10 @@ from tisseract.models.genes.plan import (
     plan_features,
     section_blocks,
 )
+from tisseract.models.genes.shared import gene_columns
 
 from ..planted import planted
-from ..sections import make_store
+from ..sections import make_raw, make_store
 
 
 @pytest.mark.parametrize("values", ["counts", "expected"])
@@ -135,6 +140,88 @@ def test_a_section_of_other_genes_is_refused(planted_store: AtlasStore, tmp_path
         InvalidArgument, match="of the model's 36 genes in section 'far', but got 0"
     ):
         locate_genes(other, plan)
+
+
+def with_panel(n: int, seed: int, names: list[str], **more: Any) -> RawSection:
+    """Random counts of genes that are named so."""
+    raw = make_raw(n_obs=n, n_vars=len(names), seed=seed)
+    return replace(raw, panel=Panel.of(names, **more))
+
+
+IDS = [f"ENSMUSG000000000{k:02d}" for k in range(12)]
+SYMBOLS = [f"Gene{k}" for k in range(12)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"names": IDS, "symbols": SYMBOLS}, {"names": [s.upper() for s in SYMBOLS]}),
+        ({"names": [s.lower() for s in SYMBOLS]}, {"names": IDS, "symbols": SYMBOLS}),
+        (
+            {"names": IDS, "symbols": SYMBOLS, "aliases": [[f"Old{k}"] for k in range(12)]},
+            {"names": [f"old{k}" for k in reversed(range(12))]},
+        ),
+        ({"names": [f"{one}.4" for one in IDS]}, {"names": IDS[::-1]}),
+        (  # one symbol of two identifiers is neither; the other 12 fit
+            {"names": [*IDS, "ENSMUSG00000000099"], "symbols": [*SYMBOLS, "Gene0"]},
+            {"names": [*SYMBOLS, *IDS[:1]]},
+        ),
+        ({"names": [*SYMBOLS, "GENE0"]}, {"names": SYMBOLS}),
+    ],
+)
+def test_genes_of_a_plan_stand_where_the_union_has_them(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    raws = {
+        name: with_panel(40, k, organism="mouse", **facts)
+        for k, (name, facts) in enumerate({"a": first, "b": second}.items())
+    }
+    store = make_store(tmp_path, raws)
+    sections = [store.section("a"), store.section("b")]
+    genes, rows = common_genes(sections)
+    plan = FeaturePlan.from_dict(json.loads(json.dumps(plan_features(sections).to_dict())))
+    for section in sections:
+        known = gene_columns(section, genes, rows)
+        assert len(rows) == 12
+        assert np.array_equal(locate_genes(section, plan).column, known)
+        # as many as the panels say, also of a plan over one of them alone
+        alone = locate_genes(section, plan_features(sections[:1])).column
+        assert np.array_equal(np.sort(alone[alone >= 0]), np.unique(alone[alone >= 0]))
+
+
+def test_a_column_is_one_gene(tmp_path: Path) -> None:
+    twice = {"names": [*IDS, "ENSMUSG00000000099"], "symbols": [*SYMBOLS, "Gene0"]}
+    raws = {
+        "ids": with_panel(40, 0, organism="mouse", **twice),
+        "symbols": with_panel(40, 1, organism="mouse", names=SYMBOLS),
+    }
+    store = make_store(tmp_path, raws)
+    plan = plan_features([store.section("ids")])
+    column = locate_genes(store.section("symbols"), plan).column
+    assert column.tolist() == [-1, *range(1, 12), -1]
+    assert np.array_equal(locate_genes(store.section("ids"), plan).column, np.arange(13))
+
+
+@pytest.mark.parametrize(("organism", "fits"), [("human", False), ("mouse", True), ("", True)])
+def test_genes_of_another_organism_are_other_genes(
+    planted_store: AtlasStore, tmp_path: Path, organism: str, fits: bool
+) -> None:
+    names = [f"GENE{k}" for k in range(36)]
+    store = make_store(tmp_path, {"far": with_panel(40, 0, names, organism=organism)})
+    plan = plan_features([planted_store.section("a")])
+    if fits:
+        assert locate_genes(store.section("far"), plan).present.all()
+    else:
+        with pytest.raises(InvalidArgument, match=r"'far' \(of human, not mouse\), but got 0"):
+            locate_genes(store.section("far"), plan)
+
+
+def test_a_plan_from_before_aliases_is_read(planted_store: AtlasStore) -> None:
+    facts = plan_features([planted_store.section("a")]).to_dict()
+    del facts["aliases"]
+    plan = FeaturePlan.from_dict(facts)
+    assert plan.aliases == ()
+    assert locate_genes(planted_store.section("a"), plan).present.all()
 
 
 def test_a_small_limit_makes_small_blocks_then_refuses(planted_store: AtlasStore) -> None:
