@@ -144,9 +144,6 @@ class DomainBaseline(AtlasModel):
         self.integrate, self.batch_key = integrate, batch_key
         self.harmony_options = HarmonyOptions(theta, sigma, 1.0, n_clusters, max_iter, self.seed)
         self.harmony: Harmony | None = None
-        if integrate:
-            for name in self.section_names:
-                batch_of(store.section(name), batch_key)
 
     @property
     @override
@@ -212,12 +209,8 @@ class DomainBaseline(AtlasModel):
         self, section: "Section", folder: Path, done: CellsDone
     ) -> tuple[RowFile, Mapping[str, str]]:
         table, inputs = self._smoothed(section, folder, done)
-        try:
-            # components corrected before part again once noise is averaged away
-            self._correct(section, table)
-        except BaseException:
-            table.close()
-            raise
+        # components corrected before part again once noise is averaged away
+        self._correct(section, table)
         return table, inputs
 
     def _smoothed(
@@ -266,6 +259,8 @@ class DomainBaseline(AtlasModel):
         """Plan the correction of a block, where there is one."""
         if self.integrate is None:
             return []
+        for section in counts.sections:
+            batch_of(section, self.batch_key)  # refused before anything is computed
         rows = sum(section.n_obs for section in counts.sections)
         clusters = self.harmony_options.clusters(rows)
         peak = OVERHEAD + correction_bytes(rows, self.width, clusters)
@@ -275,12 +270,19 @@ class DomainBaseline(AtlasModel):
     def _fit_stages(self, counts: CountsPlan) -> list[StagePlan]:
         if self.integrate is None:
             return []
+        batches = {batch_of(section, self.batch_key) for section in counts.sections}
+        if len(batches) < 2:
+            raise InvalidArgument(
+                f"wanted sections of at least two batches, but got batch_key={self.batch_key!r}, "
+                f"which is {', '.join(batches)} in every one; choose another `batch_key`, or do "
+                "not integrate"
+            )
         rows = sum(section.n_obs for section in counts.sections)
         need = harmony_bytes(
             rows,
             self.width,
             n_clusters=self.harmony_options.clusters(rows),
-            n_batches=len({batch_of(section, self.batch_key) for section in counts.sections}),
+            n_batches=len(batches),
             max_iter=self.harmony_options.max_iter,
         )
         return [StagePlan("integration", 0, 0, OVERHEAD + need, _FEWER_CLUSTERS)]

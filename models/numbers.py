@@ -34,6 +34,7 @@ def _real(words: str, holds: Callable[[float], bool]) -> _Rule:
 
 
 _ONE, _ZERO = _whole(1), _whole(0)
+_ONE_OR_NONE = _Rule("a whole number >= 1 or None", lambda v: v is None or _ONE.holds(v))
 _WEIGHT = _real("a number >= 0", lambda value: value >= 0)
 _ABOVE = _real("a number > 0", lambda value: value > 0)
 _RULES: Mapping[str, _Rule] = {
@@ -46,7 +47,7 @@ _RULES: Mapping[str, _Rule] = {
     "steps": _ONE,
     "lr": _ABOVE,
     "batch_cells": _ONE,
-    "max_rows": _Rule("a whole number >= 1 or None", lambda v: v is None or _ONE.holds(v)),
+    "max_rows": _ONE_OR_NONE,
     "mask_rate": _real("a share between 0 and 1", lambda value: 0 < value < 1),
     "reconstruction": _WEIGHT,
     "prior": _WEIGHT,
@@ -54,6 +55,10 @@ _RULES: Mapping[str, _Rule] = {
     "n_dims": _ONE,
     "num_workers": _ZERO,
     "every": _ONE,
+    "theta": _WEIGHT,
+    "sigma": _ABOVE,
+    "n_clusters": _ONE_OR_NONE,
+    "max_iter": _ONE,
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...atlas.errors import InvalidArgument
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["METHODS", "find_domains", "refuse_taken"]
 
 METHODS = ("plain", "gnn", "expression")
+COVARIANCES: tuple[Covariance, ...] = ("tied", "full")
 _FREE = frozenset({"compile", "device", "num_workers", "precision"})  # all else a run has fixed
 MOST_DOMAINS = 4096  # codes are int16, and no tissue has so many
 
@@ -116,9 +118,9 @@ def find_domains(
     Raises
     ------
     InvalidArgument
-        Unknown method, more domains than cells, resolutions not below `n_domains`, sections
-        without common genes, a mask that does not fit or leaves a section no cell, or a key that
-        is taken.
+        Unknown method or covariance, more domains than cells, resolutions not below `n_domains`,
+        sections without common genes, a mask that does not fit or leaves a section no cell, or a
+        key that is taken.
     ReadOnly
         The atlas was opened for reading.
     CommitConflict
@@ -131,7 +133,7 @@ def find_domains(
     Memory: the limit.
     Disk: 4 bytes x dimensions x cells of scratch.
     """
-    _check(method, n_domains, resolutions)
+    _check(method, n_domains, resolutions, covariance)
     store.storage.forbid_writing(f"labels under {key_added!r}")
     names = list(dict.fromkeys(sections if sections is not None else store.section_names))
     keys = [key_added, *(f"{key_added}_{level}" for level in resolutions)]
@@ -226,23 +228,37 @@ def refuse_taken(
             )
 
 
-def _check(method: str, n_domains: int | Literal["auto"], resolutions: Sequence[int]) -> None:
+def _whole(number: Any, most: int) -> bool:
+    """Tell whether something is a whole number of 1 to `most`."""
+    # a bool is an int to Python
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
+    return whole and 1 <= int(number) <= most
+
+
+def _check(
+    method: str, n_domains: int | Literal["auto"], resolutions: Sequence[int], covariance: str
+) -> None:
     if method not in METHODS:
         raise InvalidArgument(f"a method of {', '.join(METHODS)} is wanted, but got {method!r}")
-    auto = n_domains == "auto"
-    if not auto and (isinstance(n_domains, bool | str) or not 1 <= n_domains <= MOST_DOMAINS):
+    if covariance not in COVARIANCES:
         raise InvalidArgument(
-            f'wanted 1 to {MOST_DOMAINS} domains or "auto", but got n_domains={n_domains!r}'
+            f"a covariance of {', '.join(COVARIANCES)} is wanted, but got {covariance!r}"
+        )
+    auto = n_domains == "auto"
+    if not auto and not _whole(n_domains, MOST_DOMAINS):
+        raise InvalidArgument(
+            f'wanted a whole number of 1 to {MOST_DOMAINS} domains or "auto", but got '
+            f"n_domains={n_domains!r}"
         )
     if resolutions and auto:
         raise InvalidArgument(
             'wanted a number of domains that resolutions can lie below, but got n_domains="auto"; '
             "find the number first, then name it"
         )
-    if any(isinstance(level, bool) or not 1 <= level < int(n_domains) for level in resolutions):
+    if not all(_whole(level, int(n_domains) - 1) for level in resolutions):
         raise InvalidArgument(
-            f"wanted resolutions of 1 to {int(n_domains) - 1}, below n_domains={n_domains}, but "
-            f"got {list(resolutions)}"
+            f"wanted whole resolutions of 1 to {int(n_domains) - 1}, below n_domains={n_domains}, "
+            f"but got {list(resolutions)}"
         )
 
 

@@ -291,6 +291,18 @@ def test_wrong_calls(fresh_store: AtlasStore) -> None:
         find_domains(fresh_store, "magic", n_domains=2)
     with pytest.raises(InvalidArgument, match="n_domains=0"):
         find_domains(fresh_store, n_domains=0)
+    odd: list[dict[str, Any]] = [
+        {"n_domains": 2.5},
+        {"n_domains": True},
+        {"n_domains": "2"},
+        {"n_domains": 3, "resolutions": [1.5]},
+        {"n_domains": 3, "resolutions": [True]},
+        {"n_domains": 3, "resolutions": [3]},
+        {"n_domains": 2, "covariance": "diag"},
+    ]
+    for options in odd:
+        with pytest.raises(InvalidArgument, match=r"is wanted|wanted (a )?whole"):
+            find_domains(fresh_store, **options)
     with pytest.raises(InvalidArgument, match=r"between 1 and 300 components.*got 301"):
         find_domains(fresh_store, n_domains=301)
     with pytest.raises(SectionNotFound, match="'b'"):

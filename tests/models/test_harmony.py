@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from tisseract.atlas.errors import InvalidArgument
+from tisseract.atlas.store import AtlasStore
 from tisseract.models.baseline import DomainBaseline
 from tisseract.models.components.harmony import Harmony, HarmonyOptions, fit_harmony
 from tisseract.models.rows.file import RowFile
 
 from ..planted import planted
-from ..sections import make_store
+from ..sections import add_section, make_store
 
 D, TYPES = 6, 4
 OPTIONS = HarmonyOptions(n_clusters=8, seed=3)
@@ -229,10 +230,57 @@ def test_the_plain_model_integrates_and_survives_saving(tmp_path: Path) -> None:
         assert parts[0].tobytes() == parts[1].tobytes()
         assert np.abs(parts[0] - parts[2]).max() > 0.05
     with pytest.raises(InvalidArgument, match="batch_key='patient' in section 'a', but got none"):
-        DomainBaseline(store, integrate="harmony", batch_key="patient")
+        DomainBaseline(store, integrate="harmony", batch_key="patient").fit()
     with pytest.raises(InvalidArgument, match="one value of batch_key='kind'"):
-        DomainBaseline(store, integrate="harmony", batch_key="kind")
+        DomainBaseline(store, integrate="harmony", batch_key="kind").fit()
     with pytest.raises(InvalidArgument, match="integrate='combat'"):
         DomainBaseline(store, integrate="combat")
     with pytest.raises(InvalidArgument, match="flavor of variance, seurat_v3, seurat, but"):
         DomainBaseline(store, flavor="other")
+
+
+def test_batches_are_checked_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    donors = {"a": "d1", "b": "d2", "same": "d1", "none": None}
+    raws = {
+        name: planted(60, seed=k, metadata={} if donor is None else {"donor": donor})
+        for k, (name, donor) in enumerate(donors.items())
+    }
+    store = make_store(tmp_path, raws)
+    options: dict[str, Any] = {"n_comps": 4, "n_hops": 1, "batch_key": "donor"}
+    DomainBaseline(store, sections=["a", "b"], integrate="harmony", **options).fit().save("run")
+
+    def work(*args: object, **more: object) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr("tisseract.models.lifecycle.fit_components", work)
+    monkeypatch.setattr("tisseract.models.lifecycle.write_scores", work)
+    with pytest.raises(InvalidArgument, match=r"two batches, but got batch_key='donor', .* d1 in"):
+        DomainBaseline(store, sections=["a", "same"], integrate="harmony", **options).fit()
+    with pytest.raises(InvalidArgument, match="'donor' in section 'none', but got none"):
+        DomainBaseline(store, sections=["a", "b", "none"], integrate="harmony", **options).fit()
+    with pytest.raises(InvalidArgument, match="'donor' in section 'none', but got none"):
+        DomainBaseline.load(store, "run").embed("new", sections=["none"])
+
+
+def test_a_run_is_loaded_whatever_became_of_its_sections(tmp_path: Path) -> None:
+    raws = {name: planted(60, seed=k, metadata={"donor": name}) for k, name in enumerate("abc")}
+    store = make_store(tmp_path, raws)
+    options: dict[str, Any] = {"n_comps": 4, "n_hops": 1, "batch_key": "donor"}
+    DomainBaseline(store, sections=["a", "b"], integrate="harmony", **options).fit().save("run")
+    add_section(store, "a", planted(60, seed=4), replace=True)  # of no known donor
+    loaded = DomainBaseline.load(store, "run")
+    assert [entry.section for entry in loaded.embed("new", sections=["c"])] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_iter", 2.5), ("n_clusters", 2.5), ("n_clusters", 0), ("theta", "2"), ("sigma", 0.0)],
+)
+def test_wrong_numbers_are_refused_at_once(
+    fresh_store: AtlasStore, name: str, value: object
+) -> None:
+    option: Any = {name: value}
+    with pytest.raises(InvalidArgument, match=rf"wanted a .*number .* but got {name}="):
+        DomainBaseline(fresh_store, integrate="harmony", **option)
