@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import tisseract
 from tisseract.atlas.derived_read import read_domains, read_embedding
 from tisseract.atlas.errors import InvalidArgument, StaleDerived
+from tisseract.atlas.panel import Panel
 from tisseract.cli import main
 from tisseract.simulator import SimulationPlan, simulate
 
@@ -325,7 +327,9 @@ def test_embed_tells_of_replaced_sections_and_of_genes_they_lack(
     handle = tisseract.open(atlas, read_only=False)
     held = handle.section("E11.5_e1")
     few = [str(name) for name in held.panel.symbol[:12]]
-    add_section(handle, "E11.5_e1", make_raw(n_obs=60, genes=few), replace=True)
+    panel = Panel.of(few, organism=held.panel.organism)
+    raw = replace(make_raw(n_obs=60, genes=few), panel=panel)
+    add_section(handle, "E11.5_e1", raw, replace=True)
     assert ask(capsys, "info", atlas)["stale"] == {"embedding/gnn": list(SEEN.split(","))}
     assert main(["info", atlas, "--section", "E11.5_e2"]) == 0
     assert "stale     " in (told := capsys.readouterr().out)
@@ -618,3 +622,53 @@ def test_cells_left_out_of_a_training_stay_out_of_its_embedding(
     np.testing.assert_array_equal(
         read_embedding(handle, "python", "E11.5_e1"), read_embedding(handle, "some", "E11.5_e1")
     )
+
+
+@pytest.mark.filterwarnings("default:.*left out")
+@pytest.mark.parametrize(
+    "command", [["train", "--key-added", "new"], ["embed"], ["domains", "--n-domains", "2"]]
+)
+def test_a_dry_run_reads_the_filter(
+    made: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [command[0], made, *command[1:], "--dry-run"]
+    assert main([*options, "--where", "section == 'E12.5_e1'"]) == 0
+    assert " left out" in capsys.readouterr().err
+    for where, told in (("nothing > 3", "nothing"), ("true_gradient > 1e9", "got none in")):
+        capsys.readouterr()
+        assert main([*options, "--where", where]) == 1
+        assert told in capsys.readouterr().err
+    names = "E12.5_e1,E12.5_e2"
+    assert main([*options, "--where", "section == 'E12.5_e1'", "--sections", names]) == 1
+    assert "got none in 'E12.5_e2'" in capsys.readouterr().err
+    assert main([*options, "--where", "true_gradient > 0", "--all-cells"]) == 2
+
+
+def test_a_filter_is_read_once(atlas: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tisseract.query.cells.verbs import select
+
+    asked: list[str] = []
+
+    def spy(store: Any, where: str, **options: Any) -> Any:
+        asked.append(where)
+        return select(store, where, **options)
+
+    monkeypatch.setattr("tisseract.query.filters.masks.select", spy)
+    where = "true_cell_type != 'glia'"
+    options = ["--sections", "E12.5_e1", "--where", where, "-q"]
+    assert main(["train", atlas, "--key-added", "new", *SMALL, "--curve", "-", *options]) == 0
+    assert asked == [where]
+    assert main(["embed", atlas, "--run", "gnn", *options]) == 0
+    assert asked == [where] * 2
+
+
+@pytest.mark.filterwarnings("default:.*left out")
+def test_embed_passes_over_sections_without_cells(
+    atlas: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--where", "section == 'E12.5_e2'"]
+    rows = ask(capsys, "embed", atlas, "--run", "gnn", *where)
+    assert [row["section"] for row in rows] == ["E12.5_e2"]
+    assert rows[0]["bytes"] > 0
+    named = ["--section", "E12.5_e1,E12.5_e2", "--key-added", "named"]
+    assert main(["embed", atlas, "--run", "gnn", *where, *named]) == 1

@@ -18,6 +18,7 @@ from .intent import (
     needs_torch,
     print_intent,
     refuse_existing,
+    refuse_no_cells,
     tell_unused,
 )
 from .options import (
@@ -216,6 +217,7 @@ def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> str |
     # a trained run brings its own genes
     shared = fitting_genes(atlas, wanted, graph, output) if trained is None else None
     if dry_run:
+        refuse_no_cells(atlas, job.where, wanted, named=bool(job.sections))
         print_intent(output, atlas, wanted, graph_words(graph, n_neighs), shared)
     return trained
 

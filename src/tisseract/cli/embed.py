@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .errors import UsageError, command
+from .intent import refuse_no_cells
 from .options import (
     AllCells,
     AtlasArgument,
@@ -76,7 +77,7 @@ def embed(
     verbose: Verbose = 0,
 ) -> None:
     """Embed sections with a saved run, also sections it was never trained on; commit them."""
-    from ..model_choices import check_embedding, to_embed, trained_run
+    from ..model_choices import check_embedding, filter_of, to_embed, trained_run
 
     output = Output(json, quiet, verbose)
     cells = cells_asked(where, all_cells=all_cells)
@@ -93,10 +94,14 @@ def embed(
         missing, n_genes = _missing(opened, saved, wanted, output)
         if not wanted:
             output.note(f"note: run {name!r} has embedded all sections as {key!r} already")
-        if not dry_run:
-            opened.embed(
+        made: dict[str, DerivedEntry] = {}
+        if dry_run:
+            told = where or (None if all_cells else filter_of(saved))
+            refuse_no_cells(opened, told, wanted, named=section is not None)
+        elif wanted:
+            entries = opened.embed(
                 name,
-                sections=wanted,
+                sections=section,
                 **cells,
                 key_added=key,
                 graph_key=graph,
@@ -105,6 +110,7 @@ def embed(
                 memory_limit=memory_limit,
                 progress=progress,
             )
+            made = {entry.section: entry for entry in entries}
     rows = [
         {
             "section": each,
@@ -112,9 +118,9 @@ def embed(
             "seen": _seen(opened, name, each),
             "missing_genes": missing[each],
             "model_genes": n_genes,
-            **({} if dry_run else _facts(opened.derived("embedding", key, each))),
+            **({} if dry_run else _facts(made[each])),
         }
-        for each in wanted
+        for each in (wanted if dry_run else made)
     ]
     columns = ["section", "n_obs", "seen", *([] if dry_run else ["dims"]), "missing"]
     if json:

@@ -7,7 +7,6 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from .errors import UsageError
-from .options import cells_asked
 from .output import Output
 
 if TYPE_CHECKING:
@@ -105,21 +104,25 @@ def graph_words(key: str | None, n_neighs: int) -> str:
 
 
 def refuse_no_cells(
-    atlas: Atlas, where: str | None, sections: Sequence[str], *, all_cells: bool
+    atlas: Atlas, where: str | None, sections: Sequence[str], *, named: bool
 ) -> None:
-    """Refuse a filter that cannot be read, or leaves no cell in any section.
+    """Refuse a filter as the work itself would: a dry run does not come that far.
+
+    Parameters
+    ----------
+    atlas, where, sections
+        The cells asked for.
+    named : bool
+        Whether the sections were: then each of them must have such cells, else one is enough.
 
     Raises
     ------
-    UsageError, QuerySyntax, ColumnNotFound, InvalidArgument
+    QuerySyntax, ColumnNotFound, InvalidArgument
     """
-    from ..query.filters.masks import select_masks
+    from ..query.exports.graph_cells import graph_masks
 
-    cells_asked(where, all_cells=all_cells)
-    if where is None or not sections:
-        return
-    if not any(mask.any() for mask in select_masks(atlas, where, sections).values()):
-        raise UsageError(f"--where wants a filter that leaves cells, but got {where!r}")
+    if where is not None and sections:
+        graph_masks(atlas, where, sections, named=named)
 
 
 def tell_unused(output: Output, asked: int | None, graph: str | None, n_neighs: int) -> None:

@@ -191,15 +191,17 @@ def _checked(atlas: Atlas, job: _Job, output: Output, *, dry_run: bool) -> bool:
     """Refuse what the training would refuse; tell what it works with. False ends a dry run."""
     from ..model_choices import default_graph
 
-    wanted = job.settings.get("sections") or atlas.section_names
+    named = job.settings.get("sections")
+    wanted = named or atlas.section_names
     if not job.overwrite:
         refuse_existing("a run", job.key, atlas.snapshot.runs)
         refuse_existing("an embedding", job.key, atlas.derived_keys("embedding"))
-    refuse_no_cells(atlas, job.settings.get("where"), wanted, all_cells=job.all_cells)
+    cells_asked(job.settings.get("where"), all_cells=job.all_cells)
     graph = default_graph(atlas, job.settings.get("graph"), wanted)
     shared = fitting_genes(atlas, wanted, graph, output)
     tell_unused(output, job.n_neighs_asked, graph, job.n_neighs)
     if dry_run:
+        refuse_no_cells(atlas, job.settings.get("where"), wanted, named=bool(named))
         print_intent(output, atlas, wanted, graph_words(graph, job.n_neighs), shared)
         settings = ", ".join(f"{key}={value}" for key, value in job.settings.items())
         output.note(f"settings: {settings}")
