@@ -31,7 +31,8 @@ def contingency(
     Raises
     ------
     InvalidArgument
-        When the labelings differ in length, are not one-dimensional or lack labels.
+        When the labelings differ in length, are not one-dimensional or lack labels, all of them
+        with `dropna`.
 
     Notes
     -----
@@ -54,6 +55,10 @@ def contingency(
             raise InvalidArgument(
                 f"wanted two labels for each cell, but {int(lacking.sum()):,} of {len(a):,} cells "
                 "lack one; leave them out with dropna=True"
+            )
+        if lacking.all():
+            raise InvalidArgument(
+                f"wanted cells with two labels, but got none of {len(a):,}; leave this section out"
             )
         a, b = a[~lacking], b[~lacking]
     rows, row_codes = np.unique(a, return_inverse=True)

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...atlas.errors import Corrupt
+from ...atlas.errors import Corrupt, InvalidArgument
 from ...atlas.keys import check_name
 from .weights import unpack_weights
 
@@ -34,13 +34,19 @@ def default_checkpoint(store: "AtlasStore", name: str) -> Path:
     Raises
     ------
     InvalidArgument
-        Not a name.
+        Not a name, or the folder cannot be made.
     """
     check_name(name, "run")
     known = os.environ.get("XDG_CACHE_HOME")
-    cache = Path(known) if known else Path.home() / ".cache"
-    folder = cache / "tisseract" / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        cache = Path(known) if known else Path.home() / ".cache"
+        folder = cache / "tisseract" / "checkpoints"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # RuntimeError: a user without a home
+        raise InvalidArgument(
+            f"a folder for checkpoints is wanted, but got {error}; name a file with checkpoint=, "
+            "or set XDG_CACHE_HOME"
+        ) from error
     digest = hashlib.sha256(store.url.encode()).hexdigest()[:12]
     return folder / f"{digest}-{name}.safetensors"
 

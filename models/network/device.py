@@ -26,7 +26,7 @@ def pick_device(name: str) -> torch.device:
     Raises
     ------
     InvalidArgument
-        CUDA is asked for and there is none, or the name means nothing.
+        CUDA is asked for and there is none, or none of this number; or the name means nothing.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -39,9 +39,15 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise InvalidArgument(f"no CUDA device is there, but got device={name!r}; use 'auto'")
-        # "cuda" without a number, which torch's types do not know of
-        if ":" not in name and "LOCAL_RANK" in os.environ:
-            local = int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count()
+        there = torch.cuda.device_count()
+        numbered = ":" in name  # torch's types do not know of "cuda" without a number
+        if numbered and device.index >= there:
+            raise InvalidArgument(
+                f"one of the {there} CUDA devices (from cuda:0 on) is wanted, but got "
+                f"device={name!r}; use 'cuda'"
+            )
+        if not numbered and "LOCAL_RANK" in os.environ:
+            local = int(os.environ["LOCAL_RANK"]) % there
             device = torch.device("cuda", local)
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise InvalidArgument(f"no Apple GPU is there, but got device={name!r}; use 'auto'")

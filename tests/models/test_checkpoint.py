@@ -137,3 +137,20 @@ def test_the_place_is_one_of_the_users_own(
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_checkpoint(fresh_store, "gnn").parent.parent.parent == tmp_path / ".cache"
+
+
+def test_no_place_for_checkpoints_is_told(
+    fresh_store: AtlasStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(InvalidArgument, match=r"Not a directory.*checkpoint=, or set XDG_CACHE"):
+        default_checkpoint(fresh_store, "gnn")
+
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    with pytest.raises(InvalidArgument, match=r"home directory.*checkpoint=, or set XDG_CACHE"):
+        default_checkpoint(fresh_store, "gnn")

@@ -57,3 +57,5 @@ def test_cells_without_a_label_are_counted_or_left_out(measure: Any, none: objec
         measure(left, right)
     assert measure(left, right, dropna=True) == pytest.approx(measure(["a", "b", "a"], [0, 1, 0]))
     assert measure(pd.Categorical(left), right, dropna=True) == pytest.approx(1.0)
+    with pytest.raises(InvalidArgument, match="two labels, but got none of 2; leave this section"):
+        measure([none, none], ["x", "y"], dropna=True)
