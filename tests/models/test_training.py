@@ -22,6 +22,7 @@ from tisseract.models import DomainGNN, GraphSource  # noqa: E402
 from tisseract.models.network import gnn  # noqa: E402
 from tisseract.models.network.device import pick_device  # noqa: E402
 from tisseract.models.network.errors import DeviceMemoryError, TrainingDivergedError  # noqa: E402
+from tisseract.models.network.history import StepReport  # noqa: E402
 from tisseract.models.network.weights import pack_weights  # noqa: E402
 
 
@@ -37,8 +38,9 @@ def network(store: AtlasStore, **options: Any) -> DomainGNN:
         "n_layers": 2,
         "prior_hops": 2,
         "batch_cells": 200,
+        "device": "cpu",
     }
-    return DomainGNN(store, device="cpu", **{**settings, **options})
+    return DomainGNN(store, **{**settings, **options})
 
 
 def weights_of(model: DomainGNN) -> bytes:
@@ -130,6 +132,14 @@ def test_devices_are_checked() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InvalidArgument, match="no CUDA device"):
             pick_device("cuda")
+
+
+def test_a_cuda_device_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1").index == 1
+    with pytest.raises(InvalidArgument, match=r"one of the 2 CUDA devices .* device='cuda:2'"):
+        pick_device("cuda:2")
 
 
 def test_options_are_checked(planted_store: AtlasStore) -> None:
@@ -256,7 +266,9 @@ def test_cuda_goes_on_from_a_checkpoint(planted_store: AtlasStore, tmp_path: Pat
 
     with pytest.raises(Stop):
         network(planted_store, **options).fit(progress=kill)
-    resumed = network(planted_store, **options).fit()
+    reports: list[StepReport] = []
+    resumed = network(planted_store, resume=True, **options).fit(on_step=reports.append)
+    assert reports[0].done == 5
     whole = network(planted_store, device="cuda").fit()
     assert resumed.history.loss == pytest.approx(whole.history.loss, rel=1e-2)
 
