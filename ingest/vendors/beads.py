@@ -12,6 +12,7 @@ from ...atlas.errors import Fault, InputError
 from ..missing import name_rows
 from ..source import StringValues
 from ..units import FoundUnit, find_unit, spacing
+from .column_values import numbers_of
 from .table import open_table
 from .text_table import first_words
 
@@ -63,7 +64,7 @@ def read_beads(path: Path) -> Beads:
     """
     table, (barcode, x, y) = _opened(path)
     barcodes = table.strings(barcode)
-    positions = np.stack([table.numbers(name) for name in (x, y)], axis=1)
+    positions = numbers_of(table, x, y)
     wrong = np.flatnonzero(~(np.abs(positions) < _FAR).all(axis=1))
     if wrong.size:
         rows = name_rows(wrong)

@@ -90,15 +90,36 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}"
 
 
-def numbers_of(table: Table, name: str) -> NDArray[np.float64]:
-    """Read a column of numbers, (n,); NaN where it is empty."""
+def numbers_of(table: Table, *names: str, limit: int | None = None) -> NDArray[np.float64]:
+    """Read columns of numbers in one pass.
+
+    Parameters
+    ----------
+    table : Table
+        The table.
+    names : str
+        Columns, in any order; one may be asked for twice.
+    limit : int, optional
+        Rows that are enough: reading stops with the batch that has them.
+
+    Returns
+    -------
+    ndarray (n, k)
+        NaN where a cell is empty.
+    """
     import pyarrow as pa
 
-    pieces = [
-        np.asarray(batch.column(0).to_numpy(zero_copy_only=False), np.float64)
-        for batch in table.batches([name], {name: pa.float64()})
-    ]
-    return np.concatenate(pieces) if pieces else np.empty(0)
+    distinct = list(dict.fromkeys(names))
+    at = [distinct.index(name) for name in names]
+    pieces = [np.empty((0, len(names)))]
+    rows = 0
+    for batch in table.batches(distinct, dict.fromkeys(distinct, pa.float64())):
+        columns = [column.to_numpy(zero_copy_only=False) for column in batch.columns]
+        pieces.append(np.stack([columns[k] for k in at], axis=1).astype(np.float64, copy=False))
+        rows += batch.num_rows
+        if limit is not None and rows >= limit:
+            break
+    return np.concatenate(pieces)
 
 
 def kind_of_type(kind: Any) -> ColumnKind | None:

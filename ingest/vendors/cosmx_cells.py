@@ -11,7 +11,7 @@ from ...atlas.errors import Fault, InputError
 from ..source import StringValues
 from .cosmx_frame import FovFrame, Positions, fit_frame
 from .cosmx_keys import CellKeys, cell_names, packed, whole
-from .cosmx_table import PIXELS, columns_of, key_columns, numbers_of, paired
+from .cosmx_table import PIXELS, columns_of, key_columns, numbers_by_role, paired
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +89,7 @@ def read_metadata(table: Table) -> Metadata:
         No FOV, no number, or ones that are no whole numbers.
     """
     names = key_columns(table, **_ROLES)
-    values = numbers_of(table, names)
+    values = numbers_by_role(table, names)
     fov = whole(values["fov"], f"{table.path}:{names['fov']}")
     cell = whole(values["cell"], f"{table.path}:{names['cell']}")
     named_by, prefix = _vendor_names(table, fov, cell)
@@ -256,7 +256,7 @@ def read_places(table: Table, notes: list[str]) -> Positions:
                 + ", ".join(table.names[:12]),
             )
         )
-    values = numbers_of(table, names)
+    values = numbers_by_role(table, names)
     fov = whole(values["fov"], f"{table.path}:{names['fov']}")
     both = (paired(values, "gx", "gy"), paired(values, "mx", "my"))
     _, first, count = np.unique(fov, return_index=True, return_counts=True)

@@ -16,7 +16,7 @@ from .cosmx_table import (
     KeyedTable,
     columns_of,
     key_columns,
-    numbers_of,
+    numbers_by_role,
     paired,
     require_columns,
 )
@@ -110,7 +110,7 @@ def _key_name(table: Table, names: Mapping[str, str], prefix: str) -> str:
 
 def _disagreement(table: Table, names: Mapping[str, str], frame: FovFrame) -> tuple[float, bool]:
     """Pixels between global coordinates and the frame, 0 when small; and whether names swap."""
-    values = numbers_of(table, dict(names), _SAMPLE_ROWS)
+    values = numbers_by_role(table, dict(names), _SAMPLE_ROWS)
     fov = whole(values["fov"], f"{table.path}:{names['fov']}")
     local, glob = paired(values, "lx", "ly"), paired(values, "gx", "gy")
     assert local is not None

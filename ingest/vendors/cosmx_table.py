@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
-from .column_values import require_column
+from .column_values import numbers_of, require_column
 from .cosmx_keys import cell_names, packed, whole
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = [
     "KeyedTable",
     "columns_of",
     "key_columns",
-    "numbers_of",
+    "numbers_by_role",
     "paired",
     "require_columns",
 ]
@@ -88,23 +88,12 @@ def paired(values: Mapping[str, NDArray[np.float64]], x: str, y: str) -> NDArray
     return np.stack([values[x], values[y]], axis=1) if x in values and y in values else None
 
 
-def numbers_of(
+def numbers_by_role(
     table: Table, names: Mapping[str, str], limit: int | None = None
 ) -> dict[str, NDArray[np.float64]]:
     """Read some columns as float64 by role, in one pass; about `limit` rows at most, if given."""
-    import pyarrow as pa
-
-    distinct = list(dict.fromkeys(names.values()))
-    pieces: dict[str, list[NDArray[np.float64]]] = {name: [np.empty(0)] for name in distinct}
-    rows = 0
-    for batch in table.batches(distinct, dict.fromkeys(distinct, pa.float64())):
-        for name, column in zip(distinct, batch.columns, strict=True):
-            pieces[name].append(np.asarray(column.to_numpy(zero_copy_only=False), np.float64))
-        rows += batch.num_rows
-        if limit is not None and rows >= limit:
-            break
-    whole = {name: np.concatenate(parts) for name, parts in pieces.items()}
-    return {role: whole[name] for role, name in names.items()}
+    values = numbers_of(table, *names.values(), limit=limit)
+    return dict(zip(names, values.T, strict=True))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..reader import ReadOptions
 from ..source import StringValues
 from ..split import MaskedCounts
 from ..units import find_unit
-from .column_values import require_columns
+from .column_values import numbers_of, require_columns
 from .generic_counts import FoundCounts, find_counts
 from .panel_option import completeness
 from .rings import vertex_rings
@@ -241,7 +241,7 @@ def _read_cells(root: Path, mapping: TableMapping) -> _Cells:
     table = open_table(inside(root, part.path, "cells.path"), delimiter=part.delimiter)
     named = (part.x, part.y, part.z, part.id)
     require_columns(table.path, table.names, filter(None, named), "cells")
-    positions = np.column_stack([table.numbers(part.x), table.numbers(part.y)])
+    positions = numbers_of(table, part.x, part.y)
     if len(positions) == 0:
         raise InputError(Fault(str(table.path), "expected cells, but got a table without rows"))
     numbers = np.arange(1, len(positions) + 1)

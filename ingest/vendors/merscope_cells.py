@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...atlas.errors import Fault, InputError
+from .column_values import numbers_of
 from .joined import join_columns
 from .merscope_files import Bundle
 from .table import Table, open_table
@@ -210,14 +211,9 @@ def _tell_unmatched(
 
 def _places(metadata: Table) -> NDArray[np.float64]:
     """(rows, 2 or 6) centers, NaN where the file has none, and boxes where it has these columns."""
-    import pyarrow as pa
-
     boxed = set(_BOX) <= set(metadata.names)
     names = ("center_x", "center_y", *(_BOX if boxed else ()))
-    batches = metadata.batches(names, dict.fromkeys(names, pa.float64()))
-    places = np.concatenate(
-        [np.stack([one.to_numpy(zero_copy_only=False) for one in b.columns], 1) for b in batches]
-    )
+    places = numbers_of(metadata, *names)
     for k, name in enumerate(names[:2]):
         column = places[:, k]
         wrong = np.flatnonzero(np.abs(column) > _FARTHEST_UM)

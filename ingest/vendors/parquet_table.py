@@ -68,7 +68,7 @@ class ParquetTable:
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Read a column of numbers; nulls are NaN."""
-        return numbers_of(self, name)
+        return numbers_of(self, name)[:, 0]
 
     def columns(
         self, names: Sequence[str] | None = None, rows: NDArray[np.int64] | None = None

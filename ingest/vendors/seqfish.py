@@ -19,6 +19,7 @@ from ...atlas.image_sources import file_image, open_pixels
 from ..missing import name_rows
 from ..source import RingPiece, RingsSource
 from ..units import FoundUnit, find_unit, spacing
+from .column_values import numbers_of
 from .dense import DenseCounts
 from .folder import Folder
 from .masks import add_mask
@@ -128,7 +129,7 @@ def _fill_cells(survey: Survey, roi: Roi, options: ReadOptions) -> NDArray[np.in
             Fault(str(cells.path), f"expected every cell once, but got {twice[0]!r} again")
         )
     kept, rows = placed_rows(ids, labels, survey.notes, str(counts.path), "cells")
-    positions = np.stack([cells.numbers(f"center_{axis}")[rows] for axis in "xy"], axis=1)
+    positions = numbers_of(cells, "center_x", "center_y")[rows]
     wrong = np.flatnonzero(~(np.abs(positions) < _FAR).all(axis=1))
     if wrong.size:
         got = f"expected positions of all cells, but got none in {name_rows(rows[wrong])}"

@@ -18,6 +18,7 @@ from ...atlas.image_sources import file_image, open_pixels
 from ..missing import name_rows
 from ..source import ArrayColumn, NumericValues, StringValues
 from ..units import find_unit
+from .column_values import numbers_of
 from .dense import DenseCounts
 from .listed_genes import fill_genes
 from .st_files import SPOT_NAME, Bundle, is_count_table, locate
@@ -194,7 +195,7 @@ def _joined(
     rows = np.flatnonzero(kept)
 
     def listed(x: str, y: str) -> NDArray[np.float64]:
-        return np.stack([table.numbers(x), table.numbers(y)], axis=1)[at[rows]]
+        return numbers_of(table, x, y)[at[rows]]
 
     places = listed("x", "y")
     in_pixels = {"pixel_x", "pixel_y"} <= set(table.names)
@@ -238,7 +239,7 @@ def _matched(table: Table, steps: NDArray[np.float64]) -> NDArray[np.int64]:
     for one, two in (("x", "y"), ("new_x", "new_y")):
         if one not in table.names or two not in table.names:
             continue
-        listed = _named(np.stack([table.numbers(one), table.numbers(two)], axis=1))
+        listed = _named(numbers_of(table, one, two))
         if listed.repeated():
             continue
         at = _named(steps).find_in(listed)

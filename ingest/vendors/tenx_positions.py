@@ -14,7 +14,7 @@ from ..guard import is_hdf5
 from ..reader import ReadOptions
 from ..units import find_unit
 from ..var_columns import genome_organism
-from .column_values import listed
+from .column_values import listed, numbers_of
 from .folder import Folder
 from .generic_counts import join_cells
 from .panel_option import completeness
@@ -207,7 +207,7 @@ def _add_features(survey: Survey, matrix: FeatureMatrix, options: ReadOptions, w
 def _place(survey: Survey, matrix: FeatureMatrix, table: Table, options: ReadOptions) -> None:
     barcode, x, y = _columns(table, options)
     rows, at, notes = _joined(matrix.barcodes, table, barcode, options)
-    positions = np.column_stack([table.numbers(x), table.numbers(y)])[at]
+    positions = numbers_of(table, x, y)[at]
     check_positions(positions, f"{table.path} ({x}, {y})", at + 1)
     take_rows(survey, matrix, rows)
     survey.positions = positions

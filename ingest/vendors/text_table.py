@@ -171,7 +171,7 @@ class TextTable:
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Read a column of numbers; empty cells are NaN."""
-        return numbers_of(self, name)
+        return numbers_of(self, name)[:, 0]
 
     def columns(
         self, names: Sequence[str] | None = None, rows: NDArray[np.int64] | None = None

@@ -11,7 +11,7 @@ import numpy as np
 from ...atlas.errors import Fault, InputError
 from ...atlas.morton import LARGEST_COORDINATE
 from ..source import CategoricalValues, NumericValues, ObsColumn, StringValues
-from .column_values import require_columns
+from .column_values import numbers_of, require_columns
 from .joined import join_columns
 from .rings import IdRows
 from .table import open_table
@@ -65,13 +65,13 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
     """
     require_columns(table.path, table.names, (_ID, _X, _Y))
     names = table.strings(_ID)
-    numbers = [table.numbers(name) for name in (_X, _Y)]
-    if {one.size for one in numbers} != {len(names)}:
+    xy = numbers_of(table, _X, _Y)
+    if len(xy) != len(names):
         raise InputError(
             Fault(
                 str(table.path),
                 f"expected a number in each of {len(names)} rows of {_X} and {_Y}, but got "
-                f"{numbers[0].size} and {numbers[1].size}; copy the file again",
+                f"{len(xy)}; copy the file again",
             )
         )
     rows: NDArray[np.int64] | None = None
@@ -87,7 +87,6 @@ def match_cells(table: Table, ids: StringValues, notes: list[str]) -> MatchedCel
                 f"{len(names) - rows.size:,} cells of {table.path.name} left out: they have no row "
                 "in the matrix"
             )
-    xy = np.stack(numbers, axis=1)
     positions = xy if rows is None else xy[rows]
     _require_finite(positions, ids, table.path)
     others = [name for name in table.names if name not in {_ID, _X, _Y}]

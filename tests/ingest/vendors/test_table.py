@@ -56,6 +56,20 @@ class TestForms:
         assert isinstance(obs["n"], NumericValues)
         np.testing.assert_array_equal(obs["n"].values, FRAME["n"])
 
+    def test_columns_of_numbers_come_in_one_pass(self, tmp_path: Path, form: str) -> None:
+        table = open_table(written(tmp_path, form))
+        passes: list[Any] = []
+
+        class Watched:
+            def batches(self, *asked: Any) -> Any:
+                passes.append(asked)
+                return table.batches(*asked)
+
+        watched: Any = Watched()
+        found = column_values.numbers_of(watched, "n", "x", "n")
+        np.testing.assert_array_equal(found, FRAME[["n", "x", "n"]].to_numpy(float))
+        assert len(passes) == 1
+
     def test_rows_are_taken_in_any_order(self, tmp_path: Path, form: str) -> None:
         rows = np.array([5, 0, 19])
         columns = open_table(written(tmp_path, form)).columns(["id", "x"], rows)
