@@ -167,15 +167,15 @@ def find_scalefactors(
 
 
 def scaled_images(
-    folder: Folder, bases: Sequence[str], factors: Mapping[str, float]
+    folder: Folder, bases: Sequence[str], factors: Mapping[str, float], wanted: Sequence[str]
 ) -> tuple[dict[str, tuple[Path, float]], list[str]]:
-    """Find the downscaled images with their pixels per full-resolution pixel, and what is missing.
+    """Find the downscaled images that are wanted, with their pixels per full-resolution pixel.
 
-    Images that show what was detected (`detected_tissue_image`, `aligned_fiducials`) are drawn
-    over, and none of the tissue.
+    What is missing of them comes second. Images that show what was detected
+    (`detected_tissue_image`, `aligned_fiducials`) are drawn over, and none of the tissue.
     """
     images, missing = {}, []
-    for name in ("hires", "lowres"):
+    for name in (one for one in ("hires", "lowres") if one in wanted):
         names = [f"tissue_{name}_image.{ending}" for ending in _ENDINGS]
         found = folder.find(*within(bases, *names))
         factor = factors.get(f"tissue_{name}_scalef")
@@ -223,9 +223,8 @@ def survey_images(
     survey: Survey,
     options: ReadOptions,
     images: Mapping[str, tuple[Path, float]],
-    wanted: Sequence[str] = (),
 ) -> None:
-    """Add the image of the sheet and those of the folder that are wanted; headers are read.
+    """Add the image of the sheet and those found in the folder; headers are read.
 
     Raises
     ------
@@ -251,5 +250,4 @@ def survey_images(
             )
         add("image", options.image, float(number))
     for name, (path, scale) in images.items():
-        if name in wanted:
-            add(name, path, scale)
+        add(name, path, scale)

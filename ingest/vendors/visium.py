@@ -45,6 +45,7 @@ _SPOT_UM, _PITCH_UM = 55.0, 100.0  # diameter of a spot and distance of centers,
 _ARRAY_SPOTS = 65_536  # more than any array has: 4,992 or 14,336
 _BASES = ("", "outs/")
 _SPATIAL = ("spatial/", "outs/spatial/", "", "outs/")
+_IMAGES = ("hires", "lowres")
 _STEMS = {
     "filtered": "filtered_feature_bc_matrix",
     "raw": "raw_feature_bc_matrix",
@@ -96,7 +97,8 @@ class VisiumReader(VendorReader):
         matrix = find_matrix(folder, _BASES, _STEMS, options.reader_kwargs.get("matrix")).paths
         positions = folder.find(*within(_SPATIAL, *_POSITIONS))
         scale, factors, _ = find_scalefactors(folder, _SPATIAL)
-        images = [one for one, _ in scaled_images(folder, _SPATIAL, factors)[0].values()]
+        wanted = images_wanted(options, _IMAGES)
+        images = [one for one, _ in scaled_images(folder, _SPATIAL, factors, wanted)[0].values()]
         tables = find_spot_tables(folder, _BASES).values()
         run = run_files(folder, _BASES).values()
         extra = (positions, scale, *images, *tables, *run, options.gene_map)
@@ -128,9 +130,10 @@ class VisiumReader(VendorReader):
             for found, matrix in opened:
                 _add_spots(survey, folder, positions, found, matrix, options)
         with survey.faults.part():
-            images, missing = scaled_images(folder, _SPATIAL, factors)
+            wanted = images_wanted(options, _IMAGES)
+            images, missing = scaled_images(folder, _SPATIAL, factors, wanted)
             survey.missing += missing
-            survey_images(survey, options, images, images_wanted(options, ("hires", "lowres")))
+            survey_images(survey, options, images)
         _note_cytassist(folder, survey)
         with survey.faults.part():
             survey.versions |= run_facts(run_files(folder, _BASES), matrix, factors)

@@ -96,16 +96,18 @@ class VisiumHDReader(VendorReader):
             folder, (place.base,), place.stems, options.reader_kwargs.get("matrix")
         )
         scale, factors, _ = find_scalefactors(folder, place.spatial)
-        images = [one for one, _ in scaled_images(folder, place.spatial, factors)[0].values()]
+        wanted = images_wanted(options, _IMAGES)
+        scaled, _ = scaled_images(folder, place.spatial, factors, wanted)
         found = [
             folder.find(*within((place.base,), _CELLS, f"{_CELLS}.gz")) if place.cells else None,
             folder.find(*within((place.base,), _NUCLEI, f"{_NUCLEI}.gz")) if place.cells else None,
             None if place.cells else folder.find(*within(place.own, *_POSITIONS)),
-            _cytassist(folder),
+            _cytassist(folder) if "cytassist" in wanted else None,
             find_slice(folder, _ROOTS),
             scale,
             options.gene_map,
         ]
+        images = [one for one, _ in scaled.values()]
         more = (*images, *run_files(folder, _ROOTS).values(), *image_files(options))
         return (*matrix.paths, *(one for one in found if one is not None), *more)
 
@@ -151,9 +153,9 @@ class VisiumHDReader(VendorReader):
         with survey.faults.part():
             wanted = images_wanted(options, _IMAGES)
         with survey.faults.part():
-            images, missing = scaled_images(folder, place.spatial, factors)
+            images, missing = scaled_images(folder, place.spatial, factors, wanted)
             survey.missing += missing
-            survey_images(survey, options, images, wanted)
+            survey_images(survey, options, images)
         with survey.faults.part():
             survey.versions |= run_facts(run_files(folder, _ROOTS), matrix, factors)
         with survey.faults.part():

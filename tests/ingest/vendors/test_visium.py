@@ -217,6 +217,20 @@ class TestLayouts:
         (path / "spatial" / "scalefactors_json.json").unlink()
         assert "no scalefactors_json" in READER.inspect(path, ReadOptions()).notes[0]
 
+    def test_images_that_are_not_wanted_are_no_files(self, tmp_path: Path) -> None:
+        """They would be staged from a bucket, and counted as input."""
+        path = bundle(tmp_path / "out")
+
+        def listed(images: object) -> set[str]:
+            found = READER.files(path, with_kwargs(images=images))
+            return {one.name for one in found if one.suffix == ".png"}
+
+        assert listed(True) == {"tissue_hires_image.png", "tissue_lowres_image.png"}
+        assert listed(["lowres"]) == {"tissue_lowres_image.png"}
+        assert not listed(False)
+        (path / "spatial" / "tissue_hires_image.png").unlink()
+        assert "hires" not in str(READER.inspect(path, with_kwargs(images=False)).notes)
+
     def test_image_of_the_sheet_and_images_named(self, tmp_path: Path) -> None:
         path = bundle(tmp_path / "out")
         image = path / "spatial" / "tissue_lowres_image.png"

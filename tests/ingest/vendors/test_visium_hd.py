@@ -355,6 +355,8 @@ class TestImages:
         expected = (GRID.positions(spot) * UM_PER_PX)[0]
         np.testing.assert_allclose(affine @ [10.0, 7.0, 1.0], expected, atol=1e-6)
         assert "cytassist" not in READER.open(path, with_kwargs(images=["hires"])).images
+        files = READER.files(path, with_kwargs(images=False))
+        assert not [one for one in files if one.suffix in {".png", ".tif", ".tiff"}]
         with h5py.File(path / "feature_slice.h5", "a") as file:
             facts = json.loads(str(file.attrs["metadata_json"]))
             facts["transform_matrices"]["cytassist_colrow_to_spot_colrow"][6] = 1e-3
