@@ -107,12 +107,14 @@ def open_table(
     return TextTable.of(path, delimiter=delimiter, names=names)
 
 
-def filled_table(path: Path, notes: list[str], *, delimiter: str | None = None) -> Table | None:
-    """Open a table; None where it is a header alone, which is noted.
+def filled_table(
+    path: Path | None, notes: list[str], *, delimiter: str | None = None
+) -> Table | None:
+    """Open a table; None where there is none, or it is a header alone, which is noted.
 
     Parameters
     ----------
-    path : Path
+    path : Path, optional
         The file; the first block of its first column is read.
     notes : list of str
         Added to.
@@ -126,6 +128,8 @@ def filled_table(path: Path, notes: list[str], *, delimiter: str | None = None) 
     """
     import pyarrow as pa
 
+    if path is None:
+        return None
     table = open_table(path, delimiter=delimiter)
     first = table.names[:1]
     as_words = None if path.suffix.casefold() == ".parquet" else dict.fromkeys(first, pa.string())

@@ -240,7 +240,7 @@ def _shapes(parts: Parts) -> None:
     survey, files, zipped = parts.survey, parts.files, parts.zipped
     if survey.ids is None or not parts.on["boundaries"]:
         return
-    table = files.cell_boundaries and filled_table(files.cell_boundaries, survey.notes)
+    table = filled_table(files.cell_boundaries, survey.notes)
     if table is not None:
         survey.shapes = cell_rings(table, survey.ids)
     elif zipped is not None and 1 in zipped.polygons and parts.zip_rows is not None:
@@ -257,7 +257,7 @@ def _nuclei(parts: Parts) -> None:
     survey, files, zipped = parts.survey, parts.files, parts.zipped
     if not parts.on["boundaries"]:
         return
-    table = files.nucleus_boundaries and filled_table(files.nucleus_boundaries, survey.notes)
+    table = filled_table(files.nucleus_boundaries, survey.notes)
     if table is not None:
         survey.outlines["nucleus_boundaries"] = nucleus_outlines(
             table, scale=parts.scale, flip=parts.flip

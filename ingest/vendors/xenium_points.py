@@ -31,7 +31,7 @@ def add_points(parts: Parts) -> None:
     survey, files = parts.survey, parts.files
     if not parts.on["transcripts"]:
         return
-    table = files.transcripts and filled_table(files.transcripts, survey.notes)
+    table = filled_table(files.transcripts, survey.notes)
     if table is None:
         zipped = any(name.endswith("transcripts.zarr.zip") for name in files.folder.names)
         survey.missing.append(

@@ -245,7 +245,7 @@ def test_odd_cells_are_faults_of_their_row(tmp_path: Path) -> None:
 def test_names_that_are_none_leave_other_faults_to_be_told(tmp_path: Path) -> None:
     path = str(geojson(tmp_path / "r.geojson", square(5, 45), name="r"))
     matrix = [[1, 0, 0], [0, 1, 0]]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"annotation": {"path": path, "key": "my regions"}},
         {"transform": {"matrix": matrix, "frame": "my frame"}},
         {"annotation": {"path": path, "um_per_unit": 1, "y_axis": ["up"]}},
