@@ -29,7 +29,7 @@ def planted() -> tuple[Rows, Rows]:
 
 def fitted(rows: Rows, covariance: Covariance = "tied", k: int = 2) -> Mixture:
     n_rows = sum(map(len, rows.values()))
-    return fit_mixture(lambda: rows.values(), k, n_rows=n_rows, covariance=covariance)
+    return fit_mixture(rows.values, k, n_rows=n_rows, covariance=covariance)
 
 
 def agreement(mixture: Mixture, rows: Rows, labels: Rows, shifts: Shifts) -> float:
