@@ -10,16 +10,18 @@ from tisseract.models.domains.shifts import Shifts, fit_shifts
 from tisseract.models.metrics.agreement import ari
 
 type Rows = dict[str, NDArray[np.float64]]
+type Labels = dict[str, NDArray[np.int64]]
 
 # how much of each section is the second domain
 SHARES = {"early": 0.3, "middle": 0.5, "late": 0.7}
 N, D, APART = 600, 3, 4.0
 
 
-def planted() -> tuple[Rows, Rows]:
+def planted() -> tuple[Rows, Labels]:
     """Two domains in shares of their own, each section centered; (rows, true labels)."""
     rng = np.random.default_rng(3)
-    rows, labels = {}, {}
+    rows: Rows = {}
+    labels: Labels = {}
     for name, share in SHARES.items():
         labels[name] = (rng.random(N) < share).astype(np.int64)
         found = rng.normal(size=(N, D)) + APART * labels[name][:, None] * [1.0, 0.0, 0.0]
@@ -32,7 +34,7 @@ def fitted(rows: Rows, covariance: Covariance = "tied", k: int = 2) -> Mixture:
     return fit_mixture(rows.values, k, n_rows=n_rows, covariance=covariance)
 
 
-def agreement(mixture: Mixture, rows: Rows, labels: Rows, shifts: Shifts) -> float:
+def agreement(mixture: Mixture, rows: Rows, labels: Labels, shifts: Shifts) -> float:
     codes = [mixture.assign(rows[name] - shifts.get(name, 0.0))[0] for name in rows]
     return ari(np.concatenate(list(labels.values())), np.concatenate(codes))
 
