@@ -51,6 +51,7 @@ _MAX_ELEMENTS = 65_536  # above this a row of 2,000 genes drags too many neighbo
 _SHARD_BYTES = 64 * 2**20  # uncompressed; objects of this size suit disks and buckets
 _SHARD_CHUNKS = 1024  # 16 bytes each in the index, which every first read of a shard fetches
 _CRC_BYTES = 4
+_RESIDUE = 0x48674BC7  # the CRC-32C of anything that ends in its own CRC-32C
 _HEADER = struct.Struct("<4xIII")  # of a blosc frame: bytes unpacked, of a block, of the frame
 _MAX_TEXT_BYTES = 2**28  # unpacked bytes of a chunk of strings; readers refuse more
 
@@ -223,9 +224,7 @@ def unseal(blob: bytes) -> bytes | None:
     """Return the payload without its CRC-32C, or None when the sum is wrong."""
     if len(blob) < _CRC_BYTES:
         return None
-    payload = blob[:-_CRC_BYTES]
-    wrong = google_crc32c.value(payload) != int.from_bytes(blob[-_CRC_BYTES:], "little")
-    return None if wrong else payload
+    return blob[:-_CRC_BYTES] if google_crc32c.value(blob) == _RESIDUE else None
 
 
 def encode(values: NDArray[Any], codec: Codec = ZSTD) -> bytes:
@@ -261,22 +260,25 @@ def decode_into(blob: bytes, out: NDArray[Any]) -> bool:
     out : contiguous array
         Of the chunk's number type and length; holds anything when the chunk is not sound.
     """
-    payload = unseal(blob)
-    if payload is None or _unpacked_bytes(payload) != out.nbytes:
+    # the sum stays behind what is unpacked: a frame says itself where it ends
+    if google_crc32c.value(blob) != _RESIDUE or _unpacked_bytes(blob, _CRC_BYTES) != out.nbytes:
         return False
     try:
-        _decompress()(payload, out)
+        _decompress()(blob, out)
     except (RuntimeError, ValueError):
         return False
     return True
 
 
-def _unpacked_bytes(payload: bytes) -> int:
-    """Bytes that a blosc frame says it unpacks to; -1 when it is not as long as it says."""
-    if len(payload) < _HEADER.size:
+def _unpacked_bytes(payload: bytes, behind: int = 0) -> int:
+    """Bytes that a blosc frame says it unpacks to; -1 when it is not as long as it says.
+
+    `behind` is how many bytes follow the frame.
+    """
+    if len(payload) < _HEADER.size + behind:
         return -1
     unpacked, _, packed = _HEADER.unpack_from(payload)
-    return int(unpacked) if packed == len(payload) else -1
+    return int(unpacked) if packed == len(payload) - behind else -1
 
 
 def encode_text(text: NDArray[np.uint8], offsets: NDArray[np.int64], length: int) -> bytes:
