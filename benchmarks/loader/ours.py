@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .measure import LATER_EPOCHS, Meter, folder_bytes
+from .measure import LATER_EPOCHS, Meter, folder_bytes, touch_memory
 from .simulated import SAMPLED_GRAPH, TILE_GRAPH, opened
 
 # blocks of a batch, rows of a block, rows read at once, hops, MiB
@@ -18,8 +18,9 @@ TILES: dict[str, tuple[int, int, int, int, int]] = {
     "64 x 128, 1 hop": (128, 64, 4096, 1, 512),
     "256 x 32, 1 hop, cache < data": (32, 256, 4096, 1, 256),
     "256 x 64, 1 hop, reads of 256": (64, 256, 256, 1, 512),
+    "512 x 64, 1 hop": (64, 512, 4096, 1, 768),
     "512 x 64, 1 hop, reads of 512": (64, 512, 512, 1, 768),
-    "512 x 64, 1 hop, reads of 512, bytes, no lengths": (64, 512, 512, 1, 768),
+    "512 x 64, 1 hop, bytes, no lengths": (64, 512, 4096, 1, 768),
     "4096 x 32, 1 hop": (32, 4096, 4096, 1, 2048),
     "4096 x 32, 1 hop, bytes, no lengths": (32, 4096, 4096, 1, 2048),
     "256 x 32, 1 hop, bytes, no lengths": (32, 256, 4096, 1, 512),
@@ -45,6 +46,7 @@ def run_raw(options: argparse.Namespace) -> dict[str, float]:
     edges = options.folder / "atlas" / "derived" / "graph" / TILE_GRAPH / "S1"
     graph = zarr.open_group(next(each for each in edges.iterdir() if each.is_dir()), mode="r")
     np.asarray(matrix["indptr"][:1])
+    touch_memory()
     meter, n_bytes = Meter(), {"features": 0, "edges": 0}
     for name in ("data", "indices", "indptr"):
         array, step = matrix[name], 2**24  # a shard
@@ -81,6 +83,7 @@ def run_tiles(options: argparse.Namespace) -> dict[str, Any]:
     warm.reader.load(warm.plan.runs(0, 0)[:1])
     del warm
     loader = make()
+    touch_memory()
     meter, seeds, edges, nodes = Meter(), 0, 0, 0
     for data in loader:
         seeds += int(data.batch_size)
@@ -135,6 +138,7 @@ def run_neighbors(options: argparse.Namespace) -> dict[str, Any]:
 
     next(iter(make(64)))
     loader = make(options.batch)
+    touch_memory()
     meter, seeds, edges, nodes = Meter(), 0, 0, 0
     for data in loader:
         seeds += int(data.batch_size)

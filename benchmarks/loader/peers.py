@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 
-from .measure import LATER_EPOCHS, Meter
+from .measure import LATER_EPOCHS, Meter, touch_memory
 from .simulated import SAMPLED_GRAPH, opened
 
 # codec pipeline, rows of a block, blocks loaded at once
@@ -58,6 +58,7 @@ def run_annbatch(options: argparse.Namespace) -> dict[str, float]:
 
     next(iter(make()))
     loader = make()
+    touch_memory()
     meter, seeds = Meter(), 0
     for batch in loader:
         seeds += batch["X"].shape[0]
@@ -91,6 +92,7 @@ def run_memory(options: argparse.Namespace) -> dict[str, float]:
         batch_size=options.batch,
     )
     next(iter(loader))
+    touch_memory()
     meter, seeds, edges, nodes = Meter(), 0, 0, 0
     for data in loader:
         seeds += int(data.batch_size)
