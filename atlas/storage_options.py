@@ -182,7 +182,8 @@ def parse_url(url: str | Path) -> Place:
     if "::" in text.split("/", 1)[0]:
         raise StorageUnsupported(f"chained URLs are not followed, but got {text!r}")
     if found is None:
-        return Place("file", "", str(Path(text).expanduser().absolute()))
+        # Path.expanduser raises where there is no such user
+        return Place("file", "", str(Path(os.path.expanduser(text)).absolute()))  # noqa: PTH111
     scheme = _SCHEMES.get(found[1].lower())
     if scheme is None:
         raise StorageUnsupported(

@@ -49,6 +49,7 @@ class TestUrls:
         monkeypatch.chdir(tmp_path)
         assert parse_url("a/b").path == str(tmp_path / "a" / "b")
         assert parse_url(Path("~/a")).path == str(Path.home() / "a")
+        assert parse_url("~no-such-user/a").path.endswith("/~no-such-user/a")
 
     @pytest.mark.parametrize(
         ("url", "error", "message"),
