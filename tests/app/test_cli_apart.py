@@ -33,7 +33,7 @@ def _transcripts() -> Iterator[pa.RecordBatch]:
 
 
 def _nuclei() -> Iterator[pa.Table]:
-    yield pa.table({"geometry": shapely.to_wkb(shapely.box([0, 2], 0, [1, 3], 1))})
+    yield pa.table({"geometry": shapely.to_wkb([shapely.box(0, 0, 1, 1), shapely.box(2, 0, 3, 1)])})
 
 
 @pytest.fixture(scope="module")

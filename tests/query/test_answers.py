@@ -336,7 +336,7 @@ def test_sections_without_a_cell_of_the_answer_need_not_have_its_genes(tmp_path:
     selection = select(make_store(tmp_path, raws), "u == 1 and v == 1", genes=["a"])
     assert selection.sections == ["a", "b"]
     assert list(selection.runs) == ["a"]
-    wanted = selection.to_anndata()
+    wanted: Any = selection.to_anndata()
     table = selection.to_pandas()
     np.testing.assert_array_equal(table["a"], wanted.X.toarray()[:, 0])
     for name in ("x.csv", "x.parquet"):
