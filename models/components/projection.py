@@ -223,14 +223,7 @@ def write_scores(
     where = locate_genes(section, features)
     table = RowFile(path, section.n_obs, components.loadings.shape[1])
     nothing = np.zeros(features.n_genes)
-    total = np.zeros(table.width)
-    for start, block in section_blocks(section, features, where, block_rows):
-        scores = components.project(block, nothing)
-        counted = scores if mask is None else scores[mask[start : start + len(scores)]]
-        total += counted.sum(axis=0, dtype=np.float64)
-        table.write(start, scores)
-        if done is not None:
-            done(len(scores))
-    n_rows = section.n_obs if mask is None else int(mask.sum())
-    table.center(total / max(n_rows, 1))
-    return table
+    blocks = section_blocks(section, features, where, block_rows)
+    return table.fill_centered(
+        (components.project(block, nothing) for _, block in blocks), mask, done
+    )

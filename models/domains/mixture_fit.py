@@ -20,6 +20,8 @@ SAMPLE_ROWS = 20_000  # restarts run on at most this many rows; the winner sees 
 HEAT_TURNS = 25  # turns that every start gets on the sample
 FINALISTS = 3  # starts that go on to convergence
 SAMPLE_TURNS = 200
+TURNS = 100  # passes over all rows, at most
+TOLERANCE = 1e-4  # of the mean log density of a row
 RIDGE = 1e-6  # least that keeps every covariance regular
 
 
@@ -210,8 +212,8 @@ def fit_mixture(
     prior_rows: float | None = None,
     ridge: float = RIDGE,
     n_init: int = 10,
-    max_iter: int = 100,
-    tol: float = 1e-4,
+    max_iter: int = TURNS,
+    tol: float = TOLERANCE,
     seed: int = 0,
     turned: Callable[[int, int], None] | None = None,
 ) -> Mixture:
@@ -306,15 +308,7 @@ def fit_mixture(
     )
 
 
-def refit_mixture(
-    blocks: Blocks,
-    mixture: Mixture,
-    *,
-    prior_rows: float | None = None,
-    ridge: float = RIDGE,
-    max_iter: int = 100,
-    tol: float = 1e-4,
-) -> Mixture:
+def refit_mixture(blocks: Blocks, mixture: Mixture, *, ridge: float = RIDGE) -> Mixture:
     """Go on from a fitted mixture, over rows that have changed a little.
 
     Parameters
@@ -323,8 +317,8 @@ def refit_mixture(
         Yields `(m, d)` float blocks, the same ones at every call.
     mixture : Mixture
         Where to begin; its shape of covariance is kept.
-    prior_rows, ridge, max_iter, tol
-        See `fit_mixture`.
+    ridge : float
+        See `fit_mixture`, whose own values all else has.
 
     Returns
     -------
@@ -345,9 +339,9 @@ def refit_mixture(
     >>> bool(np.allclose(after.means, before.means + 1.0))
     True
     """
-    prior = _prior(mixture.means.shape[1], prior_rows, ridge)
+    prior = _prior(mixture.means.shape[1], None, ridge)
     pooled = _second_moment(blocks)
-    return _iterate(blocks, mixture, pooled, prior=prior, max_iter=max_iter, tol=tol)
+    return _iterate(blocks, mixture, pooled, prior=prior, max_iter=TURNS, tol=TOLERANCE)
 
 
 def _prior(width: int, rows: float | None, ridge: float) -> _Prior:

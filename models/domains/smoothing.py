@@ -116,18 +116,13 @@ def smooth_section(
     The result does not depend on `block_rows` but for rounding in the column means.
     Memory: block and halo, 4 bytes x (1 + hops) d each, and 24 bytes per edge.
     """
-    out = RowFile(path, table.n_rows, hops * table.width)
-    total = np.zeros(out.width)
-    for start in range(0, table.n_rows, block_rows):
+
+    def block_of(start: int) -> NDArray[np.float32]:
         halo = expand(graph, start, min(start + block_rows, table.n_rows), hops)
-        block = smoothed(halo, table.take(halo.n_id), hops)
-        counted = block if mask is None else block[mask[start : start + len(block)]]
-        total += counted.sum(axis=0, dtype=np.float64)
-        out.write(start, block)
-        if done is not None:
-            done(len(block))
-    out.center(total / max(table.n_rows if mask is None else int(mask.sum()), 1))
-    return out
+        return smoothed(halo, table.take(halo.n_id), hops)
+
+    out = RowFile(path, table.n_rows, hops * table.width)
+    return out.fill_centered(map(block_of, range(0, table.n_rows, block_rows)), mask, done)
 
 
 def majority(

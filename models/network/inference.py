@@ -88,23 +88,15 @@ def embed_section(
         halo = expand(graph, start, min(start + block_rows, table.n_rows), hops)
         return placement.pinned(halo_data([halo], [table.take(halo.n_id)]))
 
+    def turned(data: Data) -> NDArray[np.float32]:
+        block = _embedded(encoder, data, scale, placement)
+        return block if rotation is None else (block @ rotation).astype(np.float32)
+
     out = RowFile(path, table.n_rows, width)
-    total = np.zeros(out.width)
     starts = range(0, table.n_rows, block_rows)
     blocks = prefetched(block_of, starts, threads=num_workers, depth=num_workers)
     with closing(blocks) as stream:
-        for start, data in zip(starts, stream, strict=True):
-            block = _embedded(encoder, data, scale, placement)
-            if rotation is not None:
-                block = (block @ rotation).astype(np.float32)
-            counted = block if mask is None else block[mask[start : start + len(block)]]
-            total += counted.sum(axis=0, dtype=np.float64)
-            out.write(start, block)
-            if progress is not None:
-                progress(len(block))
-    n_rows = table.n_rows if mask is None else int(mask.sum())
-    out.center(total / max(n_rows, 1))
-    return out
+        return out.fill_centered(map(turned, stream), mask, progress)
 
 
 def _embedded(

@@ -1,7 +1,7 @@
 """Rows of float32 in a scratch file: the working memory of passes over more cells than memory."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -105,6 +105,40 @@ class RowFile:
             while view:
                 done = os.pwrite(fd, view, offset)
                 view, offset = view[done:], offset + done
+
+    def fill_centered(
+        self,
+        blocks: Iterable[NDArray[np.floating]],
+        mask: NDArray[np.bool_] | None,
+        done: Callable[[int], None] | None,
+    ) -> Self:
+        """Store blocks front to back, and center on the mean of the cells that take part.
+
+        Parameters
+        ----------
+        blocks : iterable of ndarray (m, width)
+            All rows, in order.
+        mask : ndarray (n_rows,) bool or None
+            Cells that the mean is taken over; None is all.
+        done : callable or None
+            Called with the rows of each block.
+
+        Returns
+        -------
+        RowFile
+            This one.
+        """
+        total, start = np.zeros(self.width), 0
+        for block in blocks:
+            counted = block if mask is None else block[mask[start : start + len(block)]]
+            total += counted.sum(axis=0, dtype=np.float64)
+            self.write(start, block)
+            start += len(block)
+            if done is not None:
+                done(len(block))
+        n_rows = self.n_rows if mask is None else int(mask.sum())
+        self.center(total / max(n_rows, 1))
+        return self
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return rows `start:stop`, `(stop - start, width)`."""

@@ -1,13 +1,18 @@
 """Shifts of sections: composition told apart from what an instrument adds."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tisseract.models.domains.labeling import Labels as SectionLabels
+from tisseract.models.domains.labeling import Readout
 from tisseract.models.domains.mixture import Covariance, Mixture
 from tisseract.models.domains.mixture_fit import fit_mixture
 from tisseract.models.domains.shifts import Shifts, fit_shifts
 from tisseract.models.metrics.agreement import ari
+from tisseract.models.rows.file import RowFile
 
 type Rows = dict[str, NDArray[np.float64]]
 type Labels = dict[str, NDArray[np.int64]]
@@ -88,3 +93,16 @@ def test_a_section_of_few_cells_hardly_moves() -> None:
     far = {**rows, "tiny": np.full((1, D), 2.0)}
     _, shifts = fit_shifts(fitted(rows), far.items, ridge=1e-6)
     assert np.abs(shifts["tiny"]).max() < 0.2
+
+
+def test_joined_domains_see_rows_less_their_shift(tmp_path: Path) -> None:
+    mixture = Mixture(np.full(3, 1 / 3), np.array([[0.0], [3.0], [8.0]]), np.ones((1, 1, 1)))
+    rows, shift = np.array([[6.0], [8.0], [11.0]]), np.array([5.0])
+    codes, confidence = mixture.assign(rows - shift)
+    readout = Readout(mixture, {"a": SectionLabels(codes, confidence)}, {"a": shift}, None)
+    with RowFile(tmp_path / "rows", 3, 1) as table:
+        table.write(0, rows)
+        found = dict(readout.levels("a", table, readout.coarser([2])))[2]
+    probability, _ = mixture.posterior(rows - shift)
+    both = probability[:, :2].sum(axis=1)
+    np.testing.assert_allclose(found.confidence, np.maximum(both, 1.0 - both), rtol=1e-6)
